@@ -1,0 +1,535 @@
+/* cueball: a pool of connections to a service with many nodes.
+ *
+ * This header is the core: a state machine that does no I/O.  You tell it what
+ * happened (a node appeared, a connection opened, somebody wants one), always
+ * with the time; you drain what it wants done (open this, close that, this
+ * claim has that connection); you come back at its deadline.  It reads no
+ * clock, opens no socket, makes no thread, takes no lock and calls nobody
+ * back, so it runs the same under any event loop and in a simulator.
+ *
+ *     cueball_options options;
+ *     cueball_options_init(&options);
+ *     cueball_pool_new(&options, cueball_allocator_libc(), seed, now, &pool);
+ *     cueball_pool_backend_added(pool, now, &backend);
+ *     for (;;) {
+ *         while (cueball_pool_next_action(pool, &action))
+ *             ...do it, and report with cueball_pool_conn_opened() and so on...
+ *         ...wait for something to happen, until cueball_pool_deadline(pool)...
+ *         cueball_pool_time_advanced(pool, now);
+ *     }
+ *
+ * Threads: none of these functions may run at the same time on one pool; on
+ * different pools they may.  The caller brings the lock, if it has threads.
+ *
+ * Time: `now` is in nanoseconds of a monotonic clock with any origin.  A `now`
+ * that is behind an earlier one is taken as that earlier one.
+ *
+ * Results: 0 or more is success; errors are negative, listed in cueball_error,
+ * and change nothing unless said otherwise.
+ *
+ * The declarations below are also read by LuaJIT's FFI: the build runs this
+ * file through the preprocessor with CUEBALL_CDEF defined.
+ */
+#ifndef CUEBALL_H
+#define CUEBALL_H
+
+#ifndef CUEBALL_CDEF
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+#if defined CUEBALL_CDEF
+#define CUEBALL_API
+#elif defined _WIN32
+#define CUEBALL_API
+#else
+#define CUEBALL_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------- basics -- */
+
+typedef uint64_t cueball_time; /* nanoseconds, monotonic */
+
+/* Index and generation in one number below 2^53, so that a double holds it
+ * exactly.  0 is never a handle.  A handle whose time is over is refused with
+ * CUEBALL_ESTALE wherever it is given; it never means something else. */
+typedef uint64_t cueball_handle;
+
+#ifndef CUEBALL_CDEF
+#define CUEBALL_NEVER UINT64_MAX /* a deadline that does not come */
+#endif
+
+typedef struct cueball_pool cueball_pool;
+typedef struct cueball_owner cueball_owner;
+
+/* Numbers and names are stable; messages may be reworded. */
+typedef enum cueball_error {
+    CUEBALL_OK = 0,
+    CUEBALL_EINVAL = -1,         /* "invalid": an argument is out of range */
+    CUEBALL_ENOMEM = -2,         /* "no_memory": the allocator returned NULL */
+    CUEBALL_ESTALE = -3,         /* "stale": the handle's time is over */
+    CUEBALL_ECLAIM_TIMEOUT = -4, /* "claim_timeout": no connection in time */
+    CUEBALL_EOVERLOADED = -5,    /* "overloaded": max_waiters wait already */
+    CUEBALL_ENO_BACKENDS = -6,   /* "no_backends": and error_on_empty asked */
+    CUEBALL_EPOOL_FAILED = -7,   /* "pool_failed": every backend is dead */
+    CUEBALL_EPOOL_STOPPING = -8, /* "pool_stopping": stop() was called */
+    CUEBALL_EEXISTS = -9,        /* "exists": the backend is known already */
+    CUEBALL_ENOT_FOUND = -10,    /* "not_found": no such backend */
+    CUEBALL_ECANCELLED = -11     /* "cancelled": the claimer gave up */
+} cueball_error;
+
+/* "claim_timeout"; "unknown" for a number that is not an error.  Static. */
+CUEBALL_API const char *cueball_error_name(int error);
+/* A sentence without a full stop, for people.  Static. */
+CUEBALL_API const char *cueball_error_message(int error);
+
+/* All memory of a pool comes from here.  allocate() may return NULL: the input
+ * that needed it then fails with CUEBALL_ENOMEM or is put off, and the pool
+ * goes on.  release() gets what allocate() gave, with its size. */
+typedef struct cueball_allocator {
+    void *user;
+    void *(*allocate)(void *user, size_t size);
+    void (*release)(void *user, void *memory, size_t size);
+} cueball_allocator;
+
+/* malloc() and free(): a convenience outside the core.  Static. */
+CUEBALL_API const cueball_allocator *cueball_allocator_libc(void);
+/* The machine's monotonic clock in nanoseconds: likewise outside the core. */
+CUEBALL_API cueball_time cueball_clock_now(void);
+/* "1.2.3" of the library, which is not always that of the header.  Static. */
+CUEBALL_API const char *cueball_version(void);
+
+/* --------------------------------------------------------------- options -- */
+
+typedef enum cueball_balance {
+    CUEBALL_BALANCE_FIFO = 0, /* the connection idle longest: even use */
+    CUEBALL_BALANCE_LIFO = 1  /* the one idle shortest: warm, lets others age */
+} cueball_balance;
+
+/* How often and how patiently one operation is tried.  Attempt k (from 1) may
+ * take min(timeout_ms * 2^(k-1), max_timeout_ms); after it failed comes a pause
+ * of min(delay_ms * 2^(k-1), max_delay_ms), spread evenly over +- spread/2. */
+typedef struct cueball_recovery {
+    uint32_t attempts;     /* 1 to 1000: then the backend counts as dead */
+    double timeout_ms;     /* 0.001 to one day */
+    double max_timeout_ms; /* timeout_ms to one day */
+    double delay_ms;       /* 0 to one day */
+    double max_delay_ms;   /* delay_ms to one day */
+    double spread;         /* 0 to 1, a fraction */
+} cueball_recovery;
+
+/* Durations are in milliseconds and may have fractions.  Names, defaults and
+ * ranges can be asked with cueball_option_describe(). */
+typedef struct cueball_options {
+    uint32_t max_connections;
+    uint32_t max_waiters;    /* UINT32_MAX: no limit of its own */
+    double claim_timeout_ms; /* INFINITY: none */
+    double rebalance_delay_ms;
+    double decoherence_interval_ms; /* 0: off */
+    double check_interval_ms;       /* 0: off */
+    double check_timeout_ms;
+    double idle_timeout_ms; /* 0: off */
+    double max_lifetime_ms; /* 0: off */
+    double drain_timeout_ms;
+    int32_t balance; /* cueball_balance */
+    int32_t reserved;
+    cueball_recovery recovery_default; /* closing a connection: timeout_ms */
+    cueball_recovery recovery_initial; /* a slot's first connection */
+    cueball_recovery recovery_connect; /* its later ones */
+} cueball_options;
+
+/* Fills in every default. */
+CUEBALL_API void cueball_options_init(cueball_options *options);
+
+typedef enum cueball_option_kind {
+    CUEBALL_OPTION_COUNT = 0,    /* uint32_t, whole */
+    CUEBALL_OPTION_DURATION = 1, /* double, milliseconds */
+    CUEBALL_OPTION_FRACTION = 2, /* double */
+    CUEBALL_OPTION_CHOICE = 3    /* int32_t, one of `choices` by position */
+} cueball_option_kind;
+
+/* One option as data: what front ends need to read it from a script or a
+ * command line.  Strings are static. */
+typedef struct cueball_option {
+    const char *name;    /* "recovery.connect.delay_ms" */
+    const char *choices; /* "fifo lifo"; NULL unless a choice */
+    int32_t kind;        /* cueball_option_kind */
+    uint32_t offset;     /* in cueball_options */
+    double min, max;     /* both allowed */
+    double initial;      /* the default; INFINITY: none */
+    bool may_be_none;    /* INFINITY (durations) or UINT32_MAX (counts) allowed */
+} cueball_option;
+
+/* The option number `index`, counted from 0; false beyond the last. */
+CUEBALL_API bool cueball_option_describe(uint32_t index, cueball_option *option);
+
+/* CUEBALL_EINVAL if a value is out of range; `text` (may be NULL) then says
+ * which and what its range is, cut to `size` bytes with the final NUL. */
+CUEBALL_API int cueball_options_check(const cueball_options *options, char *text, size_t size);
+
+/* ------------------------------------------------------------------ life -- */
+
+typedef enum cueball_pool_state {
+    CUEBALL_POOL_STARTING = 0, /* no connection has opened yet */
+    CUEBALL_POOL_RUNNING = 1,
+    CUEBALL_POOL_FAILED = 2,   /* every backend is dead; monitors go on trying */
+    CUEBALL_POOL_STOPPING = 3, /* waits for leases, until drain_timeout_ms */
+    CUEBALL_POOL_STOPPED = 4
+} cueball_pool_state;
+
+/* A new pool in *pool, to be freed with cueball_pool_free().  `options` is
+ * copied; `allocator` is copied, what its `user` points to must outlive the
+ * pool.  `seed` decides every random choice: the same seed and inputs give the
+ * same outputs.  CUEBALL_EINVAL (see cueball_options_check), CUEBALL_ENOMEM. */
+CUEBALL_API int cueball_pool_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
+                                 cueball_pool **pool);
+
+/* Frees the pool at once, in any state; NULL is allowed.  It closes nothing:
+ * stop it first and drain it.  Its owners end with it: call cueball_owner_gone()
+ * on none of them afterwards. */
+CUEBALL_API void cueball_pool_free(cueball_pool *pool);
+
+/* Stops: waiting claims are refused, idle connections close, attempts are given
+ * up, leases are waited for until drain_timeout_ms and then closed under their
+ * claimers.  The state becomes stopped when every connection is closed.
+ * Calling it again is harmless.  Always 0. */
+CUEBALL_API int cueball_pool_stop(cueball_pool *pool, cueball_time now);
+
+CUEBALL_API int cueball_pool_state_of(const cueball_pool *pool); /* cueball_pool_state */
+CUEBALL_API const char *cueball_pool_state_name(int state);     /* "running"; static */
+
+/* New options for a living pool; those of slots take effect as each slot comes
+ * to its next step, claim_timeout_ms with the next claim.  CUEBALL_EINVAL. */
+CUEBALL_API int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cueball_options *options);
+
+/* -------------------------------------------------------------- backends -- */
+
+/* One node.  Strings are copied.  key, address: not empty.  name: may be NULL,
+ * then it is the key.  Each at most 1023 bytes. */
+typedef struct cueball_backend_spec {
+    const char *key;
+    const char *name;
+    const char *address;
+    uint32_t port;   /* 0 to 65535; 0 where the address says it all */
+    uint32_t weight; /* 1 to 65535: share of connections */
+} cueball_backend_spec;
+
+/* A backend is there.  CUEBALL_EEXISTS: known already with the same address and
+ * port (its weight and name are taken over); known under this key with another
+ * address, it is replaced.  CUEBALL_EINVAL, CUEBALL_ENOMEM. */
+CUEBALL_API int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *spec);
+/* A backend is gone: its idle connections close at once, leases when they come
+ * back.  CUEBALL_ENOT_FOUND. */
+CUEBALL_API int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key);
+/* These are all the backends there are now; the difference is worked out, a key
+ * given twice counts once.  CUEBALL_EINVAL: nothing was changed.
+ * CUEBALL_ENOMEM: some may have been added, none was removed; say it again. */
+CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count);
+/* The resolver cannot tell where the backends are / can again.  The last known
+ * backends stay; a pool that never had any fails, and starts again.  Always 0. */
+CUEBALL_API int cueball_pool_resolver_failed(cueball_pool *pool, cueball_time now);
+CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time now);
+
+/* What is known of a backend.  The strings live as long as the backend: copy
+ * what must last beyond the next input. */
+typedef struct cueball_backend_info {
+    cueball_handle backend;
+    const char *key, *name, *address;
+    uint32_t port, weight;
+    uint32_t total, idle, busy, connecting; /* slots; connecting counts back-off too */
+    bool dead, removed;                     /* removed: its last leases are awaited */
+} cueball_backend_info;
+
+/* CUEBALL_ESTALE: gone, with its last connection. */
+CUEBALL_API int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle backend, cueball_backend_info *info);
+/* The backend number `index`, in order of preference and from 0, those removed
+ * last; false beyond the last. */
+CUEBALL_API bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info);
+
+/* ---------------------------------------------------------------- claims -- */
+
+/* Somebody all of whose claims and leases end together: a request, a thread, a
+ * coroutine.  To be ended with cueball_owner_gone(), exactly once.
+ * CUEBALL_ENOMEM. */
+CUEBALL_API int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner);
+/* The owner is gone: its waiting claims are cancelled, its leases closed, at
+ * the pool's next input.  Takes no time and does nothing else, so that it can be
+ * called where nothing is known but a pointer.  Frees the owner (soon). */
+CUEBALL_API void cueball_owner_gone(void *owner);
+
+typedef struct cueball_claim_options {
+    double timeout_ms;    /* total wait; 0: do not wait; INFINITY: for ever; negative: the pool's */
+    uint64_t user;        /* comes back in the action that answers */
+    cueball_owner *owner; /* or NULL */
+    bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known */
+} cueball_claim_options;
+
+typedef struct cueball_grant {
+    cueball_handle lease;   /* granted: to release, close or fail */
+    cueball_handle conn;    /* granted: which connection */
+    cueball_handle backend; /* granted: whose */
+    cueball_handle claim;   /* waiting: to cancel */
+    uint32_t slot;          /* granted: the place, from 0; dense, for arrays */
+    uint32_t ahead;         /* waiting: claims that were there before */
+} cueball_grant;
+
+#ifndef CUEBALL_CDEF
+#define CUEBALL_WAITING 1
+#endif
+
+/* Claims a connection.  0: granted at once, see *grant.  1 (CUEBALL_WAITING):
+ * the claim is queued, a GRANT or REFUSE action will answer it.  Refused:
+ * CUEBALL_ECLAIM_TIMEOUT (timeout_ms is 0 and none is idle),
+ * CUEBALL_EOVERLOADED, CUEBALL_ENO_BACKENDS, CUEBALL_EPOOL_FAILED,
+ * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (timeout_ms is not a number),
+ * CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
+CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant);
+/* A waiting claim is given up: no action will answer it.  If it was granted
+ * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */
+CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time now, cueball_handle claim);
+
+/* A lease comes back.  CUEBALL_ESTALE: it came back before, or was taken away. */
+CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
+CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
+CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, its backend's fault */
+
+/* ----------------------------------------------------------- connections -- */
+
+/* Each takes the `conn` of the action it reports on, or of a grant.
+ * CUEBALL_ESTALE: the pool gave up on it before.  A connection that opened too
+ * late is then the caller's to close, without a report. */
+CUEBALL_API int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn);
+CUEBALL_API int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handle conn); /* the attempt to open it */
+CUEBALL_API int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit);
+/* An open connection broke, at rest or leased.  It still gets its CLOSE action
+ * (a leased one when its lease ends). */
+CUEBALL_API int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle conn);
+CUEBALL_API int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn); /* CLOSE is done */
+
+/* --------------------------------------------------------------- actions -- */
+
+typedef enum cueball_action_kind {
+    CUEBALL_ACTION_NONE = 0,
+    CUEBALL_ACTION_OPEN = 1,    /* open `conn` to `backend`; report opened or failed */
+    CUEBALL_ACTION_GIVE_UP = 2, /* stop trying to open `conn`; report nothing */
+    CUEBALL_ACTION_CLOSE = 3,   /* close `conn`; report closed */
+    CUEBALL_ACTION_CHECK = 4,   /* see whether `conn` works; report checked */
+    CUEBALL_ACTION_GRANT = 5,   /* `claim` has `lease` on `conn` */
+    CUEBALL_ACTION_REFUSE = 6   /* `claim` gets nothing: `error` */
+} cueball_action_kind;
+
+typedef struct cueball_action {
+    int32_t kind;           /* cueball_action_kind */
+    int32_t error;          /* REFUSE: cueball_error */
+    uint32_t slot;          /* all but REFUSE */
+    uint32_t attempt;       /* OPEN: 1 and up */
+    cueball_handle conn;    /* all but REFUSE */
+    cueball_handle backend; /* all but REFUSE */
+    cueball_handle claim;   /* GRANT, REFUSE: now over */
+    cueball_handle lease;   /* GRANT */
+    uint64_t user;          /* GRANT, REFUSE: the claim's */
+    cueball_time deadline;  /* OPEN, CHECK, CLOSE: the pool waits no longer */
+    cueball_time waited;    /* GRANT, REFUSE: how long the claim was queued */
+    uint32_t ahead;         /* GRANT, REFUSE: how many were queued before it */
+    uint32_t reserved;
+} cueball_action;
+
+/* Takes the next thing to do into *action; false if there is none. */
+CUEBALL_API bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action);
+
+/* When to call cueball_pool_time_advanced() at the latest; UINT64_MAX: no need.
+ * A deadline in the past means now. */
+CUEBALL_API cueball_time cueball_pool_deadline(cueball_pool *pool);
+CUEBALL_API int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now); /* always 0 */
+
+/* What the pool wants of its host, to be read without a call.  Lives as long as
+ * the pool. */
+typedef struct cueball_outlook {
+    cueball_time deadline; /* never later than cueball_pool_deadline(), at times earlier */
+    uint32_t actions;      /* not 0: drain them */
+    uint32_t events;       /* how many wait to be read */
+} cueball_outlook;
+
+CUEBALL_API const cueball_outlook *cueball_pool_outlook(const cueball_pool *pool);
+
+/* ---------------------------------------------------------------- events -- */
+
+typedef enum cueball_slot_state {
+    CUEBALL_SLOT_FREE = 0,       /* no slot */
+    CUEBALL_SLOT_CONNECTING = 1, /* an attempt is under way */
+    CUEBALL_SLOT_BACKOFF = 2,    /* pauses before the next attempt */
+    CUEBALL_SLOT_IDLE = 3,
+    CUEBALL_SLOT_BUSY = 4,
+    CUEBALL_SLOT_CHECKING = 5,
+    CUEBALL_SLOT_CLOSING = 6
+} cueball_slot_state;
+
+CUEBALL_API const char *cueball_slot_state_name(int state); /* static */
+
+typedef enum cueball_event_kind {
+    CUEBALL_EVENT_POOL_STATE = 0,         /* from, to: cueball_pool_state */
+    CUEBALL_EVENT_BACKEND_ADDED = 1,      /* backend */
+    CUEBALL_EVENT_BACKEND_REMOVED = 2,    /* backend */
+    CUEBALL_EVENT_BACKEND_DEAD = 3,       /* backend, count: attempts made */
+    CUEBALL_EVENT_BACKEND_REVIVED = 4,    /* backend */
+    CUEBALL_EVENT_RESOLVER_FAILED = 5,    /* */
+    CUEBALL_EVENT_RESOLVER_RECOVERED = 6, /* */
+    CUEBALL_EVENT_PLANNED = 7,            /* count: slots there should be */
+    CUEBALL_EVENT_SHUFFLED = 8,           /* count: idle connections reordered */
+    CUEBALL_EVENT_OPTIONS_CHANGED = 9,    /* */
+    CUEBALL_EVENT_MEMORY_SHORT = 10,      /* something was put off for want of memory */
+    CUEBALL_EVENT_SLOT_STATE = 11,        /* slot, conn, backend, from, to: cueball_slot_state; cause; count: attempt */
+    CUEBALL_EVENT_CLAIM_WAITING = 12,     /* claim, user, count: ahead */
+    CUEBALL_EVENT_CLAIM_GRANTED = 13,     /* claim (0 if at once), user, lease, conn, slot, backend */
+    CUEBALL_EVENT_CLAIM_REFUSED = 14,     /* claim (0 if at once), user, error */
+    CUEBALL_EVENT_CLAIM_CANCELLED = 15,   /* claim, user */
+    CUEBALL_EVENT_LEASE_ENDED = 16        /* lease, slot, conn, backend, cause */
+} cueball_event_kind;
+
+CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
+
+/* Why a slot changed its state or a lease ended. */
+typedef enum cueball_cause {
+    CUEBALL_CAUSE_NONE = 0,
+    CUEBALL_CAUSE_PLAN = 1,      /* the plan has it so */
+    CUEBALL_CAUSE_OPENED = 2,    /* the connection opened */
+    CUEBALL_CAUSE_FAILED = 3,    /* the attempt failed */
+    CUEBALL_CAUSE_TIMEOUT = 4,   /* the attempt, check or close took too long */
+    CUEBALL_CAUSE_DELAY = 5,     /* the pause is over */
+    CUEBALL_CAUSE_LOST = 6,      /* the connection broke */
+    CUEBALL_CAUSE_CLAIM = 7,     /* granted */
+    CUEBALL_CAUSE_RELEASE = 8,   /* lease released */
+    CUEBALL_CAUSE_CLOSE = 9,     /* lease closed */
+    CUEBALL_CAUSE_FAIL = 10,     /* lease failed */
+    CUEBALL_CAUSE_CHECK = 11,    /* due for a check; checked and fit */
+    CUEBALL_CAUSE_UNFIT = 12,    /* checked and not fit */
+    CUEBALL_CAUSE_IDLE = 13,     /* idle_timeout_ms */
+    CUEBALL_CAUSE_LIFETIME = 14, /* max_lifetime_ms */
+    CUEBALL_CAUSE_REMOVED = 15,  /* its backend was removed */
+    CUEBALL_CAUSE_STOP = 16,     /* the pool stops */
+    CUEBALL_CAUSE_OWNER = 17,    /* the claimer's owner is gone */
+    CUEBALL_CAUSE_CANCEL = 18,   /* granted, but cancelled before it was told */
+    CUEBALL_CAUSE_CLOSED = 19    /* closed as asked */
+} cueball_cause;
+
+CUEBALL_API const char *cueball_cause_name(int cause); /* static */
+
+typedef struct cueball_event {
+    cueball_time time;
+    int32_t kind;  /* cueball_event_kind; which fields count stands there */
+    int32_t error; /* cueball_error */
+    int32_t from, to;
+    int32_t cause; /* cueball_cause */
+    uint32_t slot;
+    uint32_t count;
+    uint32_t missed; /* events overwritten unread just before this one */
+    cueball_handle conn, backend, claim, lease;
+    uint64_t user;
+} cueball_event;
+
+/* Keeps events of the kinds in `mask` (bit 1 << kind) for
+ * cueball_pool_next_event(), the newest `capacity` of them (1 to 2^20; mask 0
+ * turns it off).  Unread ones are dropped.  CUEBALL_EINVAL, CUEBALL_ENOMEM. */
+CUEBALL_API int cueball_pool_watch(cueball_pool *pool, uint32_t mask, uint32_t capacity);
+/* Takes the oldest unread event; false if there is none. */
+CUEBALL_API bool cueball_pool_next_event(cueball_pool *pool, cueball_event *event);
+
+/* ------------------------------------------------------------ statistics -- */
+
+/* Fields are uint32_t for what is now, uint64_t for counts since the start,
+ * double for milliseconds.  Quantiles are within 5 % of the true value. */
+typedef struct cueball_stats {
+    uint32_t total;      /* slots, all states */
+    uint32_t idle;       /* connections at rest */
+    uint32_t busy;       /* connections leased */
+    uint32_t connecting; /* attempts under way */
+    uint32_t backing_off;
+    uint32_t checking;
+    uint32_t closing;
+    uint32_t waiting;  /* claims in the queue */
+    uint32_t backends; /* known, dead ones included */
+    uint32_t dead_backends;
+    uint32_t waiting_max; /* most claims that ever waited at once */
+    uint32_t reserved;
+    uint64_t claims;  /* asked for */
+    uint64_t granted; /* answered with a connection */
+    uint64_t granted_at_once;
+    uint64_t claim_timeouts;
+    uint64_t claims_refused; /* for any other reason */
+    uint64_t claims_cancelled;
+    uint64_t released;
+    uint64_t leases_closed;  /* by the claimer */
+    uint64_t leases_failed;  /* by the claimer */
+    uint64_t leases_revoked; /* by the pool: owner gone, drain time over */
+    uint64_t attempts;       /* to open */
+    uint64_t opened;
+    uint64_t open_failures; /* attempts that failed */
+    uint64_t open_timeouts; /* attempts given up at their limit */
+    uint64_t lost;          /* connections that broke once open */
+    uint64_t closed;        /* CLOSE actions issued */
+    uint64_t checks;
+    uint64_t checks_failed; /* timed out ones included */
+    uint64_t plans;
+    uint64_t shuffles;
+    uint64_t backend_deaths;
+    double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;      /* of granted claims */
+    double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max; /* of ended leases */
+} cueball_stats;
+
+CUEBALL_API void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats);
+
+typedef enum cueball_measure { CUEBALL_MEASURE_WAIT = 0, CUEBALL_MEASURE_LEASE = 1 } cueball_measure;
+
+/* The q-quantile (0 to 1) in milliseconds; 0 where nothing was measured. */
+CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
+
+/* -------------------------------------------------------------- checking -- */
+
+/* Looks whether everything in the pool agrees with everything else: O(all).
+ * 0, or CUEBALL_EINVAL with the first disagreement in `text`. */
+CUEBALL_API int cueball_pool_check(const cueball_pool *pool, char *text, size_t size);
+
+/* Memory the pool holds, in bytes. */
+CUEBALL_API size_t cueball_pool_memory(const cueball_pool *pool);
+
+/* --------------------------------------------------------------- planner -- */
+
+/* What one backend has and should have. */
+typedef struct cueball_plan_backend {
+    uint32_t weight; /* 1 and up */
+    uint32_t want;   /* out: slots it should have */
+    bool dead;
+} cueball_plan_backend;
+
+/* Spreads `target` slots over `count` backends given in order of preference,
+ * in proportion to their weights: a dead one gets exactly one, and
+ * its share goes to live ones as far as `slots_max` allows.  `is_singleton`: at
+ * most one slot each.  `scratch` has room for 2 * count uint64_t.
+ * Pure: no pool needed. */
+CUEBALL_API void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, bool is_singleton,
+                              uint64_t *scratch);
+
+/* ------------------------------------------------------------------- ABI -- */
+
+/* One member of one struct of this header as the library was compiled, for
+ * bindings that have to be sure; member "" is the struct itself.  Written by the
+ * build from this file. */
+typedef struct cueball_layout {
+    const char *type;
+    const char *member;
+    uint32_t offset, size;
+} cueball_layout;
+
+/* Number `index`, from 0; false beyond the last. */
+CUEBALL_API bool cueball_layout_at(uint32_t index, cueball_layout *layout);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
