@@ -329,7 +329,7 @@ typedef struct cueball_action {
     uint32_t slot;          /* all but REFUSE */
     uint32_t attempt;       /* OPEN: 1 and up */
     cueball_handle conn;    /* all but REFUSE */
-    cueball_handle backend; /* all but REFUSE */
+    cueball_handle backend; /* all but REFUSE and GIVE_UP */
     cueball_handle claim;   /* GRANT, REFUSE: now over */
     cueball_handle lease;   /* GRANT */
     uint64_t user;          /* GRANT, REFUSE: the claim's */
@@ -509,7 +509,7 @@ typedef struct cueball_plan_backend {
 /* Spreads `target` slots over `count` backends given in order of preference,
  * in proportion to their weights: a dead one gets exactly one, and
  * its share goes to live ones as far as `slots_max` allows.  `is_singleton`: at
- * most one slot each.  `scratch` has room for 2 * count uint64_t.
+ * most one slot each.  `slots_max` is at least `target`.  `scratch` has room for 2 * count uint64_t.
  * Pure: no pool needed. */
 CUEBALL_API void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, bool is_singleton,
                               uint64_t *scratch);

@@ -1,0 +1,10 @@
+std = "luajit"
+max_line_length = 140
+self = false -- a method need not use its self
+ignore = { "212/_.*" } -- arguments named _… are there for the signature
+
+files["spec"] = { std = "+busted" }
+files["spec/**/*_spec.lua"] = { std = "luajit+busted" }
+files["rockspec"] = { std = "rockspec" }
+files["**/*.rockspec"] = { std = "rockspec" }
+files["lua/cueball/host/ngx.lua"] = { read_globals = { "ngx" } }

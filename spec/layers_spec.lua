@@ -1,0 +1,348 @@
+--- The rules that hold the house up: who may use whom. Each checker is first fed what it must refuse.
+
+local root = os.getenv "CUEBALL_ROOT" or "."
+local build = os.getenv "CUEBALL_BUILD" or root .. "/build"
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function lines_of(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local lines = {}
+  for line in pipe:lines() do
+    lines[#lines + 1] = line
+  end
+  pipe:close()
+  return lines
+end
+
+local function files(folder, pattern)
+  return lines_of(("cd '%s' && find %s -name '%s' -type f | sort"):format(root, folder, pattern))
+end
+
+local function set(words)
+  local members = {}
+  for word in words:gmatch "%S+" do
+    members[word] = true
+  end
+  return members
+end
+
+local function line_number(text, position)
+  return select(2, text:sub(1, position - 1):gsub("\n", "")) + 1
+end
+
+--- Blanks, but for line ends, so that positions stay.
+local function blank(text)
+  return (text:gsub("[^\n]", " "))
+end
+
+-- ------------------------------------------------------------------ the core: text --
+
+local CORE_INCLUDES = set [[
+  assert.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h stddef.h stdint.h stdio.h string.h ]]
+
+-- Whatever reaches the machine. The symbols below are the stronger check; this one names the line.
+local CORE_CALLS = set [[
+  malloc calloc realloc reallocarray aligned_alloc posix_memalign free strdup strndup alloca asprintf vasprintf
+  time clock clock_gettime gettimeofday timespec_get nanosleep sleep usleep localtime gmtime
+  rand srand rand_r random srandom drand48 arc4random getrandom getentropy
+  open openat read write close socket connect bind listen accept send sendto recv recvfrom select poll ioctl fcntl pipe
+  fopen fdopen fclose fread fwrite fgets fputs fputc putc putchar puts perror fflush getc getchar
+  printf fprintf vprintf vfprintf dprintf sprintf vsprintf scanf sscanf fscanf syslog
+  fork execv execve system getenv setenv signal raise exit _exit abort atexit longjmp setjmp
+  pthread_create pthread_mutex_lock pthread_mutex_unlock pthread_cond_wait mtx_lock mtx_unlock thrd_create thrd_yield
+  call_once ]]
+
+local CORE_NAMES = set "stdin stdout stderr errno environ _Thread_local _Atomic"
+
+local function strip_c(text)
+  local out, position = {}, 1
+  while position <= #text do
+    local two, one = text:sub(position, position + 1), text:sub(position, position)
+    local stop
+    if two == "/*" then
+      stop = select(2, text:find("*/", position + 2, true)) or #text
+    elseif two == "//" then
+      stop = (text:find("\n", position, true) or #text + 1) - 1
+    elseif one == '"' or one == "'" then
+      stop = position
+      repeat
+        stop = stop + 1
+        local byte = text:sub(stop, stop)
+        if byte == "\\" then
+          stop = stop + 1
+        end
+      until byte == one or stop >= #text
+    end
+    if stop then
+      local is_include = one == '"' and text:sub(1, position - 1):match "#%s*include%s*$"
+      local piece = text:sub(position, stop)
+      out[#out + 1] = is_include and piece or blank(piece)
+      position = stop + 1
+    else
+      out[#out + 1] = one
+      position = position + 1
+    end
+  end
+  return table.concat(out)
+end
+
+--- What in the C text reaches out of the core: a list of "line: what". `own` is the set of the core's own headers.
+local function core_text_violations(text, own)
+  local code = strip_c(text)
+  local found = {}
+  local function report(position, what)
+    found[#found + 1] = ("%d: %s"):format(line_number(code, position), what)
+  end
+  for position, name in code:gmatch '()#%s*include%s*(%b<>)' do
+    if not CORE_INCLUDES[name:sub(2, -2)] then
+      report(position, "includes " .. name)
+    end
+  end
+  for position, name in code:gmatch '()#%s*include%s*"([^"\n]*)"' do
+    if not own[name] and name ~= "cueball.h" then
+      report(position, 'includes "' .. name .. '"')
+    end
+  end
+  for before, position, name in ("\n" .. code):gmatch "([^%w_])()([%a_][%w_]*)%s*%(" do
+    if CORE_CALLS[name] and before ~= "." and before ~= ">" then
+      report(position - 1, "calls " .. name)
+    end
+  end
+  for position, name in code:gmatch "()%f[%w_]([%a_][%w_]*)%f[^%w_]" do
+    if CORE_NAMES[name] then
+      report(position, "names " .. name)
+    end
+  end
+  return found
+end
+
+describe("the check of the core's text", function()
+  local own = { ["pool.h"] = true }
+
+  local function refused(text)
+    return core_text_violations(text, own)
+  end
+
+  it("refuses includes that reach the machine", function()
+    assert.same({ "2: includes <time.h>" }, refused "#include <stdint.h>\n#include <time.h>\n")
+    assert.same({ "1: includes <stdlib.h>" }, refused "# include  <stdlib.h>")
+    assert.same({ '1: includes "../libc.h"' }, refused '#include "../libc.h"')
+    assert.same({}, refused '#include "pool.h"\n#include "cueball.h"\n#include <string.h>\n#include <stdio.h>')
+  end)
+
+  it("refuses calls that reach the machine, whatever stands around them", function()
+    assert.same({ "1: calls malloc" }, refused "void *p = malloc(8);")
+    assert.same({ "2: calls free" }, refused "{\n(free)(p); free (p);}")
+    assert.same({ "1: calls printf" }, refused "printf(\"x\");")
+    assert.same({ "1: calls clock_gettime" }, refused "if (!clock_gettime(CLOCK_MONOTONIC, &t))")
+    assert.same({ "1: calls rand" }, refused "return rand() % 2;")
+    assert.same({ "1: calls pthread_mutex_lock" }, refused "pthread_mutex_lock(&lock);")
+    assert.same({ "1: names stderr" }, refused "fputz(text, stderr);")
+    assert.same({ "1: names _Thread_local" }, refused "static _Thread_local int x;")
+  end)
+
+  it("lets pass names that only look so, and comments and strings", function()
+    assert.same({}, refused "allocator->free(p); allocator.release(p); pool_free(p); free_list_add(l); snprintf(t, n, f);")
+    assert.same({}, refused "/* malloc(1)\n time(NULL) */ // rand()\nconst char *text = \"open(\\\" read(\";")
+  end)
+end)
+
+describe("the core", function()
+  it("includes and calls nothing that reaches the machine", function()
+    local paths = files("src/core", "*.[ch]")
+    assert.is_true(#paths > 0, "no files in src/core")
+    local own = {}
+    for _, path in ipairs(paths) do
+      own[path:match "[^/]+$"] = true
+    end
+    local found = {}
+    for _, path in ipairs(paths) do
+      for _, violation in ipairs(core_text_violations(read(root .. "/" .. path), own)) do
+        found[#found + 1] = path .. ":" .. violation
+      end
+    end
+    assert.same({}, found)
+  end)
+end)
+
+-- --------------------------------------------------------------- the core: symbols --
+
+local CORE_SYMBOLS = set [[
+  memcpy memmove memset memcmp memchr strlen strcmp strncmp strchr strnlen snprintf vsnprintf
+  __memcpy_chk __memmove_chk __memset_chk __snprintf_chk __vsnprintf_chk
+  ceil cos exp exp2 expm1 fabs floor fmax fmin fmod frexp ldexp llround log log10 log1p log2 lround modf pow round scalbn sin
+  sqrt trunc
+  __assert_fail __stack_chk_fail _GLOBAL_OFFSET_TABLE_
+  __udivti3 __umodti3 __divti3 __modti3 __popcountdi2 __clzdi2 __ctzdi2 ]]
+
+-- What sanitizers and coverage put in.
+local INSTRUMENTS = { "^__asan_", "^__ubsan_", "^__sanitizer_", "^__sancov_", "^__tsan_", "^__gcov_", "^__llvm_" }
+
+local function is_instrument(name)
+  for _, pattern in ipairs(INSTRUMENTS) do
+    if name:find(pattern) then
+      return true
+    end
+  end
+  return false
+end
+
+--- What the members of an archive named in `core` refer to outside of themselves and the list: "member: symbol".
+-- `lines` is what nm says of the archive.
+local function core_symbol_violations(lines, core)
+  local defined, undefined, member = {}, {}, nil
+  for _, line in ipairs(lines) do
+    local name = line:match "^(%S+):$"
+    local kind, symbol = line:match "^%x*%s+(%a)%s+(%S+)$"
+    if name then
+      member = name
+    elseif kind and core[member] then
+      if kind == "U" or kind == "w" or kind == "v" then
+        undefined[#undefined + 1] = { member = member, symbol = symbol }
+      else
+        defined[symbol] = true
+      end
+    end
+  end
+  local found = {}
+  for _, one in ipairs(undefined) do
+    if not defined[one.symbol] and not CORE_SYMBOLS[one.symbol] and not is_instrument(one.symbol) then
+      found[#found + 1] = one.member .. ": " .. one.symbol
+    end
+  end
+  return found
+end
+
+describe("the check of the core's symbols", function()
+  local core = { ["pool.c.o"] = true, ["slot.c.o"] = true }
+
+  it("refuses what is neither the core's own nor on the list", function()
+    assert.same({ "pool.c.o: malloc", "slot.c.o: cueball_clock_now" }, core_symbol_violations({
+      "", "pool.c.o:", "0000000000000000 T cueball_pool_new", "                 U malloc", "                 U memcpy",
+      "                 U cueball__slot_new", "                 U __asan_report_load8", "",
+      "slot.c.o:", "0000000000000010 T cueball__slot_new", "                 U cueball_clock_now", "",
+      "libc.c.o:", "0000000000000020 T cueball_clock_now", "                 U clock_gettime",
+    }, core))
+  end)
+end)
+
+describe("the core's object files", function()
+  it("refer to nothing that reaches the machine", function()
+    local core, expected = {}, 0
+    for _, path in ipairs(files("src/core", "*.c")) do
+      core[path:match "[^/]+$" .. ".o"] = true
+      expected = expected + 1
+    end
+    local lines = lines_of(("nm '%s/libcueball.a'"):format(build))
+    local seen = 0
+    for _, line in ipairs(lines) do
+      if core[line:match "^(%S+):$"] then
+        seen = seen + 1
+      end
+    end
+    assert.is_true(expected > 0, "no files in src/core")
+    assert.equal(expected, seen, "of the core's files are in libcueball.a: " .. table.concat(lines, "\n", 1, math.min(3, #lines)))
+    assert.same({}, core_symbol_violations(lines, core))
+  end)
+end)
+
+-- ------------------------------------------------------------- Lua: only a host knows --
+
+--- Blanks comments and strings, but for strings that name a module.
+local function strip_lua(text)
+  local out, position = {}, 1
+  while position <= #text do
+    local level = text:match("^%[(=*)%[", position)
+    local comment_level = text:match("^%-%-%[(=*)%[", position)
+    local quote = text:match("^[\"']", position)
+    local stop
+    if comment_level then
+      stop = select(2, text:find("]" .. comment_level .. "]", position, true)) or #text
+    elseif text:find("^%-%-", position) then
+      stop = (text:find("\n", position, true) or #text + 1) - 1
+    elseif level then
+      stop = select(2, text:find("]" .. level .. "]", position, true)) or #text
+    elseif quote then
+      stop = position
+      repeat
+        stop = stop + 1
+        local byte = text:sub(stop, stop)
+        if byte == "\\" then
+          stop = stop + 1
+        end
+      until byte == quote or stop >= #text
+    end
+    if stop then
+      local piece, before = text:sub(position, stop), table.concat(out):sub(-40)
+      local names_module = before:match "%f[%w_]require[%s(,]*$" or before:match "%f[%w_]loaded%s*%[%s*$"
+        or before:match "%f[%w_]_G%s*%[%s*$"
+      local is_comment = piece:find "^%-%-"
+      out[#out + 1] = not is_comment and names_module and piece or blank(piece)
+      position = stop + 1
+    else
+      local stop_plain = (text:find("[%[%-\"']", position + 1) or #text + 1) - 1
+      out[#out + 1] = text:sub(position, stop_plain)
+      position = stop_plain + 1
+    end
+  end
+  return table.concat(out)
+end
+
+--- Where the Lua text names an event loop: a list of "line: name".
+local function loop_violations(text)
+  local code = strip_lua(text)
+  local found = {}
+  for position, name in code:gmatch "()%f[%w_]([%a_][%w_]*)%f[^%w_]" do
+    if name == "luv" or name == "uv" or name == "ngx" or name == "resty" then
+      found[#found + 1] = ("%d: %s"):format(line_number(code, position), name)
+    end
+  end
+  for position in code:gmatch "()%f[%w_]vim%s*%.%s*loop%f[^%w_]" do
+    found[#found + 1] = ("%d: vim.loop"):format(line_number(code, position))
+  end
+  return found
+end
+
+describe("the check of who names an event loop", function()
+  it("refuses a loop, however it is named", function()
+    assert.same({ "1: luv" }, loop_violations 'local loop = require "luv"')
+    assert.same({ "1: luv" }, loop_violations "local loop = require('luv')")
+    assert.same({ "1: luv" }, loop_violations 'local ok, loop = pcall(require, "luv")')
+    assert.same({ "1: luv" }, loop_violations "local loop = require [[luv]]")
+    assert.same({ "2: uv" }, loop_violations '\nlocal host = require "cueball.host.uv"')
+    assert.same({ "1: resty", "2: ngx" }, loop_violations 'require "resty.core"\nrequire "ngx.semaphore"')
+    assert.same({ "1: ngx" }, loop_violations "return ngx.now()")
+    assert.same({ "1: ngx" }, loop_violations "if rawget(_G, 'x') then _G.ngx.sleep(1) end")
+    assert.same({ "1: ngx" }, loop_violations 'local n = _G["ngx"]')
+    assert.same({ "1: luv" }, loop_violations 'local n = package.loaded["luv"]')
+    assert.same({ "3: vim.loop" }, loop_violations "--[[ a\n]]\nlocal loop = vim.loop")
+  end)
+
+  it("lets pass comments, strings and longer names", function()
+    assert.same({}, loop_violations "-- luv, uv, ngx\n--[==[ ngx.now() ]] ]==] local x = 1")
+    assert.same({}, loop_violations 'error("no luv here, and no \\"ngx\\"") local t = [[\nrequire "luv"]]')
+    assert.same({}, loop_violations 'local uvula, ngx_like, _uv = 1, a - b, t[t[1]] require "cueball.host.sim"')
+  end)
+end)
+
+describe("the Lua modules outside host/", function()
+  it("name no event loop", function()
+    local found, count = {}, 0
+    for _, path in ipairs(files("lua/cueball", "*.lua")) do
+      if not path:find "^lua/cueball/host/" and path ~= "lua/cueball/host.lua" then
+        count = count + 1
+        for _, violation in ipairs(loop_violations(read(root .. "/" .. path))) do
+          found[#found + 1] = path .. ":" .. violation
+        end
+      end
+    end
+    assert.is_true(count > 0, "no files in lua/cueball")
+    assert.same({}, found)
+  end)
+end)

@@ -1,0 +1,232 @@
+--- How the library is found, declared and checked. What must fail is tried in a LuaJIT of its own.
+
+local root = os.getenv "CUEBALL_ROOT" or "."
+local build = os.getenv "CUEBALL_BUILD" or root .. "/build"
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+--- Runs a shell command; returns what it wrote, and its status.
+local function shell(command)
+  local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1; echo \"status $?\""))
+  local text = pipe:read "*a"
+  pipe:close()
+  local output, status = text:match "^(.-)\n?status (%d+)\n$"
+  return output, tonumber(status)
+end
+
+local function must(command)
+  local output, status = shell(command)
+  assert(status == 0, command .. "\n" .. output)
+  return output
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
+  assert(file:write(text))
+  file:close()
+end
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+--- Runs Lua in a fresh LuaJIT with that package.path and package.cpath.
+local function luajit(code, path, cpath)
+  return shell(("cd / && LUA_PATH=%s LUA_CPATH=%s luajit -e %s"):format(quote(path), quote(cpath), quote(code)))
+end
+
+local SOURCES = root .. "/lua/?.lua;" .. build .. "/lua/?.lua"
+
+describe("native", function()
+  it("gives the library, with what it was compiled to", function()
+    local native = require "cueball.native"
+    assert.equal(native.version, native.ffi.string(native.lib.cueball_version()))
+    assert.truthy(native.version:match "^%d+%.%d+%.%d+$")
+    assert.equal(build .. "/libcueball.so", native.path)
+    assert.equal(-4, native.lib.CUEBALL_ECLAIM_TIMEOUT)
+    local before = native.lib.cueball_clock_now()
+    assert.is_true(native.lib.cueball_clock_now() >= before)
+  end)
+
+  it("lists every struct of the header and its members", function()
+    local native = require "cueball.native"
+    local header = read(root .. "/src/cueball.h")
+    local structs = {}
+    for name in header:gmatch "typedef struct ([%w_]+) {" do
+      structs[name] = 0
+    end
+    assert.truthy(next(structs))
+    local at = {}
+    for _, one in ipairs(native.layout) do
+      assert.truthy(structs[one.type], one.type .. " is not in the header")
+      structs[one.type] = structs[one.type] + 1
+      at[one.type .. "." .. one.member] = one
+    end
+    for name, count in pairs(structs) do
+      assert.is_true(count >= 2, name .. " has no layout")
+    end
+    local ffi = native.ffi
+    assert.same({ type = "cueball_grant", member = "", offset = 0, size = ffi.sizeof "cueball_grant" }, at["cueball_grant."])
+    assert.equal(ffi.offsetof("cueball_backend_info", "address"), at["cueball_backend_info.address"].offset)
+    assert.equal(ffi.offsetof("cueball_allocator", "release"), at["cueball_allocator.release"].offset)
+    assert.equal(1, at["cueball_backend_info.removed"].size)
+  end)
+
+  it("gives libc's allocator", function()
+    local native = require "cueball.native"
+    local allocator = native.lib.cueball_allocator_libc()
+    local memory = allocator.allocate(allocator.user, 16)
+    assert.is_false(memory == nil)
+    allocator.release(allocator.user, memory, 16)
+  end)
+
+  it("can be required again after package.loaded was emptied", function()
+    assert.equal("same", (luajit([[
+      local first = require "cueball.native"
+      package.loaded["cueball.native"], package.loaded["cueball.cdef"] = nil, nil
+      local second = require "cueball.native"
+      assert(first ~= second and #first.layout == #second.layout)
+      first = nil
+      collectgarbage() collectgarbage()
+      io.write(second.lib.cueball_error_name ~= nil and "same" or "?")]], SOURCES, build .. "/?.so")))
+  end)
+end)
+
+describe("native without its library", function()
+  it("says where it looked and what to do", function()
+    local output, status = luajit('require "cueball.native"', SOURCES, "/nowhere/?.so")
+    assert.equal(1, status)
+    assert.matches("cueball: libcueball not found:", output, 1, true)
+    assert.matches("no file '/nowhere/libcueball.so'", output, 1, true)
+    assert.matches("cmake -S . -B build", output, 1, true)
+    assert.matches("luarocks make", output, 1, true)
+  end)
+end)
+
+describe("native beside another build", function()
+  local folder
+
+  --- A library that tells of itself what the given C says; native's complaint about it.
+  local function complaint(version, layouts)
+    write(folder .. "/other.c", ([[
+      #include "cueball.h"
+      const char *cueball_version(void) { return "%s"; }
+      static const cueball_layout layouts[] = { %s };
+      bool cueball_layout_at(uint32_t index, cueball_layout *layout)
+      {
+          if (index >= sizeof layouts / sizeof *layouts) return false;
+          *layout = layouts[index];
+          return true;
+      }]]):format(version, layouts))
+    must(("cc -shared -fPIC -I %s -o %s %s"):format(
+      quote(root .. "/src"), quote(folder .. "/libcueball.so"), quote(folder .. "/other.c")))
+    local output, status = luajit('require "cueball.native"', SOURCES, folder .. "/?.so")
+    assert.equal(1, status, output)
+    return output
+  end
+
+  setup(function()
+    folder = must "mktemp -d"
+  end)
+  teardown(function()
+    shell("rm -rf " .. quote(folder))
+  end)
+
+  it("names the version", function()
+    local output = complaint("9.8.7", '{"cueball_grant", "", 0, sizeof(cueball_grant)}')
+    assert.matches(folder .. "/libcueball.so is of another build: it is version 9.8.7, the Lua modules are", output, 1, true)
+  end)
+
+  it("names the member that is elsewhere, unknown, or of an unknown struct", function()
+    local version = require("cueball.native").version
+    assert.matches("another build: struct cueball_grant member slot has offset 4 there, 32 in the Lua modules",
+      complaint(version, '{"cueball_grant", "", 0, sizeof(cueball_grant)}, {"cueball_grant", "slot", 4, 4}'), 1, true)
+    assert.matches("struct cueball_grant has size 4 there",
+      complaint(version, '{"cueball_grant", "", 0, 4}'), 1, true)
+    assert.matches("struct cueball_grant member bogus has offset 0 there, none in the Lua modules",
+      complaint(version, '{"cueball_grant", "bogus", 0, 4}'), 1, true)
+    assert.matches("struct cueball_bogus has size 4 there, none in the Lua modules",
+      complaint(version, '{"cueball_bogus", "", 0, 4}'), 1, true)
+  end)
+
+  it("refuses a second set of declarations in one Lua state", function()
+    local output, status = luajit([[
+      package.preload["cueball.cdef"] = function()
+        return "/* cueball 0.0.0 */ typedef struct cueball_layout { int x; } cueball_layout;"
+          .. "typedef struct cueball_cdef_00 cueball_cdef_00; const char *cueball_version(void);"
+      end
+      pcall(require, "cueball.native")
+      package.preload["cueball.cdef"] = nil
+      package.loaded["cueball.cdef"], package.loaded["cueball.native"] = nil, nil
+      require "cueball.native"]], SOURCES, build .. "/?.so")
+    assert.equal(1, status)
+    assert.matches("another build of cueball was loaded in this Lua state", output, 1, true)
+  end)
+end)
+
+describe("cdef.cmake", function()
+  local folder
+
+  --- What it makes of a header: the output of the generator, and the path of the C file, if any.
+  local function generate(declarations)
+    write(folder .. "/in.i", declarations)
+    local output, status = shell(("cmake -DIN=%s/in.i -DVERSION=1.2.3 -DCDEF=%s/cdef.lua -DABI=%s/abi.c -P %s"):format(
+      folder, folder, folder, quote(root .. "/src/cdef.cmake")))
+    return output, status
+  end
+
+  setup(function()
+    folder = must "mktemp -d"
+  end)
+  teardown(function()
+    shell("rm -rf " .. quote(folder))
+  end)
+
+  it("finds lists of members, arrays and function pointers", function()
+    local output, status = generate [[
+typedef struct ahead ahead;
+typedef enum kind { ONE = 1, TWO } kind;
+typedef struct sample {
+    double a, b;
+    const char *name, **names;
+    uint8_t bytes[4], grid[2][3];
+    void *(*allocate)(void *user, size_t size);
+    void (*handlers[2])(int a, int b);
+    struct ahead *next;
+} sample;
+int use(const struct sample *s);
+typedef struct last { bool x; } last;
+]]
+    assert.equal(0, status, output)
+    local names = {}
+    for type, member in read(folder .. "/abi.c"):gmatch "\n    %u+%(([%w_]+),? ?([%w_]*)%)," do
+      names[#names + 1] = type .. "." .. member
+    end
+    assert.same({
+      "sample.", "sample.a", "sample.b", "sample.name", "sample.names", "sample.bytes", "sample.grid", "sample.allocate",
+      "sample.handlers", "sample.next", "last.", "last.x",
+    }, names)
+    local text = dofile(folder .. "/cdef.lua")
+    assert.equal("1.2.3", text:match "/%* cueball (%S+) %*/")
+    assert.matches("uint8_t bytes[4], grid[2][3];", text, 1, true)
+  end)
+
+  it("refuses what it cannot read, instead of leaving it out", function()
+    for _, declarations in ipairs {
+      "typedef struct outer { struct { int x; } inner; } outer;\n",
+      "typedef union both { int x; float y; } both;\ntypedef struct one { int x; } one;\n",
+      "typedef struct bits { unsigned x : 3; } bits;\n",
+      "struct plain { int x; };\ntypedef struct one { int x; } one;\n",
+      "int nothing(void);\n",
+    } do
+      local output, status = generate(declarations)
+      assert.is_true(status ~= 0, declarations)
+      assert.matches("cueball.h: ", output, 1, true)
+    end
+  end)
+end)

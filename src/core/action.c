@@ -1,0 +1,110 @@
+/* What the host is to do, to be drained: answers to claims first, since somebody
+ * waits for them, then the chores of slots. */
+#include "pool.h"
+
+#include <string.h>
+
+/* A slot is listed once however many chores it has. */
+void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
+{
+    assert(!(slot->chores & chore));
+    if (!slot->chores) {
+        cueball__list_append(&pool->chores, &slot->chore);
+        pool->outlook.actions++;
+    }
+    slot->chores |= chore;
+}
+
+/* The host need not be told after all; false if it was. */
+bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
+{
+    if (!(slot->chores & chore))
+        return false;
+    slot->chores &= (uint8_t)~chore;
+    if (!slot->chores) {
+        cueball__list_remove(&slot->chore);
+        pool->outlook.actions--;
+    }
+    return true;
+}
+
+void cueball__answer_add(cueball_pool *pool, cueball__claim *claim)
+{
+    cueball__list_append(&pool->answers, &claim->place);
+    pool->outlook.actions++;
+}
+
+void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim)
+{
+    cueball__list_remove(&claim->place);
+    pool->outlook.actions--;
+}
+
+/* Tells a claim's answer and forgets the claim.  Counted here and not before:
+ * until it is told, the claim can be cancelled instead. */
+static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_action *action)
+{
+    cueball__answer_drop(pool, claim);
+    action->claim = cueball__member_handle(&claim->member);
+    action->user = claim->user;
+    action->waited = claim->waited;
+    action->ahead = claim->ahead;
+    if (claim->state == CLAIM_GRANTED) {
+        claim->slot->untold = 0;
+        cueball__histogram_add(&pool->waits, claim->waited);
+        action->kind = CUEBALL_ACTION_GRANT;
+        action->slot = claim->slot->member.index;
+        action->conn = cueball__slot_conn(claim->slot);
+        action->lease = cueball__slot_lease(claim->slot);
+        action->backend = cueball__member_handle(&claim->slot->backend->member);
+    } else {
+        assert(claim->state == CLAIM_REFUSED);
+        action->kind = CUEBALL_ACTION_REFUSE;
+        action->error = claim->error;
+        if (claim->error == CUEBALL_ECLAIM_TIMEOUT)
+            pool->counters.claim_timeouts++;
+        else
+            pool->counters.claims_refused++;
+    }
+    if (claim->owner)
+        cueball__list_remove(&claim->at_owner);
+    claim->owner = NULL;
+    claim->slot = NULL;
+    claim->state = 0;
+    cueball__table_remove(&pool->claims, claim);
+}
+
+static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *action)
+{
+    static const struct {
+        uint8_t chore;
+        int32_t kind; /* cueball_action_kind */
+    } in_order[] = { { CUEBALL__CHORE_GIVE_UP, CUEBALL_ACTION_GIVE_UP },
+                     { CUEBALL__CHORE_CLOSE, CUEBALL_ACTION_CLOSE },
+                     { CUEBALL__CHORE_CHECK, CUEBALL_ACTION_CHECK },
+                     { CUEBALL__CHORE_OPEN, CUEBALL_ACTION_OPEN } };
+    unsigned which = 0;
+    while (!(slot->chores & in_order[which].chore))
+        which++;
+    cueball__chore_drop(pool, slot, in_order[which].chore);
+    action->kind = in_order[which].kind;
+    action->slot = slot->member.index;
+    if (action->kind == CUEBALL_ACTION_GIVE_UP) {
+        action->conn = cueball__handle(slot->member.index, slot->given_up);
+        return;
+    }
+    action->conn = cueball__slot_conn(slot);
+    action->backend = cueball__member_handle(&slot->backend->member);
+    action->attempt = slot->attempt;
+    action->deadline = slot->timer.deadline;
+}
+
+bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action)
+{
+    memset(action, 0, sizeof *action);
+    if (!cueball__list_is_empty(&pool->answers))
+        answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
+    else if (!cueball__list_is_empty(&pool->chores))
+        chore_take(pool, CUEBALL__OWNER(pool->chores.next, cueball__slot, chore), action);
+    return action->kind != CUEBALL_ACTION_NONE;
+}

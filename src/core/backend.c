@@ -1,0 +1,394 @@
+/* The nodes of the service, and the order in which this pool prefers them.  The
+ * order is drawn at random, so that many clients with fewer connections than
+ * there are backends do not all choose the same ones. */
+#include "pool.h"
+
+#include <string.h>
+
+#define TEXT_MAX 1023
+#define PORT_MAX 65535
+#define WEIGHT_MAX 65535
+#define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo). */
+static uint64_t key_hash(const char *key)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (; *key; key++)
+        hash = (hash ^ (unsigned char)*key) * UINT64_C(1099511628211);
+    return hash ^ hash >> 32;
+}
+
+static cueball__backend **key_bucket(const cueball_pool *pool, const char *key)
+{
+    return &pool->buckets[key_hash(key) & (pool->known_max - 1)];
+}
+
+cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key)
+{
+    if (pool->known == 0)
+        return NULL;
+    cueball__backend *backend = *key_bucket(pool, key);
+    while (backend && strcmp(backend->key, key) != 0)
+        backend = backend->same_bucket;
+    return backend;
+}
+
+static bool text_is_fit(const char *text)
+{
+    if (!text || !*text)
+        return false;
+    for (size_t length = 0; length <= TEXT_MAX; length++)
+        if (!text[length])
+            return true;
+    return false;
+}
+
+static bool spec_is_fit(const cueball_backend_spec *spec)
+{
+    return text_is_fit(spec->key) && text_is_fit(spec->address) && (!spec->name || text_is_fit(spec->name)) && spec->port <= PORT_MAX
+           && spec->weight >= 1 && spec->weight <= WEIGHT_MAX;
+}
+
+/* The rooms that grow with the number of backends. */
+typedef struct rooms {
+    cueball__backend **preference, **buckets;
+    cueball_plan_backend *plan;
+    uint64_t *scratch;
+} rooms;
+
+static void rooms_free(cueball_pool *pool, const rooms *old, uint32_t size)
+{
+    cueball__memory_release(&pool->memory, old->preference, size * sizeof *old->preference);
+    cueball__memory_release(&pool->memory, old->buckets, size * sizeof *old->buckets);
+    cueball__memory_release(&pool->memory, old->plan, size * sizeof *old->plan);
+    cueball__memory_release(&pool->memory, old->scratch, (size_t)size * 2 * sizeof *old->scratch);
+}
+
+static rooms pool_rooms(const cueball_pool *pool)
+{
+    return (rooms){ pool->preference, pool->buckets, pool->plan_room, pool->plan_scratch };
+}
+
+static void bucket_add(cueball_pool *pool, cueball__backend *backend)
+{
+    cueball__backend **bucket = key_bucket(pool, backend->key);
+    backend->same_bucket = *bucket;
+    *bucket = backend;
+}
+
+static bool pool_make_room(cueball_pool *pool)
+{
+    if (pool->known < pool->known_max)
+        return true;
+    uint32_t wider = pool->known_max ? pool->known_max * 2 : 8;
+    rooms new = { NULL, NULL, NULL, NULL };
+    new.preference = cueball__memory_allocate(&pool->memory, wider * sizeof *new.preference);
+    new.buckets = cueball__memory_allocate(&pool->memory, wider * sizeof *new.buckets);
+    new.plan = cueball__memory_allocate(&pool->memory, wider * sizeof *new.plan);
+    new.scratch = cueball__memory_allocate(&pool->memory, (size_t)wider * 2 * sizeof *new.scratch);
+    if (!new.preference || !new.buckets || !new.plan || !new.scratch) {
+        rooms_free(pool, &new, wider);
+        return false;
+    }
+    rooms old = pool_rooms(pool);
+    if (pool->known)
+        memcpy(new.preference, old.preference, pool->known * sizeof *new.preference);
+    memset(new.buckets, 0, wider * sizeof *new.buckets);
+    rooms_free(pool, &old, pool->known_max);
+    pool->preference = new.preference;
+    pool->buckets = new.buckets;
+    pool->plan_room = new.plan;
+    pool->plan_scratch = new.scratch;
+    pool->known_max = wider;
+    for (uint32_t i = 0; i < pool->known; i++)
+        bucket_add(pool, pool->preference[i]);
+    return true;
+}
+
+static void backend_free(cueball_pool *pool, cueball__backend *backend)
+{
+    assert(backend->total == 0);
+    cueball__list_remove(&backend->leaving);
+    cueball__memory_release(&pool->memory, backend->key, backend->block_size);
+    backend->key = NULL;
+    cueball__table_remove(&pool->backends, backend);
+}
+
+/* Copies the strings of the spec; false without memory. */
+static bool backend_name(cueball_pool *pool, cueball__backend *backend, const cueball_backend_spec *spec)
+{
+    const char *name = spec->name ? spec->name : spec->key;
+    size_t key_size = strlen(spec->key) + 1, name_size = strlen(name) + 1, address_size = strlen(spec->address) + 1;
+    char *block = cueball__memory_allocate(&pool->memory, key_size + name_size + address_size);
+    if (!block)
+        return false;
+    backend->block_size = key_size + name_size + address_size;
+    backend->key = memcpy(block, spec->key, key_size);
+    backend->name = memcpy(block + key_size, name, name_size);
+    backend->address = memcpy(block + key_size + name_size, spec->address, address_size);
+    return true;
+}
+
+/* Something changed: plan once the resolver has been quiet for a while, but do
+ * not wait for ever for a resolver that is never quiet. */
+static void pool_changed(cueball_pool *pool)
+{
+    pool->is_unsettled = true;
+    if (cueball__pool_is_over(pool))
+        return;
+    if (!pool->change_waits) {
+        pool->change_waits = true;
+        pool->changed_at = pool->now;
+    }
+    cueball_time quiet = cueball__time_after(pool->now, pool->settings.rebalance_delay);
+    cueball_time latest = cueball__time_after(pool->changed_at, pool->settings.rebalance_delay * CHANGE_DELAYS_MAX);
+    cueball__timers_arm(&pool->timers, &pool->rebalance, quiet < latest ? quiet : latest);
+}
+
+static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
+{
+    if (!pool_make_room(pool))
+        return CUEBALL_ENOMEM;
+    bool is_new;
+    cueball__backend *backend = cueball__table_add(&pool->backends, &is_new);
+    if (!backend)
+        return CUEBALL_ENOMEM;
+    cueball__member member = backend->member;
+    memset(backend, 0, sizeof *backend);
+    backend->member = member;
+    cueball__link_init(&backend->slots);
+    cueball__link_init(&backend->wanting);
+    cueball__link_init(&backend->leaving);
+    if (!backend_name(pool, backend, spec)) {
+        cueball__table_remove(&pool->backends, backend);
+        return CUEBALL_ENOMEM;
+    }
+    backend->port = spec->port;
+    backend->weight = spec->weight;
+    backend->said = true;
+    uint32_t place = (uint32_t)cueball__random_below(&pool->random, (uint64_t)pool->known + 1);
+    memmove(&pool->preference[place + 1], &pool->preference[place], (pool->known - place) * sizeof *pool->preference);
+    pool->preference[place] = backend;
+    pool->known++;
+    bucket_add(pool, backend);
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_ADDED, backend, 0);
+    return CUEBALL_OK;
+}
+
+/* Out of the index and into the list of those whose slots are awaited.  The
+ * caller takes it out of the order of preference. */
+static void backend_leave(cueball_pool *pool, cueball__backend *backend)
+{
+    cueball__backend **place = key_bucket(pool, backend->key);
+    while (*place != backend)
+        place = &(*place)->same_bucket;
+    *place = backend->same_bucket;
+    cueball__list_remove(&backend->wanting);
+    if (backend->dead)
+        pool->dead--;
+    backend->dead = false;
+    backend->removed = true;
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REMOVED, backend, 0);
+    CUEBALL__LIST_EACH(link, following, &backend->slots)
+    {
+        cueball__slot_drop(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), CUEBALL_CAUSE_REMOVED);
+    }
+    cueball__list_append(&pool->leaving, &backend->leaving);
+    if (backend->total == 0)
+        backend_free(pool, backend);
+}
+
+/* Removes all that are not `said`, in one pass. */
+static bool pool_sweep(cueball_pool *pool)
+{
+    uint32_t known = pool->known;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < known; i++) {
+        cueball__backend *backend = pool->preference[i];
+        if (backend->said)
+            pool->preference[kept++] = backend;
+        else
+            backend_leave(pool, backend);
+    }
+    pool->known = kept;
+    return kept < known;
+}
+
+static void backend_remove(cueball_pool *pool, cueball__backend *backend)
+{
+    uint32_t place = 0;
+    while (pool->preference[place] != backend)
+        place++;
+    pool->known--;
+    memmove(&pool->preference[place], &pool->preference[place + 1], (pool->known - place) * sizeof *pool->preference);
+    backend_leave(pool, backend);
+}
+
+/* Same place?  Then the rest is taken over; a name that cannot be for want of
+ * memory stays what it was. */
+static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const cueball_backend_spec *spec)
+{
+    if (strcmp(backend->address, spec->address) != 0 || backend->port != spec->port)
+        return false;
+    if (backend->weight != spec->weight) {
+        backend->weight = spec->weight;
+        pool_changed(pool);
+    }
+    if (spec->name && strcmp(backend->name, spec->name) != 0) {
+        char *block = backend->key;
+        size_t block_size = backend->block_size;
+        if (backend_name(pool, backend, spec))
+            cueball__memory_release(&pool->memory, block, block_size);
+    }
+    return true;
+}
+
+/* CUEBALL_OK: added or replaced, CUEBALL_EEXISTS: nothing to do. */
+static int backend_add(cueball_pool *pool, const cueball_backend_spec *spec)
+{
+    cueball__backend *known = cueball__backend_by_key(pool, spec->key);
+    if (known) {
+        known->said = true;
+        if (backend_meets(pool, known, spec))
+            return CUEBALL_EEXISTS;
+        /* Two under one key while the new one is made: the index finds the newest. */
+    }
+    int result = backend_new(pool, spec);
+    if (result == CUEBALL_OK && known)
+        backend_remove(pool, known);
+    return result;
+}
+
+int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *spec)
+{
+    if (!spec_is_fit(spec))
+        return CUEBALL_EINVAL;
+    cueball__pool_begin(pool, now);
+    int result = backend_add(pool, spec);
+    if (result == CUEBALL_OK)
+        pool_changed(pool);
+    cueball__pool_settle(pool);
+    return result;
+}
+
+int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key)
+{
+    cueball__pool_begin(pool, now);
+    cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
+    if (backend) {
+        backend_remove(pool, backend);
+        pool_changed(pool);
+    }
+    cueball__pool_settle(pool);
+    return backend ? CUEBALL_OK : CUEBALL_ENOT_FOUND;
+}
+
+int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!spec_is_fit(&specs[i]))
+            return CUEBALL_EINVAL;
+    cueball__pool_begin(pool, now);
+    bool is_first = pool->known == 0;
+    bool has_changed = false;
+    int result = CUEBALL_OK;
+    for (uint32_t i = 0; i < pool->known; i++)
+        pool->preference[i]->said = false;
+    for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
+        result = backend_add(pool, &specs[i]);
+        has_changed |= result == CUEBALL_OK;
+    }
+    if (result != CUEBALL_ENOMEM)
+        has_changed |= pool_sweep(pool);
+    if (has_changed && is_first) /* the whole list is here: there is nothing to wait for */
+        pool->plan_is_due = pool->is_unsettled = true;
+    else if (has_changed)
+        pool_changed(pool);
+    cueball__pool_settle(pool);
+    return result == CUEBALL_ENOMEM ? CUEBALL_ENOMEM : CUEBALL_OK;
+}
+
+void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend)
+{
+    if (backend->total == 0 && cueball__link_is_linked(&backend->leaving))
+        backend_free(pool, backend);
+}
+
+void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts)
+{
+    assert(!backend->dead);
+    assert(!backend->removed);
+    backend->dead = true;
+    pool->dead++;
+    pool->counters.backend_deaths++;
+    pool->plan_is_due = pool->is_unsettled = true;
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts);
+}
+
+void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend)
+{
+    assert(backend->dead);
+    assert(pool->dead > 0);
+    backend->dead = false;
+    pool->dead--;
+    pool->plan_is_due = pool->is_unsettled = true;
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0);
+}
+
+void cueball__backends_free(cueball_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->backends.made; i++) {
+        cueball__backend *backend = cueball__table_at(&pool->backends, i);
+        if (backend->key)
+            cueball__memory_release(&pool->memory, backend->key, backend->block_size);
+        backend->key = NULL;
+    }
+    rooms all = pool_rooms(pool);
+    rooms_free(pool, &all, pool->known_max);
+}
+
+static void backend_describe(const cueball__backend *backend, cueball_backend_info *info)
+{
+    memset(info, 0, sizeof *info);
+    info->backend = cueball__member_handle(&backend->member);
+    info->key = backend->key;
+    info->name = backend->name;
+    info->address = backend->address;
+    info->port = backend->port;
+    info->weight = backend->weight;
+    info->total = backend->total;
+    info->dead = backend->dead;
+    info->removed = backend->removed;
+    for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
+        const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
+        info->idle += slot->state == CUEBALL_SLOT_IDLE;
+        info->busy += slot->state == CUEBALL_SLOT_BUSY;
+        info->connecting += slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF;
+    }
+}
+
+int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle handle, cueball_backend_info *info)
+{
+    const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
+    if (!backend || !backend->key)
+        return CUEBALL_ESTALE;
+    backend_describe(backend, info);
+    return CUEBALL_OK;
+}
+
+bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info)
+{
+    if (index < pool->known) {
+        backend_describe(pool->preference[index], info);
+        return true;
+    }
+    index -= pool->known;
+    const cueball__link *link = pool->leaving.next;
+    while (link != &pool->leaving && index-- > 0)
+        link = link->next;
+    if (link == &pool->leaving)
+        return false;
+    backend_describe(CUEBALL__OWNER(link, cueball__backend, leaving), info);
+    return true;
+}

@@ -1,0 +1,189 @@
+/* Whether everything in a pool agrees with everything else.  Each rule is one
+ * line; the first that does not hold is told with its numbers. */
+#include "pool.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+typedef struct disagreement {
+    char *text;
+    size_t size;
+} disagreement;
+
+static int __attribute__((format(printf, 2, 3))) disagree(const disagreement *report, const char *format, ...)
+{
+    if (report->text && report->size) {
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(report->text, report->size, format, arguments);
+        va_end(arguments);
+    }
+    return CUEBALL_EINVAL;
+}
+
+#define MUST(condition, ...)                                                                                                               \
+    do {                                                                                                                                   \
+        if (!(condition))                                                                                                                  \
+            return disagree(report, #condition ": " __VA_ARGS__);                                                                          \
+    } while (0)
+
+static uint32_t list_length(const cueball__link *list)
+{
+    uint32_t length = 0;
+    for (const cueball__link *link = list->next; link != list; link = link->next)
+        length++;
+    return length;
+}
+
+static bool list_is_sound(const cueball__link *list)
+{
+    for (const cueball__link *link = list->next; link != list; link = link->next)
+        if (link->next->prev != link || link->prev->next != link)
+            return false;
+    return true;
+}
+
+static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const disagreement *report)
+{
+    uint32_t index = slot->member.index;
+    bool waits_for_time = slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF
+                          || slot->state == CUEBALL_SLOT_CHECKING || slot->state == CUEBALL_SLOT_CLOSING;
+    MUST(slot->state < CUEBALL__SLOT_STATES, "slot %u in state %u", index, slot->state);
+    MUST((slot->chores != 0) == cueball__link_is_linked(&slot->chore), "slot %u has chores %u", index, slot->chores);
+    if (slot->state == CUEBALL_SLOT_FREE) {
+        MUST(!cueball__timer_is_armed(&slot->timer), "free slot %u", index);
+        MUST(!cueball__link_is_linked(&slot->at_backend), "free slot %u", index);
+        MUST(!(slot->chores & ~CUEBALL__CHORE_GIVE_UP), "free slot %u has chores %u", index, slot->chores);
+        MUST(!slot->owner, "free slot %u", index);
+        return CUEBALL_OK;
+    }
+    MUST(slot->backend && slot->backend->key, "slot %u", index);
+    MUST(!waits_for_time || cueball__timer_is_armed(&slot->timer), "slot %u in state %u", index, slot->state);
+    MUST(!(slot->chores & CUEBALL__CHORE_OPEN) || slot->state == CUEBALL_SLOT_CONNECTING, "slot %u in state %u", index, slot->state);
+    MUST(!(slot->chores & CUEBALL__CHORE_CHECK) || slot->state == CUEBALL_SLOT_CHECKING, "slot %u in state %u", index, slot->state);
+    MUST(!(slot->chores & CUEBALL__CHORE_CLOSE) || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
+    MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
+    MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
+    MUST((slot->owner != NULL) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
+    MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
+    MUST(!(slot->backend->removed || slot->unwanted) || slot->state == CUEBALL_SLOT_BUSY || slot->state == CUEBALL_SLOT_CLOSING,
+         "slot %u, which must go, in state %u", index, slot->state);
+    MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead, "slot %u in state %u at a dead backend", index, slot->state);
+    if (slot->state == CUEBALL_SLOT_IDLE) {
+        MUST(slot->idle_at - pool->idle.head < pool->idle.tail - pool->idle.head, "slot %u at %u", index, slot->idle_at);
+        MUST(pool->idle.ring[slot->idle_at & (pool->idle.capacity - 1)] == index, "slot %u at %u", index, slot->idle_at);
+    }
+    return CUEBALL_OK;
+}
+
+static int slots_check(const cueball_pool *pool, const disagreement *report)
+{
+    uint32_t counts[CUEBALL__SLOT_STATES] = { 0 };
+    uint32_t orphans = 0;
+    for (uint32_t i = 0; i < pool->slots.made; i++) {
+        const cueball__slot *slot = cueball__table_at(&pool->slots, i);
+        if (slot_check(pool, slot, report) != CUEBALL_OK)
+            return CUEBALL_EINVAL;
+        counts[slot->state]++;
+        orphans += slot->state != CUEBALL_SLOT_FREE && slot->orphan;
+    }
+    uint32_t total = 0;
+    for (unsigned state = CUEBALL_SLOT_FREE + 1; state < CUEBALL__SLOT_STATES; state++) {
+        MUST(counts[state] == pool->counts[state], "%u slots in state %u, %u counted", counts[state], state, pool->counts[state]);
+        total += counts[state];
+    }
+    MUST(pool->counts[CUEBALL_SLOT_FREE] == 0, "%u", pool->counts[CUEBALL_SLOT_FREE]);
+    MUST(total == pool->slots.count, "%u slots, %u counted", total, pool->slots.count);
+    MUST(orphans == pool->orphans, "%u orphans, %u counted", orphans, pool->orphans);
+    MUST(pool->idle.count == counts[CUEBALL_SLOT_IDLE], "%u in the idle order", pool->idle.count);
+    MUST(pool->waiting == 0 || pool->idle.count == 0, "%u claims wait while %u connections rest", pool->waiting, pool->idle.count);
+    return CUEBALL_OK;
+}
+
+static int backend_check(const cueball__backend *backend, const disagreement *report)
+{
+    uint32_t have = 0, total = 0, connected = 0;
+    MUST(list_is_sound(&backend->slots), "backend %s", backend->key);
+    for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
+        const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
+        MUST(slot->backend == backend, "slot %u in the list of %s", slot->member.index, backend->key);
+        MUST(slot->state != CUEBALL_SLOT_FREE, "slot %u in the list of %s", slot->member.index, backend->key);
+        total++;
+        have += !slot->unwanted;
+        connected += cueball__slot_is_connected(slot);
+    }
+    MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
+    MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
+    MUST(connected == backend->connected, "backend %s: %u connected, %u counted", backend->key, connected, backend->connected);
+    return CUEBALL_OK;
+}
+
+static int backends_check(const cueball_pool *pool, const disagreement *report)
+{
+    uint32_t dead = 0, slots = 0, ceiling = 0;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        const cueball__backend *backend = pool->preference[i];
+        if (backend_check(backend, report) != CUEBALL_OK)
+            return CUEBALL_EINVAL;
+        MUST(!backend->removed, "backend %s", backend->key);
+        MUST(cueball__backend_by_key(pool, backend->key) == backend, "backend %s", backend->key);
+        MUST(cueball__pool_is_over(pool) || pool->plan_is_due || cueball__timer_is_armed(&pool->rebalance)
+                 || cueball__link_is_linked(&backend->wanting) == (backend->have < backend->want),
+             "backend %s has %u slots of %u", backend->key, backend->have, backend->want);
+        dead += backend->dead;
+        slots += backend->total;
+        ceiling += backend->want;
+    }
+    MUST(dead == pool->dead, "%u dead, %u counted", dead, pool->dead);
+    MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || dead == pool->known, "%u of %u dead", dead, pool->known);
+    MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
+    for (const cueball__link *link = pool->leaving.next; link != &pool->leaving; link = link->next) {
+        const cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, leaving);
+        if (backend_check(backend, report) != CUEBALL_OK)
+            return CUEBALL_EINVAL;
+        MUST(backend->removed && !backend->dead, "backend %s", backend->key);
+        MUST(backend->total > 0, "backend %s", backend->key);
+        slots += backend->total;
+    }
+    MUST(slots == pool->slots.count, "backends have %u slots, the pool %u", slots, pool->slots.count);
+    MUST(pool->plan_is_due || ceiling <= pool->options.max_connections || cueball__pool_is_over(pool), "%u planned", ceiling);
+    MUST(list_is_sound(&pool->wanting), "-");
+    return CUEBALL_OK;
+}
+
+static int claims_check(const cueball_pool *pool, const disagreement *report)
+{
+    MUST(list_is_sound(&pool->queue), "-");
+    MUST(list_is_sound(&pool->answers), "-");
+    MUST(list_is_sound(&pool->chores), "-");
+    MUST(list_length(&pool->queue) == pool->waiting, "%u claims wait, %u counted", list_length(&pool->queue), pool->waiting);
+    uint32_t answers = list_length(&pool->answers), chores = list_length(&pool->chores);
+    MUST(answers + pool->waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->waiting, pool->claims.count);
+    MUST(answers + chores == pool->outlook.actions, "%u answers, %u chores, %u actions", answers, chores, pool->outlook.actions);
+    cueball_time last = 0;
+    for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
+        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        MUST(claim->state == CLAIM_WAITING, "claim %u", claim->member.index);
+        MUST(claim->begun >= last, "claim %u stands behind a younger one", claim->member.index);
+        last = claim->begun;
+    }
+    for (const cueball__link *link = pool->answers.next; link != &pool->answers; link = link->next) {
+        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        MUST(claim->state == CLAIM_GRANTED || claim->state == CLAIM_REFUSED, "claim %u", claim->member.index);
+        MUST(claim->state == CLAIM_REFUSED || claim->slot->state == CUEBALL_SLOT_BUSY, "claim %u", claim->member.index);
+    }
+    bool may_wait = pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_RUNNING;
+    MUST(pool->waiting == 0 || may_wait, "%u claims wait in state %u", pool->waiting, pool->state);
+    return CUEBALL_OK;
+}
+
+int cueball_pool_check(const cueball_pool *pool, char *text, size_t size)
+{
+    const disagreement whole = { text, size }, *report = &whole;
+    if (slots_check(pool, report) != CUEBALL_OK || backends_check(pool, report) != CUEBALL_OK || claims_check(pool, report) != CUEBALL_OK)
+        return CUEBALL_EINVAL;
+    MUST(pool->state != CUEBALL_POOL_STOPPED || pool->slots.count == 0, "%u slots", pool->slots.count);
+    MUST(pool->outlook.deadline <= pool->timers.earliest, "-");
+    MUST(pool->outlook.events <= pool->events_max, "%u", pool->outlook.events);
+    return CUEBALL_OK;
+}

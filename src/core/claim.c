@@ -1,0 +1,317 @@
+/* Claims and leases.  A claim is answered exactly once: by the call that makes
+ * it, or by a GRANT or REFUSE action, or by its own cancelling.  A lease ends
+ * exactly once: by its claimer, or by the pool (owner gone, drain time over). */
+#include "pool.h"
+
+#include <math.h>
+
+/* The slot goes to a claimer. */
+static void slot_lend(cueball_pool *pool, cueball__slot *slot, cueball_owner *owner)
+{
+    slot->lease_generation = cueball__generation_next(slot->lease_generation);
+    cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
+    slot->owner = owner;
+    if (owner)
+        cueball__list_append(&owner->leases, &slot->at_owner);
+}
+
+static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_handle claim, uint64_t user)
+{
+    cueball_event event = { .kind = CUEBALL_EVENT_CLAIM_GRANTED, .claim = claim, .user = user };
+    event.slot = slot->member.index;
+    event.lease = cueball__slot_lease(slot);
+    event.conn = cueball__slot_conn(slot);
+    event.backend = cueball__member_handle(&slot->backend->member);
+    cueball__event_add(pool, &event);
+}
+
+static void claim_note(cueball_pool *pool, cueball_event_kind kind, cueball_handle claim, uint64_t user, int error, uint32_t ahead)
+{
+    if (!cueball__pool_watches(pool, kind))
+        return;
+    cueball_event event = { .kind = (int32_t)kind, .claim = claim, .user = user, .error = error, .count = ahead };
+    cueball__event_add(pool, &event);
+}
+
+/* The claim leaves the queue. */
+static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
+{
+    assert(claim->state == CLAIM_WAITING);
+    assert(pool->waiting > 0);
+    cueball__list_remove(&claim->place);
+    cueball__timers_cancel(&pool->timers, &claim->timer);
+    pool->waiting--;
+    claim->waited = pool->now - claim->begun;
+}
+
+static void claim_disown(cueball__claim *claim)
+{
+    if (claim->owner)
+        cueball__list_remove(&claim->at_owner);
+    claim->owner = NULL;
+}
+
+static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_error error)
+{
+    claim_unqueue(pool, claim);
+    claim->state = CLAIM_REFUSED;
+    claim->error = error;
+    claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, cueball__member_handle(&claim->member), claim->user, error, claim->ahead);
+    cueball__answer_add(pool, claim);
+}
+
+/* Gives an open connection to the claim that waits longest; false if none
+ * waits.  Claims and connections meet here and in cueball_pool_claim(), nowhere
+ * else: no claim overtakes an older one, and since whatever was due has been
+ * refused before, no claim is granted at or after its deadline. */
+bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot)
+{
+    if (pool->waiting == 0)
+        return false;
+    cueball__claim *claim = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
+    claim_unqueue(pool, claim);
+    slot_lend(pool, slot, claim->owner);
+    claim->state = CLAIM_GRANTED;
+    claim->slot = slot;
+    slot->untold = 1;
+    if (cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
+        grant_note(pool, slot, cueball__member_handle(&claim->member), claim->user);
+    cueball__answer_add(pool, claim);
+    return true;
+}
+
+void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
+{
+    while (!cueball__list_is_empty(&pool->queue))
+        claim_refuse(pool, CUEBALL__OWNER(pool->queue.next, cueball__claim, place), error);
+}
+
+void cueball__claim_due(cueball_pool *pool, cueball__claim *claim)
+{
+    claim_refuse(pool, claim, CUEBALL_ECLAIM_TIMEOUT);
+}
+
+/* The drain time is over: claims that were granted and not told so yet are
+ * refused after all. */
+void cueball__grants_recall(cueball_pool *pool)
+{
+    CUEBALL__LIST_EACH(link, following, &pool->answers)
+    {
+        cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        if (claim->state != CLAIM_GRANTED)
+            continue;
+        cueball__slot *slot = claim->slot;
+        claim->state = CLAIM_REFUSED;
+        claim->error = CUEBALL_EPOOL_STOPPING;
+        claim->slot = NULL;
+        claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, cueball__member_handle(&claim->member), claim->user, claim->error, claim->ahead);
+        cueball__slot_came_back(pool, slot, CUEBALL_CAUSE_CANCEL);
+    }
+}
+
+/* Why a claim that finds no idle connection may not wait; 0 if it may. */
+static int claim_objection(const cueball_pool *pool, const cueball_claim_options *options, cueball_time timeout)
+{
+    if (cueball__pool_is_over(pool))
+        return CUEBALL_EPOOL_STOPPING;
+    if (pool->state == CUEBALL_POOL_FAILED)
+        return CUEBALL_EPOOL_FAILED;
+    if (options && options->error_on_empty && pool->known == 0)
+        return CUEBALL_ENO_BACKENDS;
+    if (timeout == 0)
+        return CUEBALL_ECLAIM_TIMEOUT;
+    if (pool->waiting >= pool->options.max_waiters)
+        return CUEBALL_EOVERLOADED;
+    return CUEBALL_OK;
+}
+
+static int claim_queue(cueball_pool *pool, const cueball_claim_options *options, cueball_time timeout, cueball_grant *grant)
+{
+    bool is_new;
+    cueball__claim *claim = cueball__table_add(&pool->claims, &is_new);
+    if (!claim)
+        return pool->claims.count == CUEBALL__MEMBERS_MAX ? CUEBALL_EOVERLOADED : CUEBALL_ENOMEM;
+    if (is_new) {
+        cueball__link_init(&claim->place);
+        cueball__link_init(&claim->at_owner);
+        claim->timer.kind = CUEBALL__TIMER_CLAIM;
+    }
+    claim->state = CLAIM_WAITING;
+    claim->begun = pool->now;
+    claim->user = options ? options->user : 0;
+    claim->owner = options ? options->owner : NULL;
+    claim->ahead = pool->waiting++;
+    if (claim->owner)
+        cueball__list_append(&claim->owner->claims, &claim->at_owner);
+    cueball__list_append(&pool->queue, &claim->place);
+    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, timeout));
+    if (pool->timers.earliest < pool->outlook.deadline)
+        pool->outlook.deadline = pool->timers.earliest;
+    pool->counters.queued++;
+    if (pool->waiting > pool->waiting_max)
+        pool->waiting_max = pool->waiting;
+    grant->claim = cueball__member_handle(&claim->member);
+    grant->ahead = claim->ahead;
+    claim_note(pool, CUEBALL_EVENT_CLAIM_WAITING, grant->claim, claim->user, 0, claim->ahead);
+    return CUEBALL_WAITING;
+}
+
+/* What does not find a connection at rest. */
+static int claim_slowly(cueball_pool *pool, const cueball_claim_options *options, cueball_grant *grant)
+{
+    cueball_time timeout = pool->settings.claim_timeout;
+    if (options && !(options->timeout_ms < 0)) {
+        if (isnan(options->timeout_ms))
+            return CUEBALL_EINVAL;
+        double span = options->timeout_ms * CUEBALL__NS_PER_MS;
+        timeout = span < 9e18 ? (cueball_time)span : CUEBALL_NEVER;
+        /* 0 means not to wait; less than a nanosecond is still a wait. */
+        if (timeout == 0 && span > 0)
+            timeout = 1;
+    }
+    int result = claim_objection(pool, options, timeout);
+    if (result == CUEBALL_OK)
+        result = claim_queue(pool, options, timeout, grant);
+    if (result < 0) {
+        pool->counters.refused_at_once++;
+        if (result == CUEBALL_ECLAIM_TIMEOUT)
+            pool->counters.claim_timeouts++;
+        else
+            pool->counters.claims_refused++;
+        claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, 0, options ? options->user : 0, result, pool->waiting);
+    }
+    return result;
+}
+
+int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
+{
+    cueball__pool_begin(pool, now);
+    if (pool->idle.count == 0)
+        return claim_slowly(pool, options, grant);
+    cueball__slot *slot = cueball__idle_next(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    cueball__idle_remove(&pool->idle, slot);
+    slot_lend(pool, slot, options ? options->owner : NULL);
+    pool->counters.granted_at_once++;
+    if (cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
+        grant_note(pool, slot, 0, options ? options->user : 0);
+    grant->lease = cueball__slot_lease(slot);
+    grant->conn = cueball__slot_conn(slot);
+    grant->backend = cueball__member_handle(&slot->backend->member);
+    grant->slot = slot->member.index;
+    return CUEBALL_OK;
+}
+
+/* The claim ends without an answer. */
+static void claim_cancel(cueball_pool *pool, cueball__claim *claim)
+{
+    claim_note(pool, CUEBALL_EVENT_CLAIM_CANCELLED, cueball__member_handle(&claim->member), claim->user, 0, claim->ahead);
+    cueball__slot *slot = NULL;
+    if (claim->state == CLAIM_WAITING) {
+        claim_unqueue(pool, claim);
+    } else {
+        cueball__answer_drop(pool, claim);
+        slot = claim->state == CLAIM_GRANTED ? claim->slot : NULL;
+    }
+    claim_disown(claim);
+    claim->state = 0;
+    cueball__table_remove(&pool->claims, claim);
+    pool->counters.claims_cancelled++;
+    if (slot)
+        cueball__slot_came_back(pool, slot, CUEBALL_CAUSE_CANCEL);
+}
+
+int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time now, cueball_handle handle)
+{
+    cueball__pool_begin(pool, now);
+    cueball__claim *claim = cueball__table_find(&pool->claims, handle);
+    bool is_ours = claim && claim->state != 0; /* 0: an invented handle, of a claim to come */
+    if (is_ours)
+        claim_cancel(pool, claim);
+    cueball__pool_settle(pool);
+    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
+}
+
+/* The slot that `lease` is on, if it still is, and if its claimer was told. */
+static cueball__slot *slot_by_lease(const cueball_pool *pool, cueball_handle lease)
+{
+    uint32_t index = cueball__handle_index(lease);
+    if (index >= pool->slots.made)
+        return NULL;
+    cueball__slot *slot = cueball__table_at(&pool->slots, index);
+    return slot->state == CUEBALL_SLOT_BUSY && !slot->untold && cueball__slot_lease(slot) == lease ? slot : NULL;
+}
+
+static int lease_end(cueball_pool *pool, cueball_time now, cueball_handle lease, cueball_cause cause, uint64_t *counter)
+{
+    cueball__pool_begin(pool, now);
+    cueball__slot *slot = slot_by_lease(pool, lease);
+    if (slot) {
+        if (counter)
+            ++*counter;
+        cueball__slot_came_back(pool, slot, cause);
+    }
+    cueball__pool_settle(pool);
+    return slot ? CUEBALL_OK : CUEBALL_ESTALE;
+}
+
+int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    return lease_end(pool, now, lease, CUEBALL_CAUSE_RELEASE, NULL);
+}
+
+int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    return lease_end(pool, now, lease, CUEBALL_CAUSE_CLOSE, &pool->counters.leases_closed);
+}
+
+int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    return lease_end(pool, now, lease, CUEBALL_CAUSE_FAIL, &pool->counters.leases_failed);
+}
+
+/* The pool takes the connection back: it closes, whatever its claimer does with
+ * it just now. */
+void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    pool->counters.leases_revoked++;
+    cueball__slot_came_back(pool, slot, cause);
+}
+
+int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner)
+{
+    cueball_owner *made = cueball__memory_allocate(&pool->memory, sizeof *made);
+    if (!made)
+        return CUEBALL_ENOMEM;
+    made->pool = pool;
+    made->is_gone = false;
+    cueball__link_init(&made->claims);
+    cueball__link_init(&made->leases);
+    cueball__list_append(&pool->owners, &made->place);
+    *owner = made;
+    return CUEBALL_OK;
+}
+
+void cueball_owner_gone(void *gone)
+{
+    cueball_owner *owner = gone;
+    assert(!owner->is_gone);
+    owner->is_gone = true;
+    cueball__list_remove(&owner->place);
+    cueball__list_append(&owner->pool->owners_gone, &owner->place);
+    owner->pool->outlook.deadline = 0; /* so that the next input sees to it */
+}
+
+/* Ends what belongs to owners that are gone.  A granted claim goes with its
+ * lease, by way of the lease: it may not have been told yet. */
+void cueball__owners_end(cueball_pool *pool)
+{
+    while (!cueball__list_is_empty(&pool->owners_gone)) {
+        cueball_owner *owner = CUEBALL__OWNER(pool->owners_gone.next, cueball_owner, place);
+        while (!cueball__list_is_empty(&owner->claims))
+            claim_cancel(pool, CUEBALL__OWNER(owner->claims.next, cueball__claim, at_owner));
+        while (!cueball__list_is_empty(&owner->leases))
+            cueball__lease_revoke(pool, CUEBALL__OWNER(owner->leases.next, cueball__slot, at_owner), CUEBALL_CAUSE_OWNER);
+        cueball__list_remove(&owner->place);
+        cueball__memory_release(&pool->memory, owner, sizeof *owner);
+    }
+}

@@ -1,0 +1,177 @@
+/* The options as data: name, kind, range, default.  Everything that reads,
+ * checks, lists or explains options goes by this table. */
+#include "pool.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DAY_MS 86400000.0
+#define NONE true
+
+#define AT(member) (uint32_t) offsetof(cueball_options, member)
+#define COUNT(text, member, low, high, value, none)                                                                                        \
+    {                                                                                                                                      \
+        text, NULL, CUEBALL_OPTION_COUNT, AT(member), low, high, value, none                                                               \
+    }
+#define DURATION(text, member, low, value, none)                                                                                           \
+    {                                                                                                                                      \
+        text, NULL, CUEBALL_OPTION_DURATION, AT(member), low, DAY_MS, value, none                                                          \
+    }
+#define RECOVERY(operation)                                                                                                                \
+    COUNT("recovery." #operation ".attempts", recovery_##operation.attempts, 1, 1000, 3, false),                                           \
+        DURATION("recovery." #operation ".timeout_ms", recovery_##operation.timeout_ms, 0.001, 2000, false),                               \
+        DURATION("recovery." #operation ".max_timeout_ms", recovery_##operation.max_timeout_ms, 0.001, DAY_MS, false),                     \
+        DURATION("recovery." #operation ".delay_ms", recovery_##operation.delay_ms, 0, 100, false),                                        \
+        DURATION("recovery." #operation ".max_delay_ms", recovery_##operation.max_delay_ms, 0, DAY_MS, false),                             \
+    {                                                                                                                                      \
+        "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false                 \
+    }
+
+static const cueball_option all[] = {
+    COUNT("max_connections", max_connections, 1, 1000000, 10, false),
+    COUNT("max_waiters", max_waiters, 0, 2000000, INFINITY, NONE),
+    DURATION("claim_timeout_ms", claim_timeout_ms, 0, INFINITY, NONE),
+    DURATION("rebalance_delay_ms", rebalance_delay_ms, 0, 100, false),
+    DURATION("decoherence_interval_ms", decoherence_interval_ms, 0, 300000, false),
+    DURATION("check_interval_ms", check_interval_ms, 0, 30000, false),
+    DURATION("check_timeout_ms", check_timeout_ms, 0.001, 5000, false),
+    DURATION("idle_timeout_ms", idle_timeout_ms, 0, 0, false),
+    DURATION("max_lifetime_ms", max_lifetime_ms, 0, 0, false),
+    DURATION("drain_timeout_ms", drain_timeout_ms, 0, 30000, false),
+    { "balance", "fifo lifo", CUEBALL_OPTION_CHOICE, AT(balance), 0, 1, CUEBALL_BALANCE_FIFO, false },
+    RECOVERY(default),
+    RECOVERY(initial),
+    RECOVERY(connect),
+};
+
+#define ALL_COUNT (sizeof all / sizeof *all)
+
+bool cueball_option_describe(uint32_t index, cueball_option *option)
+{
+    if (index >= ALL_COUNT)
+        return false;
+    *option = all[index];
+    return true;
+}
+
+static void option_write(cueball_options *options, const cueball_option *option, double value)
+{
+    void *place = (char *)options + option->offset;
+    switch ((cueball_option_kind)option->kind) {
+    case CUEBALL_OPTION_COUNT:
+        *(uint32_t *)place = isinf(value) ? UINT32_MAX : (uint32_t)value;
+        break;
+    case CUEBALL_OPTION_CHOICE:
+        *(int32_t *)place = (int32_t)value;
+        break;
+    case CUEBALL_OPTION_DURATION:
+    case CUEBALL_OPTION_FRACTION:
+        *(double *)place = value;
+        break;
+    }
+}
+
+static double option_read(const cueball_options *options, const cueball_option *option)
+{
+    const void *place = (const char *)options + option->offset;
+    switch ((cueball_option_kind)option->kind) {
+    case CUEBALL_OPTION_COUNT:
+        return *(const uint32_t *)place == UINT32_MAX ? (double)INFINITY : (double)*(const uint32_t *)place;
+    case CUEBALL_OPTION_CHOICE:
+        return *(const int32_t *)place;
+    default:
+        return *(const double *)place;
+    }
+}
+
+void cueball_options_init(cueball_options *options)
+{
+    memset(options, 0, sizeof *options);
+    for (size_t i = 0; i < ALL_COUNT; i++)
+        option_write(options, &all[i], all[i].initial);
+}
+
+static int option_check(const cueball_options *options, const cueball_option *option, char *text, size_t size)
+{
+    double value = option_read(options, option);
+    if (isinf(value) && value > 0 && option->may_be_none)
+        return CUEBALL_OK;
+    if (value >= option->min && value <= option->max) /* false for NaN */
+        return CUEBALL_OK;
+    if (!text || !size)
+        return CUEBALL_EINVAL;
+    if (option->kind == CUEBALL_OPTION_CHOICE)
+        snprintf(text, size, "option '%s' must be one of: %s", option->name, option->choices);
+    else
+        snprintf(text, size, "option '%s' must be %s from %.15g to %.15g%s, not %.15g", option->name,
+                 option->kind == CUEBALL_OPTION_COUNT ? "a whole number" : "a number", option->min, option->max,
+                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)" : "", value);
+    return CUEBALL_EINVAL;
+}
+
+static int recovery_check(const cueball_recovery *recovery, const char *operation, char *text, size_t size)
+{
+    const char *name = NULL, *least = NULL;
+    double is = 0, bound = 0;
+    if (recovery->max_timeout_ms < recovery->timeout_ms) {
+        name = "max_timeout_ms", least = "timeout_ms";
+        is = recovery->max_timeout_ms, bound = recovery->timeout_ms;
+    } else if (recovery->max_delay_ms < recovery->delay_ms) {
+        name = "max_delay_ms", least = "delay_ms";
+        is = recovery->max_delay_ms, bound = recovery->delay_ms;
+    }
+    if (!name)
+        return CUEBALL_OK;
+    if (text && size)
+        snprintf(text, size, "option 'recovery.%s.%s' must be at least %s (%.15g), not %.15g", operation, name, least, bound, is);
+    return CUEBALL_EINVAL;
+}
+
+int cueball_options_check(const cueball_options *options, char *text, size_t size)
+{
+    int result = CUEBALL_OK;
+    for (size_t i = 0; i < ALL_COUNT && result == CUEBALL_OK; i++)
+        result = option_check(options, &all[i], text, size);
+    if (result == CUEBALL_OK)
+        result = recovery_check(&options->recovery_default, "default", text, size);
+    if (result == CUEBALL_OK)
+        result = recovery_check(&options->recovery_initial, "initial", text, size);
+    if (result == CUEBALL_OK)
+        result = recovery_check(&options->recovery_connect, "connect", text, size);
+    return result;
+}
+
+/* Less than a nanosecond is one: 0 means off. */
+static cueball_time ms_to_ns(double ms)
+{
+    if (isinf(ms))
+        return CUEBALL_NEVER;
+    cueball_time span = (cueball_time)(ms * CUEBALL__NS_PER_MS + 0.5);
+    return span == 0 && ms > 0 ? 1 : span;
+}
+
+static cueball__policy policy_from(const cueball_recovery *recovery)
+{
+    return (cueball__policy){ .attempts = recovery->attempts,
+                              .timeout = ms_to_ns(recovery->timeout_ms),
+                              .timeout_max = ms_to_ns(recovery->max_timeout_ms),
+                              .delay = ms_to_ns(recovery->delay_ms),
+                              .delay_max = ms_to_ns(recovery->max_delay_ms),
+                              .spread = recovery->spread };
+}
+
+void cueball__settings_from(cueball__settings *settings, const cueball_options *options)
+{
+    *settings = (cueball__settings){ .claim_timeout = ms_to_ns(options->claim_timeout_ms),
+                                     .rebalance_delay = ms_to_ns(options->rebalance_delay_ms),
+                                     .decoherence_interval = ms_to_ns(options->decoherence_interval_ms),
+                                     .check_interval = ms_to_ns(options->check_interval_ms),
+                                     .check_timeout = ms_to_ns(options->check_timeout_ms),
+                                     .idle_timeout = ms_to_ns(options->idle_timeout_ms),
+                                     .max_lifetime = ms_to_ns(options->max_lifetime_ms),
+                                     .drain_timeout = ms_to_ns(options->drain_timeout_ms),
+                                     .standard = policy_from(&options->recovery_default),
+                                     .initial = policy_from(&options->recovery_initial),
+                                     .connect = policy_from(&options->recovery_connect) };
+}

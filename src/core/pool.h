@@ -1,0 +1,326 @@
+/* What the files of the core share: the structs behind cueball.h and the
+ * functions that cross files.  One noun, one file:
+ *
+ *     pool.c     birth, end, time, states: every input begins and ends here
+ *     backend.c  the nodes, their order of preference
+ *     slot.c     one place for one connection: its state machine
+ *     claim.c    claims, the queue of those who wait, leases, owners
+ *     idle.c     the order of the connections at rest
+ *     arrange.c  a plan put into effect: which slots go, which come
+ *     action.c   what the host is to do
+ *     event.c    what happened, for those who watch
+ *     stats.c    numbers
+ *     check.c    whether all this agrees
+ *
+ * Every input has the same shape: cueball__pool_begin() takes the time and runs
+ * what is due, then the fact itself, then cueball__pool_settle() plans if
+ * something asked for it and says when to come back. */
+#ifndef CUEBALL_CORE_POOL_H
+#define CUEBALL_CORE_POOL_H
+
+#include "cueball.h"
+
+#include "histogram.h"
+#include "list.h"
+#include "memory.h"
+#include "random.h"
+#include "table.h"
+#include "timers.h"
+
+#define CUEBALL__NS_PER_MS 1000000.0
+#define CUEBALL__SLOT_STATES 7
+#define CUEBALL__SPREAD 0.2 /* of lifetimes, idle timeouts, check intervals: +-10 % */
+
+#if defined __GNUC__
+#define CUEBALL__PREFETCH(address) __builtin_prefetch(address)
+#else
+#define CUEBALL__PREFETCH(address) ((void)0)
+#endif
+
+/* timer.kind: whose it is */
+enum {
+    CUEBALL__TIMER_SLOT = 1,
+    CUEBALL__TIMER_CLAIM = 2,
+    CUEBALL__TIMER_REBALANCE = 3,
+    CUEBALL__TIMER_DECOHERENCE = 4,
+    CUEBALL__TIMER_DRAIN = 5
+};
+
+typedef struct cueball__backend {
+    cueball__member member;
+    char *key, *name, *address; /* one block, at key */
+    size_t block_size;
+    cueball__link slots;    /* oldest first */
+    cueball__link wanting;  /* in pool->wanting while it has fewer slots than it should */
+    cueball__link leaving;  /* in pool->leaving once removed, until its last slot is gone */
+    struct cueball__backend *same_bucket;
+    uint32_t port, weight;
+    uint32_t want;       /* slots it should have, by the last plan */
+    uint32_t have;       /* slots it has, but for those to be dropped */
+    uint32_t total;      /* slots it has */
+    uint32_t connected;  /* of those: idle, busy or checking */
+    bool dead, removed;
+    bool said; /* mark of cueball_pool_backends_replaced() */
+} cueball__backend;
+
+/* What is to be done about a slot, for action.c. */
+enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8 };
+
+typedef struct cueball__slot {
+    cueball__member member; /* its generation goes unused: handles are of the two below */
+    cueball__backend *backend;
+    cueball_owner *owner;      /* of the lease */
+    cueball_time since;        /* in this state; idle: since released, opened or checked */
+    cueball_time retire_at;    /* max_lifetime_ms */
+    uint32_t conn_generation;  /* one per attempt and its connection */
+    uint32_t lease_generation; /* one per lease */
+    uint32_t idle_at;          /* place in the idle order */
+    uint8_t state;             /* cueball_slot_state */
+    uint8_t on_return;         /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
+    uint8_t chores;
+    uint8_t proven : 1;     /* this connection came back fit from a lease */
+    uint8_t has_opened : 1; /* some connection of this slot opened once */
+    uint8_t unwanted : 1;   /* the plan drops it */
+    uint8_t pauses : 1;     /* closing: a pause comes after */
+    uint8_t orphan : 1;     /* was leased when its backend was removed */
+    uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
+    /* the above is what a claim and a release touch: one cache line */
+    cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
+    cueball__link at_backend;
+    cueball__link at_owner;
+    cueball__link chore;
+    cueball_time opened_at;
+    cueball_time used_at; /* last lease's end */
+    cueball_time pause;   /* `pauses`: how long */
+    uint32_t attempt;     /* attempts in a row that did not last */
+    uint32_t given_up;    /* conn_generation of the attempt to give up */
+    float spread;         /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
+} cueball__slot;
+
+typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_REFUSED = 3 } cueball__claim_state;
+
+typedef struct cueball__claim {
+    cueball__member member;
+    cueball__link place; /* waiting: in pool->queue; answered: in pool->answers */
+    cueball__link at_owner;
+    cueball__timer timer;
+    cueball_owner *owner;
+    cueball__slot *slot; /* granted */
+    cueball_time begun;
+    cueball_time waited;
+    uint64_t user;
+    uint32_t ahead;
+    int32_t error;
+    int32_t state;
+} cueball__claim;
+
+struct cueball_owner {
+    cueball_pool *pool;
+    cueball__link claims;
+    cueball__link leases;
+    cueball__link place; /* in pool->owners, or pool->owners_gone */
+    bool is_gone;
+};
+
+/* The connections at rest in the order in which they will be claimed: a ring of
+ * slot indices.  A slot taken from the middle leaves a hole. */
+typedef struct cueball__idle {
+    cueball__memory *memory;
+    const cueball__table *slots;
+    uint32_t *ring;
+    uint32_t capacity; /* a power of two, or 0 */
+    uint32_t head, tail;
+    uint32_t count; /* without the holes */
+} cueball__idle;
+
+typedef struct cueball__policy {
+    uint32_t attempts;
+    cueball_time timeout, timeout_max, delay, delay_max;
+    double spread;
+} cueball__policy;
+
+/* The options as the core uses them: in nanoseconds. */
+typedef struct cueball__settings {
+    cueball_time claim_timeout, rebalance_delay, decoherence_interval, check_interval, check_timeout;
+    cueball_time idle_timeout, max_lifetime, drain_timeout;
+    cueball__policy standard, initial, connect;
+} cueball__settings;
+
+typedef struct cueball__counters {
+    uint64_t granted_at_once, queued, refused_at_once;
+    uint64_t claim_timeouts, claims_refused, claims_cancelled;
+    uint64_t leases_closed, leases_failed, leases_revoked;
+    uint64_t attempts, opened, open_failures, open_timeouts, lost, closed, checks, checks_failed;
+    uint64_t plans, shuffles, backend_deaths;
+} cueball__counters;
+
+struct cueball_pool {
+    cueball_outlook outlook;
+    cueball_time now;
+    uint32_t state; /* cueball_pool_state */
+    uint32_t watched;
+    cueball__table slots;
+    cueball__idle idle;
+    uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state */
+    uint32_t waiting;
+    cueball__link queue;   /* claims that wait, oldest first */
+    cueball__link answers; /* claims to be answered */
+    cueball__link chores;  /* slots about which something is to be done */
+
+    cueball_options options;
+    cueball__settings settings;
+    cueball__memory memory;
+    cueball__random random;
+    cueball__table claims;
+    cueball__table backends;
+    cueball__timers timers;
+    cueball__timer rebalance, decoherence, drain;
+
+    cueball__backend **preference; /* known backends */
+    uint32_t known, known_max;
+    cueball__backend **buckets; /* the same by key; as many as known_max */
+    cueball_plan_backend *plan_room; /* room to plan in, for known_max */
+    uint64_t *plan_scratch;
+    cueball__link leaving; /* removed backends whose leases are awaited */
+    cueball__link wanting; /* backends that have fewer slots than they should */
+    uint32_t dead;
+    uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
+    bool is_unsettled; /* something below, or the state, wants looking at */
+    bool plan_is_due;
+    bool resolver_has_failed;
+    bool change_waits;        /* for its quiet time, since: */
+    cueball_time changed_at;
+    cueball_time planned_at;
+
+    cueball__link owners, owners_gone;
+
+    cueball_event *events; /* a ring */
+    uint32_t events_max, events_first, events_missed;
+
+    cueball__counters counters;
+    uint32_t waiting_max;
+    cueball__histogram waits; /* of claims that had to wait */
+    cueball__histogram leases;
+};
+
+/* pool.c */
+void cueball__pool_run(cueball_pool *pool, cueball_time now);
+void cueball__pool_resettle(cueball_pool *pool);
+void cueball__pool_connected(cueball_pool *pool);
+cueball_time cueball__pool_spread(cueball_pool *pool, cueball_time span, double spread);
+
+static inline cueball_time cueball__time_after(cueball_time now, cueball_time span)
+{
+    return span < CUEBALL_NEVER - now ? now + span : CUEBALL_NEVER;
+}
+
+/* Every input begins so.  Nothing is due in the usual case, and the clock runs
+ * forward: that is two comparisons. */
+static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
+{
+    if (now > pool->now)
+        pool->now = now;
+    if (pool->now >= pool->outlook.deadline)
+        cueball__pool_run(pool, pool->now);
+}
+
+/* Every input ends so. */
+static inline void cueball__pool_settle(cueball_pool *pool)
+{
+    if (pool->is_unsettled)
+        cueball__pool_resettle(pool);
+    if (cueball__list_is_empty(&pool->owners_gone))
+        pool->outlook.deadline = pool->timers.earliest;
+}
+
+static inline bool cueball__pool_is_over(const cueball_pool *pool)
+{
+    return pool->state >= CUEBALL_POOL_STOPPING;
+}
+
+/* backend.c */
+void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts);
+void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend);
+void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend);
+void cueball__backends_free(cueball_pool *pool);
+cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key);
+
+/* slot.c */
+bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend);
+void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_due(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
+void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot);
+
+static inline bool cueball__slot_is_connected(const cueball__slot *slot)
+{
+    return slot->state >= CUEBALL_SLOT_IDLE && slot->state <= CUEBALL_SLOT_CHECKING;
+}
+
+static inline cueball_handle cueball__slot_conn(const cueball__slot *slot)
+{
+    return cueball__handle(slot->member.index, slot->conn_generation);
+}
+
+static inline cueball_handle cueball__slot_lease(const cueball__slot *slot)
+{
+    return cueball__handle(slot->member.index, slot->lease_generation);
+}
+
+/* claim.c */
+bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot);
+void cueball__claims_refuse(cueball_pool *pool, cueball_error error);
+void cueball__claim_due(cueball_pool *pool, cueball__claim *claim);
+void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__owners_end(cueball_pool *pool);
+void cueball__grants_recall(cueball_pool *pool);
+
+/* idle.c */
+void cueball__idle_init(cueball__idle *idle, cueball__memory *memory, const cueball__table *slots);
+void cueball__idle_deinit(cueball__idle *idle);
+bool cueball__idle_reserve(cueball__idle *idle, uint32_t slots);
+void cueball__idle_append(cueball__idle *idle, cueball__slot *slot);
+void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot);
+void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random);
+void cueball__idle_compact(cueball__idle *idle);
+
+/* The next to be claimed, from the front (fifo) or the back (lifo).  Slots are
+ * far apart in memory; the one a few places on is fetched meanwhile. */
+static inline cueball__slot *cueball__idle_next(const cueball__idle *idle, bool is_lifo)
+{
+    uint32_t mask = idle->capacity - 1;
+    assert(idle->count > 0);
+    if (is_lifo)
+        return cueball__table_at(idle->slots, idle->ring[(idle->tail - 1) & mask]);
+    uint32_t soon = idle->ring[(idle->head + 4) & mask];
+    if (idle->tail - idle->head > 4 && soon < idle->slots->made)
+        CUEBALL__PREFETCH(cueball__table_at(idle->slots, soon));
+    return cueball__table_at(idle->slots, idle->ring[idle->head & mask]);
+}
+
+/* arrange.c */
+void cueball__pool_plan(cueball_pool *pool);
+void cueball__pool_fill(cueball_pool *pool);
+
+/* action.c */
+void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore);
+bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore);
+void cueball__answer_add(cueball_pool *pool, cueball__claim *claim);
+void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim);
+
+/* event.c */
+void cueball__event_add(cueball_pool *pool, const cueball_event *event);
+
+static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event_kind kind)
+{
+    return pool->watched >> kind & 1;
+}
+
+/* An event of which nothing but the kind and these matter. */
+void cueball__event_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count);
+
+/* options.c */
+void cueball__settings_from(cueball__settings *settings, const cueball_options *options);
+
+#endif

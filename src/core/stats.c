@@ -1,0 +1,79 @@
+/* Numbers.  What one counter says is not kept in a second one. */
+#include "pool.h"
+
+#include <string.h>
+
+/* The waits that were none are not in the histogram, so that the hot path need
+ * not count them twice. */
+static double wait_quantile(const cueball_pool *pool, double q)
+{
+    uint64_t at_once = pool->counters.granted_at_once;
+    uint64_t granted = at_once + pool->waits.total;
+    double rank = q * (double)granted;
+    if (granted == 0 || pool->waits.total == 0 || rank <= (double)at_once)
+        return 0;
+    return cueball__histogram_quantile(&pool->waits, (rank - (double)at_once) / (double)pool->waits.total);
+}
+
+double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
+{
+    if (!(q >= 0))
+        q = 0;
+    if (q > 1)
+        q = 1;
+    double ns = measure == CUEBALL_MEASURE_WAIT ? wait_quantile(pool, q) : cueball__histogram_quantile(&pool->leases, q);
+    return ns / CUEBALL__NS_PER_MS;
+}
+
+static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
+{
+    stats->wait_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.5);
+    stats->wait_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.9);
+    stats->wait_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.99);
+    stats->wait_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.999);
+    stats->wait_ms_max = (double)pool->waits.max / CUEBALL__NS_PER_MS;
+    stats->lease_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.5);
+    stats->lease_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.9);
+    stats->lease_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.99);
+    stats->lease_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.999);
+    stats->lease_ms_max = (double)pool->leases.max / CUEBALL__NS_PER_MS;
+}
+
+void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
+{
+    const cueball__counters *counters = &pool->counters;
+    memset(stats, 0, sizeof *stats);
+    stats->total = pool->slots.count;
+    stats->idle = pool->counts[CUEBALL_SLOT_IDLE];
+    stats->busy = pool->counts[CUEBALL_SLOT_BUSY];
+    stats->connecting = pool->counts[CUEBALL_SLOT_CONNECTING];
+    stats->backing_off = pool->counts[CUEBALL_SLOT_BACKOFF];
+    stats->checking = pool->counts[CUEBALL_SLOT_CHECKING];
+    stats->closing = pool->counts[CUEBALL_SLOT_CLOSING];
+    stats->waiting = pool->waiting;
+    stats->backends = pool->known;
+    stats->dead_backends = pool->dead;
+    stats->waiting_max = pool->waiting_max;
+    stats->claims = counters->granted_at_once + counters->queued + counters->refused_at_once;
+    stats->granted = counters->granted_at_once + pool->waits.total;
+    stats->granted_at_once = counters->granted_at_once;
+    stats->claim_timeouts = counters->claim_timeouts;
+    stats->claims_refused = counters->claims_refused;
+    stats->claims_cancelled = counters->claims_cancelled;
+    stats->released = pool->leases.total - counters->leases_closed - counters->leases_failed - counters->leases_revoked;
+    stats->leases_closed = counters->leases_closed;
+    stats->leases_failed = counters->leases_failed;
+    stats->leases_revoked = counters->leases_revoked;
+    stats->attempts = counters->attempts;
+    stats->opened = counters->opened;
+    stats->open_failures = counters->open_failures;
+    stats->open_timeouts = counters->open_timeouts;
+    stats->lost = counters->lost;
+    stats->closed = counters->closed;
+    stats->checks = counters->checks;
+    stats->checks_failed = counters->checks_failed;
+    stats->plans = counters->plans;
+    stats->shuffles = counters->shuffles;
+    stats->backend_deaths = counters->backend_deaths;
+    stats_quantiles(pool, stats);
+}
