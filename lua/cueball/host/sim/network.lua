@@ -1,0 +1,116 @@
+--- The fake network: servers by address, wires that take time, faults by chance.
+--
+-- The happy path: connect travels for connect_delay, the server accepts, requests
+-- and replies travel for `latency` each way and arrive in the order of sending, the
+-- client closes, and the server learns of it one latency later.
+-- What can go wrong: nobody listens there (refused), the host cannot be reached
+-- (nothing arrives until it can), the server is frozen (what arrives waits at its
+-- door), and what the behaviour or the faults say by chance.
+local behaviour = require "cueball.host.sim.behaviour"
+local clock = require "cueball.host.sim.clock"
+local gate = require "cueball.host.sim.gate"
+local members = require "cueball.host.sim.members"
+local server = require "cueball.host.sim.server"
+local transport = require "cueball.host.sim.transport"
+
+local network = {}
+
+local Network = {}
+Network.__index = Network
+
+-- How long a host without a listener takes to say so.
+local REFUSAL_MS = 0.1
+
+--- @param time a cueball.host.sim.clock
+-- @param random cueball.host.sim.random: all the luck there is
+function network.new(time, random)
+  return setmetatable({
+    clock = time,
+    random = random,
+    servers = {},          -- by "address:port"
+    wires = {},            -- gates by address
+    faults = behaviour.of_faults(false, 1),
+    transports = members.new(),
+    connection_id = 0,
+  }, Network)
+end
+
+local function name_of(address, port)
+  return port and ("%s:%d"):format(address, port) or address
+end
+
+local function check_address(who, address, port, level)
+  if type(address) ~= "string" or address == "" then
+    error(("%s: expected an address, got %s"):format(who, tostring(address)), level + 1)
+  end
+  if address:sub(1, 5) == "unix:" then
+    if port ~= nil then error(who .. ": a unix: address has no port", level + 1) end
+  elseif type(port) ~= "number" or port % 1 ~= 0 or port < 1 or port > 65535 then
+    error(("%s: expected a port from 1 to 65535, got %s"):format(who, tostring(port)), level + 1)
+  end
+end
+
+--- @param level of the caller to blame
+-- @return the server, listening
+function Network:add_server(address, port, given, level)
+  check_address("server", address, port, level + 1)
+  local name = name_of(address, port)
+  if self.servers[name] then error("server: there is one at " .. name .. " already", level + 1) end
+  local added = server.new(self, address, port, given, level + 1)
+  self.servers[name] = added
+  return added
+end
+
+function Network:transport()
+  return transport.new(self)
+end
+
+function Network:wire(address)
+  local wire = self.wires[address]
+  if not wire then
+    wire = gate.new()
+    self.wires[address] = wire
+  end
+  return wire
+end
+
+--- Does it happen: by the server's own probability, or by the fault of that name?
+function Network:strikes(probability, fault)
+  return self.random:chance(probability) or (fault ~= nil and self.random:chance(self.faults[fault]))
+end
+
+--- ms that a reply is later than the server's own reply_delay.
+function Network:draw_slowness()
+  if not self.random:chance(self.faults.slow) then return 0 end
+  return self.random:draw(self.faults.slow_ms)
+end
+
+--- Calls arrive() when the wire has brought something to one end of a connection.
+-- @param to "client" or "server"
+function Network:travel(connection, to, arrive)
+  local time, from = self.clock, connection.server
+  local arrives_at = time.now + math.floor(self.random:draw(from.behaviour.latency) * 1e6 + 0.5)
+  arrives_at = math.max(arrives_at, connection.arrives_at[to])
+  connection.arrives_at[to] = arrives_at
+  local event = clock.event(function() self:wire(from.address):pass(arrive) end, "the network")
+  time:set(event, arrives_at)
+end
+
+--- Connects, unless transport.attempt has become another one meanwhile.
+-- @param done called with nil and the connection, or an error; or never
+function Network:dial(from, attempt, address, port, done)
+  local wanted = self.servers[name_of(address, port)]
+  local delay = wanted and self.random:draw(wanted.behaviour.connect_delay) or REFUSAL_MS
+  local function answer()
+    if from.attempt ~= attempt then return end
+    local err, connection = wanted:answer(from)
+    if err or connection then done(err, connection) end
+  end
+  local function arrive()
+    if wanted then return wanted.gate:pass(answer) end
+    if from.attempt == attempt then done("connection refused") end
+  end
+  self.clock:arm_in(delay, function() self:wire(address):pass(arrive) end, "a connect")
+end
+
+return network

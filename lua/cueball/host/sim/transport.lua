@@ -1,0 +1,106 @@
+--- The client's end of a connection: the transport of docs/hosts.md.
+local clock = require "cueball.host.sim.clock"
+
+local transport = {}
+
+local Transport = {}
+Transport.__index = Transport
+
+function transport.new(network)
+  return setmetatable({
+    network = network,
+    peer = nil,         -- "address:port" while it is open or opening
+    attempt = nil,      -- a connect that has no answer yet
+    connection = nil,   -- the server's end
+    on_read = nil,      -- not nil: reading
+    inbox = {},         -- what has come and was not read: strings, at last { err = }
+    is_over = false,    -- the end has been read
+    pump = nil,         -- the event that hands out the inbox
+  }, Transport)
+end
+
+function Transport:connect(address, port, done)
+  assert(not self.peer, "a transport is closed before it connects again")
+  local attempt = {}
+  self.peer = port and ("%s:%d"):format(address, port) or address
+  self.attempt, self.inbox, self.is_over = attempt, {}, false
+  self.network.transports:add(self)
+  self.network:dial(self, attempt, address, port, function(err, connection)
+    self.attempt, self.connection = nil, connection
+    if connection then connection:welcome() end
+    done(err)
+  end)
+end
+
+-- Hands out what has come, until somebody pauses, closes or reads the end.
+local function hand_out(self)
+  while self.on_read and self.inbox[1] do
+    local piece = table.remove(self.inbox, 1)
+    local on_read = self.on_read
+    if piece.err then
+      self.is_over, self.on_read = true, nil
+      return on_read(nil, piece.err)
+    end
+    on_read(piece.data)
+  end
+end
+
+--- Something has come from the server; or the end, with err.
+function Transport:arrive(connection, data, err)
+  if self.connection ~= connection then return end   -- closed here meanwhile
+  local last = self.inbox[#self.inbox]
+  if self.is_over or last and last.err then
+    -- A reset after an orderly end shows in the next write only.
+    self.is_reset = self.is_reset or err ~= "closed"
+    return
+  end
+  self.is_reset = err ~= nil and err ~= "closed"
+  self.inbox[#self.inbox + 1] = { data = data, err = err }
+  hand_out(self)
+end
+
+function Transport:write(data, done)
+  local connection, network = assert(self.connection, "connected"), self.network
+  if type(data) == "table" then data = table.concat(data) end
+  local err
+  if self.is_reset then
+    err = self.is_over and "broken pipe" or "connection reset by peer"
+  else
+    network:travel(connection, "server", function()
+      connection.server.gate:pass(function() connection:take(data) end)
+    end)
+  end
+  network.clock:arm_in(0, function()
+    if self.connection == connection then done(err) end
+  end, "a write")
+end
+
+function Transport:read(on_read)
+  assert(self.connection, "connected")
+  self.on_read = on_read
+  if not self.inbox[1] then return end
+  self.pump = self.pump or clock.event(function() hand_out(self) end, "a read")
+  self.network.clock:set(self.pump, self.network.clock.now)
+end
+
+function Transport:pause()
+  self.on_read = nil
+end
+
+-- An option changes nothing here; it is taken so that libraries that set one run.
+function Transport:setoption()
+  return true
+end
+
+function Transport:close()
+  local connection, network = self.connection, self.network
+  if self.pump then network.clock:clear(self.pump) end
+  self.peer, self.attempt, self.connection, self.on_read, self.is_reset = nil, nil, nil, nil, nil
+  network.transports:remove(self)
+  if not connection then return end
+  network:travel(connection, "server", function()
+    connection.server.gate:pass(function() connection:client_closed() end)
+  end)
+end
+
+return transport

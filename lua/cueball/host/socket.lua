@@ -1,0 +1,500 @@
+--- ngx_lua's cosocket API (tcp), the buffer and the waiting, once for all hosts.
+--
+-- How a host uses it:
+--
+--   function host.tcp() return socket.new(host, transport) end
+--
+-- `host.tasks` must be the host's scheduler (cueball.host.task).  The transport
+-- is what docs/hosts.md says, and:
+--   * None of its callbacks comes inside a call of the transport, nor inside a
+--     task: they come from the event loop, and may run a task before they return.
+--   * transport:connect is called again after transport:close() (a cosocket may
+--     be connected anew); callbacks of the connection before must not come then.
+--   * transport:write(data, done) takes a string and may return true: all is written already and done
+--     will not be called.  It is called again before `done` only if a task was killed in between.
+--   * transport:setoption(name, value) → true or nil, err is optional.
+-- Reading starts with the first receive or watch that needs it and goes on until
+-- more than HIGH_WATER bytes lie unread and nobody waits for them.
+--
+-- What follows ngx_lua, to the letter of its strings: README of lua-nginx-module,
+-- "tcpsock:…".  What differs, and why:
+--   * a time limit may have a fraction; it bounds the wait for the next piece of data, as there, and for
+--     sending 1 MiB (nginx: the wait until some more can be sent);
+--   * after a timeout in receiveuntil, bytes that may be the beginning of the pattern stay in the
+--     buffer (nginx hides them in the iterator, where receive() does not find them);
+--   * every error but a timeout of a receive closes the whole socket (nginx closes one direction, and
+--     the rest with the request, which we have not).
+-- Beyond ngx_lua: abort, is_fit, watch, unwatch.
+local buffer = require "cueball.host.buffer"
+local bytes = require "cueball.host.bytes"
+local task = require "cueball.host.task"
+
+local TIMEOUT = task.TIMEOUT
+
+local socket = {}
+
+--- Bytes that may lie unread before reading pauses.
+socket.HIGH_WATER = 256 * 1024
+--- A send is written in pieces of this size, so that its time limit is about progress.
+socket.SEND_PIECE = 1024 * 1024
+--- Time limit of each operation where none was set, as in nginx.
+socket.DEFAULT_TIMEOUT_MS = 60000
+
+local Socket = {}
+Socket.__index = Socket
+
+local function bad_argument(number, method, what)
+  return ("bad argument #%d to '%s' (%s)"):format(number, method, what)
+end
+
+-- Ties the socket to the current task (made in or connected by it).
+local function own(self)
+  local tasks = self.tasks
+  local current = tasks.running
+  if self.owner == current then return end
+  if self.owner then tasks:disown(self.owner, self) end
+  self.owner = current
+  if current then tasks:own(current, self) end
+end
+
+--- @param host with host.tasks
+-- @param transport see above
+function socket.new(host, transport)
+  local self = setmetatable({
+    tasks = host.tasks,
+    transport = transport,
+    owner = nil,          -- the task whose killing closes this socket
+    is_open = false,
+    is_reading = false,   -- the transport has been told to read
+    connector = nil,      -- the task that waits in connect
+    reader = nil,         -- … in a receive
+    writer = nil,         -- … in send
+    received = buffer.new(),
+    ended = nil,          -- why nothing more will come: "closed" or an error
+    watcher = nil,
+    connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
+    send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
+    read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
+    on_read = nil,
+  }, Socket)
+  own(self)
+  return self
+end
+
+local function disown(self)
+  if self.owner then
+    self.tasks:disown(self.owner, self)
+    self.owner = nil
+  end
+end
+
+-- A task that was killed in the middle of an operation is not in the way of others.
+local function is_waiting(t)
+  return t and not t.is_done
+end
+
+local function busy(self)
+  if is_waiting(self.connector) then return "socket busy connecting" end
+  if is_waiting(self.reader) then return "socket busy reading" end
+  if is_waiting(self.writer) then return "socket busy writing" end
+  return nil
+end
+
+-- Closes without asking who waits.
+local function shut(self, err)
+  self.is_open, self.is_reading, self.watcher = false, false, nil
+  self.ended = self.ended or err
+  self.transport:close()
+  disown(self)
+end
+
+--- Closes at once, whoever waits in it: those get nil, "closed".  Unlike close()
+-- it is never refused.  Not in ngx_lua.
+function Socket:abort()
+  local connector, reader, writer = self.connector, self.reader, self.writer
+  if not self.is_open and not connector then return disown(self) end
+  shut(self, "closed")
+  self.received:clear()
+  if connector then self.tasks:wake(connector, "closed") end
+  if reader then self.tasks:wake(reader, "closed") end
+  if writer then self.tasks:wake(writer, "closed") end
+end
+
+-- Tells the watcher, in the event loop's time.
+local function tell_watcher(self, message)
+  local watcher = self.watcher
+  self.watcher = nil
+  self.tasks:call(watcher, message)
+end
+
+local function make_on_read(self)
+  return function(data, err)
+    if data then
+      self.received:push(data)
+    else
+      self.ended, self.is_reading = err or "closed", false
+    end
+    local reader = self.reader
+    if is_waiting(reader) then return self.tasks:resume(reader) end
+    if self.is_reading and self.received.size > socket.HIGH_WATER then
+      self.is_reading = false
+      self.transport:pause()
+    end
+    if self.watcher then
+      tell_watcher(self, data and "unexpected data" or self.ended)
+    end
+  end
+end
+
+local function start_reading(self)
+  if self.is_reading or self.ended then return end
+  self.is_reading = true
+  self.transport:read(self.on_read)
+end
+
+-- The port as a number, nil for a path; or false and what is wrong.
+local function port_of(address, port)
+  if address:sub(1, 5) == "unix:" then return nil end
+  local number = tonumber(port)
+  if address == "" or not number then return false, "host or service not provided" end
+  if number % 1 ~= 0 or number < 0 or number > 65535 then
+    return false, ("bad port number: %s"):format(port)
+  end
+  return number
+end
+
+--- Connects; an open connection is closed before.
+-- @param address IP number, name, or "unix:/path"
+-- @param port 1 to 65535; left out for "unix:"
+-- @param options {pool=, pool_size=, backlog=}: for nginx, of no meaning here
+-- @return 1; or nil, message
+function Socket:connect(address, port)
+  if type(address) ~= "string" then
+    error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
+  end
+  local tasks = self.tasks
+  local me = tasks:must_be_in_task()
+  local why = busy(self)
+  if why then return nil, why end
+  port, why = port_of(address, port)
+  if why then return nil, why end
+  if self.is_open then shut(self) end
+  self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
+  own(self)
+  self.connector = me
+  self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
+  local result = tasks:park(self.connect_timeout_ms)
+  self.connector = nil
+  if result == true then
+    self.is_open = true
+    return 1
+  end
+  shut(self)
+  return nil, result == TIMEOUT and "timeout" or result
+end
+
+-- Writes one piece and waits for it.
+local function write(self, data)
+  local tasks = self.tasks
+  local me = tasks.running
+  local written = self.transport:write(data, function(err) tasks:resume(me, err or true) end)
+  if written then return true end
+  self.writer = me
+  local result = tasks:park(self.send_timeout_ms)
+  self.writer = nil
+  if result == true then return true end
+  return nil, result == TIMEOUT and "timeout" or result
+end
+
+local function fail(self, err)
+  if self.is_open then
+    shut(self, err)
+    if is_waiting(self.reader) then self.tasks:wake(self.reader, "closed") end
+    if is_waiting(self.writer) then self.tasks:wake(self.writer, err) end
+  end
+  return nil, err
+end
+
+--- Sends all of it.
+-- @param data string, number, boolean, nil, or (nested) arrays of strings and numbers
+-- @return bytes sent; or nil, message, and the socket is closed
+function Socket:send(data)
+  if not self.is_open then return nil, "closed" end
+  self.tasks:must_be_in_task()
+  if is_waiting(self.writer) then return nil, "socket busy writing" end
+  local wire, bad = bytes.of(data)
+  if not wire then error(bad_argument(1, "send", bad), 2) end
+  local size, piece_size = #wire, socket.SEND_PIECE
+  if size == 0 then return 0 end
+  for from = 1, size, piece_size do
+    local piece = size <= piece_size and wire or wire:sub(from, from + piece_size - 1)
+    local ok, err = write(self, piece)
+    if not ok then return fail(self, err) end
+  end
+  return size
+end
+
+-- Waits until more has come.
+-- @return true; or nil, message
+local function wait_for_more(self)
+  if self.ended then return nil, self.ended end
+  local tasks, size = self.tasks, self.received.size
+  local me = tasks:must_be_in_task(3)
+  start_reading(self)
+  self.reader = me
+  local result = tasks:park(self.read_timeout_ms)
+  self.reader = nil
+  -- Bytes may come after the time was up and before the task runs: they count.
+  if result == nil or result == TIMEOUT and self.received.size > size then return true end
+  return nil, result == TIMEOUT and "timeout" or result
+end
+
+local function may_receive(self)
+  if not self.is_open then return "closed" end
+  if is_waiting(self.reader) then return "socket busy reading" end
+  return nil
+end
+
+-- The end of a receive that failed: the partial result is taken, and every error but a timeout closes.
+local function give_up(self, err, partial)
+  if err ~= "timeout" then fail(self, err) end
+  return nil, err, partial
+end
+
+local function receive_size(self, size)
+  local received = self.received
+  while received.size < size do
+    local ok, err = wait_for_more(self)
+    if not ok then return give_up(self, err, received:take_all()) end
+  end
+  return received:take(size)
+end
+
+local function without_cr(line)
+  if line:find("\r", 1, true) then return (line:gsub("\r", "")) end
+  return line
+end
+
+local function receive_line(self)
+  local received = self.received
+  received:rewind()
+  local length = received:search("\n")
+  while not length do
+    local ok, err = wait_for_more(self)
+    if not ok then return give_up(self, err, without_cr(received:take_all())) end
+    length = received:search("\n")
+  end
+  local line = received:take(length)
+  received:take(1)
+  return without_cr(line)
+end
+
+local function receive_all(self)
+  local received = self.received
+  local ok, err
+  repeat ok, err = wait_for_more(self) until not ok
+  if err == "closed" and self.is_open then return received:take_all() end
+  return give_up(self, err, received:take_all())
+end
+
+--- Receives.
+-- @param what a number of bytes; "*l" (the default): a line, without its LF and any CR;
+--   "*a": all until the peer closes, which is no error then
+-- @return the data; or nil, message, what had come (it is consumed)
+function Socket:receive(what)
+  local err = may_receive(self)
+  if err then return nil, err end
+  local size = tonumber(what)
+  if size then
+    if size < 0 or size ~= size then error(bad_argument(1, "receive", "bad pattern argument"), 2) end
+    return receive_size(self, size - size % 1)
+  end
+  if what == nil or what == "*l" then return receive_line(self) end
+  if what == "*a" then return receive_all(self) end
+  local is_unlike = type(what) == "string" and not what:find("^%*.$")
+  local text = "bad pattern argument" .. (is_unlike and ": " .. what or "")
+  error(bad_argument(1, "receive", text), 2)
+end
+
+--- Receives whatever is there, at least one byte.
+-- @param max at most so many bytes
+-- @return the data; or nil, message, ""
+function Socket:receiveany(max)
+  local why = may_receive(self)
+  if why then return nil, why end
+  max = tonumber(max)
+  if not max or max ~= max or max < 1 then error(bad_argument(1, "receiveany", "bad max argument"), 2) end
+  local received = self.received
+  while received.size == 0 do
+    local ok, err = wait_for_more(self)
+    if not ok then return give_up(self, err, "") end
+  end
+  return received:take(math.min(max - max % 1, received.size))
+end
+
+-- One step of receiveuntil.
+-- @param size deliver that many bytes as soon as they are sure; nil: all before the pattern
+-- @return data, whether the pattern was reached; or nil, message, partial
+local function receive_until(self, pattern, size, is_inclusive)
+  local received = self.received
+  local limit = size and size - 1 + #pattern
+  received:rewind()
+  while true do
+    local before = received:search(pattern, limit)
+    if before then
+      local data = received:take(is_inclusive and before + #pattern or before)
+      if not is_inclusive then received:take(#pattern) end
+      return data, true
+    end
+    if limit and received.size >= limit then return received:take(size), false end
+    local safe = received.size - received:held(pattern)
+    if size and safe >= size then return received:take(size), false end
+    local ok, err = wait_for_more(self)
+    if not ok then
+      return give_up(self, err, received:take(err == "timeout" and safe or received.size))
+    end
+  end
+end
+
+local function check_until(pattern, options)
+  if type(pattern) == "number" then pattern = tostring(pattern) end
+  if type(pattern) ~= "string" then
+    error(bad_argument(1, "receiveuntil", "string expected, got " .. type(pattern)), 3)
+  end
+  if options == nil then return pattern, false end
+  if type(options) ~= "table" then
+    error(bad_argument(2, "receiveuntil", "table expected, got " .. type(options)), 3)
+  end
+  local inclusive = options.inclusive
+  if inclusive ~= nil and type(inclusive) ~= "boolean" then
+    error(('bad "inclusive" option value type: %s'):format(type(inclusive)), 3)
+  end
+  return pattern, inclusive or false
+end
+
+--- Makes an iterator that receives until a string.
+-- @param pattern the string; no pattern characters
+-- @param options {inclusive=true}: the string belongs to the data
+-- @return iterator([size]) → data; or nil, message, partial.  With a size it gives pieces of at most
+--   that many bytes and, after the last, nil, nil, nil once.  Or nil, message.
+function Socket:receiveuntil(pattern, options)
+  local is_inclusive
+  pattern, is_inclusive = check_until(pattern, options)
+  if pattern == "" then return nil, "pattern is empty" end
+  local is_over = false
+  return function(size)
+    if size ~= nil then
+      local number = tonumber(size)
+      if not number then
+        error(bad_argument(1, "iterator", "number expected, got " .. type(size)), 2)
+      end
+      size = number >= 1 and number - number % 1 or nil
+    end
+    local why = may_receive(self)
+    if why then return nil, why end
+    if is_over then
+      is_over = false
+      return nil, nil, nil
+    end
+    local data, found, partial = receive_until(self, pattern, size, is_inclusive)
+    if not data then return nil, found, partial end
+    is_over = size ~= nil and found
+    return data
+  end
+end
+
+-- nginx: 0 means what is configured, a negative one is a mistake.
+local function timeout_of(ms)
+  if ms == nil then ms = 0 end
+  local number = tonumber(ms)
+  if not number or number ~= number or number < 0 or number > 0x7fffffff then
+    error("bad timeout value", 3)
+  end
+  return number > 0 and number or socket.DEFAULT_TIMEOUT_MS
+end
+
+--- One time limit for connecting, sending and receiving, in ms; 0: the default of 60 s.
+function Socket:settimeout(ms)
+  local limit = timeout_of(ms)
+  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = limit, limit, limit
+end
+
+--- Three time limits, in ms; 0: the default of 60 s.
+function Socket:settimeouts(connect, send, read)
+  local connect_ms, send_ms, read_ms = timeout_of(connect), timeout_of(send), timeout_of(read)
+  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = connect_ms, send_ms, read_ms
+end
+
+--- Sets an option of the connection: "tcp-nodelay" (boolean), "keepalive" (boolean, or a
+-- number: ms at rest before the first probe).
+-- @return true; or nil, message
+function Socket:setoption(name, value)
+  if not self.is_open then return nil, "closed" end
+  local setoption = self.transport.setoption
+  if not setoption then return nil, "not supported" end
+  return setoption(self.transport, name, value)
+end
+
+--- @return 1; or nil, "closed" or what keeps it busy
+function Socket:close()
+  local why = busy(self)
+  if why then return nil, why end
+  if not self.is_open then return nil, "closed" end
+  shut(self, "closed")
+  self.received:clear()
+  return 1
+end
+
+--- @return 0: never from a keepalive pool; or nil, "closed"
+function Socket:getreusedtimes()
+  if not self.is_open then return nil, "closed" end
+  return 0
+end
+
+--- @return nil, "not supported": there is no keepalive pool here
+function Socket:setkeepalive()
+  if not self.is_open then return nil, "closed" end
+  return nil, "not supported"
+end
+
+--- @return nil, "not supported"
+function Socket:sslhandshake()
+  if not self.is_open then return nil, "closed" end
+  return nil, "not supported"
+end
+
+--- Is it fit for another use: open, nobody in it, no bytes that nobody asked for?
+-- It says what is known; what the kernel holds is known only while reading or
+-- watched.  Not in ngx_lua.
+-- @return true; or false, message
+function Socket:is_fit()
+  if not self.is_open then return false, "closed" end
+  local why = busy(self)
+  if why then return false, why end
+  if self.received.size > 0 then return false, "unexpected data" end
+  if self.ended then return false, self.ended end
+  return true
+end
+
+--- Watches a socket at rest: fn(message) is called once, outside of any task and
+-- never inside this call, when the peer closes ("closed"), the connection breaks
+-- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
+-- data"; they stay in the buffer).  What is wrong already is told too.  Not in ngx_lua.
+function Socket:watch(fn)
+  self.watcher = fn
+  local fit, why = self:is_fit()
+  if fit then return start_reading(self) end
+  self.tasks:defer(function()
+    if self.watcher == fn then
+      self.watcher = nil
+      fn(why)
+    end
+  end)
+end
+
+--- Ends watch(): its fn will not be called.
+function Socket:unwatch()
+  self.watcher = nil
+end
+
+return socket

@@ -1,0 +1,328 @@
+--- Tasks: coroutines that wait.  One scheduler, shared by every host that has
+-- no tasks of its own (uv, sim).
+--
+-- How a host uses it:
+--
+--   local tasks = require("cueball.host.task").new {
+--     now  = function() … end,      nanoseconds, monotonic
+--     turn = function() … end,      "call tasks:run_ready() soon, outside of the present call";
+--                                   asked once per time the queue stops being empty
+--     timer = function(at) … end,   "call tasks:run_expired() once now() >= at"; replaces the
+--                                   time given before; nil: never mind.  Calling early is harmless.
+--     log  = function(level, message) … end,
+--   }
+--   host.tasks = tasks              (cueball.host.socket looks for it there)
+--   tasks:install(host)             fills in host.spawn, kill, current, sleep, waiter, guard and unguard
+--
+-- tasks:run_ready() and tasks:run_expired() are called from the event loop,
+-- never from inside a task.  One run_ready() takes what is ready at its start;
+-- what becomes ready meanwhile waits for the next turn, so that tasks that wake
+-- each other do not starve the loop.
+--
+-- For sockets and the like (a "task" is what spawn and current return):
+--
+--   tasks:park(timeout_ms)     the current task waits; returns the value it was woken with, or
+--                              task.TIMEOUT.  timeout_ms nil: no limit.
+--   tasks:wake(t, value)       it goes on, in its turn; from anywhere, also from inside a task
+--   tasks:resume(t, value)     it goes on inside this call; from the event loop only
+--   tasks:defer(fn, value)     fn(value) is called in its turn, outside of any task
+--   tasks:call(fn, ...)        fn(...) now, an error in it logged
+--   t.is_done                  true once it returned, threw or was killed
+--   tasks:own(t, resource)     resource:abort() is called if t is killed, unless t ends or
+--   tasks:disown(t, resource)  this is called before
+--
+-- wake and resume of a task that is not parked (done, killed, woken before) do
+-- nothing: whoever wakes first wins.
+--
+-- A time limit is kept lazily: a task has at most one place among the timers,
+-- and a later deadline leaves it where it is until that time comes.  So a task
+-- that reads a thousand times with a limit of 60 s arms a timer once.
+local timers = require "cueball.host.timers"
+
+local co_create, co_resume, co_running = coroutine.create, coroutine.resume, coroutine.running
+local co_status, co_yield = coroutine.status, coroutine.yield
+
+local task = {}
+
+--- What park() returns when the time was up.
+task.TIMEOUT = setmetatable({}, { __tostring = function() return "timeout" end })
+local TIMEOUT = task.TIMEOUT
+
+local function check_timeout(who, ms)
+  if type(ms) ~= "number" or ms ~= ms or ms < 0 then
+    error(("%s: expected a number of milliseconds from 0, got %s"):format(who, tostring(ms)), 3)
+  end
+end
+
+local Tasks = {}
+Tasks.__index = Tasks
+
+local Waiter = {}
+Waiter.__index = Waiter
+
+--- @param host now, turn, timer, log as above
+function task.new(host)
+  return setmetatable({
+    now = host.now,
+    turn = host.turn,
+    log = host.log,
+    timers = timers.new(host.timer),
+    running = nil,   -- the current task
+    ready = {},      -- FIFO of tasks and functions, ready[first .. last]
+    values = {},     -- what each is woken with
+    first = 1,
+    last = 0,
+    is_draining = false,
+    owned_count = 0, -- ever
+  }, Tasks)
+end
+
+local function with_traceback(message)
+  if type(message) ~= "string" then message = tostring(message) end
+  return debug.traceback(message, 2)
+end
+
+-- A log that throws must not stop the scheduler half way.
+local function report(self, message)
+  pcall(self.log, "error", message)
+end
+
+-- In the order in which they were made: a run that is repeated does the same again.
+local function abort_owned(t)
+  local owned = t.owned
+  t.owned = nil
+  if not owned then return end
+  local list = {}
+  for resource in pairs(owned) do list[#list + 1] = resource end
+  table.sort(list, function(a, b) return owned[a] < owned[b] end)
+  for _, resource in ipairs(list) do resource:abort() end
+end
+
+-- After a task came back from running: it waits, or it is over.
+local function settle(self, t, outer, ok, message)
+  self.running = outer
+  if co_status(t.co) ~= "dead" then
+    if t.is_done then abort_owned(t) end   -- killed while it ran; what it made since goes too
+    return
+  end
+  self.timers:clear(t)
+  if t.is_done then
+    abort_owned(t)
+  else
+    t.is_done = true
+    t.owned = nil
+  end
+  if not ok then report(self, debug.traceback(t.co, tostring(message))) end
+end
+
+local function step(self, t, ...)
+  local outer = self.running
+  self.running = t
+  settle(self, t, outer, co_resume(t.co, ...))
+end
+
+--- Runs fn(...) in a new task, at once, until it first waits.
+-- @return the task
+function Tasks:spawn(fn, ...)
+  if type(fn) ~= "function" then
+    error("spawn: expected a function, got " .. type(fn), 2)
+  end
+  local t = {
+    co = co_create(fn),
+    is_done = false,
+    is_parked = false,
+    deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
+    owned = nil,
+  }
+  step(self, t, ...)
+  return t
+end
+
+--- Ends a task: it is never resumed again and what it owns is aborted.
+function Tasks:kill(t)
+  if t == self.running then error("kill: a task may not kill itself", 2) end
+  if t.is_done then return end
+  t.is_done, t.is_parked, t.deadline = true, false, nil
+  abort_owned(t)
+end
+
+function Tasks:own(t, resource)
+  local owned = t.owned
+  if not owned then
+    owned = {}
+    t.owned = owned
+  end
+  self.owned_count = self.owned_count + 1
+  owned[resource] = self.owned_count
+end
+
+function Tasks:disown(t, resource)
+  if t.owned then t.owned[resource] = nil end
+end
+
+--- The current task; raises an error where nothing may wait.
+-- @param level of error(), as seen from the caller of this; default 2: its caller
+function Tasks:must_be_in_task(level)
+  local t = self.running
+  if not t then error("only a task may wait: use host.spawn or host.run", (level or 2) + 1) end
+  if co_running() ~= t.co then
+    error("a task waits in its own coroutine only, not in one made inside it", (level or 2) + 1)
+  end
+  return t
+end
+
+function Tasks:park(timeout_ms)
+  local t = self:must_be_in_task()
+  if timeout_ms then
+    local deadline = self.now() + timeout_ms * 1e6
+    local order = self.timers:next_order()
+    t.deadline, t.order = deadline, order
+    if not t.timer_index or t.at > deadline then self.timers:set(t, deadline, order) end
+  else
+    t.deadline = nil
+    if t.timer_index then self.timers:clear(t) end
+  end
+  t.is_parked = not t.is_done
+  return co_yield()
+end
+
+local function push(self, what, value)
+  local last = self.last + 1
+  self.last = last
+  self.ready[last], self.values[last] = what, value
+  if last == self.first and not self.is_draining then self.turn() end
+end
+
+function Tasks:wake(t, value)
+  if not t.is_parked then return end
+  t.is_parked, t.deadline = false, nil
+  push(self, t, value)
+end
+
+function Tasks:resume(t, value)
+  if not t.is_parked then return end
+  t.is_parked, t.deadline = false, nil
+  step(self, t, value)
+end
+
+function Tasks:defer(fn, value)
+  push(self, fn, value)
+end
+
+function Tasks:call(fn, ...)
+  local outer = self.running
+  self.running = nil
+  local ok, message = xpcall(fn, with_traceback, ...)
+  self.running = outer
+  if not ok then report(self, message) end
+end
+
+--- Lets everything that is ready now go on, in order.
+-- @return true if something ran
+function Tasks:run_ready()
+  local ready, values, stop = self.ready, self.values, self.last
+  if self.first > stop then return false end
+  self.is_draining = true
+  for index = self.first, stop do
+    local what, value = ready[index], values[index]
+    ready[index], values[index] = nil, nil
+    self.first = index + 1
+    if type(what) == "function" then
+      self:call(what, value)
+    elseif not what.is_done then
+      step(self, what, value)
+    end
+  end
+  self.is_draining = false
+  if self.first <= self.last then
+    self.turn()
+  else
+    self.first, self.last = 1, 0
+  end
+  return true
+end
+
+--- Wakes every task whose time is up, in the order of their deadlines.  All
+-- that are due are taken before the first of them runs.
+function Tasks:run_expired()
+  local now, queue = self.now(), self.timers
+  local t = queue:take(now)
+  while t do
+    if t.deadline and t.deadline > t.at then
+      queue:set(t, t.deadline, t.order)
+    elseif t.deadline then
+      self:wake(t, TIMEOUT)
+    end
+    t = queue:take(now)
+  end
+  queue:rearm()
+end
+
+--- Waits `ms` milliseconds.
+-- @return true
+function Tasks:sleep(ms)
+  check_timeout("sleep", ms)
+  self:must_be_in_task()
+  self:park(ms)
+  return true
+end
+
+--- One task waits for one event, once.
+function Tasks:waiter()
+  return setmetatable({ tasks = self, waiting = nil, woken = false, used = false, count = 0 }, Waiter)
+end
+
+local function woken_with(self)
+  local count = self.count
+  if count == 0 then return end
+  if count == 1 then return self.a end
+  if count == 2 then return self.a, self.b end
+  return unpack(self.more, 1, count)
+end
+
+--- Parks the task until wake.
+-- @param timeout_ms nil: no limit
+-- @return what wake was given; or nil, "timeout"
+function Waiter:wait(timeout_ms)
+  if self.used then error("waiter: wait may be called once", 2) end
+  if timeout_ms ~= nil then check_timeout("waiter", timeout_ms) end
+  local current = self.tasks:must_be_in_task()
+  self.used = true
+  if self.woken then return woken_with(self) end
+  self.waiting = current
+  if self.tasks:park(timeout_ms) == TIMEOUT then
+    self.woken = true
+    return nil, "timeout"
+  end
+  return woken_with(self)
+end
+
+--- The task goes on, in its turn, never inside this call.  Before wait:
+-- remembered.  A second wake, or one after the time was up, is ignored.
+function Waiter:wake(...)
+  if self.woken then return end
+  -- The time is up though the task has not run yet: it will say "timeout".
+  if self.waiting and not self.waiting.is_parked then return end
+  self.woken = true
+  local count = select("#", ...)
+  self.count = count
+  if count <= 2 then
+    self.a, self.b = ...
+  else
+    self.more = { ... }
+  end
+  if self.waiting then self.tasks:wake(self.waiting) end
+end
+
+--- Gives a host its task members: spawn, kill, current, sleep, waiter, guard, unguard.
+function Tasks:install(host)
+  function host.spawn(...) return self:spawn(...) end
+  function host.kill(t) return self:kill(t) end
+  function host.current() return self.running end
+  function host.sleep(ms) return self:sleep(ms) end
+  function host.waiter() return self:waiter() end
+  function host.guard(resource) self:own(self:must_be_in_task(), resource) end
+  function host.unguard(resource) self:disown(self.running, resource) end
+end
+
+return task

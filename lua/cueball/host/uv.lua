@@ -1,0 +1,238 @@
+--- The host on libuv, through luv: for plain LuaJIT programs and Neovim.
+--
+-- One host per process, on luv's loop.  It runs inside host.run(fn), or while
+-- the program that embeds it runs the loop itself (uv.run(), Neovim).
+--
+-- What keeps the loop alive: tasks that are ready or wait with a time limit,
+-- and open sockets.  Alarms do not: a pool with nothing but a check in 30
+-- seconds lets a plain uv.run() return.  Inside host.run they count, because
+-- what an alarm does may be what fn waits for.
+--
+-- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
+-- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
+local ffi = require "ffi"
+local socket = require "cueball.host.socket"
+local task = require "cueball.host.task"
+local timers = require "cueball.host.timers"
+local transport = require "cueball.host.uv.transport"
+
+local INSTALL = "cueball.host.uv needs luv (libuv for Lua), which could not be loaded. "
+  .. "Install it with `apt install lua-luv` or `luarocks install luv`."
+local LEVELS = { debug = 1, info = 2, warn = 3, error = 4, none = 5 }
+local TIMER_MS_MAX = 0x7fffffff   -- a later deadline is armed for again when this one comes
+
+local vim = rawget(_G, "vim")
+
+local function load_luv()
+  if vim and (vim.uv or vim.loop) then return vim.uv or vim.loop end
+  local ok, luv = pcall(require, "luv")
+  if ok then return luv end
+  -- A luv that is there and does not load says why; one that is not, only where it was sought.
+  local why = luv:find("module 'luv' not found", 1, true) and "" or "\n" .. luv
+  error(INSTALL .. why, 0)
+end
+
+-- libuv writes to a connection that the peer has reset with write(2), and the
+-- signal for that ends a process by default.  A handler that the program set stays.
+local function ignore_sigpipe()
+  if jit.os == "Windows" then return end
+  ffi.cdef [[void *cueball_uv_signal(int number, void *handler) __asm__("signal");]]
+  local SIGPIPE, SIG_IGN = 13, ffi.cast("void *", 1)
+  local before = ffi.C.cueball_uv_signal(SIGPIPE, SIG_IGN)
+  if before ~= nil and before ~= SIG_IGN then ffi.C.cueball_uv_signal(SIGPIPE, before) end
+end
+
+local uv = load_luv()
+ignore_sigpipe()
+local lib = require("cueball.native").lib
+local host = { name = "uv" }
+
+--- Nanoseconds, monotonic.
+function host.now()
+  return tonumber(lib.cueball_clock_now())
+end
+local now = host.now
+
+--- A whole number from 0 to 2^53-1 from the system's random source.
+function host.seed()
+  local seed = 0
+  for _, byte in ipairs { uv.random(7):byte(1, 7) } do seed = seed * 256 + byte end
+  return seed % 2 ^ 53
+end
+
+local function log_level()
+  local name = os.getenv("CUEBALL_LOG") or "info"
+  local level = LEVELS[name]
+  if not level then
+    error(("CUEBALL_LOG must be debug, info, warn, error or none, got %q"):format(name), 0)
+  end
+  return level
+end
+
+local level_min = log_level()
+
+local function log_to_stderr(level, message)
+  if LEVELS[level] < level_min then return end
+  local seconds, microseconds = uv.gettimeofday()
+  io.stderr:write(("%s.%03dZ %s %s\n"):format(os.date("!%Y-%m-%dT%H:%M:%S", seconds),
+    math.floor(microseconds / 1000), level, message))
+end
+
+--- One line to wherever the program wants it.
+-- @param level "debug", "info", "warn" or "error"
+-- @param message string
+host.log = log_to_stderr
+
+--- Sends log lines to fn(level, message), all levels; nil: to stderr again.
+function host.log_to(fn)
+  host.log = fn or log_to_stderr
+end
+
+local function start_timer(timer, at, fn)
+  if not at then return timer:stop() end
+  uv.update_time()   -- libuv counts from the time it has cached
+  local ms = math.ceil((at - now()) / 1e6)
+  timer:start(math.max(0, math.min(ms, TIMER_MS_MAX)), 0, fn)
+end
+
+-- Tasks -----------------------------------------------------------------
+
+local turn_handle, wait_timer, alarm_timer = uv.new_idle(), uv.new_timer(), uv.new_timer()
+alarm_timer:unref()
+
+local tasks
+
+local function run_turn()
+  turn_handle:stop()
+  tasks:run_ready()
+end
+
+local function run_expired()
+  tasks:run_expired()
+end
+
+tasks = task.new {
+  now = now,
+  -- An active idle handle keeps libuv from sleeping, and runs before it polls.
+  turn = function() turn_handle:start(run_turn) end,
+  timer = function(at) start_timer(wait_timer, at, run_expired) end,
+  log = function(level, message) host.log(level, message) end,
+}
+host.tasks = tasks
+tasks:install(host)
+
+function host.tcp()
+  return socket.new(host, transport.new(uv, tasks))
+end
+
+-- Alarms ----------------------------------------------------------------
+
+local Alarm = {}
+Alarm.__index = Alarm
+
+local alarms
+
+-- All that are due are taken before one acts; one that another clears meanwhile does not go off.
+local function run_alarms()
+  local time, due = now(), {}
+  local alarm = alarms:take(time)
+  while alarm do
+    alarm.is_due = true
+    due[#due + 1] = alarm
+    alarm = alarms:take(time)
+  end
+  for _, each in ipairs(due) do
+    if each.is_due then
+      each.is_due = false
+      tasks:call(each.fn)
+    end
+  end
+  alarms:rearm()
+end
+
+alarms = timers.new(function(at) start_timer(alarm_timer, at, run_alarms) end)
+
+--- One re-armable deadline.
+-- @param fn called when it comes, outside of any task; an error in it is logged
+function host.alarm(fn)
+  if type(fn) ~= "function" then error("alarm: expected a function, got " .. type(fn), 2) end
+  return setmetatable({ fn = fn, is_due = false, is_closed = false }, Alarm)
+end
+
+--- @param at nanoseconds as in host.now(); past: soon, never inside this call
+function Alarm:set(at)
+  if self.is_closed then error("alarm: it is closed", 2) end
+  if type(at) ~= "number" or at ~= at then
+    error("alarm: expected a time in nanoseconds, got " .. tostring(at), 2)
+  end
+  self.is_due = false
+  if self.timer_index and self.at == at then return end
+  alarms:set(self, at)
+end
+
+function Alarm:clear()
+  self.is_due = false
+  alarms:clear(self)
+end
+
+function Alarm:close()
+  self:clear()
+  self.is_closed = true
+end
+
+-- Running ---------------------------------------------------------------
+
+local function with_traceback(message)
+  if type(message) ~= "string" then return message end
+  return debug.traceback(message, 2)
+end
+
+local function pack(...)
+  return { count = select("#", ...), ... }
+end
+
+local is_running = false
+
+-- One round of the loop. → false if nothing is left that could happen
+local function run_once(result)
+  if vim and vim.wait then   -- Neovim runs the loop itself
+    vim.wait(1000, function() return result.values ~= nil end, 1)
+    return true
+  end
+  return uv.run("once")
+end
+
+local function run_until(main, result)
+  while not result.values do
+    local is_alive = run_once(result)
+    if not result.values then
+      if main.is_done then return "run: its task was killed" end
+      if not is_alive then return "run: every task waits and nothing can wake them" end
+    end
+  end
+end
+
+--- Runs the loop until fn is done.  Other tasks that are left stay where they are.
+-- @return what fn returned; an error in it is raised here, with its traceback
+function host.run(fn, ...)
+  if tasks.running then return fn(...) end
+  if is_running then error("run: the loop runs already; use host.spawn", 2) end
+  local result = {}
+  local main = tasks:spawn(function(...)
+    result.values = pack(xpcall(fn, with_traceback, ...))
+  end, ...)
+  is_running = true
+  alarm_timer:ref()
+  local ok, message = pcall(run_until, main, result)
+  alarm_timer:unref()
+  is_running = false
+  if message then
+    tasks:kill(main)
+    error(message, ok and 2 or 0)
+  end
+  local values = result.values
+  if not values[1] then error(values[2], 0) end
+  return unpack(values, 2, values.count)
+end
+
+return host

@@ -1,0 +1,184 @@
+--- What a socket stands on in the libuv host: TCP and UNIX stream connections
+-- through luv.  The contract is in docs/hosts.md and at the top of
+-- cueball.host.socket.
+--
+-- The happy path: connect (a number at once, a name through libuv's resolver
+-- threads, its addresses one after the other), try_write, read.  What can go
+-- wrong comes to the callbacks as nginx would word it.  close() makes every
+-- callback that is still to come from libuv a call that finds its handle gone.
+local transport = {}
+
+local Transport = {}
+Transport.__index = Transport
+
+local MESSAGES = {
+  EACCES = "permission denied",
+  EADDRINUSE = "address already in use",
+  EADDRNOTAVAIL = "cannot assign requested address",
+  EAGAIN = "resource temporarily unavailable",
+  ECANCELED = "closed",
+  ECONNABORTED = "software caused connection abort",
+  ECONNREFUSED = "connection refused",
+  ECONNRESET = "connection reset by peer",
+  EHOSTUNREACH = "no route to host",
+  EINVAL = "invalid argument",
+  EMFILE = "too many open files",
+  ENETUNREACH = "network is unreachable",
+  ENOENT = "no such file or directory",
+  ENOTCONN = "transport endpoint is not connected",
+  EPIPE = "broken pipe",
+  ETIMEDOUT = "connection timed out",
+  EAI_AGAIN = "temporary failure",
+  EAI_FAIL = "server failure",
+  EAI_NODATA = "host not found",
+  EAI_NONAME = "host not found",
+  ENOTFOUND = "host not found",
+}
+
+--- The words for an error of luv, "ECONNREFUSED" or "ECONNREFUSED: connection refused".
+function transport.message_of(err)
+  return MESSAGES[err:match("^[%u%d_]+") or err] or err
+end
+local message_of = transport.message_of
+
+--- @param uv the luv module
+-- @param tasks the host's scheduler; callbacks that luv would not give go through its queue
+function transport.new(uv, tasks)
+  return setmetatable({ uv = uv, tasks = tasks, handle = nil, lookup = nil }, Transport)
+end
+
+-- fn(err) in the loop's time, unless closed by then.
+local function soon(self, handle, fn, err)
+  self.tasks:defer(function()
+    if self.handle == handle then fn(err) end
+  end)
+end
+
+local function close_handle(self)
+  local handle = self.handle
+  self.handle = nil
+  if handle and not handle:is_closing() then handle:close() end
+end
+
+local function is_number(address)
+  return address:find(":", 1, true) ~= nil or address:find("^%d+%.%d+%.%d+%.%d+$") ~= nil
+end
+
+-- Tries addresses[index], then the next ones; done(err) has the last one's error.
+local function connect_tcp(self, addresses, index, port, done)
+  local handle, message = self.uv.new_tcp()
+  if not handle then
+    self.handle = nil
+    return soon(self, nil, done, message_of(message))
+  end
+  self.handle = handle
+  local function answer(err)
+    if self.handle ~= handle then return end
+    if err and addresses[index + 1] then
+      close_handle(self)
+      return connect_tcp(self, addresses, index + 1, port, done)
+    end
+    if not err then handle:nodelay(true) end
+    done(err and message_of(err))
+  end
+  -- It throws for what is no address, and returns what the kernel refuses at once.
+  local ok, request, err = pcall(handle.connect, handle, addresses[index], port, answer)
+  if not ok then
+    soon(self, handle, done, "invalid address")
+  elseif not request then
+    soon(self, handle, answer, err)
+  end
+end
+
+local function connect_name(self, name, port, done)
+  local lookup = {}   -- this attempt; another one, or close(), takes its place
+  self.lookup = lookup
+  local function answer(err, found)
+    if self.lookup ~= lookup then return end
+    self.lookup = nil
+    if err or not found[1] then
+      return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
+    end
+    local addresses = {}
+    for index, entry in ipairs(found) do addresses[index] = entry.addr end
+    connect_tcp(self, addresses, 1, port, done)
+  end
+  local request, err = self.uv.getaddrinfo(name, nil, { socktype = "stream" }, answer)
+  lookup.request = request
+  if not request then self.tasks:defer(answer, err) end
+end
+
+local function connect_unix(self, path, done)
+  local handle = self.uv.new_pipe(false)
+  self.handle = handle
+  local function answer(err)
+    if self.handle == handle then done(err and message_of(err)) end
+  end
+  local request, err = handle:connect(path, answer)
+  if not request then soon(self, handle, answer, err) end
+end
+
+function Transport:connect(address, port, done)
+  local path = address:match("^unix:(.*)$")
+  if path then return connect_unix(self, path, done) end
+  address = address:match("^%[(.*)%]$") or address
+  if is_number(address) then return connect_tcp(self, { address }, 1, port, done) end
+  return connect_name(self, address, port, done)
+end
+
+function Transport:write(data, done)
+  local handle = self.handle
+  -- Mostly the kernel takes it all at once, and nobody has to wait.
+  local written = handle:try_write(data)
+  if written == #data then return true end
+  if written and written > 0 then data = data:sub(written + 1) end
+  local function answer(err)
+    if self.handle == handle then done(err and message_of(err)) end
+  end
+  local request, err = handle:write(data, answer)
+  if not request then soon(self, handle, answer, err) end
+end
+
+function Transport:read(on_read)
+  local handle = self.handle
+  local ok, err = handle:read_start(function(failure, data)
+    if self.handle ~= handle then return end
+    if data then return on_read(data) end
+    on_read(nil, failure and message_of(failure) or "closed")
+  end)
+  if not ok then
+    soon(self, handle, function() on_read(nil, message_of(err)) end)
+  end
+end
+
+function Transport:pause()
+  self.handle:read_stop()
+end
+
+--- "tcp-nodelay" (boolean), "keepalive" (boolean, or ms at rest before the first probe,
+-- rounded up to whole seconds).
+function Transport:setoption(name, value)
+  local handle = self.handle
+  if not handle.nodelay then return nil, "not supported" end
+  local ok, err
+  if name == "tcp-nodelay" then
+    ok, err = handle:nodelay(value and true or false)
+  elseif name == "keepalive" and type(value) == "number" then
+    ok, err = handle:keepalive(value > 0, math.max(1, math.ceil(value / 1000)))
+  elseif name == "keepalive" then
+    ok, err = handle:keepalive(value and true or false, 60)
+  else
+    return nil, "not supported"
+  end
+  if not ok then return nil, message_of(err) end
+  return true
+end
+
+function Transport:close()
+  local lookup = self.lookup
+  self.lookup = nil
+  if lookup and lookup.request then lookup.request:cancel() end
+  close_handle(self)
+end
+
+return transport

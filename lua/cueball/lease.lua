@@ -1,0 +1,68 @@
+--- A lease: one connection, for one claimer, until it comes back.
+--
+-- A fresh, small table for each claim, so that a lease which came back can never
+-- mean somebody else's; where it does not outlive a compiled trace LuaJIT makes
+-- no table at all.
+local native = require "cueball.native"
+local lib = native.lib
+
+local Lease = {}
+Lease.__index = Lease
+
+local function stale()
+  return nil, "the lease is over: it was released, closed or taken back before", "stale"
+end
+
+--- Gives the connection back for the next claimer.  If its factory finds it
+-- broken, it is replaced instead.
+-- @return true; or nil, message, "stale"
+function Lease:release()
+  local pool, connection = self.pool, self.connection
+  if connection == nil then return stale() end
+  self.connection = nil
+  local conn = pool.conns[self.slot]
+  local factory = pool.factories[self.slot]
+  if factory.inspects then pool:inspect(self, factory, connection, conn) end
+  local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
+  if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
+  if result < 0 then return stale() end
+  return true
+end
+
+local function discard(self, ended, counted)
+  local pool = self.pool
+  if self.connection == nil then return stale() end
+  self.connection = nil
+  local result = ended(pool.core, pool.now(), self.handle)
+  if result >= 0 and counted then counted(pool, self) end
+  pool:pump()
+  if result < 0 then return stale() end
+  return true
+end
+
+--- Closes the connection: it is of no more use, and that is nobody's fault.
+-- @return true; or nil, message, "stale"
+function Lease:close()
+  return discard(self, lib.cueball_pool_lease_closed)
+end
+
+--- Closes the connection, and holds it against its backend.
+-- @param message what went wrong; becomes pool:last_error()
+-- @return true; or nil, message, "stale"
+function Lease:fail(message)
+  return discard(self, lib.cueball_pool_lease_failed, function(pool, lease)
+    pool:failed_with(lease.slot, message or "a claimer failed the lease")
+  end)
+end
+
+--- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
+function Lease:backend()
+  return self.connection ~= nil and self.pool.backends[self.slot] or nil
+end
+
+function Lease:__tostring()
+  local state = self.connection == nil and "over" or self:backend().key
+  return ("cueball.lease (%s, %s)"):format(self.pool.name, state)
+end
+
+return Lease

@@ -1,0 +1,221 @@
+--- Reading options from a Lua table: the pool's own by the core's list, and
+-- small tables of options by a list of rules.
+local native = require "cueball.native"
+local lib, ffi = native.lib, native.ffi
+
+local options = {}
+
+local COUNT, DURATION, FRACTION, CHOICE =
+  lib.CUEBALL_OPTION_COUNT, lib.CUEBALL_OPTION_DURATION, lib.CUEBALL_OPTION_FRACTION, lib.CUEBALL_OPTION_CHOICE
+
+--- A value as a message shows it.
+function options.show(value)
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
+--- Raises "what: text" at `level`, counted as error() does from the caller's point of view.
+local function object(what, text, level)
+  error(what .. ": " .. text, level + 1)
+end
+
+local function sorted_names(list)
+  local names = {}
+  for name in pairs(list) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+-- How many letters to change, add or drop to get from one name to the other (Levenshtein 1966).
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      local best = math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+      diagonal, row[j] = row[j], best
+    end
+  end
+  return row[#b]
+end
+
+local function unknown(name, known)
+  if type(name) ~= "string" then return ("unknown option %s"):format(options.show(name)) end
+  local names = sorted_names(known)
+  local nearest, least
+  for _, candidate in ipairs(names) do
+    local far = distance(name, candidate)
+    if not least or far < least then nearest, least = candidate, far end
+  end
+  if nearest and least <= 3 then
+    return ("unknown option '%s'; did you mean '%s'?"):format(name, nearest)
+  end
+  return ("unknown option '%s'; there are %s"):format(name, table.concat(names, ", "))
+end
+
+--- Checks a small table of options.
+-- @param what   who asks, for messages: "pool:claim"
+-- @param given  the table, or nil
+-- @param rules  by name: { check = function(value) → boolean, range = "a number from 1 to 2" }
+-- @param level  whom to blame, as error() counts: 2 is the caller of the caller of this
+-- @return given, or an empty table
+function options.check(what, given, rules, level)
+  if given == nil then return {} end
+  if type(given) ~= "table" then
+    object(what, "expected a table of options, got " .. options.show(given), level + 1)
+  end
+  for name, value in pairs(given) do
+    local rule = rules[name]
+    if not rule then object(what, unknown(name, rules), level + 1) end
+    if not rule.check(value) then
+      object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, options.show(value)), level + 1)
+    end
+  end
+  return given
+end
+
+--- Rules for options.check.
+function options.number(low, high, unit)
+  return {
+    range = ("a number%s from %.15g to %.15g"):format(unit and " of " .. unit or "", low, high),
+    check = function(value) return type(value) == "number" and value >= low and value <= high end,
+  }
+end
+
+function options.of_type(name, range)
+  return { range = range or "a " .. name, check = function(value) return type(value) == name end }
+end
+
+-- The core's list: each option by its path, and the names on the way.
+local described, tree = {}, {}
+
+local function describe_all()
+  local found = ffi.new "cueball_option"
+  while lib.cueball_option_describe(#described, found) do
+    local option = {
+      name = ffi.string(found.name), kind = found.kind, offset = found.offset, min = found.min, max = found.max,
+      initial = found.initial, may_be_none = found.may_be_none, choices = nil,
+    }
+    if found.choices ~= nil then
+      option.choices = {}
+      for choice in ffi.string(found.choices):gmatch "%S+" do option.choices[#option.choices + 1] = choice end
+    end
+    described[#described + 1] = option
+    local node = tree
+    local path, last = option.name:match "^(.-)([^.]+)$"
+    for part in path:gmatch "[^.]+" do
+      node[part] = node[part] or {}
+      node = node[part]
+    end
+    node[last] = option
+  end
+end
+
+describe_all()
+
+--- Every option of the core, in its order: { name, kind, min, max, initial, may_be_none, choices }.
+function options.all()
+  return described
+end
+
+-- Which of the choices it is, from 0.
+local function choice_index(option, value)
+  for index, choice in ipairs(option.choices) do
+    if choice == value then return index - 1 end
+  end
+end
+
+local function range_of(option)
+  if option.kind == CHOICE then return '"' .. table.concat(option.choices, '" or "') .. '"' end
+  local kind = option.kind == COUNT and "a whole number" or "a number"
+  local unit = option.kind == DURATION and " (milliseconds)" or ""
+  local none = option.may_be_none and ", or false for none" or option.kind == DURATION and option.min == 0 and ", or false for 0" or ""
+  return ("%s from %.15g to %.15g%s%s"):format(kind, option.min, option.max, unit, none)
+end
+
+-- What the core is to be given for the value; nil if it is not fit.
+local function number_of(option, value)
+  if option.kind == CHOICE then return choice_index(option, value) end
+  if value == false and option.may_be_none then return math.huge end
+  if value == false and option.kind == DURATION and option.min == 0 then return 0 end
+  if type(value) ~= "number" then return nil end
+  if value == math.huge and option.may_be_none then return value end
+  if not (value >= option.min and value <= option.max) then return nil end
+  if option.kind == COUNT and value % 1 ~= 0 then return nil end
+  return value
+end
+
+local POINTER = { [COUNT] = ffi.typeof "uint32_t *", [CHOICE] = ffi.typeof "int32_t *",
+  [DURATION] = ffi.typeof "double *", [FRACTION] = ffi.typeof "double *" }
+
+local function write(cdata, option, number)
+  local place = ffi.cast(POINTER[option.kind], ffi.cast("char *", cdata) + option.offset)
+  if option.kind == COUNT and number == math.huge then number = 0xffffffff end
+  place[0] = number
+end
+
+-- Writes what is given at this node of the tree, and below it.
+local function fill(cdata, what, given, node, path, level)
+  for name, value in pairs(given) do
+    local option = node[name]
+    if not option then object(what, unknown(name, node):gsub("option '", "option '" .. path, 1), level + 1) end
+    if not option.kind then
+      if type(value) ~= "table" then
+        object(what, ("option '%s%s' must be a table, not %s"):format(path, name, options.show(value)), level + 1)
+      end
+      fill(cdata, what, value, option, path .. name .. ".", level + 1)
+    else
+      local number = number_of(option, value)
+      if not number then
+        object(what, ("option '%s' must be %s, not %s"):format(option.name, range_of(option), options.show(value)), level + 1)
+      end
+      write(cdata, option, number)
+    end
+  end
+end
+
+-- What an operation leaves out of its recovery it has from `connect` (for
+-- `initial`) and from `default`.
+local function inherit(recovery)
+  if type(recovery) ~= "table" then return recovery end
+  local function over(upper, lower)
+    if type(upper) ~= "table" or type(lower) ~= "table" then return upper == nil and lower or upper end
+    local merged = {}
+    for name, value in pairs(lower) do merged[name] = value end
+    for name, value in pairs(upper) do merged[name] = value end
+    return merged
+  end
+  local full = over(recovery, {})
+  full.connect = over(recovery.connect, recovery.default)
+  full.initial = over(recovery.initial, full.connect)
+  return full
+end
+
+--- Reads a pool's options into a new cueball_options.
+-- @param what   who asks, for messages: "cueball.pool"
+-- @param given  the user's table, without what is not the core's
+-- @param level  whom to blame, as error() counts
+function options.read(what, given, level)
+  local cdata = ffi.new "cueball_options"
+  lib.cueball_options_init(cdata)
+  fill(cdata, what, given, tree, "", level + 1)
+  fill(cdata, what, { recovery = inherit(given.recovery) }, tree, "", level + 1)
+  local text = ffi.new("char[?]", 256)
+  if lib.cueball_options_check(cdata, text, 256) ~= 0 then object(what, ffi.string(text), level + 1) end
+  return cdata
+end
+
+--- What is given, over what was given before; tables within are merged too.
+function options.merge(before, given)
+  local merged = {}
+  for name, value in pairs(before) do merged[name] = value end
+  for name, value in pairs(given) do
+    local was = merged[name]
+    merged[name] = type(value) == "table" and type(was) == "table" and options.merge(was, value) or value
+  end
+  return merged
+end
+
+return options

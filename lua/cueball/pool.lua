@@ -1,0 +1,500 @@
+--- The Lua pool: tells the core what happened and does what it asks.
+--
+-- The core is polled: after whatever was told to it, `pump` does its actions,
+-- reads its events and sets one alarm for its deadline.
+local native = require "cueball.native"
+local options = require "cueball.options"
+local sink = require "cueball.sink"
+local work = require "cueball.work"
+local journal = require "cueball.journal"
+local lib, ffi = native.lib, native.ffi
+
+local WAITING = 1 -- CUEBALL_WAITING
+local NEVER = 2 ^ 63
+local STOPPED = tonumber(lib.CUEBALL_POOL_STOPPED)
+local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
+
+local Pool = {}
+Pool.__index = Pool
+
+-- ------------------------------------------------------------------ making --
+
+local function is_factory(value)
+  return type(value) == "function" or type(value) == "table" and type(value.connect) == "function"
+end
+
+local function is_resolver(value)
+  return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
+end
+
+-- What is not the core's.
+local OWN = {
+  name = options.of_type "string",
+  resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
+  connect = { check = is_factory, range = "a function(backend, context) or a table with connect(backend, context)" },
+  seed = options.number(0, 2 ^ 53 - 1),
+  host = options.of_type("table", "a host"),
+}
+
+local FACTORY = { connect = true, close = true, check = true, broken = true, watch = true, unwatch = true }
+
+local function close_by_method(connection)
+  if type(connection) == "table" and connection.close then connection:close() end
+end
+
+-- A factory with everything filled in.
+local function factory_from(what, given, level)
+  if type(given) == "function" then given = { connect = given } end
+  local factory = { close = close_by_method }
+  for member in pairs(FACTORY) do
+    local value = given[member]
+    if value ~= nil and type(value) ~= "function" then
+      error(("%s: the connection factory's '%s' must be a function, not %s"):format(what, member, options.show(value)), level + 1)
+    end
+    factory[member] = value or factory[member]
+  end
+  factory.inspects = factory.broken ~= nil or factory.watch ~= nil
+  return factory
+end
+
+-- Splits what is given into our own options and the core's.
+local function split(what, given, level)
+  if type(given) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(what, options.show(given)), level + 1)
+  end
+  local own, core = {}, {}
+  for name, value in pairs(given) do
+    if OWN[name] then own[name] = value else core[name] = value end
+  end
+  return options.check(what, own, OWN, level + 1), core
+end
+
+--- Makes a pool and starts it.  See docs/lua.md for the options.
+-- @return the pool; mistakes in the options raise an error at the caller's line
+function Pool.new(given)
+  local own, core = split("cueball.pool", given, 2)
+  local cdata = options.read("cueball.pool", core, 2)
+  for _, name in ipairs { "resolver", "connect" } do
+    if own[name] == nil then error(("cueball.pool: option '%s' is required: %s"):format(name, OWN[name].range), 2) end
+  end
+  local host = own.host or require("cueball.host").default()
+  local made = ffi.new "cueball_pool *[1]"
+  local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
+  if result < 0 then error("cueball.pool: " .. ffi.string(lib.cueball_error_message(result)), 2) end
+  local self = setmetatable({
+    name = own.name or type(own.resolver) == "table" and own.resolver.name or "pool",
+    host = host,
+    now = host.now,
+    core = ffi.gc(made[0], lib.cueball_pool_free),
+    outlook = lib.cueball_pool_outlook(made[0]),
+    given = core,
+    factory = factory_from("cueball.pool", own.connect, 2),
+    -- by slot:
+    connections = {}, conns = {}, backends = {}, factories = {},
+    tasks = {},   -- attempts, checks and closes under way
+    waiting = {}, -- claims that wait, by the number the core knows them by
+    next_claim = 1,
+    errors = {},  -- the last one of each backend, by key
+    stoppers = {},
+    alarm_at = NEVER,
+    is_pumping = false, is_reading = false, is_over = false,
+    grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
+    claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
+    no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
+  }, Pool)
+  journal.open(self)
+  self.alarm = host.alarm(function()
+    self.alarm_at = NEVER
+    self:input(lib.cueball_pool_time_advanced)
+  end)
+  self.sink = sink.start(self, own.resolver)
+  self:pump()
+  return self
+end
+
+-- ----------------------------------------------------- for our own modules --
+
+--- One line in the log.
+function Pool:log(level, message)
+  pcall(self.host.log, level, ("cueball %s: %s"):format(self.name, message))
+end
+
+--- Calls what a factory brought; a throw is logged and goes no further.
+function Pool:guarded(what, fn, ...)
+  local ok, message = xpcall(fn, debug.traceback, ...)
+  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, tostring(message))) end
+  return ok, message
+end
+
+--- Remembers why a backend gives trouble; nil: it does not.
+function Pool:remember(backend, message)
+  self.errors[backend.key] = message
+  if message then self.error = ("%s: %s"):format(backend.key, message) end
+end
+
+function Pool:failed_with(slot, message)
+  self:remember(self.backends[slot], tostring(message))
+end
+
+-- The connection comes back: is it fit?  If so it is watched while it rests.
+function Pool:inspect(lease, factory, connection, conn)
+  if factory.broken then
+    local ok, message = self:guarded("broken", factory.broken, connection)
+    if message or not ok then
+      self:failed_with(lease.slot, ok and message or "its factory cannot tell whether it is fit")
+      lib.cueball_pool_conn_lost(self.core, self.now(), conn)
+      return
+    end
+  end
+  if factory.watch and self.conns[lease.slot] == conn then work.rest(self, lease.slot) end
+end
+
+local function set_alarm(self, deadline)
+  if deadline < NEVER then
+    self.alarm_at = deadline
+    self.alarm:set(deadline)
+  end
+end
+
+-- The core has let go of its last connection.
+local function close_down(self)
+  self.is_over = true
+  self.alarm:close()
+  self.sink:kill()
+  local stoppers = self.stoppers
+  self.stoppers = {}
+  for _, waiter in ipairs(stoppers) do waiter:wake(true) end
+end
+
+--- Does what the core wants done, and sees to it that it is asked again in time.
+function Pool:pump()
+  if self.is_pumping then return end
+  self.is_pumping = true
+  work.drain(self)
+  self.is_pumping = false
+  if self.outlook.events ~= 0 then journal.read(self) end
+  if lib.cueball_pool_state_of(self.core) == STOPPED then
+    if not self.is_over then close_down(self) end
+  elseif self.alarm_at == NEVER then
+    set_alarm(self, tonumber(lib.cueball_pool_deadline(self.core)))
+  elseif self.outlook.deadline < self.alarm_at then
+    set_alarm(self, tonumber(self.outlook.deadline))
+  end
+end
+
+--- Tells the core a fact, and does what follows.
+-- @param fact a function of the core that takes (pool, now, ...)
+-- @return its result
+function Pool:input(fact, ...)
+  local result = fact(self.core, self.now(), ...)
+  self:pump()
+  return result
+end
+
+-- ------------------------------------------------------------------ claims --
+
+local Claim = {}
+Claim.__index = Claim
+
+-- The answer is here; its claimer hears it in its turn.
+function Claim:answer(lease, message, name)
+  self.lease, self.is_answered = lease, true
+  self.waiter:wake(lease, message, name)
+end
+
+-- Its task was killed: nobody will take the answer.
+function Claim:abort()
+  local pool = self.pool
+  if self.lease then
+    self.lease:release()
+  elseif not self.is_answered then
+    pool.waiting[self.user] = nil
+    pool:input(lib.cueball_pool_claim_cancelled, self.handle)
+  end
+end
+
+local function is_timeout(value)
+  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
+end
+
+local CLAIM_RULES = {
+  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  error_on_empty = options.of_type("boolean", "true or false"),
+  owner = { check = function(value) return type(value) == "table" and value.claims ~= nil end, range = "of pool:owner()" },
+}
+
+-- Writes the options of a claim where the core reads them; `owner` comes back.
+local function read_claim_options(self, given, level)
+  local cdata = self.claim_options
+  if given == nil then
+    cdata.timeout_ms, cdata.error_on_empty, cdata.owner = -1, false, nil
+    return nil
+  end
+  options.check("pool:claim", given, CLAIM_RULES, level + 1)
+  local timeout = given.timeout_ms
+  cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
+  cdata.error_on_empty = given.error_on_empty or false
+  local owner = given.owner
+  if owner and (owner.pool ~= self or not owner.core) then
+    error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
+  end
+  cdata.owner = owner and owner.core or nil
+  return owner
+end
+
+local function pump_if_asked(self)
+  local outlook = self.outlook
+  if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
+end
+
+local function granted(self)
+  local grant = self.grant
+  local lease = work.lease(self, grant.slot, tonumber(grant.lease))
+  pump_if_asked(self)
+  return lease
+end
+
+-- Parks the claimer until the core has an answer.
+local function await(self, user, owner)
+  local claim = setmetatable({
+    pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
+    lease = nil, is_answered = false,
+  }, Claim)
+  self.waiting[user] = claim
+  if owner then owner.claims[claim] = true end
+  self.host.guard(claim)
+  self:pump()
+  local lease, message, name = claim.waiter:wait()
+  self.host.unguard(claim)
+  if owner then owner.claims[claim] = nil end
+  return lease, message, name
+end
+
+--- Claims a connection; waits for one in a task if none is idle.
+-- @param given nil, or a table:
+--   timeout_ms      total wait, 0 to 86400000; 0: do not wait; false: for ever; the pool's claim_timeout_ms by default
+--   error_on_empty  do not wait while no backend is known
+--   owner           of pool:owner(): the claim and its lease end when it is gone
+-- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
+--   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
+function Pool:claim(given)
+  local owner = read_claim_options(self, given, 2)
+  local cdata = self.claim_options
+  local may_wait = self.host.current() ~= nil
+  local wanted_ms = cdata.timeout_ms
+  if not may_wait then cdata.timeout_ms = 0 end
+  local user = self.next_claim
+  self.next_claim = user + 1
+  cdata.user = user
+  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
+  if result == 0 then return granted(self) end
+  if result == WAITING then return await(self, user, owner) end
+  self:pump()
+  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 then
+    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn", 2)
+  end
+  return nil, self:refusal(result, 0, 0)
+end
+
+--- Claims a connection if one is idle.
+-- @return a lease; or nil, message, name as pool:claim
+function Pool:try_claim()
+  local grant = self.grant
+  local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, grant)
+  if result == 0 then return granted(self) end
+  pump_if_asked(self)
+  if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
+  return nil, self:refusal(result, 0, 0)
+end
+
+local function finish(lease, ok, ...)
+  if ok then
+    if lease.connection ~= nil then lease:release() end
+    return ...
+  end
+  if lease.connection ~= nil then lease:fail((tostring((...)):match "^[^\n]*")) end
+  error((...), 0)
+end
+
+--- Claims a connection, calls fn(connection, lease), and releases it.  If fn
+-- throws, the lease is failed and the error goes on to the caller.
+-- @param fn
+-- @param given options as for pool:claim
+-- @return what fn returned; or nil, message, name as pool:claim
+function Pool:with(fn, given)
+  if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
+  local lease, message, name = self:claim(given)
+  if not lease then return nil, message, name end
+  return finish(lease, pcall(fn, lease.connection, lease))
+end
+
+local Owner = {}
+Owner.__index = Owner
+
+--- Somebody all of whose claims and leases end together: give it to claims as `owner`.
+-- @return an owner; owner:gone() ends what it has: waiting claims return nil, message, "cancelled", leases are closed
+function Pool:owner()
+  local made = ffi.new "cueball_owner *[1]"
+  if lib.cueball_pool_owner_new(self.core, made) < 0 then error("pool:owner: out of memory", 2) end
+  return setmetatable({ pool = self, core = made[0], claims = {} }, Owner)
+end
+
+function Owner:gone()
+  if not self.core then return end
+  local claims = self.claims
+  lib.cueball_owner_gone(self.core)
+  self.core, self.claims = nil, {}
+  for claim in pairs(claims) do
+    if not claim.is_answered then
+      self.pool.waiting[claim.user] = nil
+      claim:answer(nil, "the claim's owner is gone", "cancelled")
+    end
+  end
+  self.pool:input(lib.cueball_pool_time_advanced)
+end
+
+-- ------------------------------------------------------------------- words --
+
+--- What is wrong with the backends, for people.
+function Pool:troubles()
+  local parts = {}
+  for _, backend in ipairs(self:backends()) do
+    if backend.dead then parts[#parts + 1] = ("%s (%s)"):format(backend.key, self.errors[backend.key] or "no reason known") end
+  end
+  if #parts > 0 then return "dead: " .. table.concat(parts, ", ") end
+  return self.sink and self.sink.message and "the resolver failed: " .. self.sink.message or "no backend is known"
+end
+
+-- Where the connections are, for a claim that got none.
+local function situation(self, stats)
+  local parts = { ("%d busy"):format(stats.busy) }
+  if stats.connecting + stats.backing_off > 0 then
+    parts[#parts + 1] = ("%d connecting"):format(stats.connecting + stats.backing_off)
+  end
+  if stats.total == 0 or stats.dead_backends > 0 then parts[#parts + 1] = self:troubles() end
+  return table.concat(parts, ", ")
+end
+
+--- Why a claim got nothing: message, name.
+function Pool:refusal(result, waited_ms, ahead)
+  local stats = self.stats_room
+  lib.cueball_pool_stats(self.core, stats)
+  local name = ffi.string(lib.cueball_error_name(result))
+  if name == "claim_timeout" then
+    return ("claim timed out after %.6g ms (%d ahead, %s)"):format(waited_ms, ahead, situation(self, stats)), name
+  elseif name == "overloaded" then
+    return ("overloaded: %d claims wait already (%s)"):format(stats.waiting, situation(self, stats)), name
+  elseif name == "pool_failed" then
+    return ("pool %s has failed: %s"):format(self.name, self:troubles()), name
+  elseif name == "no_backends" then
+    return ("pool %s: %s"):format(self.name, self:troubles()), name
+  elseif name == "pool_stopping" then
+    return ("pool %s is %s"):format(self.name, self:state()), name
+  end
+  return ffi.string(lib.cueball_error_message(result)), name
+end
+
+-- ------------------------------------------------------------------- state --
+
+--- "starting", "running", "failed", "stopping" or "stopped".
+function Pool:state()
+  return ffi.string(lib.cueball_pool_state_name(lib.cueball_pool_state_of(self.core)))
+end
+
+--- The last thing that went wrong with a backend or the resolver: "key: message", or nil.
+function Pool:last_error()
+  return self.error
+end
+
+local STATS = {}
+for _, one in ipairs(native.layout) do
+  if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "reserved" then STATS[#STATS + 1] = one.member end
+end
+
+--- Numbers, in one flat table; docs/lua.md lists them.
+function Pool:stats()
+  local room, stats = self.stats_room, {}
+  lib.cueball_pool_stats(self.core, room)
+  for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
+  stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
+  return stats
+end
+
+--- The backends, those preferred first:
+-- a list of { key, name, address, port, weight, total, idle, busy, connecting, dead, removed, error }
+function Pool:backends()
+  local info, list = self.backend_info, {}
+  while lib.cueball_pool_backend_at(self.core, #list, info) do
+    local key = ffi.string(info.key)
+    list[#list + 1] = {
+      key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port, weight = info.weight,
+      total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
+      dead = info.dead, removed = info.removed, error = self.errors[key],
+    }
+  end
+  return list
+end
+
+--- Every state change from now on goes to fn(event); docs/lua.md lists the kinds.
+-- @return a function that ends it
+function Pool:subscribe(fn)
+  if type(fn) ~= "function" then error("pool:subscribe: expected a function, got " .. options.show(fn), 2) end
+  return journal.subscribe(self, fn)
+end
+
+--- Changes options of the living pool; what is not named stays.
+-- @param given as for cueball.pool, without resolver, connect, seed and host
+-- @return true; mistakes raise an error at the caller's line and change nothing
+function Pool:set(given)
+  local own, core = split("pool:set", given, 2)
+  for name in pairs(own) do
+    if name ~= "name" then
+      local advice = (name == "resolver" or name == "connect") and "; use pool:replace" or ""
+      error(("pool:set: option '%s' cannot be changed%s"):format(name, advice), 2)
+    end
+  end
+  local merged = options.merge(self.given, core)
+  local cdata = options.read("pool:set", merged, 2)
+  self.given, self.name = merged, own.name or self.name
+  self:input(lib.cueball_pool_options_changed, cdata)
+  return true
+end
+
+--- Another resolver or connection factory; connections and leases are kept, and
+-- each is closed by the factory that made it.
+-- @param given { resolver = …, connect = … }, either or both
+-- @return true; mistakes raise an error at the caller's line
+function Pool:replace(given)
+  local own, core = split("pool:replace", given, 2)
+  for _, list in ipairs { own, core } do
+    for name in pairs(list) do
+      if name ~= "resolver" and name ~= "connect" then error(("pool:replace: option '%s' is not for replace; use pool:set"):format(name), 2) end
+    end
+  end
+  if own.connect then self.factory = factory_from("pool:replace", own.connect, 2) end
+  if own.resolver and not self.is_over then
+    self.sink:kill()
+    self.sink = sink.start(self, own.resolver)
+  end
+  return true
+end
+
+--- Stops the pool: claims are refused, idle connections close, leases are waited
+-- for until drain_timeout_ms.  In a task, waits until all that is done; elsewhere
+-- it goes on by itself.  Calling it again is harmless.
+-- @return true
+function Pool:stop()
+  self.sink:finish()
+  self:input(lib.cueball_pool_stop)
+  if self.is_over or not self.host.current() then return true end
+  local waiter = self.host.waiter()
+  table.insert(self.stoppers, waiter)
+  waiter:wait()
+  return true
+end
+
+function Pool:__tostring()
+  return ("cueball.pool (%s, %s)"):format(self.name, self:state())
+end
+
+return Pool

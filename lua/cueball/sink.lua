@@ -1,0 +1,179 @@
+--- What a resolver talks to, and what runs it: it is started again after it
+-- threw, told when to end, and nothing it says can hurt the pool.
+local native = require "cueball.native"
+local address = require "cueball.address"
+local lib, ffi = native.lib, native.ffi
+
+local BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 100, 30000
+local TIMES_TO_DOUBLE = 9 -- 100 ms · 2^9 is past the longest
+
+local Sink = {}
+Sink.__index = Sink
+
+local sink = {}
+
+local function traceback(message)
+  return debug.traceback(tostring(message), 2)
+end
+
+-- A resolver that is ended may not have noticed yet.
+local function is_over(self)
+  return self.has_ended
+end
+
+local function over()
+  return nil, "the resolver was ended", "pool_stopping"
+end
+
+local function complain(self, message)
+  self.pool:log("warn", "resolver: " .. message)
+  return nil, message, "invalid"
+end
+
+-- A good answer: the resolver works again.
+local function recovered(self)
+  self.failures = 0
+  if self.message then
+    self.message = nil
+    self.pool:input(lib.cueball_pool_resolver_recovered)
+  end
+end
+
+local function spec_of(backend, spec)
+  spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
+  spec.port, spec.weight = backend.port, backend.weight
+end
+
+local function refusal(result)
+  return nil, ffi.string(lib.cueball_error_message(result)), ffi.string(lib.cueball_error_name(result))
+end
+
+--- A backend is there.
+-- @param backend { address=, port= [, name=, key=, weight=] }; key is "address:port" by default
+-- @return true; or nil, message, name: "invalid" (said in the log, and passed over), "no_memory", "pool_stopping"
+function Sink:add(backend)
+  if is_over(self) then return over() end
+  local fit, message = address.backend(backend)
+  if not fit then return complain(self, message) end
+  local spec = ffi.new "cueball_backend_spec"
+  spec_of(fit, spec)
+  local result = self.pool:input(lib.cueball_pool_backend_added, spec)
+  if result < 0 and result ~= lib.CUEBALL_EEXISTS then return refusal(result) end
+  recovered(self)
+  return true
+end
+
+--- A backend is gone.
+-- @param key as it was added
+-- @return true; or nil, message, name: "not_found" (said in the log), "invalid", "pool_stopping"
+function Sink:remove(key)
+  if is_over(self) then return over() end
+  if type(key) ~= "string" then return complain(self, "remove: a key must be a string, not " .. type(key)) end
+  local result = self.pool:input(lib.cueball_pool_backend_removed, key)
+  if result < 0 then
+    local text = ("remove: no backend has the key %q"):format(key)
+    self.pool:log("warn", "resolver: " .. text)
+    return nil, text, "not_found"
+  end
+  recovered(self)
+  return true
+end
+
+--- These are all the backends there are now; the difference is worked out.
+-- @param backends a list, each as for add; one that is not fit is said in the log and passed over
+-- @return true; or nil, message, name: "invalid" (not a list), "no_memory", "pool_stopping"
+function Sink:set(backends)
+  if is_over(self) then return over() end
+  if type(backends) ~= "table" then return complain(self, "set: a list of backends is expected, not " .. type(backends)) end
+  local fit, seen = {}, {}
+  for index = 1, #backends do
+    local backend, message = address.backend(backends[index])
+    if not backend then
+      complain(self, message)
+    elseif seen[backend.key] then
+      complain(self, ("set: the key %q is given twice"):format(backend.key))
+    else
+      seen[backend.key] = true
+      fit[#fit + 1] = backend
+    end
+  end
+  local specs = ffi.new("cueball_backend_spec[?]", #fit)
+  for index, backend in ipairs(fit) do spec_of(backend, specs[index - 1]) end
+  local result = self.pool:input(lib.cueball_pool_backends_replaced, specs, #fit)
+  if result < 0 then return refusal(result) end
+  recovered(self)
+  return true
+end
+
+--- The backends cannot be found at present.  The last known ones stay; go on trying.
+-- @param message what went wrong
+function Sink:fail(message)
+  if is_over(self) then return over() end
+  message = tostring(message)
+  if self.message ~= message then self.pool:log("warn", "resolver: " .. message) end
+  self.message = message
+  self.pool:input(lib.cueball_pool_resolver_failed)
+  return true
+end
+
+--- Waits.
+-- @param ms milliseconds
+-- @return true; false once the resolver is to end, at once then
+function Sink:sleep(ms)
+  if is_over(self) then return false end
+  self.sleeper = self.pool.host.waiter()
+  self.sleeper:wait(ms)
+  self.sleeper = nil
+  return not is_over(self)
+end
+
+local function run_once(self)
+  local resolver = self.resolver
+  if type(resolver) == "function" then return resolver(self) end
+  return resolver:run(self)
+end
+
+-- The resolver's task.  One that returns has said what it had to say.
+local function run(self)
+  while not is_over(self) do
+    local ok, message = xpcall(run_once, traceback, self)
+    if ok or is_over(self) then return end
+    self.failures = self.failures + 1
+    self.pool:log("error", "the resolver threw, it is started again after a pause: " .. message)
+    self:fail((message:match "^[^\n]*"))
+    local pause = BACKOFF_FIRST_MS * 2 ^ math.min(self.failures - 1, TIMES_TO_DOUBLE)
+    self:sleep(math.min(pause, BACKOFF_MAX_MS))
+  end
+end
+
+--- Starts a resolver.
+-- @param pool     whom it tells
+-- @param resolver function(sink), or a table with run(self, sink)
+function sink.start(pool, resolver)
+  local self = setmetatable({
+    pool = pool,
+    resolver = resolver,
+    host = pool.host,  -- for sockets and the like
+    failures = 0,      -- throws in a row
+    message = nil,     -- of its failure, while it lasts
+    has_ended = false,
+    sleeper = nil,
+    task = nil,
+  }, Sink)
+  self.task = self.host.spawn(run, self)
+  return self
+end
+
+--- Ends it: what sleeps in sink:sleep wakes with false; what does not return by
+-- itself then is killed by the next call.
+function Sink:finish()
+  self.has_ended = true
+  if self.sleeper then self.sleeper:wake() end
+end
+
+function Sink:kill()
+  self.has_ended = true
+  if self.task and self.task ~= self.host.current() then self.host.kill(self.task) end
+end
+
+return sink
