@@ -41,6 +41,27 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
     assert(surplus == 0);
 }
 
+/* Where there are fewer connections than backends, all of them may be monitors of
+ * dead ones.  As long as a backend lives it is tried: the dead one that is
+ * preferred least makes way for it, and has no monitor. */
+static void plan_favour_living(cueball_plan_backend *plan, uint32_t count)
+{
+    uint32_t living = count, monitored = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (plan[i].dead) {
+            monitored = plan[i].want ? i : monitored;
+        } else if (plan[i].want) {
+            return;
+        } else if (living == count) {
+            living = i;
+        }
+    }
+    if (living < count && monitored < count) {
+        plan[monitored].want = 0;
+        plan[living].want = 1;
+    }
+}
+
 void cueball__pool_plan(cueball_pool *pool)
 {
     cueball_plan_backend *plan = pool->plan_room;
@@ -53,6 +74,7 @@ void cueball__pool_plan(cueball_pool *pool)
     }
     if (pool->known)
         cueball_plan(plan, pool->known, pool->options.max_connections, pool->options.max_connections, false, pool->plan_scratch);
+    plan_favour_living(plan, pool->known);
     uint32_t wanted = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];

@@ -69,9 +69,13 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(!(slot->backend->removed || slot->unwanted) || slot->state == CUEBALL_SLOT_BUSY || slot->state == CUEBALL_SLOT_CLOSING,
          "slot %u, which must go, in state %u", index, slot->state);
     MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead, "slot %u in state %u at a dead backend", index, slot->state);
+    if (slot->state == CUEBALL_SLOT_BUSY && !slot->untimed) {
+        MUST(pool->now < slot->retire_at || pool->now >= pool->timers.earliest, "slot %u", index);
+        MUST(cueball__timer_is_armed(&slot->timer) || slot->retire_at == CUEBALL_NEVER, "slot %u", index);
+    }
     if (slot->state == CUEBALL_SLOT_IDLE) {
         MUST(slot->idle_at - pool->idle.head < pool->idle.tail - pool->idle.head, "slot %u at %u", index, slot->idle_at);
-        MUST(pool->idle.ring[slot->idle_at & (pool->idle.capacity - 1)] == index, "slot %u at %u", index, slot->idle_at);
+        MUST(pool->idle.ring[slot->idle_at & pool->idle.mask] == slot, "slot %u at %u", index, slot->idle_at);
     }
     return CUEBALL_OK;
 }
@@ -87,16 +91,18 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
         counts[slot->state]++;
         orphans += slot->state != CUEBALL_SLOT_FREE && slot->orphan;
     }
-    uint32_t total = 0;
-    for (unsigned state = CUEBALL_SLOT_FREE + 1; state < CUEBALL__SLOT_STATES; state++) {
+    uint32_t rest = counts[CUEBALL_SLOT_IDLE], total = 0;
+    counts[CUEBALL_SLOT_IDLE] += counts[CUEBALL_SLOT_BUSY];
+    counts[CUEBALL_SLOT_BUSY] = counts[CUEBALL_SLOT_FREE] = 0;
+    for (unsigned state = 0; state < CUEBALL__SLOT_STATES; state++) {
         MUST(counts[state] == pool->counts[state], "%u slots in state %u, %u counted", counts[state], state, pool->counts[state]);
         total += counts[state];
     }
-    MUST(pool->counts[CUEBALL_SLOT_FREE] == 0, "%u", pool->counts[CUEBALL_SLOT_FREE]);
     MUST(total == pool->slots.count, "%u slots, %u counted", total, pool->slots.count);
     MUST(orphans == pool->orphans, "%u orphans, %u counted", orphans, pool->orphans);
-    MUST(pool->idle.count == counts[CUEBALL_SLOT_IDLE], "%u in the idle order", pool->idle.count);
-    MUST(pool->waiting == 0 || pool->idle.count == 0, "%u claims wait while %u connections rest", pool->waiting, pool->idle.count);
+    MUST(cueball__idle_count(&pool->idle) == rest, "%u idle, %u in the idle order", rest, cueball__idle_count(&pool->idle));
+    MUST((rest == 0) == cueball__idle_is_empty(&pool->idle), "%u idle", rest);
+    MUST(pool->waiting == 0 || rest == 0, "%u claims wait while %u connections rest", pool->waiting, rest);
     return CUEBALL_OK;
 }
 
@@ -164,8 +170,8 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
         MUST(claim->state == CLAIM_WAITING, "claim %u", claim->member.index);
-        MUST(claim->begun >= last, "claim %u stands behind a younger one", claim->member.index);
-        last = claim->begun;
+        MUST(claim->waits >= last, "claim %u stands behind a younger one", claim->member.index);
+        last = claim->waits;
     }
     for (const cueball__link *link = pool->answers.next; link != &pool->answers; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
@@ -184,6 +190,8 @@ int cueball_pool_check(const cueball_pool *pool, char *text, size_t size)
         return CUEBALL_EINVAL;
     MUST(pool->state != CUEBALL_POOL_STOPPED || pool->slots.count == 0, "%u slots", pool->slots.count);
     MUST(pool->outlook.deadline <= pool->timers.earliest, "-");
+    MUST(pool->calm_until <= pool->outlook.deadline, "-");
+    MUST(!pool->calm_until || !(pool->waiting || pool->watched || pool->is_unsettled), "%u wait", pool->waiting);
     MUST(pool->outlook.events <= pool->events_max, "%u", pool->outlook.events);
     return CUEBALL_OK;
 }

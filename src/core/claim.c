@@ -5,18 +5,17 @@
 
 #include <math.h>
 
-/* The slot goes to a claimer. */
-static void slot_lend(cueball_pool *pool, cueball__slot *slot, cueball_owner *owner)
+/* The slot belongs to the owner for the lease. */
+static void slot_own(cueball__slot *slot, cueball_owner *owner)
 {
-    slot->lease_generation = cueball__generation_next(slot->lease_generation);
-    cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     slot->owner = owner;
-    if (owner)
-        cueball__list_append(&owner->leases, &slot->at_owner);
+    cueball__list_append(&owner->leases, &slot->at_owner);
 }
 
 static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_handle claim, uint64_t user)
 {
+    if (!cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
+        return;
     cueball_event event = { .kind = CUEBALL_EVENT_CLAIM_GRANTED, .claim = claim, .user = user };
     event.slot = slot->member.index;
     event.lease = cueball__slot_lease(slot);
@@ -41,7 +40,7 @@ static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
     cueball__list_remove(&claim->place);
     cueball__timers_cancel(&pool->timers, &claim->timer);
     pool->waiting--;
-    claim->waited = pool->now - claim->begun;
+    claim->waits = pool->now - claim->waits;
 }
 
 static void claim_disown(cueball__claim *claim)
@@ -55,7 +54,7 @@ static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_erro
 {
     claim_unqueue(pool, claim);
     claim->state = CLAIM_REFUSED;
-    claim->error = error;
+    claim->error = (int16_t)error;
     claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, cueball__member_handle(&claim->member), claim->user, error, claim->ahead);
     cueball__answer_add(pool, claim);
 }
@@ -70,12 +69,14 @@ bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot)
         return false;
     cueball__claim *claim = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
     claim_unqueue(pool, claim);
-    slot_lend(pool, slot, claim->owner);
+    cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
+    cueball__slot_lend(slot, pool->now);
+    if (claim->owner)
+        slot_own(slot, claim->owner);
     claim->state = CLAIM_GRANTED;
     claim->slot = slot;
     slot->untold = 1;
-    if (cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
-        grant_note(pool, slot, cueball__member_handle(&claim->member), claim->user);
+    grant_note(pool, slot, cueball__member_handle(&claim->member), claim->user);
     cueball__answer_add(pool, claim);
     return true;
 }
@@ -137,7 +138,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
         claim->timer.kind = CUEBALL__TIMER_CLAIM;
     }
     claim->state = CLAIM_WAITING;
-    claim->begun = pool->now;
+    claim->waits = pool->now;
     claim->user = options ? options->user : 0;
     claim->owner = options ? options->owner : NULL;
     claim->ahead = pool->waiting++;
@@ -147,6 +148,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, timeout));
     if (pool->timers.earliest < pool->outlook.deadline)
         pool->outlook.deadline = pool->timers.earliest;
+    cueball__pool_calm(pool);
     pool->counters.queued++;
     if (pool->waiting > pool->waiting_max)
         pool->waiting_max = pool->waiting;
@@ -183,21 +185,40 @@ static int claim_slowly(cueball_pool *pool, const cueball_claim_options *options
     return result;
 }
 
-int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
+static void grant_tell(const cueball__slot *slot, cueball_grant *grant)
 {
-    cueball__pool_begin(pool, now);
-    if (pool->idle.count == 0)
-        return claim_slowly(pool, options, grant);
-    cueball__slot *slot = cueball__idle_next(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
-    cueball__idle_remove(&pool->idle, slot);
-    slot_lend(pool, slot, options ? options->owner : NULL);
-    pool->counters.granted_at_once++;
-    if (cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
-        grant_note(pool, slot, 0, options ? options->user : 0);
     grant->lease = cueball__slot_lease(slot);
     grant->conn = cueball__slot_conn(slot);
     grant->backend = cueball__member_handle(&slot->backend->member);
     grant->slot = slot->member.index;
+}
+
+static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
+{
+    cueball__pool_begin(pool, now);
+    if (cueball__idle_is_empty(&pool->idle))
+        return claim_slowly(pool, options, grant);
+    pool->counters.granted_at_once++;
+    cueball__slot *slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    cueball__slot_note(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
+    cueball__slot_lend(slot, pool->now);
+    if (options && options->owner)
+        slot_own(slot, options->owner);
+    grant_note(pool, slot, 0, options ? options->user : 0);
+    grant_tell(slot, grant);
+    return CUEBALL_OK;
+}
+
+/* Most claims go this short way, which does the same as claim_in_full(). */
+int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
+{
+    if (!cueball__pool_is_calm(pool, now) || cueball__idle_is_empty(&pool->idle) || (options && options->owner))
+        return claim_in_full(pool, now, options, grant);
+    pool->now = now;
+    pool->counters.granted_at_once++;
+    cueball__slot *slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    cueball__slot_lend(slot, now);
+    grant_tell(slot, grant);
     return CUEBALL_OK;
 }
 
@@ -238,7 +259,8 @@ static cueball__slot *slot_by_lease(const cueball_pool *pool, cueball_handle lea
     if (index >= pool->slots.made)
         return NULL;
     cueball__slot *slot = cueball__table_at(&pool->slots, index);
-    return slot->state == CUEBALL_SLOT_BUSY && !slot->untold && cueball__slot_lease(slot) == lease ? slot : NULL;
+    bool is_out = slot->state == CUEBALL_SLOT_BUSY && slot->lease_generation == lease >> CUEBALL__INDEX_BITS;
+    return is_out && !slot->untold ? slot : NULL;
 }
 
 static int lease_end(cueball_pool *pool, cueball_time now, cueball_handle lease, cueball_cause cause, uint64_t *counter)
@@ -254,9 +276,32 @@ static int lease_end(cueball_pool *pool, cueball_time now, cueball_handle lease,
     return slot ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
-int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease)
+static CUEBALL__ASIDE int release_in_full(cueball_pool *pool, cueball_time now, cueball_handle lease)
 {
     return lease_end(pool, now, lease, CUEBALL_CAUSE_RELEASE, NULL);
+}
+
+/* Whether the connection has just to be put to rest.  It need not be closed (of
+ * its lifetime its timer would have told), and its timer runs. */
+static bool release_is_plain(const cueball_pool *pool, const cueball__slot *slot)
+{
+    return !slot->owner && !slot->on_return && !slot->untimed && !cueball__idle_is_full(&pool->idle);
+}
+
+/* Most releases go this short way, which does the same as release_in_full(). */
+int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    cueball__slot *slot = slot_by_lease(pool, lease);
+    if (!slot || !cueball__pool_is_calm(pool, now) || !release_is_plain(pool, slot))
+        return release_in_full(pool, now, lease);
+    assert(now < slot->retire_at);
+    pool->now = now;
+    cueball__histogram_add(&pool->leases, now - slot->since);
+    slot->proven = true;
+    slot->state = CUEBALL_SLOT_IDLE;
+    slot->since = slot->used_at = now;
+    cueball__idle_push(&pool->idle, slot);
+    return CUEBALL_OK;
 }
 
 int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease)
@@ -298,7 +343,7 @@ void cueball_owner_gone(void *gone)
     owner->is_gone = true;
     cueball__list_remove(&owner->place);
     cueball__list_append(&owner->pool->owners_gone, &owner->place);
-    owner->pool->outlook.deadline = 0; /* so that the next input sees to it */
+    owner->pool->outlook.deadline = owner->pool->calm_until = 0; /* so that the next input sees to it */
 }
 
 /* Ends what belongs to owners that are gone.  A granted claim goes with its

@@ -42,6 +42,7 @@ int cueball_pool_watch(cueball_pool *pool, uint32_t mask, uint32_t capacity)
     pool->events_max = events ? capacity : 0;
     pool->events_first = pool->events_missed = pool->outlook.events = 0;
     pool->watched = mask;
+    cueball__pool_calm(pool);
     return CUEBALL_OK;
 }
 

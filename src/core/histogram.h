@@ -13,6 +13,7 @@
 typedef struct cueball__histogram {
     uint64_t total; /* values added */
     uint64_t max;   /* the largest, exactly */
+    uint64_t usual; /* the same, but at most CUEBALL__HISTOGRAM_LARGEST: up to here it is in a bucket */
     uint64_t counts[CUEBALL__HISTOGRAM_BUCKETS];
 } cueball__histogram;
 
@@ -35,10 +36,13 @@ static inline uint32_t cueball__histogram_bucket(uint64_t ns)
 static inline void cueball__histogram_add(cueball__histogram *histogram, uint64_t ns)
 {
     histogram->total++;
-    if (ns > histogram->max)
-        histogram->max = ns;
-    if (ns > CUEBALL__HISTOGRAM_LARGEST)
-        ns = CUEBALL__HISTOGRAM_LARGEST;
+    if (ns > histogram->usual) {
+        if (ns > histogram->max)
+            histogram->max = ns;
+        if (ns > CUEBALL__HISTOGRAM_LARGEST)
+            ns = CUEBALL__HISTOGRAM_LARGEST;
+        histogram->usual = ns;
+    }
     histogram->counts[cueball__histogram_bucket(ns)]++;
 }
 

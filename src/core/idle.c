@@ -1,42 +1,39 @@
 #include "pool.h"
 
-#define HOLE UINT32_MAX
+#include <string.h>
 
-void cueball__idle_init(cueball__idle *idle, cueball__memory *memory, const cueball__table *slots)
+void cueball__idle_init(cueball__idle *idle, cueball__memory *memory)
 {
+    memset(idle, 0, sizeof *idle);
     idle->memory = memory;
-    idle->slots = slots;
-    idle->ring = NULL;
-    idle->capacity = idle->head = idle->tail = idle->count = 0;
 }
 
 void cueball__idle_deinit(cueball__idle *idle)
 {
     cueball__memory_release(idle->memory, idle->ring, idle->capacity * sizeof *idle->ring);
-    idle->ring = NULL;
-    idle->capacity = 0;
+    cueball__idle_init(idle, idle->memory);
 }
 
-static uint32_t *idle_place(const cueball__idle *idle, uint32_t at)
+static cueball__slot **idle_place(const cueball__idle *idle, uint32_t at)
 {
-    return &idle->ring[at & (idle->capacity - 1)];
+    return &idle->ring[at & idle->mask];
 }
 
 /* Moves what there is to the front of `ring`, without holes. */
-static void idle_gather(cueball__idle *idle, uint32_t *ring)
+static void idle_gather(cueball__idle *idle, cueball__slot **ring)
 {
     uint32_t gathered = 0;
     for (uint32_t at = idle->head; at != idle->tail; at++) {
-        uint32_t index = *idle_place(idle, at);
-        if (index == HOLE)
+        cueball__slot *slot = *idle_place(idle, at);
+        if (!slot)
             continue;
-        cueball__slot *slot = cueball__table_at(idle->slots, index);
         slot->idle_at = gathered;
-        ring[gathered++] = index;
+        ring[gathered++] = slot;
     }
-    assert(gathered == idle->count);
+    assert(gathered == cueball__idle_count(idle));
     idle->head = 0;
     idle->tail = gathered;
+    idle->holes = 0;
 }
 
 /* Twice as many places as slots: half of the ring has to be holes before it
@@ -48,70 +45,63 @@ bool cueball__idle_reserve(cueball__idle *idle, uint32_t slots)
     uint32_t capacity = idle->capacity ? idle->capacity : 16;
     while (capacity < slots * 2)
         capacity *= 2;
-    uint32_t *ring = cueball__memory_allocate(idle->memory, capacity * sizeof *ring);
+    cueball__slot **ring = cueball__memory_allocate(idle->memory, capacity * sizeof *ring);
     if (!ring)
         return false;
+    memset(ring, 0, capacity * sizeof *ring); /* a claim looks ahead, beyond the tail too */
     idle_gather(idle, ring);
     cueball__memory_release(idle->memory, idle->ring, idle->capacity * sizeof *idle->ring);
     idle->ring = ring;
     idle->capacity = capacity;
+    idle->mask = capacity - 1;
     return true;
 }
 
 /* Drops the holes, in place: entries only ever move towards the head. */
-void cueball__idle_compact(cueball__idle *idle)
+static void idle_compact(cueball__idle *idle)
 {
-    if (idle->tail - idle->head == idle->count)
+    if (idle->holes == 0)
         return;
     uint32_t write = idle->head;
     for (uint32_t at = idle->head; at != idle->tail; at++) {
-        uint32_t index = *idle_place(idle, at);
-        if (index == HOLE)
+        cueball__slot *slot = *idle_place(idle, at);
+        if (!slot)
             continue;
-        cueball__slot *slot = cueball__table_at(idle->slots, index);
-        *idle_place(idle, write) = index;
+        *idle_place(idle, write) = slot;
         slot->idle_at = write++;
     }
-    assert(write - idle->head == idle->count);
+    assert(write - idle->head == cueball__idle_count(idle));
     idle->tail = write;
+    idle->holes = 0;
 }
 
 void cueball__idle_append(cueball__idle *idle, cueball__slot *slot)
 {
-    if (idle->tail - idle->head == idle->capacity)
-        cueball__idle_compact(idle);
-    assert(idle->tail - idle->head < idle->capacity);
-    *idle_place(idle, idle->tail) = slot->member.index;
-    slot->idle_at = idle->tail++;
-    idle->count++;
+    if (cueball__idle_is_full(idle))
+        idle_compact(idle);
+    cueball__idle_push(idle, slot);
 }
 
-/* Holes at either end go at once, so that both ends are always slots. */
 void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot)
 {
-    assert(idle->count > 0);
-    assert(*idle_place(idle, slot->idle_at) == slot->member.index);
-    *idle_place(idle, slot->idle_at) = HOLE;
-    idle->count--;
-    while (idle->head != idle->tail && *idle_place(idle, idle->head) == HOLE)
-        idle->head++;
-    while (idle->head != idle->tail && *idle_place(idle, idle->tail - 1) == HOLE)
-        idle->tail--;
+    assert(cueball__idle_count(idle) > 0);
+    assert(*idle_place(idle, slot->idle_at) == slot);
+    *idle_place(idle, slot->idle_at) = NULL;
+    idle->holes++;
+    cueball__idle_trim(idle);
 }
 
 /* Fisher and Yates' shuffle as Durstenfeld (1964) has it: every order equally
  * likely, the present one too. */
 void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random)
 {
-    cueball__idle_compact(idle);
-    for (uint32_t left = idle->count; left > 1; left--) {
-        uint32_t *last = idle_place(idle, idle->head + left - 1);
-        uint32_t *drawn = idle_place(idle, idle->head + (uint32_t)cueball__random_below(random, left));
-        uint32_t index = *last;
-        *last = *drawn;
-        *drawn = index;
-        ((cueball__slot *)cueball__table_at(idle->slots, *last))->idle_at = idle->head + left - 1;
+    idle_compact(idle);
+    for (uint32_t left = idle->tail - idle->head; left > 0; left--) {
+        cueball__slot **last = idle_place(idle, idle->head + left - 1);
+        cueball__slot **drawn = left > 1 ? idle_place(idle, idle->head + (uint32_t)cueball__random_below(random, left)) : last;
+        cueball__slot *slot = *drawn;
+        *drawn = *last;
+        *last = slot;
+        slot->idle_at = idle->head + left - 1;
     }
-    if (idle->count)
-        ((cueball__slot *)cueball__table_at(idle->slots, *idle_place(idle, idle->head)))->idle_at = idle->head;
 }

@@ -81,7 +81,7 @@ static void pool_shuffle(cueball_pool *pool)
 {
     cueball__idle_shuffle(&pool->idle, &pool->random);
     pool->counters.shuffles++;
-    cueball__event_note(pool, CUEBALL_EVENT_SHUFFLED, NULL, pool->idle.count);
+    cueball__event_note(pool, CUEBALL_EVENT_SHUFFLED, NULL, cueball__idle_count(&pool->idle));
     cueball__timers_arm(&pool->timers, &pool->decoherence, cueball__time_after(pool->now, pool->settings.decoherence_interval));
 }
 
@@ -146,7 +146,7 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__table_init(&pool->slots, &pool->memory, sizeof(cueball__slot));
     cueball__table_init(&pool->claims, &pool->memory, sizeof(cueball__claim));
     cueball__table_init(&pool->backends, &pool->memory, sizeof(cueball__backend));
-    cueball__idle_init(&pool->idle, &pool->memory, &pool->slots);
+    cueball__idle_init(&pool->idle, &pool->memory);
     cueball__timers_init(&pool->timers, now);
     cueball__random_init(&pool->random, seed);
     cueball__histogram_init(&pool->waits);
@@ -237,13 +237,8 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
     }
     bool plan_changes = options->max_connections != pool->options.max_connections;
     pool_take_options(pool, options);
-    for (uint32_t i = 0; i < pool->slots.made; i++) {
-        cueball__slot *slot = cueball__table_at(&pool->slots, i);
-        if (slot->state == CUEBALL_SLOT_IDLE)
-            cueball__slot_arm_rest(pool, slot);
-        else if (slot->state == CUEBALL_SLOT_BUSY)
-            cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
-    }
+    for (uint32_t i = 0; i < pool->slots.made; i++)
+        cueball__slot_options_changed(pool, cueball__table_at(&pool->slots, i));
     pool->plan_is_due |= plan_changes;
     pool->is_unsettled = true;
     cueball__event_note(pool, CUEBALL_EVENT_OPTIONS_CHANGED, NULL, 0);
@@ -277,6 +272,7 @@ cueball_time cueball_pool_deadline(cueball_pool *pool)
     if (!cueball__list_is_empty(&pool->owners_gone))
         return 0;
     pool->outlook.deadline = cueball__timers_deadline(&pool->timers);
+    cueball__pool_calm(pool);
     return pool->outlook.deadline;
 }
 

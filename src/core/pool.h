@@ -29,12 +29,16 @@
 
 #define CUEBALL__NS_PER_MS 1000000.0
 #define CUEBALL__SLOT_STATES 7
+#define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
 #define CUEBALL__SPREAD 0.2 /* of lifetimes, idle timeouts, check intervals: +-10 % */
 
 #if defined __GNUC__
 #define CUEBALL__PREFETCH(address) __builtin_prefetch(address)
+/* What most claims and releases do without: kept out of their short way. */
+#define CUEBALL__ASIDE __attribute__((noinline))
 #else
 #define CUEBALL__PREFETCH(address) ((void)0)
+#define CUEBALL__ASIDE
 #endif
 
 /* timer.kind: whose it is */
@@ -68,30 +72,33 @@ enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHEC
 
 typedef struct cueball__slot {
     cueball__member member; /* its generation goes unused: handles are of the two below */
+    uint8_t state;          /* cueball_slot_state */
+    bool proven;            /* this connection came back fit from a lease */
     cueball__backend *backend;
     cueball_owner *owner;      /* of the lease */
     cueball_time since;        /* in this state; idle: since released, opened or checked */
-    cueball_time retire_at;    /* max_lifetime_ms */
+    cueball_time used_at;      /* last lease's end */
     uint32_t conn_generation;  /* one per attempt and its connection */
     uint32_t lease_generation; /* one per lease */
     uint32_t idle_at;          /* place in the idle order */
-    uint8_t state;             /* cueball_slot_state */
     uint8_t on_return;         /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
-    uint8_t proven : 1;     /* this connection came back fit from a lease */
     uint8_t has_opened : 1; /* some connection of this slot opened once */
     uint8_t unwanted : 1;   /* the plan drops it */
     uint8_t pauses : 1;     /* closing: a pause comes after */
     uint8_t orphan : 1;     /* was leased when its backend was removed */
     uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
-    /* the above is what a claim and a release touch: one cache line */
+    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
+    /* The above is what a claim and a release touch: one cache line.  What they
+     * write (`state`, `proven`) lies apart from the flags they only read: these the
+     * compiler reads as one word, which would have to wait for a byte of it that
+     * was just written to come out of the store buffer. */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
     cueball__link at_owner;
     cueball__link chore;
     cueball_time opened_at;
-    cueball_time used_at; /* last lease's end */
-    cueball_time pause;   /* `pauses`: how long */
+    cueball_time retire_at; /* max_lifetime_ms */
     uint32_t attempt;     /* attempts in a row that did not last */
     uint32_t given_up;    /* conn_generation of the attempt to give up */
     float spread;         /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
@@ -101,18 +108,17 @@ typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_
 
 typedef struct cueball__claim {
     cueball__member member;
+    int16_t error;       /* cueball_error */
+    uint8_t state;       /* cueball__claim_state */
     cueball__link place; /* waiting: in pool->queue; answered: in pool->answers */
     cueball__link at_owner;
     cueball__timer timer;
     cueball_owner *owner;
     cueball__slot *slot; /* granted */
-    cueball_time begun;
-    cueball_time waited;
+    cueball_time waits;  /* waiting: since when; answered: how long it did */
     uint64_t user;
     uint32_t ahead;
-    int32_t error;
-    int32_t state;
-} cueball__claim;
+} cueball__claim; /* a million may wait: two cache lines */
 
 struct cueball_owner {
     cueball_pool *pool;
@@ -122,15 +128,16 @@ struct cueball_owner {
     bool is_gone;
 };
 
-/* The connections at rest in the order in which they will be claimed: a ring of
- * slot indices.  A slot taken from the middle leaves a hole. */
+/* The connections at rest in the order in which they will be claimed: a ring.
+ * A slot taken from the middle leaves a hole, NULL.  Both ends are slots, so
+ * that it is empty when they meet. */
 typedef struct cueball__idle {
     cueball__memory *memory;
-    const cueball__table *slots;
-    uint32_t *ring;
+    cueball__slot **ring;
+    uint32_t mask;     /* capacity - 1 */
     uint32_t capacity; /* a power of two, or 0 */
     uint32_t head, tail;
-    uint32_t count; /* without the holes */
+    uint32_t holes;
 } cueball__idle;
 
 typedef struct cueball__policy {
@@ -157,11 +164,12 @@ typedef struct cueball__counters {
 struct cueball_pool {
     cueball_outlook outlook;
     cueball_time now;
-    uint32_t state; /* cueball_pool_state */
+    cueball_time calm_until; /* see cueball__pool_is_calm() */
+    uint32_t state;          /* cueball_pool_state */
     uint32_t watched;
     cueball__table slots;
     cueball__idle idle;
-    uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state */
+    uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state; busy ones with the idle, see cueball__slot_set() */
     uint32_t waiting;
     cueball__link queue;   /* claims that wait, oldest first */
     cueball__link answers; /* claims to be answered */
@@ -224,6 +232,20 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
         cueball__pool_run(pool, pool->now);
 }
 
+/* To be called when the deadline or what is asked here may have changed. */
+static inline void cueball__pool_calm(cueball_pool *pool)
+{
+    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled;
+    pool->calm_until = is_calm ? pool->outlook.deadline : 0;
+}
+
+/* Whether a claim or a release at `now` may go the short way: nothing is due,
+ * the clock runs forward, nobody waits or watches, nothing was put off. */
+static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time now)
+{
+    return now >= pool->now && now < pool->calm_until;
+}
+
 /* Every input ends so. */
 static inline void cueball__pool_settle(cueball_pool *pool)
 {
@@ -231,6 +253,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
         cueball__pool_resettle(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
         pool->outlook.deadline = pool->timers.earliest;
+    cueball__pool_calm(pool);
 }
 
 static inline bool cueball__pool_is_over(const cueball_pool *pool)
@@ -246,16 +269,26 @@ void cueball__backends_free(cueball_pool *pool);
 cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key);
 
 /* slot.c */
+void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
 bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend);
 void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 void cueball__slot_due(cueball_pool *pool, cueball__slot *slot);
 void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
-void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot);
 
 static inline bool cueball__slot_is_connected(const cueball__slot *slot)
 {
     return slot->state >= CUEBALL_SLOT_IDLE && slot->state <= CUEBALL_SLOT_CHECKING;
+}
+
+/* The slot is leased from now on.  Each lease has a generation of its own, and
+ * counts as long as the slot is busy. */
+static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
+{
+    slot->lease_generation = cueball__generation_next(slot->lease_generation);
+    slot->state = CUEBALL_SLOT_BUSY;
+    slot->since = now;
 }
 
 static inline cueball_handle cueball__slot_conn(const cueball__slot *slot)
@@ -277,26 +310,58 @@ void cueball__owners_end(cueball_pool *pool);
 void cueball__grants_recall(cueball_pool *pool);
 
 /* idle.c */
-void cueball__idle_init(cueball__idle *idle, cueball__memory *memory, const cueball__table *slots);
+void cueball__idle_init(cueball__idle *idle, cueball__memory *memory);
 void cueball__idle_deinit(cueball__idle *idle);
 bool cueball__idle_reserve(cueball__idle *idle, uint32_t slots);
-void cueball__idle_append(cueball__idle *idle, cueball__slot *slot);
 void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot);
 void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random);
-void cueball__idle_compact(cueball__idle *idle);
+void cueball__idle_append(cueball__idle *idle, cueball__slot *slot);
 
-/* The next to be claimed, from the front (fifo) or the back (lifo).  Slots are
- * far apart in memory; the one a few places on is fetched meanwhile. */
-static inline cueball__slot *cueball__idle_next(const cueball__idle *idle, bool is_lifo)
+static inline bool cueball__idle_is_empty(const cueball__idle *idle)
 {
-    uint32_t mask = idle->capacity - 1;
-    assert(idle->count > 0);
-    if (is_lifo)
-        return cueball__table_at(idle->slots, idle->ring[(idle->tail - 1) & mask]);
-    uint32_t soon = idle->ring[(idle->head + 4) & mask];
-    if (idle->tail - idle->head > 4 && soon < idle->slots->made)
-        CUEBALL__PREFETCH(cueball__table_at(idle->slots, soon));
-    return cueball__table_at(idle->slots, idle->ring[idle->head & mask]);
+    return idle->head == idle->tail;
+}
+
+static inline uint32_t cueball__idle_count(const cueball__idle *idle)
+{
+    return idle->tail - idle->head - idle->holes;
+}
+
+/* Half of the ring has to be holes for that. */
+static inline bool cueball__idle_is_full(const cueball__idle *idle)
+{
+    return idle->holes && idle->tail - idle->head == idle->capacity;
+}
+
+/* Where there is room. */
+static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
+{
+    assert(idle->tail - idle->head < idle->capacity);
+    idle->ring[idle->tail & idle->mask] = slot;
+    slot->idle_at = idle->tail++;
+}
+
+/* Holes at either end go at once, so that both ends are always slots. */
+static inline void cueball__idle_trim(cueball__idle *idle)
+{
+    for (; idle->head != idle->tail && !idle->ring[idle->head & idle->mask]; idle->head++)
+        idle->holes--;
+    for (; idle->head != idle->tail && !idle->ring[(idle->tail - 1) & idle->mask]; idle->tail--)
+        idle->holes--;
+}
+
+/* Takes the next to be claimed, from the front (fifo) or the back (lifo).
+ * Slots are far apart in memory: the one a few claims on is fetched meanwhile,
+ * which must be as many claims as fit into a fetch from main memory.  Whatever
+ * is in that place now, to fetch it does no harm. */
+static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lifo)
+{
+    assert(idle->head != idle->tail);
+    CUEBALL__PREFETCH(idle->ring[(is_lifo ? idle->tail - CUEBALL__IDLE_AHEAD : idle->head + CUEBALL__IDLE_AHEAD) & idle->mask]);
+    cueball__slot *slot = idle->ring[(is_lifo ? --idle->tail : idle->head++) & idle->mask];
+    if (idle->holes)
+        cueball__idle_trim(idle);
+    return slot;
 }
 
 /* arrange.c */

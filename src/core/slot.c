@@ -12,19 +12,32 @@
  * closed before it opens another, so there are never more than was allowed. */
 #include "pool.h"
 
+/* For those who watch: the slot is about to enter this state. */
+void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
+{
+    if (!cueball__pool_watches(pool, CUEBALL_EVENT_SLOT_STATE))
+        return;
+    cueball_event event = { .kind = CUEBALL_EVENT_SLOT_STATE, .from = slot->state, .to = (int32_t)state };
+    event.cause = (int32_t)cause;
+    event.slot = slot->member.index;
+    event.conn = cueball__slot_conn(slot);
+    event.backend = slot->backend ? cueball__member_handle(&slot->backend->member) : 0;
+    event.count = slot->attempt;
+    cueball__event_add(pool, &event);
+}
+
+/* Where a state is counted.  Those at rest and those leased are counted together,
+ * so that a claim and a release need not count; the idle order knows the former. */
+static cueball_slot_state counted_as(cueball_slot_state state)
+{
+    return state == CUEBALL_SLOT_BUSY ? CUEBALL_SLOT_IDLE : state;
+}
+
 void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
 {
-    if (cueball__pool_watches(pool, CUEBALL_EVENT_SLOT_STATE)) {
-        cueball_event event = { .kind = CUEBALL_EVENT_SLOT_STATE, .from = slot->state, .to = (int32_t)state };
-        event.cause = (int32_t)cause;
-        event.slot = slot->member.index;
-        event.conn = cueball__slot_conn(slot);
-        event.backend = slot->backend ? cueball__member_handle(&slot->backend->member) : 0;
-        event.count = slot->attempt;
-        cueball__event_add(pool, &event);
-    }
-    pool->counts[slot->state]--;
-    pool->counts[state]++;
+    cueball__slot_note(pool, slot, state, cause);
+    pool->counts[counted_as(slot->state)]--;
+    pool->counts[counted_as(state)]++;
     slot->state = (uint8_t)state;
     slot->since = pool->now;
 }
@@ -61,7 +74,7 @@ static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
     slot->conn_generation = cueball__generation_next(slot->conn_generation);
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
-    slot->proven = 0;
+    slot->proven = false;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
     cueball_time limit = policy_span(policy, slot->attempt, policy->timeout, policy->timeout_max);
@@ -184,19 +197,6 @@ static void slot_lose(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
     slot_close(pool, slot, cause);
 }
 
-/* An open connection is free: for the claim that waits longest, or to rest. */
-static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
-{
-    if (pool->waiting > 0) {
-        cueball__claim_serve(pool, slot);
-        return;
-    }
-    cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
-    cueball__idle_append(&pool->idle, slot);
-    if (!cueball__timer_is_armed(&slot->timer))
-        cueball__slot_arm_rest(pool, slot);
-}
-
 static cueball_time slot_span(const cueball__slot *slot, cueball_time span)
 {
     return span == 0 || span == CUEBALL_NEVER ? CUEBALL_NEVER : (cueball_time)((double)span * (double)slot->spread);
@@ -204,12 +204,27 @@ static cueball_time slot_span(const cueball__slot *slot, cueball_time span)
 
 /* The timer of a connection at rest: for what comes first.  A claim and a release
  * leave it alone; it may therefore fire early, and is then armed for the rest. */
-void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
+static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
 {
     cueball_time check = cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval));
     cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout));
     cueball_time due = check < unused ? check : unused;
     cueball__timers_arm(&pool->timers, &slot->timer, due < slot->retire_at ? due : slot->retire_at);
+}
+
+/* An open connection is free: for the claim that waits longest, or to rest. */
+static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    if (pool->waiting > 0) {
+        slot->untimed |= !cueball__timer_is_armed(&slot->timer);
+        cueball__claim_serve(pool, slot);
+        return;
+    }
+    cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
+    cueball__idle_append(&pool->idle, slot);
+    slot->untimed = 0;
+    if (!cueball__timer_is_armed(&slot->timer))
+        slot_arm_rest(pool, slot);
 }
 
 static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
@@ -225,7 +240,7 @@ static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
         cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
         cueball__chore_add(pool, slot, CUEBALL__CHORE_CHECK);
     } else {
-        cueball__slot_arm_rest(pool, slot);
+        slot_arm_rest(pool, slot);
     }
 }
 
@@ -255,9 +270,21 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
         else
             slot_closed(pool, slot, CUEBALL_CAUSE_TIMEOUT);
         break;
-    case CUEBALL_SLOT_BUSY: /* armed again when it comes back */
+    case CUEBALL_SLOT_BUSY:
+        slot->untimed = 1;
+        break;
     case CUEBALL_SLOT_FREE:
         break;
+    }
+}
+
+void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->state == CUEBALL_SLOT_IDLE) {
+        slot_arm_rest(pool, slot);
+    } else if (slot->state == CUEBALL_SLOT_BUSY) {
+        cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
+        slot->untimed = 1;
     }
 }
 
@@ -268,8 +295,6 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
         cueball__histogram_add(&pool->leases, pool->now - slot->since);
     slot->untold = 0;
-    cueball_handle lease = cueball__slot_lease(slot);
-    slot->lease_generation = cueball__generation_next(slot->lease_generation);
     if (slot->owner) {
         slot->owner = NULL;
         cueball__list_remove(&slot->at_owner);
@@ -278,7 +303,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
         cueball_event event = { .kind = CUEBALL_EVENT_LEASE_ENDED, .cause = (int32_t)cause };
         event.slot = slot->member.index;
         event.conn = cueball__slot_conn(slot);
-        event.lease = lease;
+        event.lease = cueball__slot_lease(slot);
         event.backend = cueball__member_handle(&slot->backend->member);
         cueball__event_add(pool, &event);
     }
@@ -294,7 +319,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
             slot_close(pool, slot, slot->on_return ? slot->on_return : CUEBALL_CAUSE_LIFETIME);
             return;
         }
-        slot->proven |= cause == CUEBALL_CAUSE_RELEASE;
+        slot->proven = slot->proven || cause == CUEBALL_CAUSE_RELEASE;
         slot_offer(pool, slot, cause);
     } else {
         slot_close(pool, slot, cause);
@@ -386,7 +411,7 @@ int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_hand
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK);
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
-        slot->proven = 1;
+        slot->proven = true;
         slot_offer(pool, slot, CUEBALL_CAUSE_CHECK);
     } else if (is_ours) {
         pool->counters.checks_failed++;

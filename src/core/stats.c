@@ -44,8 +44,8 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     const cueball__counters *counters = &pool->counters;
     memset(stats, 0, sizeof *stats);
     stats->total = pool->slots.count;
-    stats->idle = pool->counts[CUEBALL_SLOT_IDLE];
-    stats->busy = pool->counts[CUEBALL_SLOT_BUSY];
+    stats->idle = cueball__idle_count(&pool->idle);
+    stats->busy = pool->counts[CUEBALL_SLOT_IDLE] - stats->idle;
     stats->connecting = pool->counts[CUEBALL_SLOT_CONNECTING];
     stats->backing_off = pool->counts[CUEBALL_SLOT_BACKOFF];
     stats->checking = pool->counts[CUEBALL_SLOT_CHECKING];

@@ -6,6 +6,7 @@ void cueball__table_init(cueball__table *table, cueball__memory *memory, size_t 
 {
     memset(table, 0, sizeof *table);
     table->memory = memory;
+    table->free = CUEBALL__MEMBER_NONE;
     table->size = (member_size + CUEBALL__CACHE_LINE - 1) / CUEBALL__CACHE_LINE * CUEBALL__CACHE_LINE;
 }
 
@@ -23,7 +24,7 @@ void cueball__table_deinit(cueball__table *table)
     table->chunks = NULL;
     table->blocks = NULL;
     table->chunks_n = table->chunks_max = table->made = table->count = 0;
-    table->free = NULL;
+    table->free = CUEBALL__MEMBER_NONE;
 }
 
 /* Room for the pointers to more chunks. */
@@ -65,11 +66,11 @@ static bool table_add_chunk(cueball__table *table)
 
 void *cueball__table_add(cueball__table *table, bool *is_new)
 {
-    cueball__member *member = table->free;
-    *is_new = !member;
-    if (member) {
+    cueball__member *member;
+    *is_new = table->free == CUEBALL__MEMBER_NONE;
+    if (!*is_new) {
+        member = cueball__table_at(table, table->free);
         table->free = member->next_free;
-        member->next_free = NULL;
     } else {
         if (table->made == CUEBALL__MEMBERS_MAX)
             return NULL;
@@ -80,6 +81,7 @@ void *cueball__table_add(cueball__table *table, bool *is_new)
         member->index = index;
         member->generation = 1;
     }
+    member->next_free = CUEBALL__MEMBER_NONE;
     table->count++;
     return member;
 }
@@ -88,9 +90,9 @@ void cueball__table_remove(cueball__table *table, void *removed)
 {
     cueball__member *member = removed;
     assert(table->count > 0);
-    assert(member->next_free == NULL);
+    assert(member->next_free == CUEBALL__MEMBER_NONE);
     member->generation = cueball__generation_next(member->generation);
     member->next_free = table->free;
-    table->free = member;
+    table->free = member->index;
     table->count--;
 }

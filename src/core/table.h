@@ -8,6 +8,7 @@
 
 #define CUEBALL__INDEX_BITS 21
 #define CUEBALL__MEMBERS_MAX ((UINT32_C(1) << CUEBALL__INDEX_BITS) - 1)
+#define CUEBALL__MEMBER_NONE UINT32_MAX
 #define CUEBALL__CHUNK_BITS 6
 #define CUEBALL__CHUNK_MEMBERS (1U << CUEBALL__CHUNK_BITS)
 #define CUEBALL__CACHE_LINE 64
@@ -16,7 +17,7 @@
 typedef struct cueball__member {
     uint32_t index;
     uint32_t generation; /* never 0 */
-    struct cueball__member *next_free;
+    uint32_t next_free;  /* index; in use: CUEBALL__MEMBER_NONE */
 } cueball__member;
 
 typedef struct cueball__table {
@@ -28,7 +29,7 @@ typedef struct cueball__table {
     uint32_t chunks_max;
     uint32_t made;  /* members handed out at least once: indices below it exist */
     uint32_t count; /* members in use */
-    cueball__member *free;
+    uint32_t free;  /* index of the first free one */
 } cueball__table;
 
 void cueball__table_init(cueball__table *table, cueball__memory *memory, size_t member_size);
@@ -81,7 +82,8 @@ static inline void *cueball__table_find(const cueball__table *table, cueball_han
 /* The generation after this one; 0 is left out so that no handle is 0. */
 static inline uint32_t cueball__generation_next(uint32_t generation)
 {
-    return generation + 1 ? generation + 1 : 1;
+    generation++;
+    return generation + (generation == 0);
 }
 
 #endif
