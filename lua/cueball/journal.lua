@@ -15,7 +15,12 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
 
-local function watch(pool, mask)
+-- What is unread is lost by it.
+local function watch(pool)
+  if pool.is_reading then return end -- it is done afterwards
+  local mask = #pool.subscribers == 0 and FOR_THE_LOG or ALL
+  if mask == pool.watched then return end
+  pool.watched = mask
   if lib.cueball_pool_watch(pool.core, mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
     pool:log("error", "no memory to watch events")
   end
@@ -25,36 +30,46 @@ function journal.open(pool)
   pool.event = ffi.new "cueball_event"
   pool.subscribers = {}
   pool.backend_names = {} -- by handle
-  watch(pool, FOR_THE_LOG)
+  pool.removed = {}       -- handles of those that were removed and may have slots yet
+  watch(pool)
 end
 
 --- Every event from now on goes to fn(event), outside of any claim's way.
 -- @return a function that ends it
 function journal.subscribe(pool, fn)
-  if #pool.subscribers == 0 then watch(pool, ALL) end
-  table.insert(pool.subscribers, fn)
-  local is_ended = false
+  if pool.outlook.events ~= 0 then journal.read(pool) end
+  local subscriber = { fn = fn }
+  table.insert(pool.subscribers, subscriber)
+  watch(pool)
   return function()
-    if is_ended then return end
-    is_ended = true
-    for index, one in ipairs(pool.subscribers) do
-      if one == fn then
-        table.remove(pool.subscribers, index)
-        break
-      end
+    if pool.outlook.events ~= 0 then journal.read(pool) end
+    local others = {} -- a list of its own: the other may be gone through just now
+    for _, one in ipairs(pool.subscribers) do
+      if one ~= subscriber then others[#others + 1] = one end
     end
-    if #pool.subscribers == 0 then watch(pool, FOR_THE_LOG) end
+    subscriber.fn, pool.subscribers = nil, others
+    watch(pool)
   end
 end
 
--- Removed backends may be gone from the core by the time their event is read.
+-- Removed backends may be gone from the core by the time their event is read, and
+-- one whose adding was among too many events has no name at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
-  local info = pool.backend_info
-  if lib.cueball_pool_backend_info(pool.core, handle, info) >= 0 then
-    pool.backend_names[handle] = ffi.string(info.key)
+  local names, info = pool.backend_names, pool.backend_info
+  if not names[handle] and lib.cueball_pool_backend_info(pool.core, handle, info) >= 0 then
+    names[handle] = ffi.string(info.key)
   end
-  return pool.backend_names[handle]
+  return names[handle] or "?"
+end
+
+-- Forgets backends that are gone, after their last event.
+local function forget_removed(pool)
+  for handle in pairs(pool.removed) do
+    if lib.cueball_pool_backend_info(pool.core, handle, pool.backend_info) < 0 then
+      pool.removed[handle], pool.backend_names[handle] = nil, nil
+    end
+  end
 end
 
 local STATE_NAME = {
@@ -66,6 +81,9 @@ local function handle_of(value)
   return value ~= 0 and tonumber(value) or nil
 end
 
+local COUNTED = {}
+for kind in ("backend_dead planned shuffled slot_state claim_waiting"):gmatch "%S+" do COUNTED[kind] = true end
+
 -- The event as a table, without what does not belong to its kind.
 local function table_of(pool, event)
   local state_name = STATE_NAME[event.kind]
@@ -74,9 +92,9 @@ local function table_of(pool, event)
     kind = ffi.string(lib.cueball_event_name(event.kind)),
     backend = backend_key(pool, tonumber(event.backend)),
     conn = handle_of(event.conn), claim = handle_of(event.claim), lease = handle_of(event.lease),
-    count = event.count,
     missed = event.missed > 0 and event.missed or nil,
   }
+  if COUNTED[made.kind] then made.count = event.count end
   if made.conn then made.slot = event.slot end
   if event.cause ~= 0 then made.cause = ffi.string(lib.cueball_cause_name(event.cause)) end
   if event.error ~= 0 then made.error = ffi.string(lib.cueball_error_name(event.error)) end
@@ -102,8 +120,9 @@ local SAY = {
 }
 
 local function tell(pool, event)
-  for _, fn in ipairs(pool.subscribers) do
-    local ok, message = xpcall(fn, debug.traceback, event)
+  for _, subscriber in ipairs(pool.subscribers) do
+    local ok, message = true, nil
+    if subscriber.fn then ok, message = xpcall(subscriber.fn, debug.traceback, event) end
     if not ok then pool:log("error", "a subscriber threw: " .. tostring(message)) end
   end
 end
@@ -114,11 +133,16 @@ function journal.read(pool)
   pool.is_reading = true
   while lib.cueball_pool_next_event(pool.core, pool.event) do
     local event = table_of(pool, pool.event)
-    if event.kind == "backend_removed" then pool.backend_names[tonumber(pool.event.backend)] = nil end
+    if event.kind == "backend_removed" then
+      pool.removed[tonumber(pool.event.backend)] = true
+      pool.errors[event.backend] = nil
+    end
     if SAY[event.kind] then SAY[event.kind](pool, event) end
     tell(pool, event)
   end
+  if next(pool.removed) then forget_removed(pool) end
   pool.is_reading = false
+  watch(pool)
 end
 
 return journal

@@ -9,6 +9,13 @@ local lib = native.lib
 local Lease = {}
 Lease.__index = Lease
 
+-- Is the connection in its place still the one it was lent?  The pool may have
+-- taken it back and put another there.
+local function is_in_place(self)
+  local pool, slot = self.pool, self.slot
+  return pool.conns[slot] == self.conn and pool.connections[slot] ~= nil
+end
+
 local function stale()
   return nil, "the lease is over: it was released, closed or taken back before", "stale"
 end
@@ -20,9 +27,8 @@ function Lease:release()
   local pool, connection = self.pool, self.connection
   if connection == nil then return stale() end
   self.connection = nil
-  local conn = pool.conns[self.slot]
   local factory = pool.factories[self.slot]
-  if factory.inspects then pool:inspect(self, factory, connection, conn) end
+  if factory.inspects and is_in_place(self) then pool:inspect(self.slot, self.conn, factory, connection) end
   local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
   if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
   if result < 0 then return stale() end
@@ -46,6 +52,9 @@ function Lease:close()
   return discard(self, lib.cueball_pool_lease_closed)
 end
 
+--- What host.guard calls when the task of pool:with is killed: who knows what the connection was in the middle of.
+Lease.abort = Lease.close
+
 --- Closes the connection, and holds it against its backend.
 -- @param message what went wrong; becomes pool:last_error()
 -- @return true; or nil, message, "stale"
@@ -57,12 +66,12 @@ end
 
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
-  return self.connection ~= nil and self.pool.backends[self.slot] or nil
+  return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.slot] or nil
 end
 
 function Lease:__tostring()
-  local state = self.connection == nil and "over" or self:backend().key
-  return ("cueball.lease (%s, %s)"):format(self.pool.name, state)
+  local backend = self:backend()
+  return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
 
 return Lease

@@ -41,9 +41,10 @@ local function distance(a, b)
   return row[#b]
 end
 
-local function unknown(name, known)
+-- @param also more names that are known there, or nil
+local function unknown(name, known, also)
   if type(name) ~= "string" then return ("unknown option %s"):format(options.show(name)) end
-  local names = sorted_names(known)
+  local names = sorted_names(also and options.merge(known, also) or known)
   local nearest, least
   for _, candidate in ipairs(names) do
     local far = distance(name, candidate)
@@ -81,6 +82,13 @@ function options.number(low, high, unit)
   return {
     range = ("a number%s from %.15g to %.15g"):format(unit and " of " .. unit or "", low, high),
     check = function(value) return type(value) == "number" and value >= low and value <= high end,
+  }
+end
+
+function options.whole(low, high)
+  return {
+    range = ("a whole number from %.17g to %.17g"):format(low, high),
+    check = function(value) return type(value) == "number" and value % 1 == 0 and value >= low and value <= high end,
   }
 end
 
@@ -157,10 +165,10 @@ local function write(cdata, option, number)
 end
 
 -- Writes what is given at this node of the tree, and below it.
-local function fill(cdata, what, given, node, path, level)
+local function fill(cdata, what, given, node, path, level, also)
   for name, value in pairs(given) do
     local option = node[name]
-    if not option then object(what, unknown(name, node):gsub("option '", "option '" .. path, 1), level + 1) end
+    if not option then object(what, unknown(name, node, also):gsub("option '", "option '" .. path, 1), level + 1) end
     if not option.kind then
       if type(value) ~= "table" then
         object(what, ("option '%s%s' must be a table, not %s"):format(path, name, options.show(value)), level + 1)
@@ -197,10 +205,11 @@ end
 -- @param what   who asks, for messages: "cueball.pool"
 -- @param given  the user's table, without what is not the core's
 -- @param level  whom to blame, as error() counts
-function options.read(what, given, level)
+-- @param also   a table whose keys are options that are read elsewhere, to suggest them too; or nil
+function options.read(what, given, level, also)
   local cdata = ffi.new "cueball_options"
   lib.cueball_options_init(cdata)
-  fill(cdata, what, given, tree, "", level + 1)
+  fill(cdata, what, given, tree, "", level + 1, also)
   fill(cdata, what, { recovery = inherit(given.recovery) }, tree, "", level + 1)
   local text = ffi.new("char[?]", 256)
   if lib.cueball_options_check(cdata, text, 256) ~= 0 then object(what, ffi.string(text), level + 1) end
@@ -208,12 +217,14 @@ function options.read(what, given, level)
 end
 
 --- What is given, over what was given before; tables within are merged too.
+-- The result shares no table with `given`.
 function options.merge(before, given)
   local merged = {}
   for name, value in pairs(before) do merged[name] = value end
   for name, value in pairs(given) do
     local was = merged[name]
-    merged[name] = type(value) == "table" and type(was) == "table" and options.merge(was, value) or value
+    if type(value) == "table" then value = options.merge(type(was) == "table" and was or {}, value) end
+    merged[name] = value
   end
   return merged
 end

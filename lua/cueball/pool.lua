@@ -7,6 +7,7 @@ local options = require "cueball.options"
 local sink = require "cueball.sink"
 local work = require "cueball.work"
 local journal = require "cueball.journal"
+local owner = require "cueball.owner"
 local lib, ffi = native.lib, native.ffi
 
 local WAITING = 1 -- CUEBALL_WAITING
@@ -32,7 +33,7 @@ local OWN = {
   name = options.of_type "string",
   resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
   connect = { check = is_factory, range = "a function(backend, context) or a table with connect(backend, context)" },
-  seed = options.number(0, 2 ^ 53 - 1),
+  seed = options.whole(0, 2 ^ 53 - 1),
   host = options.of_type("table", "a host"),
 }
 
@@ -73,7 +74,7 @@ end
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
   local own, core = split("cueball.pool", given, 2)
-  local cdata = options.read("cueball.pool", core, 2)
+  local cdata = options.read("cueball.pool", core, 2, OWN)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("cueball.pool: option '%s' is required: %s"):format(name, OWN[name].range), 2) end
   end
@@ -82,15 +83,15 @@ function Pool.new(given)
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
   if result < 0 then error("cueball.pool: " .. ffi.string(lib.cueball_error_message(result)), 2) end
   local self = setmetatable({
-    name = own.name or type(own.resolver) == "table" and own.resolver.name or "pool",
+    name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and own.resolver.name or "pool",
     host = host,
     now = host.now,
     core = ffi.gc(made[0], lib.cueball_pool_free),
     outlook = lib.cueball_pool_outlook(made[0]),
-    given = core,
+    given = options.merge({}, core),
     factory = factory_from("cueball.pool", own.connect, 2),
     -- by slot:
-    connections = {}, conns = {}, backends = {}, factories = {},
+    connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
     tasks = {},   -- attempts, checks and closes under way
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
@@ -107,7 +108,7 @@ function Pool.new(given)
     self.alarm_at = NEVER
     self:input(lib.cueball_pool_time_advanced)
   end)
-  self.sink = sink.start(self, own.resolver)
+  sink.start(self, own.resolver)
   self:pump()
   return self
 end
@@ -133,20 +134,20 @@ function Pool:remember(backend, message)
 end
 
 function Pool:failed_with(slot, message)
-  self:remember(self.backends[slot], tostring(message))
+  self:remember(self.slot_backends[slot], tostring(message))
 end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
-function Pool:inspect(lease, factory, connection, conn)
+function Pool:inspect(slot, conn, factory, connection)
   if factory.broken then
     local ok, message = self:guarded("broken", factory.broken, connection)
     if message or not ok then
-      self:failed_with(lease.slot, ok and message or "its factory cannot tell whether it is fit")
+      self:failed_with(slot, ok and message or "its factory cannot tell whether it is fit")
       lib.cueball_pool_conn_lost(self.core, self.now(), conn)
       return
     end
   end
-  if factory.watch and self.conns[lease.slot] == conn then work.rest(self, lease.slot) end
+  if factory.watch and self.conns[slot] == conn then work.rest(self, slot) end
 end
 
 local function set_alarm(self, deadline)
@@ -160,10 +161,11 @@ end
 local function close_down(self)
   self.is_over = true
   self.alarm:close()
-  self.sink:kill()
-  local stoppers = self.stoppers
-  self.stoppers = {}
-  for _, waiter in ipairs(stoppers) do waiter:wake(true) end
+  work.abandon(self)
+  self.sink:end_soon(function()
+    for _, waiter in ipairs(self.stoppers) do waiter:wake(true) end
+    self.stoppers = nil
+  end)
 end
 
 --- Does what the core wants done, and sees to it that it is asked again in time.
@@ -205,6 +207,7 @@ end
 -- Its task was killed: nobody will take the answer.
 function Claim:abort()
   local pool = self.pool
+  if self.owner then self.owner.claims[self] = nil end
   if self.lease then
     self.lease:release()
   elseif not self.is_answered then
@@ -220,10 +223,10 @@ end
 local CLAIM_RULES = {
   timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
   error_on_empty = options.of_type("boolean", "true or false"),
-  owner = { check = function(value) return type(value) == "table" and value.claims ~= nil end, range = "of pool:owner()" },
+  owner = { check = owner.is, range = "of pool:owner()" },
 }
 
--- Writes the options of a claim where the core reads them; `owner` comes back.
+-- Writes the options of a claim where the core reads them; the owner comes back.
 local function read_claim_options(self, given, level)
   local cdata = self.claim_options
   if given == nil then
@@ -234,12 +237,12 @@ local function read_claim_options(self, given, level)
   local timeout = given.timeout_ms
   cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
   cdata.error_on_empty = given.error_on_empty or false
-  local owner = given.owner
-  if owner and (owner.pool ~= self or not owner.core) then
+  local claimer = given.owner
+  if claimer and (claimer.pool ~= self or not claimer.core) then
     error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
   end
-  cdata.owner = owner and owner.core or nil
-  return owner
+  cdata.owner = claimer and claimer.core or nil
+  return claimer
 end
 
 local function pump_if_asked(self)
@@ -255,19 +258,44 @@ local function granted(self)
 end
 
 -- Parks the claimer until the core has an answer.
-local function await(self, user, owner)
+local function await(self, user, claimer, level)
   local claim = setmetatable({
     pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
-    lease = nil, is_answered = false,
+    owner = claimer, lease = nil, is_answered = false,
   }, Claim)
   self.waiting[user] = claim
-  if owner then owner.claims[claim] = true end
-  self.host.guard(claim)
+  if claimer then claimer.claims[claim] = true end
+  local can_wait = pcall(self.host.guard, claim)
+  if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
+    claim:abort()
+    error("pool:claim: only the task itself can wait, not a coroutine made inside it", level + 1)
+  end
   self:pump()
   local lease, message, name = claim.waiter:wait()
   self.host.unguard(claim)
-  if owner then owner.claims[claim] = nil end
+  if claimer then claimer.claims[claim] = nil end
   return lease, message, name
+end
+
+-- What pool:claim does; `level` is whom to blame, as error() counts.
+local function claim_for(self, given, level)
+  local claimer = read_claim_options(self, given, level + 1)
+  local cdata = self.claim_options
+  local may_wait = self.host.current() ~= nil
+  local wanted_ms = cdata.timeout_ms
+  if not may_wait then cdata.timeout_ms = 0 end
+  local user = self.next_claim
+  self.next_claim = user + 1
+  cdata.user = user
+  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
+  if result == 0 then return granted(self) end
+  if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
+  self:pump()
+  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
+    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn",
+      level + 1)
+  end
+  return nil, self:refusal(result, 0, 0)
 end
 
 --- Claims a connection; waits for one in a task if none is idle.
@@ -278,22 +306,8 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
-  local owner = read_claim_options(self, given, 2)
-  local cdata = self.claim_options
-  local may_wait = self.host.current() ~= nil
-  local wanted_ms = cdata.timeout_ms
-  if not may_wait then cdata.timeout_ms = 0 end
-  local user = self.next_claim
-  self.next_claim = user + 1
-  cdata.user = user
-  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
-  if result == 0 then return granted(self) end
-  if result == WAITING then return await(self, user, owner) end
-  self:pump()
-  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 then
-    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn", 2)
-  end
-  return nil, self:refusal(result, 0, 0)
+  local lease, message, name = claim_for(self, given, 2)
+  return lease, message, name
 end
 
 --- Claims a connection if one is idle.
@@ -307,7 +321,8 @@ function Pool:try_claim()
   return nil, self:refusal(result, 0, 0)
 end
 
-local function finish(lease, ok, ...)
+local function finish(lease, unguard, ok, ...)
+  if unguard then unguard(lease) end
   if ok then
     if lease.connection ~= nil then lease:release() end
     return ...
@@ -323,34 +338,19 @@ end
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = self:claim(given)
+  local lease, message, name = claim_for(self, given, 2)
   if not lease then return nil, message, name end
-  return finish(lease, pcall(fn, lease.connection, lease))
+  local host = self.host -- if its task is killed meanwhile, the lease is closed
+  local is_guarded = host.current() ~= nil and pcall(host.guard, lease)
+  return finish(lease, is_guarded and host.unguard, pcall(fn, lease.connection, lease))
 end
-
-local Owner = {}
-Owner.__index = Owner
 
 --- Somebody all of whose claims and leases end together: give it to claims as `owner`.
 -- @return an owner; owner:gone() ends what it has: waiting claims return nil, message, "cancelled", leases are closed
 function Pool:owner()
-  local made = ffi.new "cueball_owner *[1]"
-  if lib.cueball_pool_owner_new(self.core, made) < 0 then error("pool:owner: out of memory", 2) end
-  return setmetatable({ pool = self, core = made[0], claims = {} }, Owner)
-end
-
-function Owner:gone()
-  if not self.core then return end
-  local claims = self.claims
-  lib.cueball_owner_gone(self.core)
-  self.core, self.claims = nil, {}
-  for claim in pairs(claims) do
-    if not claim.is_answered then
-      self.pool.waiting[claim.user] = nil
-      claim:answer(nil, "the claim's owner is gone", "cancelled")
-    end
-  end
-  self.pool:input(lib.cueball_pool_time_advanced)
+  local made = owner.new(self)
+  if not made then error("pool:owner: out of memory", 2) end
+  return made
 end
 
 -- ------------------------------------------------------------------- words --
@@ -454,7 +454,7 @@ function Pool:set(given)
     end
   end
   local merged = options.merge(self.given, core)
-  local cdata = options.read("pool:set", merged, 2)
+  local cdata = options.read("pool:set", merged, 2, { name = true })
   self.given, self.name = merged, own.name or self.name
   self:input(lib.cueball_pool_options_changed, cdata)
   return true
@@ -468,13 +468,15 @@ function Pool:replace(given)
   local own, core = split("pool:replace", given, 2)
   for _, list in ipairs { own, core } do
     for name in pairs(list) do
-      if name ~= "resolver" and name ~= "connect" then error(("pool:replace: option '%s' is not for replace; use pool:set"):format(name), 2) end
+      if name ~= "resolver" and name ~= "connect" then
+        error(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)), 2)
+      end
     end
   end
   if own.connect then self.factory = factory_from("pool:replace", own.connect, 2) end
-  if own.resolver and not self.is_over then
+  if own.resolver and not self.sink.has_ended then
     self.sink:kill()
-    self.sink = sink.start(self, own.resolver)
+    sink.start(self, own.resolver)
   end
   return true
 end
@@ -486,7 +488,7 @@ end
 function Pool:stop()
   self.sink:finish()
   self:input(lib.cueball_pool_stop)
-  if self.is_over or not self.host.current() then return true end
+  if not self.stoppers or not self.host.current() then return true end
   local waiter = self.host.waiter()
   table.insert(self.stoppers, waiter)
   waiter:wait()

@@ -32,7 +32,7 @@ end
 
 -- A good answer: the resolver works again.
 local function recovered(self)
-  self.failures = 0
+  self.has_answered = true
   if self.message then
     self.message = nil
     self.pool:input(lib.cueball_pool_resolver_recovered)
@@ -105,14 +105,19 @@ function Sink:set(backends)
   return true
 end
 
+local function failed(self, message)
+  self.message = message
+  self.pool.error = "resolver: " .. message
+  self.pool:input(lib.cueball_pool_resolver_failed)
+end
+
 --- The backends cannot be found at present.  The last known ones stay; go on trying.
 -- @param message what went wrong
 function Sink:fail(message)
   if is_over(self) then return over() end
   message = tostring(message)
   if self.message ~= message then self.pool:log("warn", "resolver: " .. message) end
-  self.message = message
-  self.pool:input(lib.cueball_pool_resolver_failed)
+  failed(self, message)
   return true
 end
 
@@ -120,6 +125,9 @@ end
 -- @param ms milliseconds
 -- @return true; false once the resolver is to end, at once then
 function Sink:sleep(ms)
+  if type(ms) ~= "number" or ms ~= ms or ms < 0 then
+    error("sink:sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
+  end
   if is_over(self) then return false end
   self.sleeper = self.pool.host.waiter()
   self.sleeper:wait(ms)
@@ -133,46 +141,74 @@ local function run_once(self)
   return resolver:run(self)
 end
 
+-- The pause after a throw.  It grows, unless the resolver did well for longer
+-- than the pause before: so it is at rest half of the time at least, or nearly.
+local function pause_after(self, lasted_ms)
+  if self.has_answered and lasted_ms > self.pause_ms then self.failures = 0 end
+  self.failures = self.failures + 1
+  self.pause_ms = math.min(BACKOFF_FIRST_MS * 2 ^ math.min(self.failures - 1, TIMES_TO_DOUBLE), BACKOFF_MAX_MS)
+  return self.pause_ms
+end
+
 -- The resolver's task.  One that returns has said what it had to say.
 local function run(self)
+  local now = self.pool.now
   while not is_over(self) do
+    local begun = now()
+    self.has_answered = false
     local ok, message = xpcall(run_once, traceback, self)
-    if ok or is_over(self) then return end
-    self.failures = self.failures + 1
-    self.pool:log("error", "the resolver threw, it is started again after a pause: " .. message)
-    self:fail((message:match "^[^\n]*"))
-    local pause = BACKOFF_FIRST_MS * 2 ^ math.min(self.failures - 1, TIMES_TO_DOUBLE)
-    self:sleep(math.min(pause, BACKOFF_MAX_MS))
+    if ok or is_over(self) then break end
+    local pause = pause_after(self, (now() - begun) / 1e6)
+    self.pool:log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
+    failed(self, (message:match "^[^\n]*"))
+    self:sleep(pause)
   end
+  self.is_done = true
 end
 
 --- Starts a resolver.
--- @param pool     whom it tells
+-- @param pool     whom it tells; pool.sink becomes the new one
 -- @param resolver function(sink), or a table with run(self, sink)
 function sink.start(pool, resolver)
+  local before = pool.sink
   local self = setmetatable({
     pool = pool,
     resolver = resolver,
     host = pool.host,  -- for sockets and the like
     failures = 0,      -- throws in a row
+    pause_ms = 0,      -- after the last of them
+    has_answered = false, -- since it was started or started again
     message = nil,     -- of its failure, while it lasts
-    has_ended = false,
+    has_ended = false, -- it is to end
+    is_done = false,   -- it has
     sleeper = nil,
     task = nil,
   }, Sink)
+  pool.sink = self
+  if before and before.message then pool:input(lib.cueball_pool_resolver_recovered) end
   self.task = self.host.spawn(run, self)
-  return self
 end
 
---- Ends it: what sleeps in sink:sleep wakes with false; what does not return by
--- itself then is killed by the next call.
+--- Ends it: what sleeps in sink:sleep wakes with false.
 function Sink:finish()
   self.has_ended = true
   if self.sleeper then self.sleeper:wake() end
 end
 
+--- Ends it, and calls done() when it has ended: what does not return by itself
+-- when sink:sleep tells it false is killed.
+function Sink:end_soon(done)
+  self:finish()
+  if self.is_done then return done() end
+  self.host.spawn(function()
+    self.host.sleep(0)
+    self:kill()
+    done()
+  end)
+end
+
 function Sink:kill()
-  self.has_ended = true
+  self.has_ended, self.is_done = true, true
   if self.task and self.task ~= self.host.current() then self.host.kill(self.task) end
 end
 

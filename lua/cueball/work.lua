@@ -15,7 +15,7 @@ end
 function work.lease(pool, slot, handle)
   local connection, factory = pool.connections[slot], pool.factories[slot]
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
-  return setmetatable({ pool = pool, slot = slot, handle = handle, connection = connection }, Lease)
+  return setmetatable({ pool = pool, slot = slot, conn = pool.conns[slot], handle = handle, connection = connection }, Lease)
 end
 
 local function backend_of(pool, handle)
@@ -32,9 +32,30 @@ local function close_quietly(pool, factory, connection)
   if not ok then pool:log("warn", "closing a connection threw: " .. message) end
 end
 
+-- Closes a connection that came too late for its slot. The pool does not wait for it, but it may not take for ever either.
+local function close_late(pool, backend, factory, connection, limit_ms)
+  local host = pool.host
+  local closed = host.waiter()
+  local task = host.spawn(function()
+    close_quietly(pool, factory, connection)
+    closed:wake(true)
+  end)
+  if closed:wait(limit_ms) then return end
+  pool:log("warn", ("closing a connection to %s took too long"):format(backend.key))
+  host.kill(task)
+end
+
 -- A report the core refuses as stale comes from an attempt it gave up on.
 local function report(pool, fact, conn, ...)
   return pool:input(fact, conn, ...) >= 0
+end
+
+-- Takes the slot's task off the list as it ends; false if it was ended before.
+local function leave(pool, slot, conn)
+  local entry = pool.tasks[slot]
+  if not entry or entry.conn ~= conn then return false end
+  pool.tasks[slot] = nil
+  return true
 end
 
 local function attempt_failed(pool, backend, conn, message)
@@ -42,54 +63,89 @@ local function attempt_failed(pool, backend, conn, message)
   report(pool, lib.cueball_pool_conn_failed, conn)
 end
 
+-- What is told that a connection broke while it was watched. Made once for each connection and not once for each
+-- release: LuaJIT compiles no code that makes a function.
+local function on_loss(pool, slot, conn)
+  return function(message)
+    if pool.conns[slot] ~= conn or pool.connections[slot] == nil then return end
+    pool:failed_with(slot, message or "the connection was lost")
+    report(pool, lib.cueball_pool_conn_lost, conn)
+  end
+end
+
 -- The task of one attempt.
 local function attempt(pool, slot, conn, backend, factory, context)
   local ok, connection, message = xpcall(factory.connect, traceback, backend, context)
-  if pool.tasks[slot] and pool.tasks[slot].conn == conn then pool.tasks[slot] = nil end
+  local is_wanted = leave(pool, slot, conn)
   if not ok then
     pool:log("error", ("connecting to %s threw: %s"):format(backend.key, connection))
-    return attempt_failed(pool, backend, conn, connection:match "^[^\n]*")
+    return is_wanted and attempt_failed(pool, backend, conn, connection:match "^[^\n]*")
   elseif connection == nil or connection == false then
     message = message ~= nil and tostring(message) or "the connection factory returned nothing"
     pool:log("debug", ("attempt %d to connect to %s failed: %s"):format(context.attempt, backend.key, message))
-    return attempt_failed(pool, backend, conn, message)
+    return is_wanted and attempt_failed(pool, backend, conn, message)
+  elseif not is_wanted then
+    return close_late(pool, backend, factory, connection, context.timeout_ms)
   end
-  if pool.conns[slot] == conn then
-    pool.connections[slot] = connection
-    pool:remember(backend, nil)
-    if factory.watch then work.rest(pool, slot) end
-    if report(pool, lib.cueball_pool_conn_opened, conn) then return end
-    if pool.conns[slot] == conn then pool.connections[slot] = nil end
+  pool.connections[slot] = connection
+  pool:remember(backend, nil)
+  if factory.watch then
+    pool.losses[slot] = on_loss(pool, slot, conn)
+    work.rest(pool, slot)
   end
-  close_quietly(pool, factory, connection)
+  if report(pool, lib.cueball_pool_conn_opened, conn) then return end
+  if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
+  if pool.conns[slot] == conn then pool.connections[slot] = nil end
+  close_late(pool, backend, factory, connection, context.timeout_ms)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.
 function work.rest(pool, slot)
-  local factory, conn = pool.factories[slot], pool.conns[slot]
-  pool:guarded("watch", factory.watch, pool.connections[slot], function(message)
-    if pool.conns[slot] ~= conn then return end
-    pool:remember(pool.backends[slot], message)
-    report(pool, lib.cueball_pool_conn_lost, conn)
+  pool:guarded("watch", pool.factories[slot].watch, pool.connections[slot], pool.losses[slot])
+end
+
+-- A task that brought this about itself is ended as soon as it waits.
+local function kill(pool, entry)
+  local host = pool.host
+  if entry.task and entry.task ~= host.current() then return host.kill(entry.task) end
+  host.spawn(function()
+    host.sleep(0)
+    host.kill(entry.task)
   end)
 end
 
--- Runs fn(pool, slot, conn, ...) in a task that `halt` can end.
-local function start(pool, slot, conn, fn, ...)
-  local entry = { conn = conn, task = nil, is_over = false }
-  pool.tasks[slot] = entry
-  local task = pool.host.spawn(fn, pool, slot, conn, ...)
-  if pool.tasks[slot] == entry then entry.task = task end
+-- Ends what is under way for this slot.
+-- @return true if its time was up
+local function halt(pool, slot)
+  local entry = pool.tasks[slot]
+  if not entry then return false end
+  pool.tasks[slot] = nil
+  kill(pool, entry)
+  return pool.now() >= entry.deadline
 end
 
-local function halt(pool, slot, conn)
-  local entry = pool.tasks[slot]
-  if not entry or entry.conn ~= conn then return end
-  pool.tasks[slot] = nil
-  if entry.task and entry.task ~= pool.host.current() then pool.host.kill(entry.task) end
+local function halt_close(pool, slot)
+  if pool.tasks[slot] then
+    pool:log("warn", ("closing a connection to %s took too long"):format(pool.slot_backends[slot].key))
+    halt(pool, slot)
+  end
+end
+
+--- Ends everything under way: the core waits for nothing any more.
+function work.abandon(pool)
+  for slot in pairs(pool.tasks) do halt_close(pool, slot) end
+end
+
+-- Runs fn(pool, slot, conn, ...) in a task that `halt` can end.
+-- @param deadline when the pool will wait no longer
+local function start(pool, slot, conn, deadline, fn, ...)
+  local entry = { conn = conn, task = nil, deadline = tonumber(deadline) }
+  pool.tasks[slot] = entry
+  entry.task = pool.host.spawn(fn, pool, slot, conn, ...)
 end
 
 local function open(pool, slot, conn, action)
+  halt_close(pool, slot) -- of the connection before
   local backend = backend_of(pool, action.backend)
   local context = {
     host = pool.host,
@@ -98,28 +154,32 @@ local function open(pool, slot, conn, action)
     socket_options = { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 },
     log = function(level, message) pool:log(level, message) end,
   }
-  pool.backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
-  start(pool, slot, conn, attempt, backend, pool.factory, context)
+  pool.slot_backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
+  start(pool, slot, conn, action.deadline, attempt, backend, pool.factory, context)
 end
 
-local function give_up(pool, slot, conn)
-  halt(pool, slot, conn)
-  local backend = pool.backends[slot]
-  if backend and pool.conns[slot] == conn then pool:remember(backend, "the attempt took too long") end
+local function give_up(pool, slot)
+  -- One that the plan has no more need of did nothing wrong, and must not hide what did.
+  if not halt(pool, slot) then return end
+  local key = pool.slot_backends[slot].key
+  pool:log("debug", ("the attempt to connect to %s took too long"):format(key))
+  pool:failed_with(slot, "the attempt took too long")
 end
 
 local function close_task(pool, slot, conn, factory, connection)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   close_quietly(pool, factory, connection)
-  if pool.tasks[slot] and pool.tasks[slot].conn == conn then pool.tasks[slot] = nil end
-  report(pool, lib.cueball_pool_conn_closed, conn)
+  if leave(pool, slot, conn) then report(pool, lib.cueball_pool_conn_closed, conn) end
 end
 
-local function close(pool, slot, conn)
-  halt(pool, slot, conn) -- a check that took too long
+local function close(pool, slot, conn, action)
+  if halt(pool, slot) then
+    pool:log("warn", ("checking a connection to %s took too long"):format(pool.slot_backends[slot].key))
+    pool:failed_with(slot, "the check took too long")
+  end
   local connection, factory = pool.connections[slot], pool.factories[slot]
   pool.connections[slot] = nil
-  start(pool, slot, conn, close_task, factory, connection)
+  start(pool, slot, conn, action.deadline, close_task, factory, connection)
 end
 
 local function check_task(pool, slot, conn, factory, connection)
@@ -136,15 +196,14 @@ local function check_task(pool, slot, conn, factory, connection)
     pool:log("error", "checking a connection threw: " .. tostring(message))
     fit, message = false, tostring(message):match "^[^\n]*"
   end
-  if pool.tasks[slot] and pool.tasks[slot].conn == conn then pool.tasks[slot] = nil end
-  if pool.conns[slot] ~= conn then return end
-  if not fit then pool:remember(pool.backends[slot], "check failed: " .. tostring(message or "not fit")) end
+  if not leave(pool, slot, conn) then return end
+  if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. tostring(message or "not fit")) end
   if fit and factory.watch then work.rest(pool, slot) end
   report(pool, lib.cueball_pool_conn_checked, conn, fit and true or false)
 end
 
-local function check(pool, slot, conn)
-  start(pool, slot, conn, check_task, pool.factories[slot], pool.connections[slot])
+local function check(pool, slot, conn, action)
+  start(pool, slot, conn, action.deadline, check_task, pool.factories[slot], pool.connections[slot])
 end
 
 local function grant(pool, slot, _, action)

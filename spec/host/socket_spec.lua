@@ -280,6 +280,19 @@ describe("receive", function()
     assert.equal(1, sock:close())
   end)
 
+  task_it("counts bytes that came after the time was up and before the task ran", function()
+    local sock, fake = connected()
+    sock:settimeout(1)
+    host.tasks:defer(function()
+      local start = host.now()
+      while host.now() - start < 3e6 do end -- luacheck: ignore 542
+      host.tasks:run_expired()
+      fake.on_read "abc"
+    end)
+    assert.same(results "abc", results(sock:receive(3)))
+    sock:close()
+  end)
+
   task_it("waits as long as pieces keep coming", function()
     local sock, fake = connected()
     sock:settimeout(200)
@@ -588,6 +601,27 @@ describe("abort", function()
     assert.equal(1, ended:send "x")
     assert.equal(1, kept:close())
     assert.equal(1, ended:close())
+  end)
+
+  -- A task that was killed by one that it spawned, and then connects.
+  local function connects_though_killed(hold_connect)
+    local fake, result = fake_transport(), nil
+    fake.hold_connect = hold_connect
+    host.spawn(function()
+      local me = host.current()
+      host.spawn(function() host.kill(me) end)
+      local sock = socket.new(host, fake)
+      if hold_connect then result = results(sock:connect("127.0.0.1", 80)) end
+    end)
+    host.sleep(0)
+    assert.is_nil(result)
+    return fake.log
+  end
+
+  task_it("comes to what a killed task makes before it next waits, and leaves no time limit", function()
+    assert.same({ "connect 127.0.0.1 80", "close" }, connects_though_killed(true))
+    assert.same({}, connects_though_killed(false))
+    assert.is_nil(host.tasks.timers:next())
   end)
 
   task_it("a killed reader is not in the way of the next one", function()

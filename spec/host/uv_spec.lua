@@ -108,6 +108,16 @@ describe("a task", function()
     assert.equal("the wait", reached)
   end)
 
+  task_it("killed while it runs gives up what it takes on after that, though it ends without waiting", function()
+    local aborted = 0
+    host.spawn(function()
+      local me = host.current()
+      host.spawn(function() host.kill(me) end)
+      host.guard { abort = function() aborted = aborted + 1 end }
+    end)
+    assert.equal(1, aborted)
+  end)
+
   task_it("sleeps as long as it should, in the order of the deadlines", function()
     local order = {}
     for _, ms in ipairs { 12, 4, 8, 4.5, 0 } do
@@ -320,6 +330,24 @@ describe("host.run", function()
     -- Nor does an alarm keep a plain loop running.
     uv.run()
     alarm:close()
+  end)
+
+  it("leaves nothing behind that crashes at exit (luvit/luv#599)", function()
+    local code = [[
+      local host, server = require "cueball.host.uv", require "spec.support.server"
+      local path = os.tmpname()
+      os.remove(path)
+      local one, sock = server.listen_unix(path, server.echo_client), host.tcp()
+      host.run(function()
+        assert(sock:connect("unix:" .. path))
+        sock:send "x\n"
+        sock:receive()
+      end)
+      host.run(function()
+        one:close()
+        sock:close()
+      end)]]
+    assert.equal(0, os.execute(("luajit -e '%s'"):format(code)))
   end)
 
   it("says so when its task was killed", function()

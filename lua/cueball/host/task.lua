@@ -143,6 +143,7 @@ function Tasks:kill(t)
   if t == self.running then error("kill: a task may not kill itself", 2) end
   if t.is_done then return end
   t.is_done, t.is_parked, t.deadline = true, false, nil
+  self.timers:clear(t)
   abort_owned(t)
 end
 
@@ -173,6 +174,7 @@ end
 
 function Tasks:park(timeout_ms)
   local t = self:must_be_in_task()
+  if t.is_done then return co_yield() end   -- killed while it ran: for good
   if timeout_ms then
     local deadline = self.now() + timeout_ms * 1e6
     local order = self.timers:next_order()
@@ -182,7 +184,7 @@ function Tasks:park(timeout_ms)
     t.deadline = nil
     if t.timer_index then self.timers:clear(t) end
   end
-  t.is_parked = not t.is_done
+  t.is_parked = true
   return co_yield()
 end
 

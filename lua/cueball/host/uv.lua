@@ -224,12 +224,13 @@ function host.run(fn, ...)
   is_running = true
   alarm_timer:ref()
   local ok, message = pcall(run_until, main, result)
+  if message then tasks:kill(main) end
+  -- What was closed last is closing still, and luv before 1.45 crashes if the
+  -- Lua state is closed then (luvit/luv#599): give the loop one more round.
+  if not (vim and vim.wait) then uv.run "nowait" end
   alarm_timer:unref()
   is_running = false
-  if message then
-    tasks:kill(main)
-    error(message, ok and 2 or 0)
-  end
+  if message then error(message, ok and 2 or 0) end
   local values = result.values
   if not values[1] then error(values[2], 0) end
   return unpack(values, 2, values.count)

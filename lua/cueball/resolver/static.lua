@@ -28,9 +28,15 @@ end
 local function static(list)
   if type(list) ~= "table" then error("cueball.resolver.static: expected a list of backends, got " .. type(list), 2) end
   for name in pairs(list) do
-    if type(name) ~= "number" and name ~= "default_port" and name ~= "name" then
+    local is_number = type(name) == "number"
+    if is_number and (name % 1 ~= 0 or name < 1 or name > #list) then
+      error(("cueball.resolver.static: expected a list without gaps, got one of %d with a number %s"):format(#list, name), 2)
+    elseif not is_number and name ~= "default_port" and name ~= "name" then
       error(("cueball.resolver.static: unknown option '%s'; there are default_port, name"):format(tostring(name)), 2)
     end
+  end
+  if list.name ~= nil and type(list.name) ~= "string" then
+    error(("cueball.resolver.static: option 'name' must be a string, not %s"):format(tostring(list.name)), 2)
   end
   local port = list.default_port
   if port ~= nil and (type(port) ~= "number" or port % 1 ~= 0 or port < 0 or port > 65535) then
