@@ -54,8 +54,8 @@ static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_actio
         cueball__histogram_add(&pool->waits, claim->waits);
         action->kind = CUEBALL_ACTION_GRANT;
         action->slot = claim->slot->member.index;
-        action->conn = cueball__slot_conn(claim->slot);
-        action->lease = cueball__slot_lease(claim->slot);
+        action->conn = claim->slot->conn;
+        action->lease = claim->slot->lease;
         action->backend = cueball__member_handle(&claim->slot->backend->member);
     } else {
         assert(claim->state == CLAIM_REFUSED);
@@ -90,10 +90,10 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     action->kind = in_order[which].kind;
     action->slot = slot->member.index;
     if (action->kind == CUEBALL_ACTION_GIVE_UP) {
-        action->conn = cueball__handle(slot->member.index, slot->given_up);
+        action->conn = slot->given_up;
         return;
     }
-    action->conn = cueball__slot_conn(slot);
+    action->conn = slot->conn;
     action->backend = cueball__member_handle(&slot->backend->member);
     action->attempt = slot->attempt;
     action->deadline = slot->timer.deadline;

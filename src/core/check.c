@@ -65,6 +65,8 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
     MUST((slot->owner != NULL) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
+    MUST((slot->owner != NULL) == slot->owned, "slot %u", index);
+    MUST(cueball__handle_index(slot->conn) == index && cueball__handle_index(slot->lease) == index, "slot %u", index);
     MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(!(slot->backend->removed || slot->unwanted) || slot->state == CUEBALL_SLOT_BUSY || slot->state == CUEBALL_SLOT_CLOSING,
          "slot %u, which must go, in state %u", index, slot->state);

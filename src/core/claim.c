@@ -9,6 +9,7 @@
 static void slot_own(cueball__slot *slot, cueball_owner *owner)
 {
     slot->owner = owner;
+    slot->owned = 1;
     cueball__list_append(&owner->leases, &slot->at_owner);
 }
 
@@ -18,8 +19,8 @@ static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_ha
         return;
     cueball_event event = { .kind = CUEBALL_EVENT_CLAIM_GRANTED, .claim = claim, .user = user };
     event.slot = slot->member.index;
-    event.lease = cueball__slot_lease(slot);
-    event.conn = cueball__slot_conn(slot);
+    event.lease = slot->lease;
+    event.conn = slot->conn;
     event.backend = cueball__member_handle(&slot->backend->member);
     cueball__event_add(pool, &event);
 }
@@ -187,8 +188,8 @@ static int claim_slowly(cueball_pool *pool, const cueball_claim_options *options
 
 static void grant_tell(const cueball__slot *slot, cueball_grant *grant)
 {
-    grant->lease = cueball__slot_lease(slot);
-    grant->conn = cueball__slot_conn(slot);
+    grant->lease = slot->lease;
+    grant->conn = slot->conn;
     grant->backend = cueball__member_handle(&slot->backend->member);
     grant->slot = slot->member.index;
 }
@@ -200,6 +201,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
         return claim_slowly(pool, options, grant);
     pool->counters.granted_at_once++;
     cueball__slot *slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    cueball__idle_trim(&pool->idle);
     cueball__slot_note(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
     if (options && options->owner)
@@ -209,10 +211,16 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     return CUEBALL_OK;
 }
 
+/* Whether a claim gets the connection that is next, without ado. */
+static bool claim_is_plain(const cueball_pool *pool, const cueball_claim_options *options)
+{
+    return !cueball__idle_is_empty(&pool->idle) && !pool->idle.holes && !(options && options->owner);
+}
+
 /* Most claims go this short way, which does the same as claim_in_full(). */
 int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
 {
-    if (!cueball__pool_is_calm(pool, now) || cueball__idle_is_empty(&pool->idle) || (options && options->owner))
+    if (!cueball__pool_is_calm(pool, now) || !claim_is_plain(pool, options))
         return claim_in_full(pool, now, options, grant);
     pool->now = now;
     pool->counters.granted_at_once++;
@@ -259,8 +267,7 @@ static cueball__slot *slot_by_lease(const cueball_pool *pool, cueball_handle lea
     if (index >= pool->slots.made)
         return NULL;
     cueball__slot *slot = cueball__table_at(&pool->slots, index);
-    bool is_out = slot->state == CUEBALL_SLOT_BUSY && slot->lease_generation == lease >> CUEBALL__INDEX_BITS;
-    return is_out && !slot->untold ? slot : NULL;
+    return slot->state == CUEBALL_SLOT_BUSY && !slot->untold && slot->lease == lease ? slot : NULL;
 }
 
 static int lease_end(cueball_pool *pool, cueball_time now, cueball_handle lease, cueball_cause cause, uint64_t *counter)
@@ -285,7 +292,7 @@ static CUEBALL__ASIDE int release_in_full(cueball_pool *pool, cueball_time now, 
  * its lifetime its timer would have told), and its timer runs. */
 static bool release_is_plain(const cueball_pool *pool, const cueball__slot *slot)
 {
-    return !slot->owner && !slot->on_return && !slot->untimed && !cueball__idle_is_full(&pool->idle);
+    return !slot->owned && !slot->on_return && !slot->untimed && !pool->idle.holes;
 }
 
 /* Most releases go this short way, which does the same as release_in_full(). */

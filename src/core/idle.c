@@ -77,9 +77,18 @@ static void idle_compact(cueball__idle *idle)
 
 void cueball__idle_append(cueball__idle *idle, cueball__slot *slot)
 {
-    if (cueball__idle_is_full(idle))
+    if (idle->tail - idle->head == idle->capacity)
         idle_compact(idle);
     cueball__idle_push(idle, slot);
+}
+
+/* Holes at either end go at once, so that both ends are always slots. */
+void cueball__idle_trim(cueball__idle *idle)
+{
+    for (; idle->head != idle->tail && !*idle_place(idle, idle->head); idle->head++)
+        idle->holes--;
+    for (; idle->head != idle->tail && !*idle_place(idle, idle->tail - 1); idle->tail--)
+        idle->holes--;
 }
 
 void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot)

@@ -71,38 +71,41 @@ typedef struct cueball__backend {
 enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8 };
 
 typedef struct cueball__slot {
-    cueball__member member; /* its generation goes unused: handles are of the two below */
+    cueball__member member; /* its generation goes unused: the handles are those below */
     uint8_t state;          /* cueball_slot_state */
     bool proven;            /* this connection came back fit from a lease */
     cueball__backend *backend;
-    cueball_owner *owner;      /* of the lease */
-    cueball_time since;        /* in this state; idle: since released, opened or checked */
-    cueball_time used_at;      /* last lease's end */
-    uint32_t conn_generation;  /* one per attempt and its connection */
-    uint32_t lease_generation; /* one per lease */
-    uint32_t idle_at;          /* place in the idle order */
-    uint8_t on_return;         /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
+    cueball_time since;     /* in this state; idle: since released, opened or checked */
+    cueball_time used_at;   /* last lease's end */
+    cueball_handle conn;    /* the attempt or its connection; the last one if there is none */
+    cueball_handle lease;   /* likewise */
+    uint32_t idle_at;       /* place in the idle order */
+    uint8_t on_return;      /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
     uint8_t has_opened : 1; /* some connection of this slot opened once */
     uint8_t unwanted : 1;   /* the plan drops it */
     uint8_t pauses : 1;     /* closing: a pause comes after */
     uint8_t orphan : 1;     /* was leased when its backend was removed */
     uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
+    uint8_t owned : 1;      /* busy: the lease has an owner */
     uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
     /* The above is what a claim and a release touch: one cache line.  What they
      * write (`state`, `proven`) lies apart from the flags they only read: these the
      * compiler reads as one word, which would have to wait for a byte of it that
      * was just written to come out of the store buffer. */
+    cueball_owner *owner; /* of the lease */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
     cueball__link at_owner;
     cueball__link chore;
     cueball_time opened_at;
-    cueball_time retire_at; /* max_lifetime_ms */
-    uint32_t attempt;     /* attempts in a row that did not last */
-    uint32_t given_up;    /* conn_generation of the attempt to give up */
-    float spread;         /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
+    cueball_time retire_at;  /* max_lifetime_ms */
+    cueball_handle given_up; /* the attempt to give up */
+    uint32_t attempt;        /* attempts in a row that did not last */
+    float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
 } cueball__slot;
+
+_Static_assert(offsetof(cueball__slot, owner) <= CUEBALL__CACHE_LINE, "what a claim and a release touch is in one cache line");
 
 typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_REFUSED = 3 } cueball__claim_state;
 
@@ -282,23 +285,13 @@ static inline bool cueball__slot_is_connected(const cueball__slot *slot)
     return slot->state >= CUEBALL_SLOT_IDLE && slot->state <= CUEBALL_SLOT_CHECKING;
 }
 
-/* The slot is leased from now on.  Each lease has a generation of its own, and
+/* The slot is leased from now on.  Each lease has a handle of its own, and that
  * counts as long as the slot is busy. */
 static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 {
-    slot->lease_generation = cueball__generation_next(slot->lease_generation);
+    slot->lease = cueball__handle_next(slot->lease);
     slot->state = CUEBALL_SLOT_BUSY;
     slot->since = now;
-}
-
-static inline cueball_handle cueball__slot_conn(const cueball__slot *slot)
-{
-    return cueball__handle(slot->member.index, slot->conn_generation);
-}
-
-static inline cueball_handle cueball__slot_lease(const cueball__slot *slot)
-{
-    return cueball__handle(slot->member.index, slot->lease_generation);
 }
 
 /* claim.c */
@@ -316,6 +309,7 @@ bool cueball__idle_reserve(cueball__idle *idle, uint32_t slots);
 void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot);
 void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random);
 void cueball__idle_append(cueball__idle *idle, cueball__slot *slot);
+void cueball__idle_trim(cueball__idle *idle);
 
 static inline bool cueball__idle_is_empty(const cueball__idle *idle)
 {
@@ -327,13 +321,7 @@ static inline uint32_t cueball__idle_count(const cueball__idle *idle)
     return idle->tail - idle->head - idle->holes;
 }
 
-/* Half of the ring has to be holes for that. */
-static inline bool cueball__idle_is_full(const cueball__idle *idle)
-{
-    return idle->holes && idle->tail - idle->head == idle->capacity;
-}
-
-/* Where there is room. */
+/* Appends where there is room, as there is without holes. */
 static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
 {
     assert(idle->tail - idle->head < idle->capacity);
@@ -341,27 +329,15 @@ static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
     slot->idle_at = idle->tail++;
 }
 
-/* Holes at either end go at once, so that both ends are always slots. */
-static inline void cueball__idle_trim(cueball__idle *idle)
-{
-    for (; idle->head != idle->tail && !idle->ring[idle->head & idle->mask]; idle->head++)
-        idle->holes--;
-    for (; idle->head != idle->tail && !idle->ring[(idle->tail - 1) & idle->mask]; idle->tail--)
-        idle->holes--;
-}
-
-/* Takes the next to be claimed, from the front (fifo) or the back (lifo).
- * Slots are far apart in memory: the one a few claims on is fetched meanwhile,
+/* Takes the next to be claimed, from the front (fifo) or the back (lifo).  Where
+ * there are holes, cueball__idle_trim() has to follow.  Slots are far apart in memory: the one a few claims on is fetched meanwhile,
  * which must be as many claims as fit into a fetch from main memory.  Whatever
  * is in that place now, to fetch it does no harm. */
 static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lifo)
 {
     assert(idle->head != idle->tail);
     CUEBALL__PREFETCH(idle->ring[(is_lifo ? idle->tail - CUEBALL__IDLE_AHEAD : idle->head + CUEBALL__IDLE_AHEAD) & idle->mask]);
-    cueball__slot *slot = idle->ring[(is_lifo ? --idle->tail : idle->head++) & idle->mask];
-    if (idle->holes)
-        cueball__idle_trim(idle);
-    return slot;
+    return idle->ring[(is_lifo ? --idle->tail : idle->head++) & idle->mask];
 }
 
 /* arrange.c */

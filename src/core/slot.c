@@ -20,7 +20,7 @@ void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_s
     cueball_event event = { .kind = CUEBALL_EVENT_SLOT_STATE, .from = slot->state, .to = (int32_t)state };
     event.cause = (int32_t)cause;
     event.slot = slot->member.index;
-    event.conn = cueball__slot_conn(slot);
+    event.conn = slot->conn;
     event.backend = slot->backend ? cueball__member_handle(&slot->backend->member) : 0;
     event.count = slot->attempt;
     cueball__event_add(pool, &event);
@@ -71,7 +71,7 @@ static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     const cueball__policy *policy = slot_policy(pool, slot);
-    slot->conn_generation = cueball__generation_next(slot->conn_generation);
+    slot->conn = cueball__handle_next(slot->conn);
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
     slot->proven = false;
@@ -95,6 +95,7 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
         cueball__link_init(&slot->at_owner);
         cueball__link_init(&slot->chore);
         slot->timer.kind = CUEBALL__TIMER_SLOT;
+        slot->conn = slot->lease = cueball__handle(slot->member.index, 0);
     }
     slot->backend = backend;
     slot->attempt = 0;
@@ -118,7 +119,7 @@ static void slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     cueball__slot_set(pool, slot, CUEBALL_SLOT_FREE, cause);
     pool->counts[CUEBALL_SLOT_FREE]--;
     cueball__list_remove(&slot->at_backend);
-    slot->conn_generation = cueball__generation_next(slot->conn_generation);
+    slot->conn = cueball__handle_next(slot->conn);
     slot->backend = NULL;
     backend->total--;
     if (!slot->unwanted)
@@ -150,10 +151,10 @@ static void slot_give_up(cueball_pool *pool, cueball__slot *slot)
 {
     if (!cueball__chore_drop(pool, slot, CUEBALL__CHORE_OPEN)) {
         assert(!(slot->chores & CUEBALL__CHORE_GIVE_UP));
-        slot->given_up = slot->conn_generation;
+        slot->given_up = slot->conn;
         cueball__chore_add(pool, slot, CUEBALL__CHORE_GIVE_UP);
     }
-    slot->conn_generation = cueball__generation_next(slot->conn_generation);
+    slot->conn = cueball__handle_next(slot->conn);
 }
 
 /* Closes the connection of a slot that is connected. */
@@ -280,6 +281,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 
 void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 {
+    if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
+        slot->retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime));
     if (slot->state == CUEBALL_SLOT_IDLE) {
         slot_arm_rest(pool, slot);
     } else if (slot->state == CUEBALL_SLOT_BUSY) {
@@ -297,13 +300,14 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     slot->untold = 0;
     if (slot->owner) {
         slot->owner = NULL;
+        slot->owned = 0;
         cueball__list_remove(&slot->at_owner);
     }
     if (cueball__pool_watches(pool, CUEBALL_EVENT_LEASE_ENDED)) {
         cueball_event event = { .kind = CUEBALL_EVENT_LEASE_ENDED, .cause = (int32_t)cause };
         event.slot = slot->member.index;
-        event.conn = cueball__slot_conn(slot);
-        event.lease = cueball__slot_lease(slot);
+        event.conn = slot->conn;
+        event.lease = slot->lease;
         event.backend = cueball__member_handle(&slot->backend->member);
         cueball__event_add(pool, &event);
     }
@@ -364,7 +368,7 @@ static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn
     if (index >= pool->slots.made)
         return NULL;
     cueball__slot *slot = cueball__table_at(&pool->slots, index);
-    return slot->state != CUEBALL_SLOT_FREE && cueball__slot_conn(slot) == conn ? slot : NULL;
+    return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
 }
 
 int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn)
@@ -397,7 +401,7 @@ int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handl
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CONNECTING && !(slot->chores & CUEBALL__CHORE_OPEN);
     if (is_ours) {
         pool->counters.open_failures++;
-        slot->conn_generation = cueball__generation_next(slot->conn_generation);
+        slot->conn = cueball__handle_next(slot->conn);
         slot_retry(pool, slot, 0, CUEBALL_CAUSE_FAILED);
     }
     cueball__pool_settle(pool);

@@ -53,6 +53,13 @@ static inline cueball_handle cueball__handle(uint32_t index, uint32_t generation
     return (uint64_t)generation << CUEBALL__INDEX_BITS | index;
 }
 
+/* The same member's next handle.  Generation 0 is left out, so that no handle is 0. */
+static inline cueball_handle cueball__handle_next(cueball_handle handle)
+{
+    cueball_handle next = handle + (UINT64_C(1) << CUEBALL__INDEX_BITS);
+    return next >> (CUEBALL__INDEX_BITS + 32) ? cueball__handle((uint32_t)next & CUEBALL__MEMBERS_MAX, 1) : next;
+}
+
 static inline uint32_t cueball__handle_index(cueball_handle handle)
 {
     return (uint32_t)(handle & CUEBALL__MEMBERS_MAX);
