@@ -75,6 +75,7 @@ end
 
 -- The task of one attempt.
 local function attempt(pool, slot, conn, backend, factory, context)
+  local limit_ms = context.timeout_ms -- before the factory can change it
   local ok, connection, message = xpcall(factory.connect, traceback, backend, context)
   local is_wanted = leave(pool, slot, conn)
   if not ok then
@@ -85,7 +86,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
     pool:log("debug", ("attempt %d to connect to %s failed: %s"):format(context.attempt, backend.key, message))
     return is_wanted and attempt_failed(pool, backend, conn, message)
   elseif not is_wanted then
-    return close_late(pool, backend, factory, connection, context.timeout_ms)
+    return close_late(pool, backend, factory, connection, limit_ms)
   end
   pool.connections[slot] = connection
   pool:remember(backend, nil)
@@ -96,7 +97,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
   if report(pool, lib.cueball_pool_conn_opened, conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   if pool.conns[slot] == conn then pool.connections[slot] = nil end
-  close_late(pool, backend, factory, connection, context.timeout_ms)
+  close_late(pool, backend, factory, connection, limit_ms)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.

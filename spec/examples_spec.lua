@@ -1,0 +1,124 @@
+--- Every example runs as it stands, from any folder, and leaves nothing behind.
+local root, build = os.getenv "CUEBALL_ROOT", os.getenv "CUEBALL_BUILD"
+
+-- Runs a command in a folder that is not ours. What is not LuaJIT must not load a sanitizer's library: the scripts see
+-- to it where it belongs.
+-- @return its status, what it printed to stdout and, with "2>&1" in the command, to stderr
+local function run(command)
+  local pipe = assert(io.popen(("cd / && unset LD_PRELOAD && %s; echo \"status $?\""):format(command)))
+  local text = pipe:read "*a"
+  pipe:close()
+  local output, status = text:match "^(.*)status (%d+)\n$"
+  return tonumber(status), output
+end
+
+local function example(name)
+  return run(("CUEBALL_LOG=warn timeout 60 '%s/examples/run' examples/%s.lua 2>&1"):format(root, name))
+end
+
+-- The ports of the servers that the quickstart started.
+local function ports_of(output)
+  local ports = {}
+  for port in output:match("servers: ([^\n]*)"):gmatch ":(%d+)" do ports[#ports + 1] = tonumber(port) end
+  return ports
+end
+
+local function is_listening(port)
+  local uv = require "luv"
+  local client, result = uv.new_tcp(), nil
+  client:connect("127.0.0.1", port, function(err)
+    result = err or "connected"
+    client:close()
+  end)
+  while not result do uv.run "once" end
+  uv.run "nowait"
+  return result == "connected"
+end
+
+describe("an example", function()
+  it("of the README: a pool over two servers", function()
+    local status, output = example "readme"
+    assert.equal(0, status, output)
+    local count, by_backend = 0, {}
+    for number, backend in output:gmatch "hello (%d)\t(127%.0%.0%.1:%d+)\n" do
+      count = count + 1
+      assert.equal(count, tonumber(number))
+      by_backend[backend] = (by_backend[backend] or 0) + 1
+    end
+    assert.equal(8, count, output)
+    assert.is_truthy(next(by_backend, next(by_backend)), "both servers were used")
+  end)
+
+  it("of a resolver: the pool follows a file", function()
+    local status, output = example "resolver"
+    assert.equal(0, status, output)
+    assert.equal([[
+two lines in the file:
+  HOST: 3 connections
+  HOST: 3 connections
+a third line:
+  HOST: 2 connections
+  HOST: 2 connections
+  HOST: 2 connections
+only the third:
+  HOST: 6 connections
+]], (output:gsub("127%.0%.0%.1:%d+", "HOST")))
+  end)
+
+  it("of a factory: it logs in, checks, and finds what is broken", function()
+    local status, output = example "factory"
+    assert.equal(0, status, output)
+    assert.equal([[
+the value of x
+2 logged in
+idle connections were checked
+released in a transaction:	left in a transaction
+3 logged in: that one was replaced
+pool_failed	pool stranger has failed: dead: HOST:PORT (login: DENIED)
+]], (output:gsub("%d%S+ %a+ cueball stranger: [^\n]*\n", "")))
+  end)
+
+  it("in C: the core on a poll() loop", function()
+    local status, output = run(("timeout 60 '%s/example_core' 2>&1"):format(build))
+    assert.equal(0, status, output)
+    assert.is_truthy(output:find("all 6 claims are answered, 4 connections are idle\n", 1, true), output)
+    assert.is_truthy(output:find("the pool is stopped\n", 1, true), output)
+  end)
+end)
+
+describe("the quickstart", function()
+  it("ends with an even pool and nothing lost, and leaves no server", function()
+    local status, output = run(("CUEBALL_QUICKSTART_TRIPS=1500 timeout 300 '%s/examples/quickstart' 2>&1"):format(root))
+    assert.equal(0, status, output)
+    local claims, failed = output:match "\nquickstart: (%d+) claims, (%d+) failed, 0 lost, p50 [%d.]+ ms, p99 [%d.]+ ms\n$"
+    assert.is_truthy(claims, output)
+    assert.is_true(claims - failed >= 1500, output)
+    local pattern = "\n127%.0%.0%.1:%d+ %(killed%)%s+5%s+%d+%s+0%s+%d+%s+5%s+(%d+)\n"
+    local requests = tonumber(output:match(pattern))
+    assert.is_truthy(requests, output)
+    assert.is_true(requests > 0, "the server that came back is used again")
+    for _, port in ipairs(ports_of(output)) do assert.is_false(is_listening(port)) end
+  end)
+
+  it("ends its servers also when it is interrupted, or killed", function()
+    for _, signal in ipairs { "INT", "TERM", "KILL" } do
+      -- It would run for minutes. The shell waits for the line that names the servers, then sends the signal.
+      local status, output = run(([[
+        out=$(mktemp) &&
+        { CUEBALL_QUICKSTART_TRIPS=100000000 setsid '%s/examples/quickstart' >"$out" 2>&1 & pid=$!; } &&
+        while kill -0 $pid && ! grep -q 'killing' "$out" && ! grep -q 'claimers, ' "$out"; do sleep 0.05; done &&
+        kill -%s $pid; wait $pid; status=$?; cat "$out"; rm "$out"; (exit $status)]]):format(root, signal))
+      assert.equal(({ INT = 130, TERM = 143, KILL = 137 })[signal], status, output)
+      local ports = ports_of(output)
+      assert.equal(3, #ports, output)
+      local tries = 0
+      for _, port in ipairs(ports) do
+        while is_listening(port) and tries < 200 do
+          os.execute "sleep 0.05" -- a server of one that was killed sees the end of its stdin
+          tries = tries + 1
+        end
+        assert.is_false(is_listening(port))
+      end
+    end
+  end)
+end)

@@ -1,0 +1,157 @@
+--- Leases: how they end, and that one which is over harms nobody.
+local sim_pool = require "spec.support.sim_pool"
+
+local STALE = { nil, "the lease is over: it was released, closed or taken back before", "stale" }
+
+local town, pool
+
+local function open(options, factory)
+  town = sim_pool.new()
+  factory = factory or sim_pool.factory()
+  local all = { max_connections = 1, connect = factory }
+  for name, value in pairs(options or {}) do all[name] = value end
+  pool = town:open(all)
+  town:advance(1)
+  return factory
+end
+
+describe("a lease", function()
+  it("knows its connection and its backend until it is over", function()
+    open()
+    local lease = pool:claim()
+    assert.equal(1, lease.connection.id)
+    assert.same({ key = "db1", name = "db1", address = "10.0.0.1", port = 7000, weight = 1 }, lease:backend())
+    assert.equal("cueball.lease (db, db1)", tostring(lease))
+    assert.is_true(lease:release())
+    assert.is_nil(lease.connection)
+    assert.is_nil(lease:backend())
+    assert.equal("cueball.lease (db, over)", tostring(lease))
+    town:stop()
+  end)
+
+  it("gives the connection back with release", function()
+    local factory = open()
+    town:trace_slots()
+    pool:claim():release()
+    assert.trace(town, [[
+      [   1] slot 0 db1: idle -> busy (claim)
+      [   1] slot 0 db1: busy -> idle (release)]])
+    assert.same({}, factory.closed)
+    assert.equal(1, pool:claim().connection.id)
+    pool:stop()
+  end)
+
+  it("has the connection replaced at once with close: nobody's fault", function()
+    local factory = open()
+    town:trace_slots()
+    assert.is_true(pool:claim():close())
+    town:advance(1)
+    assert.trace(town, [[
+      [   1] slot 0 db1: idle -> busy (claim)
+      [   1] slot 0 db1: busy -> closing (close)
+      [   1] slot 0 db1: closing -> connecting (closed)
+      [   1] slot 0 db1: connecting -> idle (opened)]])
+    assert.same({ 1 }, factory.closed)
+    assert.is_nil(pool:last_error())
+    town:stop()
+  end)
+
+  it("has it replaced after a pause with fail, and says why", function()
+    local factory = open { recovery = { connect = { delay_ms = 40, spread = 0 } } }
+    town:trace_slots()
+    assert.is_true(pool:claim():fail "the reply made no sense")
+    assert.equal("db1: the reply made no sense", pool:last_error())
+    assert.equal("the reply made no sense", pool:backends()[1].error)
+    town:advance(100)
+    assert.trace(town, [[
+      [   1] slot 0 db1: idle -> busy (claim)
+      [   1] slot 0 db1: busy -> closing (fail)
+      [   1] slot 0 db1: closing -> backoff (closed)
+      [  41] slot 0 db1: backoff -> connecting (delay)
+      [  41] slot 0 db1: connecting -> idle (opened)]])
+    assert.same({ 1 }, factory.closed)
+    assert.is_nil(pool:backends()[1].error)
+    pool:claim():fail()
+    assert.equal("db1: a claimer failed the lease", pool:last_error())
+    pool:claim { timeout_ms = 0 }
+    town:stop()
+  end)
+
+  it("is stale once it is over, whatever ended it", function()
+    open { recovery = { default = { delay_ms = 0 } } }
+    for _, ended in ipairs { "release", "close", "fail" } do
+      local lease = pool:try_claim()
+      assert.is_true(lease[ended](lease))
+      for _, again in ipairs { "release", "close", "fail" } do
+        assert.same(STALE, { lease[again](lease, "again") })
+      end
+      town:advance(1)
+    end
+    local stats = pool:stats()
+    assert.same({ 1, 1, 1 }, { stats.released, stats.leases_closed, stats.leases_failed })
+    assert.equal("db1: a claimer failed the lease", pool:last_error())
+    town:stop()
+  end)
+
+  it("that is stale does not touch the same connection in other hands", function()
+    local factory = open()
+    local alice = pool:claim()
+    alice:release()
+    local bob = pool:claim()
+    assert.equal(1, bob.connection.id)
+    assert.same(STALE, { alice:release() })
+    assert.same(STALE, { alice:close() })
+    assert.same(STALE, { alice:fail "bad" })
+    assert.equal(1, pool:stats().busy)
+    assert.is_nil(pool:try_claim())
+    assert.same({}, factory.closed)
+    assert.is_nil(pool:last_error())
+    assert.is_true(bob:release())
+    town:stop()
+  end)
+
+  -- The lease itself does not know that it was taken back: the pool must.
+  it("that was taken back does not touch what is in its place now", function()
+    local watched = {}
+    local factory = open({}, sim_pool.factory {
+      broken = function(connection) return connection.is_broken end,
+      watch = function(connection) watched[connection.id] = true end,
+      unwatch = function(connection) watched[connection.id] = nil end,
+    })
+    local owner = pool:owner()
+    local alice = pool:claim { owner = owner }
+    owner:gone()
+    town:advance(1)
+    assert.same({ 1 }, factory.closed)
+    alice.connection.is_broken = "its owner is gone"
+    local bob = pool:claim()
+    assert.equal(2, bob.connection.id)
+    assert.is_nil(alice:backend())
+    assert.equal("cueball.lease (db, over)", tostring(alice))
+    assert.same(STALE, { alice:release() })
+    assert.same({}, watched)
+    assert.is_nil(pool:last_error())
+    assert.is_true(bob:release())
+    assert.same({ [2] = true }, watched)
+    assert.same({ 1 }, factory.closed)
+    assert.equal(0, pool:stats().lost)
+    town:stop()
+  end)
+
+  it("stays good for its connection when the backend was removed meanwhile", function()
+    local factory = open { resolver = function(sink)
+      sink:set(sim_pool.backends(1, 1))
+      sink:sleep(50)
+      sink:remove "db1"
+    end }
+    local lease = pool:claim()
+    town:advance(100)
+    assert.equal("db1", lease:backend().key)
+    assert.is_true(pool:backends()[1].removed)
+    assert.same({}, factory.closed)
+    assert.is_true(lease:release())
+    assert.same({ 1 }, factory.closed)
+    assert.same({}, pool:backends())
+    town:stop()
+  end)
+end)

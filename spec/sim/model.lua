@@ -1,0 +1,240 @@
+--- What the events of a pool must come to: a second, plain account of slots, claims and leases, kept from the events alone
+-- and compared with what the core, the servers and the claimers say.
+--
+--   model.slots      by number: { state, backend, conn, is_removed, is_orphan, lease, seq }; no entry: free
+--   model.counts     slots by state
+--   model.total      slots; model.orphans: of those, leased when their backend was removed
+--   model.queue      claims that wait, oldest first: { claim, claimer }
+--   model.leases     by lease: slot number; model.ended: by lease, why it ended
+--   model.max        max_connections
+--   model.coming     the options as the scenario set them last; the event that says so may be yet to come
+--   model.current    the claimer whose claim is being made
+local Model = {}
+Model.__index = Model
+
+local STATES = { "connecting", "backoff", "idle", "busy", "checking", "closing" }
+
+local function set(words)
+  local made = {}
+  for word in words:gmatch "%S+" do made[word] = true end
+  return made
+end
+
+local MAY_BECOME = {
+  free = set "connecting",
+  connecting = set "backoff idle busy free",
+  backoff = set "connecting free",
+  idle = set "busy checking closing",
+  busy = set "idle busy closing",
+  checking = set "idle busy closing",
+  closing = set "connecting backoff free",
+}
+
+local POOL_MAY_BECOME = {
+  starting = set "running failed stopping",
+  running = set "failed stopping",
+  failed = set "starting running stopping",
+  stopping = set "stopped",
+  stopped = {},
+}
+
+--- @param fail function(format, ...) what to do when something does not hold
+function Model.new(fail, options)
+  local self = setmetatable({
+    fail = fail, slots = {}, counts = {}, total = 0, orphans = 0, queue = {}, leases = {}, leased = 0, ended = {},
+    max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
+    granted = 0, refused = 0, cancelled = 0, seen = 0,
+  }, Model)
+  for _, state in ipairs(STATES) do self.counts[state] = 0 end
+  return self
+end
+
+local ON = {}
+
+local function slot_gone(self, number, slot)
+  self.slots[number] = nil
+  self.total = self.total - 1
+  if slot.is_orphan then self.orphans = self.orphans - 1 end
+end
+
+local function slot_come(self, event)
+  local slot = { state = "free", backend = event.backend, is_removed = false, is_orphan = false }
+  self.slots[event.slot] = slot
+  self.total = self.total + 1
+  if self.total - self.orphans > self.max then
+    self.fail("slot %d was made: %d slots, %d of them orphans, max_connections is %d", event.slot, self.total, self.orphans, self.max)
+  end
+  if self.state == "stopping" or self.state == "stopped" then self.fail("slot %d was made by a pool that is %s", event.slot, self.state) end
+  return slot
+end
+
+function ON.slot_state(self, event)
+  local number, to = event.slot, event.to
+  local slot = self.slots[number]
+  local from = slot and slot.state or "free"
+  if from ~= event.from then self.fail("slot %d was %s, not %s as the event says", number, from, event.from) end
+  if not MAY_BECOME[from][to] then self.fail("slot %d became %s when %s", number, to, from) end
+  if not slot then slot = slot_come(self, event) end
+  if slot.backend ~= event.backend then self.fail("slot %d of %s became one of %s", number, slot.backend, tostring(event.backend)) end
+  if to == "connecting" then
+    if slot.is_removed then self.fail("slot %d opens a connection to %s, which was removed", number, slot.backend) end
+    if slot.conn == event.conn then self.fail("slot %d opens connection %d again", number, event.conn) end
+    slot.conn = event.conn
+  elseif (to == "idle" or to == "busy" or to == "checking" or to == "closing") and slot.conn ~= event.conn then
+    self.fail("slot %d has connection %s, not %s", number, tostring(slot.conn), tostring(event.conn))
+  end
+  if from ~= "free" then self.counts[from] = self.counts[from] - 1 end
+  slot.state, slot.seq = to, nil
+  if to == "free" then return slot_gone(self, number, slot) end
+  self.counts[to] = self.counts[to] + 1
+  if to == "idle" then
+    self.seq = self.seq + 1
+    slot.seq = self.seq
+  end
+end
+
+function ON.shuffled(self)
+  for _, slot in pairs(self.slots) do
+    if slot.state == "idle" then slot.seq = 0 end -- somewhere before those that come to rest from now on
+  end
+end
+
+function ON.backend_removed(self, event)
+  for _, slot in pairs(self.slots) do
+    if slot.backend == event.backend and not slot.is_removed then
+      slot.is_removed = true
+      if slot.state == "busy" then
+        slot.is_orphan = true
+        self.orphans = self.orphans + 1
+      end
+    end
+  end
+end
+
+-- A slot that is given at once is the one whose turn it is; `seq` is what it had at rest.
+local function check_turn(self, number, seq)
+  for _, other in pairs(self.slots) do
+    local is_before = other.seq and (self.balance == "fifo" and other.seq < seq or self.balance == "lifo" and other.seq > seq)
+    if is_before then self.fail("slot %d was given (%s) before another whose turn it was", number, self.balance) end
+  end
+end
+
+local function lend(self, event)
+  local number, slot = event.slot, self.slots[event.slot]
+  if not slot or slot.state ~= "busy" then return self.fail("slot %d was granted when %s", number, slot and slot.state or "free") end
+  if slot.lease then self.fail("slot %d is on lease %d and was granted as %d", number, slot.lease, event.lease) end
+  if slot.conn ~= event.conn then self.fail("slot %d: connection %d was granted, it has %d", number, event.conn, slot.conn) end
+  if self.leases[event.lease] or self.ended[event.lease] then self.fail("lease %d was given twice", event.lease) end
+  slot.lease = event.lease
+  self.leases[event.lease] = number
+  self.leased = self.leased + 1
+  self.granted = self.granted + 1
+end
+
+function ON.claim_granted(self, event)
+  local claimer = self.current
+  if event.claim then
+    local first = self.queue[1]
+    if not first or first.claim ~= event.claim then
+      return self.fail("claim %d was granted; the oldest that waits is %s", event.claim, first and tostring(first.claim) or "none")
+    end
+    table.remove(self.queue, 1)
+    claimer = first.claimer
+    if event.time_ms >= claimer.deadline_ms then
+      self.fail("claim %d was granted at %.6f ms, its deadline was %.6f", event.claim, event.time_ms, claimer.deadline_ms)
+    end
+  else
+    if #self.queue > 0 then self.fail("a claim was granted at once while %d wait", #self.queue) end
+    if not claimer then return self.fail("a claim was granted at once that nobody made") end
+    if self.turn then check_turn(self, event.slot, self.turn) end
+  end
+  claimer.expected, claimer.expected_lease = "granted", event.lease
+  lend(self, event)
+end
+
+function ON.claim_waiting(self, event)
+  if event.count ~= #self.queue then self.fail("claim %d: %d are ahead, not %d", event.claim, #self.queue, event.count) end
+  if not self.current then return self.fail("claim %d waits, and nobody made it", event.claim) end
+  if #self.queue >= (self.coming.max_waiters or math.huge) then
+    self.fail("claim %d waits behind %d others, max_waiters is %d", event.claim, #self.queue, self.coming.max_waiters)
+  end
+  self.queue[#self.queue + 1] = { claim = event.claim, claimer = self.current }
+end
+
+local function unqueue(self, claim)
+  for index, entry in ipairs(self.queue) do
+    if entry.claim == claim then return table.remove(self.queue, index).claimer end
+  end
+end
+
+function ON.claim_refused(self, event)
+  local claimer = self.current
+  self.refused = self.refused + 1
+  if event.claim then
+    claimer = unqueue(self, event.claim)
+    if not claimer then return self.fail("claim %d was refused and did not wait", event.claim) end
+    if event.error == "claim_timeout" and math.abs(event.time_ms - claimer.deadline_ms) > 0.00001 then
+      self.fail("claim %d timed out at %.6f ms, its deadline was %.6f", event.claim, event.time_ms, claimer.deadline_ms)
+    end
+  elseif not claimer then
+    return self.fail("a claim was refused at once that nobody made")
+  end
+  if event.error == "overloaded" and #self.queue < (self.coming.max_waiters or math.huge) then
+    self.fail("a claim was refused as one too many when %d waited", #self.queue)
+  end
+  claimer.expected = event.error
+end
+
+function ON.claim_cancelled(self, event)
+  local claimer = unqueue(self, event.claim)
+  self.cancelled = self.cancelled + 1
+  if not claimer then return self.fail("claim %d was cancelled and did not wait", event.claim) end
+  claimer.expected = "cancelled"
+end
+
+function ON.lease_ended(self, event)
+  local number = self.leases[event.lease]
+  local slot = number and self.slots[number]
+  if not slot or number ~= event.slot or slot.lease ~= event.lease then
+    return self.fail("lease %d of slot %d ended and did not live", event.lease, event.slot)
+  end
+  slot.lease = nil
+  self.leases[event.lease] = nil
+  self.leased = self.leased - 1
+  self.ended[event.lease] = event.cause
+end
+
+function ON.options_changed(self)
+  self.max, self.balance = self.coming.max_connections, self.coming.balance
+end
+
+function ON.pool_state(self, event)
+  if self.state ~= event.from or not POOL_MAY_BECOME[event.from][event.to] then
+    self.fail("the pool became %s (was %s) when %s", event.to, event.from, self.state)
+  end
+  self.state = event.to
+end
+
+--- What pool:subscribe calls.
+function Model:on(event)
+  self.seen = self.seen + 1
+  if event.missed then self.fail("%d events were missed", event.missed) end
+  if event.time_ms < self.last_time then self.fail("an event of %.6f ms came after one of %.6f", event.time_ms, self.last_time) end
+  self.last_time = event.time_ms
+  -- Becoming busy comes before the grant and forgets the place at rest.
+  if event.kind == "slot_state" and event.to == "busy" and event.from == "idle" then
+    local slot = self.slots[event.slot]
+    self.turn = slot and slot.seq
+    ON.slot_state(self, event)
+    return
+  end
+  if ON[event.kind] then ON[event.kind](self, event) end
+  self.turn = nil
+end
+
+--- Connections that are open as far as the pool knows.
+function Model:connected()
+  return self.counts.idle + self.counts.busy + self.counts.checking
+end
+
+return Model

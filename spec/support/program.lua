@@ -1,0 +1,49 @@
+--- C programs as specs: compiled, run, and their output told if they find a fault.
+--
+--     local program = require "spec.support.program"
+--     setup(program.setup) teardown(program.teardown)
+--     program.run("timers_test", "spec/core/timers_test.c src/core/timers.c")   -- raises with what it wrote
+
+local program = {}
+
+local root = os.getenv "CUEBALL_ROOT" or "."
+local folder
+
+-- A sanitizer loaded into LuaJIT is not for the programs, nor for the compiler.
+local CLEAN = "unset LD_PRELOAD; cd %s && "
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+--- Runs a shell command; returns what it wrote, and its status.
+local function shell(command)
+  local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1; echo \"status $?\""))
+  local text = pipe:read "*a"
+  pipe:close()
+  local output, status = text:match "^(.-)\n?status (%d+)\n$"
+  return output, tonumber(status)
+end
+
+local function must(command)
+  local output, status = shell(CLEAN:format(quote(root)) .. command)
+  assert(status == 0, output)
+  return output
+end
+
+function program.setup()
+  folder = must "mktemp -d"
+end
+
+function program.teardown()
+  shell("rm -rf " .. quote(folder))
+end
+
+--- Compiles the sources (and flags), all from the root, and runs the program with these arguments. Returns what it wrote.
+function program.run(name, sources, arguments)
+  local path = quote(folder .. "/" .. name)
+  must(("${CC:-cc} -std=c11 -O1 -g -Isrc -Isrc/core -o %s %s -lm"):format(path, sources))
+  return must(path .. " " .. (arguments or ""))
+end
+
+return program
