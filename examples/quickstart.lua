@@ -17,7 +17,7 @@ local TRIPS = tonumber(os.getenv "CUEBALL_QUICKSTART_TRIPS" or 30000)
 local CLAIMERS, CONNECTIONS, SERVERS = 200, 15, 3
 local SHARE = CONNECTIONS / SERVERS
 local PHASES = { "before", "while down", "after" }
-local PHASE_TIME_LIMIT_MS = 120000
+local PHASE_TIME_LIMIT_MS, STALL_LIMIT_MS = 600000, 60000 -- of one wait; without a single reply
 local LOOK_EVERY_MS, SHOW_EVERY_MS = 5, 100
 
 local host = cueball.host()
@@ -140,11 +140,15 @@ end
 -- @return true; or false when that takes too long
 local function wait_until(what, is_so)
   local deadline, show_at = milliseconds() + PHASE_TIME_LIMIT_MS, 0
+  local answered, stalled_at = run.answered, milliseconds() + STALL_LIMIT_MS
   while not is_so() do
+    if run.answered > answered then
+      answered, stalled_at = run.answered, milliseconds() + STALL_LIMIT_MS
+    end
     if run.mishap then
       say("a claimer threw: %s", run.mishap)
       return false
-    elseif milliseconds() > deadline then
+    elseif milliseconds() > math.min(deadline, stalled_at) then
       say("gave up waiting for: %s; %d round trips, connections %s", what, run.answered, distribution())
       return false
     end

@@ -6,7 +6,9 @@ describe("address", function()
     for text, family in pairs {
       ["10.0.0.1"] = 4, ["0.0.0.0"] = 4, ["255.255.255.255"] = 4, ["::1"] = 6, ["fe80::1"] = 6, ["::ffff:10.0.0.1"] = 6, ["::"] = 6,
     } do assert.equal(family, address.family(text), text) end
-    for _, text in ipairs { "", "10.0.0", "10.0.0.256", "10.0.0.1 ", "010.0.0.1.", "db.example", ":::1", "[::1]", "1:2", "unix:/x", "10.0.0.1:80" } do
+    for _, text in ipairs {
+      "", "10.0.0", "10.0.0.256", "10.0.0.1 ", "010.0.0.1.", "db.example", ":::1", "[::1]", "1:2", "unix:/x", "10.0.0.1:80",
+    } do
       assert.is_nil(address.family(text), text)
     end
     assert.is_true(address.is_unix "unix:/run/x")
@@ -28,7 +30,8 @@ describe("address", function()
 
   it("refuses the rest", function()
     for _, text in ipairs {
-      "", "db.example:80", "10.0.0.1:", ":80", "10.0.0.1:x", "[10.0.0.1:80", "[::1]:", "[]:80", "[db]:80", "10.0.0.1:-1", "10.0.0.1:8 ", "unix:x",
+      "", "db.example:80", "10.0.0.1:", ":80", "10.0.0.1:x", "[10.0.0.1:80", "[::1]:", "[]:80", "[db]:80", "10.0.0.1:-1",
+      "10.0.0.1:8 ", "unix:x",
     } do
       local host, message = address.split(text)
       assert.is_nil(host, text)

@@ -80,8 +80,10 @@ describe("cueball.pool", function()
     raises("unknown option 'conect'; did you mean 'connect'?", function() cueball.pool(all { conect = connect }) end)
     raises("unknown option 'resolvr'; did you mean 'resolver'?", function() cueball.pool(all { resolvr = resolver }) end)
     raises("unknown option 'recovery.conect'; did you mean 'connect'?", function() cueball.pool(all { recovery = { conect = {} } }) end)
-    raises("unknown option 'recovery.default.delay'; there are attempts, delay_ms, max_delay_ms, max_timeout_ms, spread, timeout_ms",
+    raises("unknown option 'recovery.default.delay'; did you mean 'delay_ms'?",
       function() cueball.pool(all { recovery = { default = { delay = 5 } } }) end)
+    raises("unknown option 'recovery.default.backoff'; there are attempts, delay_ms, max_delay_ms, max_timeout_ms, spread, timeout_ms",
+      function() cueball.pool(all { recovery = { default = { backoff = 5 } } }) end)
     raises("unknown option 1", function() cueball.pool(all { 5 }) end)
     local ok, message = pcall(cueball.pool, all { something_else = 5 })
     assert.is_false(ok)
@@ -98,7 +100,8 @@ describe("cueball.pool", function()
     raises(COUNT .. "false", function() cueball.pool(all { max_connections = false }) end)
     raises(COUNT .. "inf", function() cueball.pool(all { max_connections = math.huge }) end)
     raises(COUNT .. "nan", function() cueball.pool(all { max_connections = 0 / 0 }) end)
-    raises("'max_waiters' must be a whole number from 0 to 2000000, or false for none, not -1", function() cueball.pool(all { max_waiters = -1 }) end)
+    raises("'max_waiters' must be a whole number from 0 to 2000000, or false for none, not -1",
+      function() cueball.pool(all { max_waiters = -1 }) end)
     raises("'claim_timeout_ms' must be a number from 0 to 86400000 (milliseconds), or false for none, not true",
       function() cueball.pool(all { claim_timeout_ms = true }) end)
     raises("'idle_timeout_ms' must be a number from 0 to 86400000 (milliseconds), or false for 0, not 86400001",
@@ -133,7 +136,8 @@ describe("cueball.pool", function()
     raises('option \'host\' must be a host, not "uv"', function() cueball.pool(all { host = "uv" }) end)
     for _, member in ipairs { "close", "check", "broken", "watch", "unwatch" } do
       local factory = { connect = function() end, [member] = 7 }
-      raises(("the connection factory's '%s' must be a function, not 7"):format(member), function() cueball.pool(all { connect = factory }) end)
+      raises(("the connection factory's '%s' must be a function, not 7"):format(member),
+        function() cueball.pool(all { connect = factory }) end)
     end
     assert.same({}, world.leaks())
   end)

@@ -244,8 +244,8 @@ describe("a resolver that throws", function()
     end)
     local logs = town.world.logs
     assert.equal("error", logs[1].level)
-    assert.matches("^cueball db: the resolver threw and is started again in 100 ms: [^\n]*sink_spec.lua:%d+: at once\nstack traceback:\n.*sink_spec.lua",
-      logs[1].message)
+    assert.matches("^cueball db: the resolver threw and is started again in 100 ms: [^\n]*sink_spec.lua:%d+: at once\n"
+      .. "stack traceback:\n.*sink_spec.lua", logs[1].message)
     assert.equal("failed", pool:state())
     assert.matches("^resolver: .*: at once$", pool:last_error())
     assert.matches("^pool db has failed: the resolver failed: .*: at once$", (select(2, pool:try_claim())))

@@ -45,8 +45,10 @@ describe("resolver.static", function()
     assert.blames(WHAT .. "expected a list of backends, got string", function() static "10.0.0.1:80" end)
     assert.blames(WHAT .. "expected a list of backends, got nil", function() static() end)
     assert.blames(WHAT .. "unknown option 'port'; there are default_port, name", function() static { port = 80 } end)
-    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 65536", function() static { default_port = 65536 } end)
-    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 80", function() static { default_port = "80" } end)
+    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 65536",
+      function() static { default_port = 65536 } end)
+    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 80",
+      function() static { default_port = "80" } end)
     assert.blames(WHAT .. "option 'name' must be a string, not 5", function() static { name = 5 } end)
     assert.blames(WHAT .. 'number 1: "db.example:80"' .. EXPECTED, function() static { "db.example:80" } end)
     assert.blames(WHAT .. 'number 2: ":80"' .. EXPECTED, function() static { "10.0.0.1:80", ":80" } end)
@@ -56,8 +58,10 @@ describe("resolver.static", function()
     assert.blames(WHAT .. "number 1: a backend must be a table {address=, port=, …}, not number", function() static { 5 } end)
     assert.blames(WHAT .. "number 1: backend 10.0.0.1:80: its weight must be a whole number from 1 to 65535, not 0",
       function() static { { address = "10.0.0.1", port = 80, weight = 0 } } end)
-    assert.blames(WHAT .. 'number 2: the key "10.0.0.1:80" is given twice', function() static { "10.0.0.1:80", { address = "10.0.0.1", port = 80 } } end)
-    assert.blames(WHAT .. "expected a list without gaps, got one of 1 with a number 5", function() static { "10.0.0.1:80", [5] = "10.0.0.5:80" } end)
+    assert.blames(WHAT .. 'number 2: the key "10.0.0.1:80" is given twice',
+      function() static { "10.0.0.1:80", { address = "10.0.0.1", port = 80 } } end)
+    assert.blames(WHAT .. "expected a list without gaps, got one of 1 with a number 5",
+      function() static { "10.0.0.1:80", [5] = "10.0.0.5:80" } end)
     assert.blames(WHAT .. "expected a list without gaps, got one of 0 with a number 0", function() static { [0] = "10.0.0.1:80" } end)
   end)
 end)

@@ -33,7 +33,7 @@ local function is_even(self)
   if not self.service.has_told_all then return false, "the resolver has not spoken" end
   for _, backend in ipairs(backends) do
     local told = self.service.members[backend.key]
-    local is_told = backend.port == told.port and backend.weight == told.weight
+    local is_told = told and backend.port == told.port and backend.weight == told.weight
     if not is_told and not backend.removed then return false, backend.key .. " is not what the resolver said" end
     -- A dead one whose part is no slot at all has none to learn by that it is back, and needs none.
     if backend.dead and backend.total > 0 then return false, backend.key .. " is dead" end
@@ -41,7 +41,8 @@ local function is_even(self)
     weights = weights + backend.weight
     total = total + backend.total
   end
-  if #backends ~= self.service.count then return false, ("%d backends of %d"):format(#backends, self.service.count) end
+  local told_count = #self.service:member_list()
+  if #backends ~= told_count then return false, ("%d backends of %d"):format(#backends, told_count) end
   if total ~= most then return false, ("%d slots of %d"):format(total, most) end
   for _, backend in ipairs(backends) do
     if math.abs(backend.total - most * backend.weight / weights) >= 1 then

@@ -7,6 +7,7 @@
 --   model.queue      claims that wait, oldest first: { claim, claimer }
 --   model.leases     by lease: slot number; model.ended: by lease, why it ended
 --   model.max        max_connections
+--   model.known      backends; model.dead: which of them are dead, by key; model.changed_ms: when they changed last
 --   model.coming     the options as the scenario set them last; the event that says so may be yet to come
 --   model.current    the claimer whose claim is being made
 local Model = {}
@@ -43,7 +44,7 @@ function Model.new(fail, options)
   local self = setmetatable({
     fail = fail, slots = {}, counts = {}, total = 0, orphans = 0, queue = {}, leases = {}, leased = 0, ended = {},
     max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
-    granted = 0, refused = 0, cancelled = 0, seen = 0,
+    known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0, seen = 0,
   }, Model)
   for _, state in ipairs(STATES) do self.counts[state] = 0 end
   return self
@@ -99,7 +100,18 @@ function ON.shuffled(self)
   end
 end
 
+local function members_change(self, event, by)
+  self.known = self.known + by
+  self.dead[event.backend] = nil -- in the place of one that was, if it is added under its key
+  self.changed_ms = event.time_ms
+end
+
+function ON.backend_added(self, event) members_change(self, event, 1) end
+function ON.backend_dead(self, event) self.dead[event.backend] = true end
+function ON.backend_revived(self, event) self.dead[event.backend] = nil end
+
 function ON.backend_removed(self, event)
+  members_change(self, event, -1)
   for _, slot in pairs(self.slots) do
     if slot.backend == event.backend and not slot.is_removed then
       slot.is_removed = true
@@ -230,6 +242,18 @@ function Model:on(event)
   end
   if ON[event.kind] then ON[event.kind](self, event) end
   self.turn = nil
+end
+
+--- There are as many slots as there may be, wherever there is a backend that lives: a plan gives them all away.
+-- @param delay_ms how long a plan may wait after the backends changed
+function Model:check_full(now_ms, delay_ms)
+  if self.state == "stopping" or self.state == "stopped" or now_ms <= self.changed_ms + delay_ms then return end
+  local dead = 0
+  for _ in pairs(self.dead) do dead = dead + 1 end
+  if dead < self.known and self.total - self.orphans < self.max then
+    self.fail("only %d slots, %d of them orphans, with %d backends alive; max_connections is %d", self.total, self.orphans,
+      self.known - dead, self.max)
+  end
 end
 
 --- Connections that are open as far as the pool knows.

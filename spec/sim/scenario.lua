@@ -147,6 +147,8 @@ local function audit_slots(self)
     or tonumber(counts.claim_timeouts + counts.claims_refused) ~= model.refused then
     self.fail("the pool counts %d grants, the events come to %d", tonumber(counts.granted), model.granted)
   end
+  -- Another weight is no event, and puts the plan off; ten times at most.
+  model:check_full(self.world.time_ms(), self.longest.rebalance_delay_ms * (self.has_weights and 10 or 1))
   return model:connected(), of_model.connecting, of_model.closing, model.total
 end
 

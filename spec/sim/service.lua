@@ -279,8 +279,10 @@ end
 function Service:recover()
   for name in pairs(self.faults) do self.faults[name] = 0 end
   self.is_over, self.throws_at_first, self.commands, self.down = true, false, {}, {}
+  -- At times nobody joins: nothing but the end of the faults may make the pool plan.
+  local stays = next(self.members) and self.chance:is(0.5)
   for index = 1, self.count do
-    self:join(index)
+    if not stays then self:join(index) end
     self.world.unreachable(self:address(index), false)
   end
   for _, name in ipairs(self.has_sockets and self.servers or {}) do
