@@ -8,6 +8,7 @@ local sink = require "cueball.sink"
 local work = require "cueball.work"
 local journal = require "cueball.journal"
 local owner = require "cueball.owner"
+local refusal = require "cueball.refusal"
 local lib, ffi = native.lib, native.ffi
 
 local WAITING = 1 -- CUEBALL_WAITING
@@ -92,6 +93,7 @@ function Pool.new(given)
     factory = factory_from("cueball.pool", own.connect, 2),
     -- by slot:
     connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
+    lent = {},    -- the handle of its last lease, while its connection is open
     tasks = {},   -- attempts, checks and closes under way
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
@@ -138,7 +140,8 @@ function Pool:failed_with(slot, message)
 end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
-function Pool:inspect(slot, conn, factory, connection)
+function Pool:inspect(slot, factory, connection)
+  local conn = self.conns[slot]
   if factory.broken then
     local ok, message = self:guarded("broken", factory.broken, connection)
     if message or not ok then
@@ -355,44 +358,7 @@ end
 
 -- ------------------------------------------------------------------- words --
 
---- What is wrong with the backends, for people.
-function Pool:troubles()
-  local parts = {}
-  for _, backend in ipairs(self:backends()) do
-    if backend.dead then parts[#parts + 1] = ("%s (%s)"):format(backend.key, self.errors[backend.key] or "no reason known") end
-  end
-  if #parts > 0 then return "dead: " .. table.concat(parts, ", ") end
-  return self.sink and self.sink.message and "the resolver failed: " .. self.sink.message or "no backend is known"
-end
-
--- Where the connections are, for a claim that got none.
-local function situation(self, stats)
-  local parts = { ("%d busy"):format(stats.busy) }
-  if stats.connecting + stats.backing_off > 0 then
-    parts[#parts + 1] = ("%d connecting"):format(stats.connecting + stats.backing_off)
-  end
-  if stats.total == 0 or stats.dead_backends > 0 then parts[#parts + 1] = self:troubles() end
-  return table.concat(parts, ", ")
-end
-
---- Why a claim got nothing: message, name.
-function Pool:refusal(result, waited_ms, ahead)
-  local stats = self.stats_room
-  lib.cueball_pool_stats(self.core, stats)
-  local name = ffi.string(lib.cueball_error_name(result))
-  if name == "claim_timeout" then
-    return ("claim timed out after %.6g ms (%d ahead, %s)"):format(waited_ms, ahead, situation(self, stats)), name
-  elseif name == "overloaded" then
-    return ("overloaded: %d claims wait already (%s)"):format(stats.waiting, situation(self, stats)), name
-  elseif name == "pool_failed" then
-    return ("pool %s has failed: %s"):format(self.name, self:troubles()), name
-  elseif name == "no_backends" then
-    return ("pool %s: %s"):format(self.name, self:troubles()), name
-  elseif name == "pool_stopping" then
-    return ("pool %s is %s"):format(self.name, self:state()), name
-  end
-  return ffi.string(lib.cueball_error_message(result)), name
-end
+Pool.troubles, Pool.refusal = refusal.troubles, refusal.words
 
 -- ------------------------------------------------------------------- state --
 

@@ -15,7 +15,8 @@ end
 function work.lease(pool, slot, handle)
   local connection, factory = pool.connections[slot], pool.factories[slot]
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
-  return setmetatable({ pool = pool, slot = slot, conn = pool.conns[slot], handle = handle, connection = connection }, Lease)
+  pool.lent[slot] = handle
+  return setmetatable({ pool = pool, slot = slot, handle = handle, connection = connection }, Lease)
 end
 
 local function backend_of(pool, handle)
@@ -40,9 +41,11 @@ local function close_late(pool, backend, factory, connection, limit_ms)
     close_quietly(pool, factory, connection)
     closed:wake(true)
   end)
-  if closed:wait(limit_ms) then return end
-  pool:log("warn", ("closing a connection to %s took too long"):format(backend.key))
-  host.kill(task)
+  host.spawn(function() -- not the attempt's own task: that may be at its end already
+    if closed:wait(limit_ms) then return end
+    pool:log("warn", ("closing a connection to %s took too long"):format(backend.key))
+    host.kill(task)
+  end)
 end
 
 -- A report the core refuses as stale comes from an attempt it gave up on.
@@ -179,7 +182,7 @@ local function close(pool, slot, conn, action)
     pool:failed_with(slot, "the check took too long")
   end
   local connection, factory = pool.connections[slot], pool.factories[slot]
-  pool.connections[slot] = nil
+  pool.connections[slot], pool.lent[slot] = nil, nil
   start(pool, slot, conn, action.deadline, close_task, factory, connection)
 end
 

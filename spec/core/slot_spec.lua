@@ -313,6 +313,16 @@ describe("a check", function()
     return world
   end
 
+  local function until_checking(world)
+    for _ = 1, 1200 do
+      if world:stats().checking == 1 then
+        return
+      end
+      world:advance(1)
+    end
+    error "no check came"
+  end
+
   it("comes after check_interval_ms at rest, spread by a tenth, and the connection rests again", function()
     local world = checked(5)
     world:advance(899)
@@ -372,9 +382,7 @@ describe("a check", function()
   it("keeps the connection from claims, and gives it to one that waits when it is done", function()
     local world = checked(20)
     world.shows = "wait grant fit"
-    while world:stats().checking == 0 do
-      world:advance(1)
-    end
+    until_checking(world)
     assert.equal("waiting", world:claim "ann")
     world:advance(20)
     assert.matches("fit db1/1\n.* grant ann: db1/1$", world:trace())
@@ -383,9 +391,7 @@ describe("a check", function()
   it("that was asked for before it was known that the connection is lost, is not", function()
     local world = checked(5)
     world.is_draining = false
-    while world:stats().checking == 0 do
-      world:advance(1)
-    end
+    until_checking(world)
     world:input("conn_lost", world.conns["db1/1"].handle)
     world:step()
     assert.equal(lib.CUEBALL_ACTION_CLOSE, world.last.kind)

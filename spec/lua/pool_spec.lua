@@ -95,8 +95,8 @@ describe("a pool of 15 connections over three servers", function()
     town:advance(300)
     assert.equal("failed", pool:state())
     assert.equal(3, pool:stats().dead_backends)
-    assert.matches("^pool db has failed: dead: db%d %(connection refused%), db%d %(connection refused%)," .. " db%d %(connection refused%)$",
-      (select(2, pool:try_claim())))
+    local one = "db%d %(connection refused%)"
+    assert.matches("^pool db has failed: dead: " .. one .. ", " .. one .. ", " .. one .. "$", (select(2, pool:try_claim())))
     for _, server in ipairs(town.servers) do server:start() end
     town:advance(1000)
     assert.equal("running", pool:state())
@@ -120,7 +120,8 @@ end)
 describe("stats", function()
   local NOW = "total idle busy connecting backing_off checking closing waiting backends dead_backends memory_bytes"
   local COUNTERS = [[ waiting_max claims granted granted_at_once claim_timeouts claims_refused claims_cancelled released leases_closed
-    leases_failed leases_revoked attempts opened open_failures open_timeouts lost closed checks checks_failed plans shuffles backend_deaths ]]
+    leases_failed leases_revoked attempts opened open_failures open_timeouts lost closed checks checks_failed plans shuffles
+    backend_deaths ]]
   local TIMES = [[ wait_ms_p50 wait_ms_p90 wait_ms_p99 wait_ms_p999 wait_ms_max
     lease_ms_p50 lease_ms_p90 lease_ms_p99 lease_ms_p999 lease_ms_max ]]
 

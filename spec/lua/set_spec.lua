@@ -280,7 +280,8 @@ describe("pool:replace", function()
     assert.blames("pool:replace: option 'name' is not for replace; use pool:set", function() pool:replace { name = "x" } end)
     assert.blames("pool:replace: option 'resolver' must be a function(sink) or a table with run(self, sink), not 5",
       function() pool:replace { resolver = 5 } end)
-    assert.blames('pool:replace: option \'connect\' must be a function(backend, context) or a table with connect(backend, context), not "tcp"',
+    local range = "a function(backend, context) or a table with connect(backend, context)"
+    assert.blames("pool:replace: option 'connect' must be " .. range .. ', not "tcp"',
       function() pool:replace { connect = "tcp", resolver = resolver } end)
     assert.blames("pool:replace: the connection factory's 'close' must be a function, not true",
       function() pool:replace { connect = { connect = print, close = true }, resolver = resolver } end)

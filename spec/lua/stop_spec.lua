@@ -184,6 +184,35 @@ describe("stop", function()
     town:stop()
   end)
 
+  it("closes a connection that comes after it, and waits for that no longer than for the attempt", function()
+    local function late(wait_ms, close)
+      local made, closed = 0, 0
+      open { recovery = { default = { timeout_ms = 300 } }, connect = {
+        connect = function(_, context)
+          if wait_ms then context.host.sleep(wait_ms) end
+          context.host.spawn(pool.stop, pool)
+          made = made + 1
+          return {}
+        end,
+        close = function()
+          closed = closed + 1
+          close()
+        end,
+      }, resolver = function(sink)
+        sink:sleep(1)
+        sink:set(sim_pool.backends(1, 1))
+      end }
+      town:advance(400)
+      assert.is_true(made > 0)
+      assert.same({ made, 0 }, { closed, pool:stats().opened })
+      town:stop()
+    end
+    for _, close in ipairs { function() end, function() town.world.sleep(5) end, function() coroutine.yield() end, error } do
+      late(nil, close)
+      late(5, close)
+    end
+  end)
+
   it("ends an attempt that asked for the stop itself and hangs then", function()
     open { connect = function()
       pool:stop()

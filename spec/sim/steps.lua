@@ -202,6 +202,16 @@ STEP["try"] = function(self)
   if lease and not self.failure then self.held[#self.held + 1] = hold(self, lease, claimer) end
 end
 
+-- What pool:with lent is back, in this way; or the pool took it before.
+local function must_have_ended(self, claimer, how)
+  if not self.has_model or self.failure then return end
+  local cause = self.model.ended[claimer.holding.handle]
+  if not cause then return self.fail("the lease of claimer %d lives on after its with", claimer.id) end
+  if cause ~= how and cause ~= "owner" and cause ~= "stop" then
+    self.fail("the lease of claimer %d ended by %s in with, not by %s", claimer.id, cause, how)
+  end
+end
+
 -- pool:with(), whose function waits, uses the connection, throws, or ends the lease itself.
 local function work_with(self, claimer, plan)
   return function(connection, lease)
@@ -214,7 +224,10 @@ local function work_with(self, claimer, plan)
     local sock = plan.sends and connection.state == "open" and connection.sock
     if sock and sock:send "hello\n" then sock:receive "*l" end
     claimer.holding.is_ended = true
-    if plan.ends then lease[plan.ends](lease) end
+    if plan.ends then
+      lease[plan.ends](lease)
+      claimer.holding.ended_by = plan.ends
+    end
     if plan.throws then error("injected: the work throws", 0) end
     return "answered"
   end
@@ -234,10 +247,7 @@ STEP["with"] = function(self)
     if not ok and result ~= "injected: the work throws" then self.fail("with threw: %s", tostring(result)) end
     if ok and plan.throws and result == "answered" then self.fail("with did not throw what its function threw") end
     if ok and result == nil then answered(self, claimer, nil, name) end
-    local holding = claimer.holding
-    if holding and self.has_model and not self.failure and not self.model.ended[holding.handle] then
-      self.fail("the lease of claimer %d lives on after its with", claimer.id)
-    end
+    if claimer.holding then must_have_ended(self, claimer, plan.ends or plan.throws and "fail" or "release") end
   end)
 end
 
@@ -251,9 +261,7 @@ function STEP.kill(self)
   claimer.is_killed = true
   if claimer.holding then claimer.holding.is_ended = true end
   self.world.kill(claimer.task)
-  if claimer.holding and self.has_model and not self.model.ended[claimer.holding.handle] then
-    self.fail("claimer %d was killed in with, and its lease lives on", claimer.id)
-  end
+  if claimer.holding then must_have_ended(self, claimer, claimer.holding.ended_by or "close") end
 end
 
 function STEP.owner(self)

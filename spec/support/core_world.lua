@@ -140,7 +140,7 @@ end
 function World:check()
   local text = ffi.new "char[512]"
   if lib.cueball_pool_check(self.pool, text, 512) ~= 0 then
-    error("the pool disagrees with itself: " .. ffi.string(text) .. "\n" .. self:trace(), 0)
+    error("the pool disagrees with itself: " .. ffi.string(text) .. "\n" .. self:trace():sub(-3000), 0)
   end
 end
 
@@ -247,7 +247,7 @@ function World:advance(ms)
       return self
     end
   end
-  error("no end of deadlines at " .. tostring(self.now) .. "\n" .. self:trace(), 0)
+  error("no end of deadlines at " .. tostring(self.now) .. "\n" .. self:trace():sub(-3000), 0)
 end
 
 --- As a host that slept too long: no deadline on the way is met.
@@ -385,7 +385,7 @@ function World:drain()
   while self:step() do
     steps = steps + 1
     if steps > INPUTS_MAX then
-      error("no end of actions\n" .. self:trace():sub(1, 2000), 0)
+      error("no end of actions\n" .. self:trace():sub(-3000), 0)
     end
   end
   self.drains = false
