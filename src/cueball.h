@@ -108,12 +108,30 @@ CUEBALL_API const char *cueball_version(void);
 
 typedef enum cueball_balance {
     CUEBALL_BALANCE_FIFO = 0, /* the connection idle longest: even use */
-    CUEBALL_BALANCE_LIFO = 1  /* the one idle shortest: warm, lets others age */
+    CUEBALL_BALANCE_LIFO = 1, /* the one idle shortest: warm, lets others age */
+    CUEBALL_BALANCE_P2C = 2   /* of two backends drawn, the lower peak-EWMA latency * leases */
 } cueball_balance;
+
+/* Who waits longest is served first; or what else while there is too much to
+ * serve, which is found out as CoDel does (RFC 8289): every claim that left the
+ * queue over 100 ms had waited longer than target_claim_delay_ms. */
+typedef enum cueball_queue {
+    CUEBALL_QUEUE_FIFO = 0,         /* nothing else */
+    CUEBALL_QUEUE_CODEL = 1,        /* those past the target are refused */
+    CUEBALL_QUEUE_ADAPTIVE_LIFO = 2 /* the newest is served first */
+} cueball_queue;
+
+/* How chance enters a pause of nominally d, see "Exponential Backoff And Jitter"
+ * (M. Brooker, AWS, 2015). */
+typedef enum cueball_jitter {
+    CUEBALL_JITTER_SPREAD = 0,      /* d +- spread/2 */
+    CUEBALL_JITTER_FULL = 1,        /* 0 to d */
+    CUEBALL_JITTER_DECORRELATED = 2 /* delay_ms to 3 times the last pause */
+} cueball_jitter;
 
 /* How often and how patiently one operation is tried.  Attempt k (from 1) may
  * take min(timeout_ms * 2^(k-1), max_timeout_ms); after it failed comes a pause
- * of min(delay_ms * 2^(k-1), max_delay_ms), spread evenly over +- spread/2. */
+ * of min(delay_ms * 2^(k-1), max_delay_ms), changed by chance as jitter says. */
 typedef struct cueball_recovery {
     uint32_t attempts;     /* 1 to 1000: then the backend counts as dead */
     double timeout_ms;     /* 0.001 to one day */
@@ -121,7 +139,18 @@ typedef struct cueball_recovery {
     double delay_ms;       /* 0 to one day */
     double max_delay_ms;   /* delay_ms to one day */
     double spread;         /* 0 to 1, a fraction */
+    int32_t jitter;        /* cueball_jitter */
+    int32_t reserved;
 } cueball_recovery;
+
+/* When a backend whose leases fail is left out for a while, though connections
+ * to it open (Envoy calls this outlier detection). */
+typedef struct cueball_outlier {
+    uint32_t consecutive; /* failed leases in a row; 0: off */
+    double interval_ms;   /* without failure: one ejection is forgotten */
+    double ejection_ms;   /* times the number of ejections not yet forgotten */
+    double max_ejected;   /* share of the backends; one at least, never the last */
+} cueball_outlier;
 
 /* Durations are in milliseconds and may have fractions.  Names, defaults and
  * ranges can be asked with cueball_option_describe(). */
@@ -136,8 +165,14 @@ typedef struct cueball_options {
     double idle_timeout_ms; /* 0: off */
     double max_lifetime_ms; /* 0: off */
     double drain_timeout_ms;
-    int32_t balance; /* cueball_balance */
+    double target_claim_delay_ms; /* for `queue`; 0: off */
+    double max_churn_rate;        /* connections a second and backend; INFINITY: none */
+    double slow_start_ms;         /* 0: off */
+    uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
+    int32_t balance;              /* cueball_balance */
+    int32_t queue;                /* cueball_queue */
     int32_t reserved;
+    cueball_outlier outlier;
     cueball_recovery recovery_default; /* closing a connection: timeout_ms */
     cueball_recovery recovery_initial; /* a slot's first connection */
     cueball_recovery recovery_connect; /* its later ones */
@@ -150,7 +185,8 @@ typedef enum cueball_option_kind {
     CUEBALL_OPTION_COUNT = 0,    /* uint32_t, whole */
     CUEBALL_OPTION_DURATION = 1, /* double, milliseconds */
     CUEBALL_OPTION_FRACTION = 2, /* double */
-    CUEBALL_OPTION_CHOICE = 3    /* int32_t, one of `choices` by position */
+    CUEBALL_OPTION_CHOICE = 3,   /* int32_t, one of `choices` by position */
+    CUEBALL_OPTION_RATE = 4      /* double, per second */
 } cueball_option_kind;
 
 /* One option as data: what front ends need to read it from a script or a
@@ -242,7 +278,8 @@ typedef struct cueball_backend_info {
     const char *key, *name, *address;
     uint32_t port, weight;
     uint32_t total, idle, busy, connecting; /* slots; connecting counts back-off too */
-    bool dead, removed;                     /* removed: its last leases are awaited */
+    bool dead, removed, ejected;            /* removed: its last leases are awaited */
+    double latency_ms;                      /* peak EWMA of its leases; p2c only */
 } cueball_backend_info;
 
 /* CUEBALL_ESTALE: gone, with its last connection. */
@@ -388,7 +425,12 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_CLAIM_GRANTED = 13,     /* claim (0 if at once), user, lease, conn, slot, backend */
     CUEBALL_EVENT_CLAIM_REFUSED = 14,     /* claim (0 if at once), user, error */
     CUEBALL_EVENT_CLAIM_CANCELLED = 15,   /* claim, user */
-    CUEBALL_EVENT_LEASE_ENDED = 16        /* lease, slot, conn, backend, cause */
+    CUEBALL_EVENT_LEASE_ENDED = 16,       /* lease, slot, conn, backend, cause */
+    CUEBALL_EVENT_BACKEND_EJECTED = 17,   /* backend, count: times in a row */
+    CUEBALL_EVENT_BACKEND_RETURNED = 18,  /* backend */
+    CUEBALL_EVENT_OVERLOADED = 19,        /* count: claims that wait */
+    CUEBALL_EVENT_RELIEVED = 20,          /* no longer overloaded */
+    CUEBALL_EVENT_LAST = 20               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
@@ -455,7 +497,9 @@ typedef struct cueball_stats {
     uint32_t backends; /* known, dead ones included */
     uint32_t dead_backends;
     uint32_t waiting_max; /* most claims that ever waited at once */
-    uint32_t reserved;
+    uint32_t ejected_backends;
+    uint32_t target;     /* slots there should be, by the last plan */
+    uint32_t overloaded; /* 1 while overload lasts */
     uint64_t claims;  /* asked for */
     uint64_t granted; /* answered with a connection */
     uint64_t granted_at_once;
@@ -477,6 +521,7 @@ typedef struct cueball_stats {
     uint64_t plans;
     uint64_t shuffles;
     uint64_t backend_deaths;
+    uint64_t ejections;
     double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;      /* of granted claims */
     double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max; /* of ended leases */
 } cueball_stats;
@@ -487,6 +532,36 @@ typedef enum cueball_measure { CUEBALL_MEASURE_WAIT = 0, CUEBALL_MEASURE_LEASE =
 
 /* The q-quantile (0 to 1) in milliseconds; 0 where nothing was measured. */
 CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
+
+/* ---------------------------------------------------------- explanations -- */
+
+/* What kept a claim waiting. */
+typedef enum cueball_reason {
+    CUEBALL_REASON_BUSY = 0,        /* every connection was leased, and there could be no more */
+    CUEBALL_REASON_GROWING = 1,     /* every connection was leased, and more were opening */
+    CUEBALL_REASON_CHURN = 2,       /* more would have been opened but for max_churn_rate */
+    CUEBALL_REASON_CONNECTING = 3,  /* none was open, attempts were under way */
+    CUEBALL_REASON_BACKOFF = 4,     /* none was open, and attempts paused */
+    CUEBALL_REASON_CHECKING = 5,    /* those open were being checked */
+    CUEBALL_REASON_CLOSING = 6,     /* those open were being closed */
+    CUEBALL_REASON_PLANNING = 7,    /* backends were known, slots not yet made */
+    CUEBALL_REASON_NO_BACKENDS = 8, /* none was known */
+    CUEBALL_REASON_FORGOTTEN = 9    /* too long ago to be on record */
+} cueball_reason;
+
+CUEBALL_API const char *cueball_reason_name(int reason); /* "busy"; static */
+
+typedef struct cueball_wait {
+    int32_t reason; /* cueball_reason */
+    int32_t reserved;
+    cueball_time span; /* ns */
+} cueball_wait;
+
+/* What held a claim that waited from `begun` to `ended`, in order, into at most
+ * `room` of `waits`; returns how many.  The spans add up to the whole wait, unless
+ * `room` was too small.  Ask soon: the last 64 changes are on record. */
+CUEBALL_API uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueball_time ended, cueball_wait *waits,
+                                          uint32_t room);
 
 /* -------------------------------------------------------------- checking -- */
 

@@ -19,6 +19,24 @@ static void backend_reprieve(cueball__backend *backend)
     }
 }
 
+/* max_churn_rate: whether a slot may come or go at this backend now.  If not, the
+ * plan is taken up again when it may. */
+static bool backend_may_change(cueball_pool *pool, cueball__backend *backend)
+{
+    if (pool->settings.churn_gap == 0 || pool->now >= backend->churn_at)
+        return true;
+    pool->churn_holds = true;
+    if (!cueball__timer_is_armed(&pool->churn) || pool->churn.deadline > backend->churn_at)
+        cueball__timers_arm(&pool->timers, &pool->churn, backend->churn_at);
+    return false;
+}
+
+static void backend_has_changed(const cueball_pool *pool, cueball__backend *backend)
+{
+    if (pool->settings.churn_gap)
+        backend->churn_at = cueball__time_after(pool->now, pool->settings.churn_gap);
+}
+
 /* Drops so many slots, those first whose loss is felt least, and of equals the
  * oldest. */
 static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t surplus)
@@ -31,6 +49,9 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
             cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
             if (slot->state != in_order[i] || slot->unwanted)
                 continue;
+            if (!backend_may_change(pool, backend))
+                return;
+            backend_has_changed(pool, backend);
             slot->unwanted = 1;
             backend->have--;
             cueball__slot_drop(pool, slot, CUEBALL_CAUSE_PLAN);
@@ -62,23 +83,60 @@ static void plan_favour_living(cueball_plan_backend *plan, uint32_t count)
     }
 }
 
+#define SLOW_STEPS 10 /* in which a revived backend gets its share */
+
+/* Weights are multiplied by SLOW_STEPS where a backend has less than its share. */
+static uint32_t backend_share(cueball_pool *pool, cueball__backend *backend)
+{
+    if (backend->revived_at == 0 || pool->settings.slow_start == 0)
+        return SLOW_STEPS;
+    cueball_time elapsed = pool->now - backend->revived_at;
+    if (elapsed >= pool->settings.slow_start) {
+        backend->revived_at = 0;
+        return SLOW_STEPS;
+    }
+    cueball_time step = pool->settings.slow_start / SLOW_STEPS + 1;
+    cueball_time next = cueball__time_after(pool->now, step - elapsed % step);
+    if (!cueball__timer_is_armed(&pool->churn) || pool->churn.deadline > next)
+        cueball__timers_arm(&pool->timers, &pool->churn, next);
+    return (uint32_t)(elapsed / step) + 1;
+}
+
+/* What the planner is to know: those not ejected, in order of preference. */
+static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan)
+{
+    uint32_t count = 0;
+    bool is_slow = false;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        cueball__backend *backend = pool->preference[i];
+        if (backend->ejected)
+            continue;
+        uint32_t share = backend_share(pool, backend);
+        is_slow |= share < SLOW_STEPS;
+        plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share, .dead = backend->dead };
+    }
+    for (uint32_t i = 0; i < count && !is_slow; i++)
+        plan[i].weight /= SLOW_STEPS;
+    return count;
+}
+
 void cueball__pool_plan(cueball_pool *pool)
 {
     cueball_plan_backend *plan = pool->plan_room;
-    pool->plan_is_due = false;
+    uint32_t ceiling = pool->options.max_connections;
+    pool->plan_is_due = pool->churn_holds = false;
     pool->planned_at = pool->now;
     pool->counters.plans++;
-    for (uint32_t i = 0; i < pool->known; i++) {
-        const cueball__backend *backend = pool->preference[i];
-        plan[i] = (cueball_plan_backend){ .weight = backend->weight, .dead = backend->dead };
-    }
-    if (pool->known)
-        cueball_plan(plan, pool->known, pool->options.max_connections, pool->options.max_connections, false, pool->plan_scratch);
-    plan_favour_living(plan, pool->known);
+    pool->planned_target = cueball__demand_target(pool);
+    pool->idle_low = pool->planned_target < ceiling && pool->options.spares < ceiling ? pool->options.spares : 0;
+    uint32_t count = plan_prepare(pool, plan);
+    if (count)
+        cueball_plan(plan, count, pool->planned_target, ceiling, false, pool->plan_scratch);
+    plan_favour_living(plan, count);
     uint32_t wanted = 0;
-    for (uint32_t i = 0; i < pool->known; i++) {
+    for (uint32_t i = 0, planned = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
-        backend->want = plan[i].want;
+        backend->want = backend->ejected ? 0 : plan[planned++].want;
         wanted += backend->want;
         backend_reprieve(backend);
         if (backend->have > backend->want)
@@ -90,20 +148,36 @@ void cueball__pool_plan(cueball_pool *pool)
     cueball__event_note(pool, CUEBALL_EVENT_PLANNED, NULL, wanted);
 }
 
-/* Makes slots where some are lacking, one backend after the other, as far as the
- * ceiling allows. */
+static bool pool_is_full(const cueball_pool *pool)
+{
+    return pool->slots.count - pool->orphans >= pool->options.max_connections;
+}
+
+/* Makes slots where some are lacking, one for each backend in turn, as far as
+ * the ceiling and max_churn_rate allow. */
 void cueball__pool_fill(cueball_pool *pool)
 {
-    while (!cueball__list_is_empty(&pool->wanting) && pool->slots.count - pool->orphans < pool->options.max_connections) {
-        cueball__backend *backend = CUEBALL__OWNER(pool->wanting.next, cueball__backend, wanting);
-        if (!cueball__slot_add(pool, backend)) {
-            cueball__event_note(pool, CUEBALL_EVENT_MEMORY_SHORT, NULL, 0);
-            if (!cueball__timer_is_armed(&pool->rebalance))
-                cueball__timers_arm(&pool->timers, &pool->rebalance, cueball__time_after(pool->now, MEMORY_RETRY));
-            return;
+    bool goes_on = true;
+    while (goes_on) {
+        goes_on = false;
+        CUEBALL__LIST_EACH(link, following, &pool->wanting)
+        {
+            cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, wanting);
+            if (pool_is_full(pool))
+                return;
+            if (!backend_may_change(pool, backend))
+                continue;
+            if (!cueball__slot_add(pool, backend)) {
+                cueball__event_note(pool, CUEBALL_EVENT_MEMORY_SHORT, NULL, 0);
+                if (!cueball__timer_is_armed(&pool->rebalance))
+                    cueball__timers_arm(&pool->timers, &pool->rebalance, cueball__time_after(pool->now, MEMORY_RETRY));
+                return;
+            }
+            backend_has_changed(pool, backend);
+            goes_on = true;
+            cueball__list_remove(&backend->wanting);
+            if (backend->have < backend->want)
+                cueball__list_append(&pool->wanting, &backend->wanting);
         }
-        cueball__list_remove(&backend->wanting);
-        if (backend->have < backend->want)
-            cueball__list_append(&pool->wanting, &backend->wanting);
     }
 }

@@ -52,7 +52,7 @@ static bool spec_is_fit(const cueball_backend_spec *spec)
 
 /* The rooms that grow with the number of backends. */
 typedef struct rooms {
-    cueball__backend **preference, **buckets;
+    cueball__backend **preference, **buckets, **resting;
     cueball_plan_backend *plan;
     uint64_t *scratch;
 } rooms;
@@ -61,13 +61,14 @@ static void rooms_free(cueball_pool *pool, const rooms *old, uint32_t size)
 {
     cueball__memory_release(&pool->memory, old->preference, size * sizeof *old->preference);
     cueball__memory_release(&pool->memory, old->buckets, size * sizeof *old->buckets);
+    cueball__memory_release(&pool->memory, old->resting, size * sizeof *old->resting);
     cueball__memory_release(&pool->memory, old->plan, size * sizeof *old->plan);
     cueball__memory_release(&pool->memory, old->scratch, (size_t)size * 2 * sizeof *old->scratch);
 }
 
 static rooms pool_rooms(const cueball_pool *pool)
 {
-    return (rooms){ pool->preference, pool->buckets, pool->plan_room, pool->plan_scratch };
+    return (rooms){ pool->preference, pool->buckets, pool->resting, pool->plan_room, pool->plan_scratch };
 }
 
 static void bucket_add(cueball_pool *pool, cueball__backend *backend)
@@ -82,22 +83,26 @@ static bool pool_make_room(cueball_pool *pool)
     if (pool->known < pool->known_max)
         return true;
     uint32_t wider = pool->known_max ? pool->known_max * 2 : 8;
-    rooms new = { NULL, NULL, NULL, NULL };
+    rooms new = { NULL, NULL, NULL, NULL, NULL };
     new.preference = cueball__memory_allocate(&pool->memory, wider * sizeof *new.preference);
     new.buckets = cueball__memory_allocate(&pool->memory, wider * sizeof *new.buckets);
+    new.resting = cueball__memory_allocate(&pool->memory, wider * sizeof *new.resting);
     new.plan = cueball__memory_allocate(&pool->memory, wider * sizeof *new.plan);
     new.scratch = cueball__memory_allocate(&pool->memory, (size_t)wider * 2 * sizeof *new.scratch);
-    if (!new.preference || !new.buckets || !new.plan || !new.scratch) {
+    if (!new.preference || !new.buckets || !new.resting || !new.plan || !new.scratch) {
         rooms_free(pool, &new, wider);
         return false;
     }
     rooms old = pool_rooms(pool);
     if (pool->known)
         memcpy(new.preference, old.preference, pool->known * sizeof *new.preference);
+    if (pool->resting_count)
+        memcpy(new.resting, old.resting, pool->resting_count * sizeof *new.resting);
     memset(new.buckets, 0, wider * sizeof *new.buckets);
     rooms_free(pool, &old, pool->known_max);
     pool->preference = new.preference;
     pool->buckets = new.buckets;
+    pool->resting = new.resting;
     pool->plan_room = new.plan;
     pool->plan_scratch = new.scratch;
     pool->known_max = wider;
@@ -160,6 +165,7 @@ static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
     cueball__link_init(&backend->slots);
     cueball__link_init(&backend->wanting);
     cueball__link_init(&backend->leaving);
+    cueball__link_init(&backend->resting);
     if (!backend_name(pool, backend, spec)) {
         cueball__table_remove(&pool->backends, backend);
         return CUEBALL_ENOMEM;
@@ -189,6 +195,8 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
         pool->dead--;
     backend->dead = false;
     backend->removed = true;
+    cueball__outlier_forgive(pool, backend);
+    cueball__outlier_returns(pool, backend);
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REMOVED, backend, 0);
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
@@ -331,6 +339,7 @@ void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend)
     assert(backend->dead);
     assert(pool->dead > 0);
     backend->dead = false;
+    backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0);
@@ -360,6 +369,8 @@ static void backend_describe(const cueball__backend *backend, cueball_backend_in
     info->total = backend->total;
     info->dead = backend->dead;
     info->removed = backend->removed;
+    info->ejected = backend->ejected;
+    info->latency_ms = backend->latency / CUEBALL__NS_PER_MS;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         info->idle += slot->state == CUEBALL_SLOT_IDLE;

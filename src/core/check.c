@@ -64,7 +64,8 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(!(slot->chores & CUEBALL__CHORE_CLOSE) || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
-    MUST((slot->owner != NULL) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
+    bool is_indexed = slot->state == CUEBALL_SLOT_IDLE && pool->options.balance == CUEBALL_BALANCE_P2C;
+    MUST((slot->owner != NULL || is_indexed) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
     MUST((slot->owner != NULL) == slot->owned, "slot %u", index);
     MUST(cueball__handle_index(slot->conn) == index && cueball__handle_index(slot->lease) == index, "slot %u", index);
     MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
@@ -128,7 +129,7 @@ static int backend_check(const cueball__backend *backend, const disagreement *re
 
 static int backends_check(const cueball_pool *pool, const disagreement *report)
 {
-    uint32_t dead = 0, slots = 0, ceiling = 0;
+    uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
         if (backend_check(backend, report) != CUEBALL_OK)
@@ -138,11 +139,20 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
         MUST(cueball__pool_is_over(pool) || pool->plan_is_due || cueball__timer_is_armed(&pool->rebalance)
                  || cueball__link_is_linked(&backend->wanting) == (backend->have < backend->want),
              "backend %s has %u slots of %u", backend->key, backend->have, backend->want);
+        MUST(!backend->ejected || !backend->dead, "backend %s", backend->key);
+        MUST(!backend->ejected || cueball__timer_is_armed(&backend->back), "backend %s", backend->key);
+        MUST(!backend->ejected || backend->want == 0 || pool->plan_is_due, "backend %s is ejected", backend->key);
+        ejected += backend->ejected;
+        failing += backend->failures > 0;
         dead += backend->dead;
         slots += backend->total;
         ceiling += backend->want;
     }
     MUST(dead == pool->dead, "%u dead, %u counted", dead, pool->dead);
+    MUST(ejected == pool->ejected, "%u ejected, %u counted", ejected, pool->ejected);
+    MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);
+    MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead, pool->known);
+    MUST(pool->waiting > 0 || !pool->overload.lasts, "nobody waits");
     MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || dead == pool->known, "%u of %u dead", dead, pool->known);
     MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
     for (const cueball__link *link = pool->leaving.next; link != &pool->leaving; link = link->next) {

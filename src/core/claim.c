@@ -33,6 +33,14 @@ static void claim_note(cueball_pool *pool, cueball_event_kind kind, cueball_hand
     cueball__event_add(pool, &event);
 }
 
+/* Nobody waits any more. */
+static void pool_relieve(cueball_pool *pool)
+{
+    if (pool->overload.lasts)
+        cueball__event_note(pool, CUEBALL_EVENT_RELIEVED, NULL, 0);
+    cueball__overload_end(&pool->overload);
+}
+
 /* The claim leaves the queue. */
 static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
 {
@@ -41,6 +49,8 @@ static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
     cueball__list_remove(&claim->place);
     cueball__timers_cancel(&pool->timers, &claim->timer);
     pool->waiting--;
+    if (pool->waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
+        pool_relieve(pool);
     claim->waits = pool->now - claim->waits;
 }
 
@@ -49,6 +59,15 @@ static void claim_disown(cueball__claim *claim)
     if (claim->owner)
         cueball__list_remove(&claim->at_owner);
     claim->owner = NULL;
+}
+
+/* What tells whether there is overload, and says so when that changes. */
+static void pool_observe(cueball_pool *pool, cueball_time waited)
+{
+    bool lasted = pool->overload.lasts;
+    cueball__overload_observe(&pool->overload, pool->now, waited, pool->settings.target_claim_delay);
+    if (pool->overload.lasts != lasted)
+        cueball__event_note(pool, lasted ? CUEBALL_EVENT_RELIEVED : CUEBALL_EVENT_OVERLOADED, NULL, pool->waiting);
 }
 
 static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_error error)
@@ -60,15 +79,36 @@ static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_erro
     cueball__answer_add(pool, claim);
 }
 
-/* Gives an open connection to the claim that waits longest; false if none
- * waits.  Claims and connections meet here and in cueball_pool_claim(), nowhere
- * else: no claim overtakes an older one, and since whatever was due has been
- * refused before, no claim is granted at or after its deadline. */
+/* The claim to be served next, and by the way those refused whose turn it would
+ * have been; NULL if that leaves none. */
+static cueball__claim *pool_next_claim(cueball_pool *pool)
+{
+    while (pool->waiting > 0) {
+        cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
+        if (pool->options.queue == CUEBALL_QUEUE_FIFO)
+            return oldest;
+        cueball_time waited = pool->now - oldest->waits;
+        pool_observe(pool, waited);
+        if (!pool->overload.lasts)
+            return oldest;
+        if (pool->options.queue == CUEBALL_QUEUE_ADAPTIVE_LIFO)
+            return CUEBALL__OWNER(pool->queue.prev, cueball__claim, place);
+        if (waited <= pool->settings.target_claim_delay)
+            return oldest;
+        claim_refuse(pool, oldest, CUEBALL_EOVERLOADED);
+    }
+    return NULL;
+}
+
+/* Gives an open connection to the claim whose turn it is; false if none waits.
+ * Claims and connections meet here and in cueball_pool_claim(), nowhere else: a
+ * newcomer overtakes nobody, and since whatever was due has been refused before,
+ * no claim is granted at or after its deadline. */
 bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot)
 {
-    if (pool->waiting == 0)
+    cueball__claim *claim = pool_next_claim(pool);
+    if (!claim)
         return false;
-    cueball__claim *claim = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
     claim_unqueue(pool, claim);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
@@ -90,7 +130,7 @@ void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
 
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim)
 {
-    claim_refuse(pool, claim, CUEBALL_ECLAIM_TIMEOUT);
+    claim_refuse(pool, claim, claim->is_bounded ? CUEBALL_EOVERLOADED : CUEBALL_ECLAIM_TIMEOUT);
 }
 
 /* The drain time is over: claims that were granted and not told so yet are
@@ -146,16 +186,19 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     if (claim->owner)
         cueball__list_append(&claim->owner->claims, &claim->at_owner);
     cueball__list_append(&pool->queue, &claim->place);
-    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, timeout));
-    if (pool->timers.earliest < pool->outlook.deadline)
-        pool->outlook.deadline = pool->timers.earliest;
-    cueball__pool_calm(pool);
+    cueball_time patience = CUEBALL_NEVER;
+    if (pool->options.queue != CUEBALL_QUEUE_FIFO)
+        patience = cueball__overload_patience(&pool->overload, pool->settings.target_claim_delay);
+    claim->is_bounded = patience < timeout;
+    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, claim->is_bounded ? patience : timeout));
     pool->counters.queued++;
     if (pool->waiting > pool->waiting_max)
         pool->waiting_max = pool->waiting;
     grant->claim = cueball__member_handle(&claim->member);
     grant->ahead = claim->ahead;
     claim_note(pool, CUEBALL_EVENT_CLAIM_WAITING, grant->claim, claim->user, 0, claim->ahead);
+    cueball__demand_changed(pool);
+    cueball__pool_settle(pool);
     return CUEBALL_WAITING;
 }
 
@@ -200,21 +243,30 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     if (cueball__idle_is_empty(&pool->idle))
         return claim_slowly(pool, options, grant);
     pool->counters.granted_at_once++;
-    cueball__slot *slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    cueball__slot *slot;
+    if (pool->options.balance == CUEBALL_BALANCE_P2C) {
+        slot = cueball__latency_next(pool);
+        cueball__slot_wake(pool, slot);
+    } else {
+        slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
+    }
     cueball__idle_trim(&pool->idle);
     cueball__slot_note(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
     if (options && options->owner)
         slot_own(slot, options->owner);
+    if (cueball__idle_count(&pool->idle) < pool->idle_low)
+        cueball__demand_changed(pool);
     grant_note(pool, slot, 0, options ? options->user : 0);
     grant_tell(slot, grant);
+    cueball__pool_settle(pool);
     return CUEBALL_OK;
 }
 
 /* Whether a claim gets the connection that is next, without ado. */
 static bool claim_is_plain(const cueball_pool *pool, const cueball_claim_options *options)
 {
-    return !cueball__idle_is_empty(&pool->idle) && !pool->idle.holes && !(options && options->owner);
+    return cueball__idle_count(&pool->idle) > pool->idle_low && !pool->idle.holes && !(options && options->owner);
 }
 
 /* Most claims go this short way, which does the same as claim_in_full(). */
@@ -304,6 +356,7 @@ int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_ha
     assert(now < slot->retire_at);
     pool->now = now;
     cueball__histogram_add(&pool->leases, now - slot->since);
+    pool->lease_sum += now - slot->since;
     slot->proven = true;
     slot->state = CUEBALL_SLOT_IDLE;
     slot->since = slot->used_at = now;

@@ -18,6 +18,10 @@
     {                                                                                                                                      \
         text, NULL, CUEBALL_OPTION_DURATION, AT(member), low, DAY_MS, value, none                                                          \
     }
+#define CHOICE(text, member, names, last)                                                                                                  \
+    {                                                                                                                                      \
+        text, names, CUEBALL_OPTION_CHOICE, AT(member), 0, last, 0, false                                                                  \
+    }
 #define RECOVERY(operation)                                                                                                                \
     COUNT("recovery." #operation ".attempts", recovery_##operation.attempts, 1, 1000, 3, false),                                           \
         DURATION("recovery." #operation ".timeout_ms", recovery_##operation.timeout_ms, 0.001, 2000, false),                               \
@@ -26,7 +30,8 @@
         DURATION("recovery." #operation ".max_delay_ms", recovery_##operation.max_delay_ms, 0, DAY_MS, false),                             \
     {                                                                                                                                      \
         "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false                 \
-    }
+    },                                                                                                                                     \
+        CHOICE("recovery." #operation ".jitter", recovery_##operation.jitter, "spread full decorrelated", 2)
 
 static const cueball_option all[] = {
     COUNT("max_connections", max_connections, 1, 1000000, 10, false),
@@ -39,7 +44,16 @@ static const cueball_option all[] = {
     DURATION("idle_timeout_ms", idle_timeout_ms, 0, 0, false),
     DURATION("max_lifetime_ms", max_lifetime_ms, 0, 0, false),
     DURATION("drain_timeout_ms", drain_timeout_ms, 0, 30000, false),
-    { "balance", "fifo lifo", CUEBALL_OPTION_CHOICE, AT(balance), 0, 1, CUEBALL_BALANCE_FIFO, false },
+    COUNT("spares", spares, 0, 1000000, INFINITY, NONE),
+    CHOICE("balance", balance, "fifo lifo p2c", 2),
+    CHOICE("queue", queue, "fifo codel adaptive_lifo", 2),
+    DURATION("target_claim_delay_ms", target_claim_delay_ms, 0, 0, false),
+    { "max_churn_rate", NULL, CUEBALL_OPTION_RATE, AT(max_churn_rate), 0.001, 1e6, INFINITY, NONE },
+    DURATION("slow_start_ms", slow_start_ms, 0, 0, false),
+    COUNT("outlier.consecutive", outlier.consecutive, 0, 1000000, 0, false),
+    DURATION("outlier.interval_ms", outlier.interval_ms, 1, 10000, false),
+    DURATION("outlier.ejection_ms", outlier.ejection_ms, 1, 30000, false),
+    { "outlier.max_ejected", NULL, CUEBALL_OPTION_FRACTION, AT(outlier.max_ejected), 0, 1, 0.1, false },
     RECOVERY(default),
     RECOVERY(initial),
     RECOVERY(connect),
@@ -67,6 +81,7 @@ static void option_write(cueball_options *options, const cueball_option *option,
         break;
     case CUEBALL_OPTION_DURATION:
     case CUEBALL_OPTION_FRACTION:
+    case CUEBALL_OPTION_RATE:
         *(double *)place = value;
         break;
     }
@@ -106,7 +121,7 @@ static int option_check(const cueball_options *options, const cueball_option *op
     else
         snprintf(text, size, "option '%s' must be %s from %.15g to %.15g%s, not %.15g", option->name,
                  option->kind == CUEBALL_OPTION_COUNT ? "a whole number" : "a number", option->min, option->max,
-                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)" : "", value);
+                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)" : option->kind == CUEBALL_OPTION_RATE ? " (per second)" : "", value);
     return CUEBALL_EINVAL;
 }
 
@@ -133,6 +148,11 @@ int cueball_options_check(const cueball_options *options, char *text, size_t siz
     int result = CUEBALL_OK;
     for (size_t i = 0; i < ALL_COUNT && result == CUEBALL_OK; i++)
         result = option_check(options, &all[i], text, size);
+    if (result == CUEBALL_OK && options->queue != CUEBALL_QUEUE_FIFO && options->target_claim_delay_ms <= 0) {
+        if (text && size)
+            snprintf(text, size, "option 'queue' codel and adaptive_lifo need option 'target_claim_delay_ms'");
+        result = CUEBALL_EINVAL;
+    }
     if (result == CUEBALL_OK)
         result = recovery_check(&options->recovery_default, "default", text, size);
     if (result == CUEBALL_OK)
@@ -158,7 +178,8 @@ static cueball__policy policy_from(const cueball_recovery *recovery)
                               .timeout_max = ms_to_ns(recovery->max_timeout_ms),
                               .delay = ms_to_ns(recovery->delay_ms),
                               .delay_max = ms_to_ns(recovery->max_delay_ms),
-                              .spread = recovery->spread };
+                              .spread = recovery->spread,
+                              .jitter = recovery->jitter };
 }
 
 void cueball__settings_from(cueball__settings *settings, const cueball_options *options)
@@ -171,6 +192,11 @@ void cueball__settings_from(cueball__settings *settings, const cueball_options *
                                      .idle_timeout = ms_to_ns(options->idle_timeout_ms),
                                      .max_lifetime = ms_to_ns(options->max_lifetime_ms),
                                      .drain_timeout = ms_to_ns(options->drain_timeout_ms),
+                                     .target_claim_delay = ms_to_ns(options->target_claim_delay_ms),
+                                     .slow_start = ms_to_ns(options->slow_start_ms),
+                                     .churn_gap = isinf(options->max_churn_rate) ? 0 : (cueball_time)(1e9 / options->max_churn_rate),
+                                     .outlier_interval = ms_to_ns(options->outlier.interval_ms),
+                                     .outlier_ejection = ms_to_ns(options->outlier.ejection_ms),
                                      .standard = policy_from(&options->recovery_default),
                                      .initial = policy_from(&options->recovery_initial),
                                      .connect = policy_from(&options->recovery_connect) };

@@ -70,6 +70,7 @@ void cueball__pool_resettle(cueball_pool *pool)
 {
     pool->is_unsettled = false;
     if (!cueball__pool_is_over(pool)) {
+        cueball__outlier_panic(pool);
         if (pool->plan_is_due && pool_may_plan(pool))
             cueball__pool_plan(pool);
         cueball__pool_fill(pool);
@@ -77,8 +78,22 @@ void cueball__pool_resettle(cueball_pool *pool)
     pool_judge(pool);
 }
 
+/* The backend preferred least comes to any place, the last among them; so in
+ * time each client uses others, if there are more backends than connections. */
+static void pool_prefer_anew(cueball_pool *pool)
+{
+    if (pool->known < 2)
+        return;
+    uint32_t place = (uint32_t)cueball__random_below(&pool->random, pool->known);
+    cueball__backend *last = pool->preference[pool->known - 1];
+    memmove(&pool->preference[place + 1], &pool->preference[place], (pool->known - 1 - place) * sizeof *pool->preference);
+    pool->preference[place] = last;
+    pool->plan_is_due = pool->is_unsettled = true;
+}
+
 static void pool_shuffle(cueball_pool *pool)
 {
+    pool_prefer_anew(pool);
     cueball__idle_shuffle(&pool->idle, &pool->random);
     pool->counters.shuffles++;
     cueball__event_note(pool, CUEBALL_EVENT_SHUFFLED, NULL, cueball__idle_count(&pool->idle));
@@ -111,6 +126,15 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
         break;
     case CUEBALL__TIMER_DECOHERENCE:
         pool_shuffle(pool);
+        break;
+    case CUEBALL__TIMER_SAMPLE:
+        cueball__demand_sample(pool);
+        break;
+    case CUEBALL__TIMER_CHURN:
+        pool->plan_is_due = pool->is_unsettled = true;
+        break;
+    case CUEBALL__TIMER_RETURN:
+        cueball__outlier_returns(pool, CUEBALL__OWNER(timer, cueball__backend, back));
         break;
     default:
         assert(timer->kind == CUEBALL__TIMER_DRAIN);
@@ -157,12 +181,28 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     pool->rebalance.kind = CUEBALL__TIMER_REBALANCE;
     pool->decoherence.kind = CUEBALL__TIMER_DECOHERENCE;
     pool->drain.kind = CUEBALL__TIMER_DRAIN;
+    pool->sample.kind = CUEBALL__TIMER_SAMPLE;
+    pool->churn.kind = CUEBALL__TIMER_CHURN;
+}
+
+/* What hangs on options that may be turned on and off. */
+static void pool_follow_options(cueball_pool *pool)
+{
+    cueball__latency_index(pool);
+    if (pool->options.outlier.consecutive == 0)
+        cueball__outlier_end(pool);
+    if (pool->options.queue == CUEBALL_QUEUE_FIFO)
+        cueball__overload_end(&pool->overload);
+    if (pool->options.spares >= pool->options.max_connections)
+        pool->idle_low = 0;
+    cueball__demand_changed(pool);
 }
 
 static void pool_take_options(cueball_pool *pool, const cueball_options *options)
 {
     pool->options = *options;
     cueball__settings_from(&pool->settings, options);
+    pool_follow_options(pool);
     cueball_time interval = pool->settings.decoherence_interval;
     cueball__timers_arm(&pool->timers, &pool->decoherence, interval ? cueball__time_after(pool->now, interval) : CUEBALL_NEVER);
 }
@@ -216,6 +256,8 @@ int cueball_pool_stop(cueball_pool *pool, cueball_time now)
     pool_enter(pool, CUEBALL_POOL_STOPPING);
     cueball__timers_cancel(&pool->timers, &pool->rebalance);
     cueball__timers_cancel(&pool->timers, &pool->decoherence);
+    cueball__timers_cancel(&pool->timers, &pool->sample);
+    cueball__timers_cancel(&pool->timers, &pool->churn);
     cueball__claims_refuse(pool, CUEBALL_EPOOL_STOPPING);
     for (uint32_t i = 0; i < pool->slots.made; i++)
         cueball__slot_drop(pool, cueball__table_at(&pool->slots, i), CUEBALL_CAUSE_STOP);
@@ -235,7 +277,9 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
         cueball__settings_from(&pool->settings, options);
         return CUEBALL_OK;
     }
-    bool plan_changes = options->max_connections != pool->options.max_connections;
+    bool plan_changes = options->max_connections != pool->options.max_connections || options->spares != pool->options.spares
+                        || options->max_churn_rate != pool->options.max_churn_rate
+                        || options->slow_start_ms != pool->options.slow_start_ms;
     pool_take_options(pool, options);
     for (uint32_t i = 0; i < pool->slots.made; i++)
         cueball__slot_options_changed(pool, cueball__table_at(&pool->slots, i));

@@ -47,7 +47,10 @@ enum {
     CUEBALL__TIMER_CLAIM = 2,
     CUEBALL__TIMER_REBALANCE = 3,
     CUEBALL__TIMER_DECOHERENCE = 4,
-    CUEBALL__TIMER_DRAIN = 5
+    CUEBALL__TIMER_DRAIN = 5,
+    CUEBALL__TIMER_SAMPLE = 6,
+    CUEBALL__TIMER_RETURN = 7,
+    CUEBALL__TIMER_CHURN = 8
 };
 
 typedef struct cueball__backend {
@@ -63,7 +66,18 @@ typedef struct cueball__backend {
     uint32_t have;       /* slots it has, but for those to be dropped */
     uint32_t total;      /* slots it has */
     uint32_t connected;  /* of those: idle, busy or checking */
-    bool dead, removed;
+    uint32_t failures;   /* leases in a row that failed */
+    uint32_t ejections;  /* not yet forgotten */
+    uint32_t resting_count;
+    uint32_t resting_at;    /* place in pool->resting, if any rests */
+    cueball__link resting;  /* p2c: its connections at rest, by at_owner */
+    double latency;         /* peak EWMA of its leases, ns, as of: */
+    cueball_time latency_at;
+    cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
+    cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
+    cueball_time ejected_at;
+    cueball__timer back; /* ejected: when it returns */
+    bool dead, removed, ejected;
     bool said; /* mark of cueball_pool_backends_replaced() */
 } cueball__backend;
 
@@ -100,6 +114,7 @@ typedef struct cueball__slot {
     cueball__link chore;
     cueball_time opened_at;
     cueball_time retire_at;  /* max_lifetime_ms */
+    cueball_time pause;      /* the last one */
     cueball_handle given_up; /* the attempt to give up */
     uint32_t attempt;        /* attempts in a row that did not last */
     float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
@@ -113,6 +128,7 @@ typedef struct cueball__claim {
     cueball__member member;
     int16_t error;       /* cueball_error */
     uint8_t state;       /* cueball__claim_state */
+    bool is_bounded;     /* by the queue's patience, sooner than by its own time limit */
     cueball__link place; /* waiting: in pool->queue; answered: in pool->answers */
     cueball__link at_owner;
     cueball__timer timer;
@@ -147,12 +163,42 @@ typedef struct cueball__policy {
     uint32_t attempts;
     cueball_time timeout, timeout_max, delay, delay_max;
     double spread;
+    int32_t jitter;
 } cueball__policy;
+
+/* overload.c */
+typedef struct cueball__overload {
+    cueball_time above_until; /* waits have been above the target; from here on that is overload; 0: they have not */
+    bool lasts;
+} cueball__overload;
+
+/* demand.c */
+typedef struct cueball__demand {
+    double smoothed;           /* slots in use and spare, through the low-pass filter */
+    cueball_time connect_time; /* EWMA; 0: not known yet */
+    cueball_time lease_time;   /* mean of those ended between the last two samples; 0: not known */
+    uint64_t leases_seen, lease_sum_seen; /* at the last sample */
+    cueball_time seen_at;
+} cueball__demand;
+
+/* why.c */
+#define CUEBALL__REASONS_KEPT 64
+
+typedef struct cueball__reason {
+    cueball_time since;
+    cueball_reason reason;
+} cueball__reason;
+
+typedef struct cueball__why {
+    cueball__reason ring[CUEBALL__REASONS_KEPT];
+    uint32_t count; /* noted since the start */
+} cueball__why;
 
 /* The options as the core uses them: in nanoseconds. */
 typedef struct cueball__settings {
     cueball_time claim_timeout, rebalance_delay, decoherence_interval, check_interval, check_timeout;
     cueball_time idle_timeout, max_lifetime, drain_timeout;
+    cueball_time target_claim_delay, slow_start, churn_gap, outlier_interval, outlier_ejection;
     cueball__policy standard, initial, connect;
 } cueball__settings;
 
@@ -161,7 +207,7 @@ typedef struct cueball__counters {
     uint64_t claim_timeouts, claims_refused, claims_cancelled;
     uint64_t leases_closed, leases_failed, leases_revoked;
     uint64_t attempts, opened, open_failures, open_timeouts, lost, closed, checks, checks_failed;
-    uint64_t plans, shuffles, backend_deaths;
+    uint64_t plans, shuffles, backend_deaths, ejections;
 } cueball__counters;
 
 struct cueball_pool {
@@ -185,7 +231,7 @@ struct cueball_pool {
     cueball__table claims;
     cueball__table backends;
     cueball__timers timers;
-    cueball__timer rebalance, decoherence, drain;
+    cueball__timer rebalance, decoherence, drain, sample, churn;
 
     cueball__backend **preference; /* known backends */
     uint32_t known, known_max;
@@ -194,7 +240,15 @@ struct cueball_pool {
     uint64_t *plan_scratch;
     cueball__link leaving; /* removed backends whose leases are awaited */
     cueball__link wanting; /* backends that have fewer slots than they should */
-    uint32_t dead;
+    cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
+    uint32_t resting_count;
+    uint32_t dead, ejected, failing; /* failing: backends whose last lease failed */
+    uint32_t planned_target;
+    uint32_t idle_low; /* fewer at rest than this: more may be wanted */
+    bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
+    cueball__demand demand;
+    cueball__overload overload;
+    cueball__why why;
     uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
     bool is_unsettled; /* something below, or the state, wants looking at */
     bool plan_is_due;
@@ -212,6 +266,7 @@ struct cueball_pool {
     uint32_t waiting_max;
     cueball__histogram waits; /* of claims that had to wait */
     cueball__histogram leases;
+    uint64_t lease_sum; /* ns, of all in `leases` */
 };
 
 /* pool.c */
@@ -238,7 +293,8 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
 /* To be called when the deadline or what is asked here may have changed. */
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
-    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled;
+    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing
+                   && pool->options.balance != CUEBALL_BALANCE_P2C;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 
@@ -249,11 +305,16 @@ static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time 
     return now >= pool->now && now < pool->calm_until;
 }
 
+/* why.c */
+void cueball__why_note(cueball_pool *pool);
+
 /* Every input ends so. */
 static inline void cueball__pool_settle(cueball_pool *pool)
 {
     if (pool->is_unsettled)
         cueball__pool_resettle(pool);
+    if (pool->waiting)
+        cueball__why_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
         pool->outlook.deadline = pool->timers.earliest;
     cueball__pool_calm(pool);
@@ -293,6 +354,8 @@ static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
     slot->state = CUEBALL_SLOT_BUSY;
     slot->since = now;
 }
+
+void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
 
 /* claim.c */
 bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot);
@@ -343,6 +406,37 @@ static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lif
 /* arrange.c */
 void cueball__pool_plan(cueball_pool *pool);
 void cueball__pool_fill(cueball_pool *pool);
+
+/* demand.c */
+uint32_t cueball__demand_target(const cueball_pool *pool);
+void cueball__demand_changed(cueball_pool *pool);
+void cueball__demand_sample(cueball_pool *pool);
+void cueball__demand_connected(cueball_pool *pool, cueball_time took);
+
+/* Leased connections: those at rest are counted with them, see cueball__slot_set(). */
+static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
+{
+    return pool->counts[CUEBALL_SLOT_IDLE] - cueball__idle_count(&pool->idle);
+}
+
+/* overload.c */
+void cueball__overload_observe(cueball__overload *overload, cueball_time now, cueball_time waited, cueball_time target);
+void cueball__overload_end(cueball__overload *overload);
+cueball_time cueball__overload_patience(const cueball__overload *overload, cueball_time target);
+
+/* latency.c */
+void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);
+void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot);
+void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot);
+void cueball__latency_index(cueball_pool *pool);
+cueball__slot *cueball__latency_next(cueball_pool *pool);
+
+/* outlier.c */
+void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend);
+void cueball__outlier_returns(cueball_pool *pool, cueball__backend *backend);
+void cueball__outlier_end(cueball_pool *pool);
+void cueball__outlier_panic(cueball_pool *pool);
+void cueball__outlier_forgive(cueball_pool *pool, cueball__backend *backend);
 
 /* action.c */
 void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore);

@@ -63,6 +63,22 @@ static cueball_time slot_pause(const cueball_pool *pool, const cueball__slot *sl
     return policy_span(policy, slot->attempt, policy->delay, policy->delay_max);
 }
 
+/* The pause as chance has it.  Decorrelated ones grow from the last, up to what
+ * the last attempt's would be. */
+static cueball_time slot_draw_pause(cueball_pool *pool, const cueball__slot *slot, const cueball__policy *policy)
+{
+    cueball_time nominal = slot_pause(pool, slot);
+    if (policy->jitter == CUEBALL_JITTER_SPREAD)
+        return cueball__pool_spread(pool, nominal, policy->spread);
+    if (policy->jitter == CUEBALL_JITTER_FULL)
+        return (cueball_time)((double)nominal * cueball__random_unit(&pool->random));
+    double low = (double)policy->delay;
+    double last = slot->attempt > 1 && slot->pause > policy->delay ? (double)slot->pause : low;
+    double drawn = low + (3 * last - low) * cueball__random_unit(&pool->random);
+    double most = (double)policy_span(policy, policy->attempts, policy->delay, policy->delay_max);
+    return (cueball_time)(drawn < most ? drawn : most);
+}
+
 static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 {
     return !slot->unwanted && !slot->backend->removed && !cueball__pool_is_over(pool);
@@ -139,10 +155,11 @@ static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time ela
         return;
     }
     const cueball__policy *policy = slot_policy(pool, slot);
-    cueball_time pause = cueball__pool_spread(pool, slot_pause(pool, slot), policy->spread);
+    cueball_time pause = slot_draw_pause(pool, slot, policy);
+    slot->pause = pause;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pause > elapsed ? pause - elapsed : 0));
-    if (slot->attempt >= policy->attempts && slot->backend->connected == 0 && !slot->backend->dead)
+    if (slot->attempt >= policy->attempts && slot->backend->connected == 0 && !slot->backend->dead && !slot->backend->ejected)
         cueball__backend_died(pool, slot->backend, slot->attempt);
 }
 
@@ -163,7 +180,7 @@ static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
     assert(cueball__slot_is_connected(slot));
     assert(slot->owner == NULL);
     if (slot->state == CUEBALL_SLOT_IDLE)
-        cueball__idle_remove(&pool->idle, slot);
+        cueball__slot_wake(pool, slot);
     cueball__chore_drop(pool, slot, CUEBALL__CHORE_CHECK);
     slot->on_return = 0;
     slot->backend->connected--;
@@ -216,13 +233,14 @@ static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
 /* An open connection is free: for the claim that waits longest, or to rest. */
 static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    if (pool->waiting > 0) {
+    if (cueball__claim_serve(pool, slot)) {
         slot->untimed |= !cueball__timer_is_armed(&slot->timer);
-        cueball__claim_serve(pool, slot);
         return;
     }
     cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
     cueball__idle_append(&pool->idle, slot);
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball__latency_rest(pool, slot);
     slot->untimed = 0;
     if (!cueball__timer_is_armed(&slot->timer))
         slot_arm_rest(pool, slot);
@@ -235,7 +253,7 @@ static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
     } else if (pool->now >= cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout))) {
         slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
     } else if (pool->now >= cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval))) {
-        cueball__idle_remove(&pool->idle, slot);
+        cueball__slot_wake(pool, slot);
         pool->counters.checks++;
         cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
         cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
@@ -291,12 +309,34 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
     }
 }
 
+/* The connection rests no longer. */
+void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
+{
+    cueball__idle_remove(&pool->idle, slot);
+    if (cueball__link_is_linked(&slot->at_owner))
+        cueball__latency_unrest(pool, slot);
+}
+
+/* What a lease that ended tells: of the pool, and of its backend. */
+static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    cueball_time held = pool->now - slot->since;
+    cueball__histogram_add(&pool->leases, held);
+    pool->lease_sum += held;
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball__latency_observe(pool, slot->backend, held);
+    if (cause == CUEBALL_CAUSE_FAIL)
+        cueball__outlier_failed(pool, slot->backend);
+    else if (cause == CUEBALL_CAUSE_RELEASE && pool->failing)
+        cueball__outlier_forgive(pool, slot->backend);
+}
+
 /* The lease has ended; `cause` says how, and so what becomes of the connection. */
 void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
-        cueball__histogram_add(&pool->leases, pool->now - slot->since);
+        slot_measure(pool, slot, cause);
     slot->untold = 0;
     if (slot->owner) {
         slot->owner = NULL;
@@ -386,10 +426,12 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     slot->spread = (float)(1 - CUEBALL__SPREAD / 2 + CUEBALL__SPREAD * cueball__random_unit(&pool->random));
     slot->retire_at = cueball__time_after(pool->now, slot_span(slot, pool->settings.max_lifetime));
     slot->backend->connected++;
+    cueball_time took = pool->now - slot->since;
     if (slot->backend->dead)
         cueball__backend_revived(pool, slot->backend);
     cueball__pool_connected(pool);
     slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
+    cueball__demand_connected(pool, took);
     cueball__pool_settle(pool);
     return CUEBALL_OK;
 }

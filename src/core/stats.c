@@ -54,6 +54,9 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     stats->backends = pool->known;
     stats->dead_backends = pool->dead;
     stats->waiting_max = pool->waiting_max;
+    stats->ejected_backends = pool->ejected;
+    stats->target = pool->planned_target;
+    stats->overloaded = pool->overload.lasts;
     stats->claims = counters->granted_at_once + counters->queued + counters->refused_at_once;
     stats->granted = counters->granted_at_once + pool->waits.total;
     stats->granted_at_once = counters->granted_at_once;
@@ -75,5 +78,6 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     stats->plans = counters->plans;
     stats->shuffles = counters->shuffles;
     stats->backend_deaths = counters->backend_deaths;
+    stats->ejections = counters->ejections;
     stats_quantiles(pool, stats);
 }

@@ -1,0 +1,128 @@
+/* How many slots a pool with `spares` should have: as many connections as are
+ * in use, and the spares, growing with load and shrinking some time after it.
+ *
+ * Growing: a new connection takes time to open.  Claims that the present
+ * connections will have served by then need no new one, so those are not counted;
+ * and attempts beyond the spares are begun a few at a time, so that each is
+ * asked again whether it is needed before it begins.
+ *
+ * Shrinking: the number in use is smoothed by a low-pass filter, sampled five
+ * times a second, with weights that fall by exp(-0.2) a sample (63 % of a step
+ * after 1 s, 95 % after 3 s).  The pool does not shrink below that.  The weights
+ * being a geometric series, one remembered value does what a line of 128 did. */
+#include "pool.h"
+
+#include <math.h>
+
+#define SAMPLE_GAP 200000000                 /* ns */
+#define SAMPLE_SHARE 0.181269246922018151257 /* 1 - exp(-0.2): weight of the newest sample */
+#define SETTLED 0.5                          /* slots: what is left of a step that far is over */
+
+static uint32_t pool_established(const cueball_pool *pool)
+{
+    return pool->counts[CUEBALL_SLOT_IDLE] + pool->counts[CUEBALL_SLOT_CHECKING]; /* the busy ones are counted with the idle */
+}
+
+/* How long a lease takes of late, ns; 0: none has ended of late. */
+static cueball_time pool_lease_time(const cueball_pool *pool)
+{
+    const cueball__demand *demand = &pool->demand;
+    uint64_t ended = pool->leases.total - demand->leases_seen;
+    if (ended > 0)
+        return (pool->lease_sum - demand->lease_sum_seen) / ended + 1;
+    return pool->now - demand->seen_at < demand->connect_time + 2 * demand->lease_time ? demand->lease_time : 0;
+}
+
+/* Claims that wait and will not be served by the connections there are before
+ * one that begins to open now could serve them (Little's law). */
+static uint32_t pool_unserved(const cueball_pool *pool)
+{
+    cueball_time lease_time = pool_lease_time(pool);
+    if (pool->waiting == 0 || lease_time == 0)
+        return pool->waiting;
+    cueball_time opens_in = pool->demand.connect_time ? pool->demand.connect_time : pool->settings.connect.timeout;
+    double served = (double)pool_established(pool) * (double)opens_in / (double)lease_time;
+    return served >= (double)pool->waiting ? 0 : pool->waiting - (uint32_t)served;
+}
+
+/* Attempts that may be under way at once beyond the spares: one while it is not
+ * known how long things take, then as many as there are connections, so that a
+ * pool under load doubles with each round. */
+static uint32_t pool_growth_max(const cueball_pool *pool, uint32_t unserved)
+{
+    if (pool->demand.connect_time == 0)
+        return 1;
+    uint32_t established = pool_established(pool);
+    uint32_t most = established > 1 ? established : 1;
+    return unserved < 1 ? 1 : unserved < most ? unserved : most;
+}
+
+/* The slots there should be now. */
+uint32_t cueball__demand_target(const cueball_pool *pool)
+{
+    uint32_t ceiling = pool->options.max_connections, spares = pool->options.spares;
+    if (spares >= ceiling)
+        return ceiling;
+    uint32_t unserved = pool_unserved(pool);
+    uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares;
+    uint64_t target = in_use + unserved;
+    uint64_t paced = (uint64_t)pool_established(pool) + pool_growth_max(pool, unserved);
+    if (target > paced)
+        target = paced;
+    if (target < spares)
+        target = spares;
+    if (pool->demand.smoothed - (double)in_use > SETTLED && (double)target < pool->demand.smoothed)
+        target = (uint64_t)ceil(pool->demand.smoothed);
+    uint64_t under_way = in_use + pool->counts[CUEBALL_SLOT_CONNECTING];
+    if (target < under_way && target < pool->planned_target) /* what has begun to open may end */
+        target = under_way < pool->planned_target ? under_way : pool->planned_target;
+    if (target < 1 && (pool->waiting > 0 || pool->dead > 0)) /* one monitor at least */
+        target = 1;
+    return target < ceiling ? (uint32_t)target : ceiling;
+}
+
+static void demand_judge(cueball_pool *pool)
+{
+    if (cueball__demand_target(pool) != pool->planned_target)
+        pool->plan_is_due = pool->is_unsettled = true;
+}
+
+/* Something that decides the demand changed.  From then on it is looked at five
+ * times a second, until nothing moves. */
+void cueball__demand_changed(cueball_pool *pool)
+{
+    if (pool->options.spares >= pool->options.max_connections || cueball__pool_is_over(pool))
+        return;
+    if (!cueball__timer_is_armed(&pool->sample))
+        cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
+    demand_judge(pool);
+}
+
+/* A connection opened, after so long. */
+void cueball__demand_connected(cueball_pool *pool, cueball_time took)
+{
+    cueball__demand *demand = &pool->demand;
+    demand->connect_time = demand->connect_time ? (demand->connect_time * 7 + took) / 8 : took + 1;
+    cueball__demand_changed(pool);
+}
+
+void cueball__demand_sample(cueball_pool *pool)
+{
+    cueball__demand *demand = &pool->demand;
+    uint64_t ended = pool->leases.total - demand->leases_seen;
+    if (ended > 0) {
+        demand->lease_time = (pool->lease_sum - demand->lease_sum_seen) / ended + 1;
+        demand->leases_seen = pool->leases.total;
+        demand->lease_sum_seen = pool->lease_sum;
+        demand->seen_at = pool->now;
+    }
+    uint32_t busy = cueball__pool_busy(pool);
+    double in_use = fmin((double)busy + pool->options.spares, pool->options.max_connections);
+    demand->smoothed += (in_use - demand->smoothed) * SAMPLE_SHARE;
+    if (fabs(in_use - demand->smoothed) > SETTLED || busy > 0 || pool->waiting > 0) {
+        cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
+    } else {
+        demand->smoothed = in_use;
+    }
+    demand_judge(pool);
+}

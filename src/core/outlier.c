@@ -1,0 +1,90 @@
+/* Backends that can be connected to but whose leases fail: they are left out for
+ * a while, longer each time, as Envoy's outlier detection does for consecutive
+ * failures.  One at least may be left out at once, a share of all at most, and
+ * never the last that lives: bad service is better than none. */
+#include "pool.h"
+
+#define EJECTIONS_MAX 10 /* the time grows so many times */
+
+/* Its last lease did not fail, or it is no longer one of ours. */
+void cueball__outlier_forgive(cueball_pool *pool, cueball__backend *backend)
+{
+    if (backend->failures == 0)
+        return;
+    assert(pool->failing > 0);
+    backend->failures = 0;
+    pool->failing--;
+}
+
+static bool pool_may_eject(const cueball_pool *pool)
+{
+    uint32_t most = (uint32_t)(pool->options.outlier.max_ejected * (double)pool->known);
+    return pool->ejected < (most > 1 ? most : 1) && pool->dead + pool->ejected + 1 < pool->known;
+}
+
+/* One ejection is forgotten for each interval since the last was over. */
+static void backend_forget(const cueball_pool *pool, cueball__backend *backend)
+{
+    if (backend->ejections == 0)
+        return;
+    uint64_t intervals = (pool->now - backend->ejected_at) / pool->settings.outlier_interval;
+    backend->ejections -= intervals < backend->ejections ? (uint32_t)intervals : backend->ejections;
+}
+
+/* A lease failed at this backend. */
+void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
+{
+    uint32_t limit = pool->options.outlier.consecutive;
+    if (limit == 0 || backend->removed || backend->ejected)
+        return;
+    if (backend->failures++ == 0)
+        pool->failing++;
+    if (backend->failures < limit || backend->dead || !pool_may_eject(pool))
+        return;
+    cueball__outlier_forgive(pool, backend);
+    backend_forget(pool, backend);
+    if (backend->ejections < EJECTIONS_MAX)
+        backend->ejections++;
+    backend->ejected = true;
+    pool->ejected++;
+    pool->counters.ejections++;
+    pool->plan_is_due = pool->is_unsettled = true;
+    backend->back.kind = CUEBALL__TIMER_RETURN;
+    cueball__timers_arm(&pool->timers, &backend->back,
+                        cueball__time_after(pool->now, pool->settings.outlier_ejection * backend->ejections));
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_EJECTED, backend, backend->ejections);
+}
+
+/* Its time is over. */
+void cueball__outlier_returns(cueball_pool *pool, cueball__backend *backend)
+{
+    if (!backend->ejected)
+        return;
+    cueball__timers_cancel(&pool->timers, &backend->back);
+    backend->ejected = false;
+    backend->ejected_at = pool->now;
+    pool->ejected--;
+    if (backend->removed)
+        return;
+    backend->revived_at = pool->now;
+    pool->plan_is_due = pool->is_unsettled = true;
+    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_RETURNED, backend, 0);
+}
+
+/* Turned off. */
+void cueball__outlier_end(cueball_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->known; i++) {
+        cueball__outlier_forgive(pool, pool->preference[i]);
+        cueball__outlier_returns(pool, pool->preference[i]);
+    }
+}
+
+/* All others died or were removed: those ejected are needed. */
+void cueball__outlier_panic(cueball_pool *pool)
+{
+    if (pool->ejected == 0 || pool->dead + pool->ejected < pool->known)
+        return;
+    for (uint32_t i = 0; i < pool->known; i++)
+        cueball__outlier_returns(pool, pool->preference[i]);
+}

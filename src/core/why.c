@@ -1,0 +1,61 @@
+/* Why claims wait: the last reasons, each with the time since which it held.  A
+ * claim's wait is the stretch of that record between its beginning and its
+ * answer, so the parts add up to the whole, and a claim that does not wait
+ * costs nothing. */
+#include "pool.h"
+
+static cueball_reason pool_reason(const cueball_pool *pool)
+{
+    uint32_t in_use = pool->counts[CUEBALL_SLOT_BUSY];
+    uint32_t opening = pool->counts[CUEBALL_SLOT_CONNECTING];
+    if (pool->known == 0)
+        return CUEBALL_REASON_NO_BACKENDS;
+    if (in_use > 0 && opening > 0)
+        return CUEBALL_REASON_GROWING;
+    if (in_use > 0)
+        return pool->churn_holds ? CUEBALL_REASON_CHURN : CUEBALL_REASON_BUSY;
+    if (opening > 0)
+        return CUEBALL_REASON_CONNECTING;
+    if (pool->counts[CUEBALL_SLOT_BACKOFF] > 0)
+        return CUEBALL_REASON_BACKOFF;
+    if (pool->counts[CUEBALL_SLOT_CHECKING] > 0)
+        return CUEBALL_REASON_CHECKING;
+    if (pool->counts[CUEBALL_SLOT_CLOSING] > 0)
+        return CUEBALL_REASON_CLOSING;
+    return pool->churn_holds ? CUEBALL_REASON_CHURN : CUEBALL_REASON_PLANNING;
+}
+
+/* Notes the reason that holds from now on, if claims wait. */
+void cueball__why_note(cueball_pool *pool)
+{
+    cueball__why *why = &pool->why;
+    if (pool->waiting == 0)
+        return;
+    cueball_reason reason = pool_reason(pool);
+    if (why->count > 0 && why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].reason == reason)
+        return;
+    why->ring[why->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .since = pool->now, .reason = reason };
+}
+
+uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueball_time ended, cueball_wait *waits, uint32_t room)
+{
+    const cueball__why *why = &pool->why;
+    uint32_t written = 0;
+    uint32_t first = why->count > CUEBALL__REASONS_KEPT ? why->count - CUEBALL__REASONS_KEPT : 0;
+    cueball_time from = begun;
+    for (uint32_t i = first; i < why->count && written < room && from < ended; i++) {
+        const cueball__reason *reason = &why->ring[i % CUEBALL__REASONS_KEPT];
+        cueball_time until = i + 1 < why->count ? why->ring[(i + 1) % CUEBALL__REASONS_KEPT].since : ended;
+        if (until <= from)
+            continue;
+        if (reason->since > from) /* what held before is no longer on record */
+            waits[written++] = (cueball_wait){ .reason = CUEBALL_REASON_FORGOTTEN, .span = reason->since - from };
+        if (written == room)
+            break;
+        from = reason->since > from ? reason->since : from;
+        until = until < ended ? until : ended;
+        waits[written++] = (cueball_wait){ .reason = (int32_t)reason->reason, .span = until - from };
+        from = until;
+    }
+    return written;
+}
