@@ -6,7 +6,7 @@ local lib, ffi = native.lib, native.ffi
 local journal = {}
 
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
-local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LEASE_ENDED) + 1) - 1
+local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
 
 local function bit_of(kind) return 2 ^ tonumber(kind) end
 
@@ -14,6 +14,8 @@ local function bit_of(kind) return 2 ^ tonumber(kind) end
 local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EVENT_BACKEND_ADDED)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
+  + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)
@@ -113,9 +115,17 @@ local SAY = {
   backend_removed = function(pool, event) pool:log("debug", "backend " .. event.backend .. " removed") end,
   backend_dead = function(pool, event)
     local message = pool.errors[event.backend] or "no reason known"
+    pool.dead_since[event.backend] = event.time_ms
     pool:log("warn", ("backend %s is dead after %d attempts: %s"):format(event.backend, event.count, message))
   end,
   backend_revived = function(pool, event) pool:log("info", "backend " .. event.backend .. " is alive again") end,
+  backend_ejected = function(pool, event)
+    local message = pool.errors[event.backend] or "no reason known"
+    pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
+  end,
+  backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
+  overloaded = function(pool, event) pool:log("warn", ("overloaded, %d claims wait"):format(event.count)) end,
+  relieved = function(pool) pool:log("info", "no longer overloaded") end,
   memory_short = function(pool) pool:log("error", "out of memory: connections are opened later") end,
 }
 

@@ -4,6 +4,8 @@
 -- mean somebody else's; where it does not outlive a compiled trace LuaJIT makes
 -- no table at all.  Four fields: a fifth would cost as much as eight.
 local native = require "cueball.native"
+local explain = require "cueball.explain"
+local watchman = require "cueball.watchman"
 local lib = native.lib
 
 local Lease = {}
@@ -26,6 +28,7 @@ function Lease:release()
   local pool, connection = self.pool, self.connection
   if connection == nil then return stale() end
   self.connection = nil
+  if pool.watches_leases then watchman.back(pool.watchman, self.slot, self.handle) end
   local factory = pool.factories[self.slot]
   if factory.inspects and is_in_place(self) then pool:inspect(self.slot, factory, connection) end
   local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
@@ -38,6 +41,7 @@ local function discard(self, ended, counted)
   local pool = self.pool
   if self.connection == nil then return stale() end
   self.connection = nil
+  if pool.watches_leases then watchman.back(pool.watchman, self.slot, self.handle) end
   local result = ended(pool.core, pool.now(), self.handle)
   if result >= 0 and counted then counted(pool, self) end
   pool:pump()
@@ -66,6 +70,14 @@ end
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
   return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.slot] or nil
+end
+
+--- Why it took so long to get.
+-- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
+function Lease:explain()
+  local waits = self.waits
+  if not waits or #waits == 0 then return "granted at once", {} end
+  return ("waited %.6g ms: %s"):format(self.waited_ms, explain.text(waits)), waits
 end
 
 function Lease:__tostring()

@@ -5,8 +5,8 @@ local lib, ffi = native.lib, native.ffi
 
 local options = {}
 
-local COUNT, DURATION, FRACTION, CHOICE =
-  lib.CUEBALL_OPTION_COUNT, lib.CUEBALL_OPTION_DURATION, lib.CUEBALL_OPTION_FRACTION, lib.CUEBALL_OPTION_CHOICE
+local COUNT, DURATION, FRACTION, CHOICE, RATE = lib.CUEBALL_OPTION_COUNT, lib.CUEBALL_OPTION_DURATION,
+  lib.CUEBALL_OPTION_FRACTION, lib.CUEBALL_OPTION_CHOICE, lib.CUEBALL_OPTION_RATE
 
 --- A value as a message shows it.
 function options.show(value)
@@ -138,7 +138,7 @@ end
 local function range_of(option)
   if option.kind == CHOICE then return '"' .. table.concat(option.choices, '" or "') .. '"' end
   local kind = option.kind == COUNT and "a whole number" or "a number"
-  local unit = option.kind == DURATION and " (milliseconds)" or ""
+  local unit = option.kind == DURATION and " (milliseconds)" or option.kind == RATE and " (per second)" or ""
   local none = option.may_be_none and ", or false for none" or option.kind == DURATION and option.min == 0 and ", or false for 0" or ""
   return ("%s from %.15g to %.15g%s%s"):format(kind, option.min, option.max, unit, none)
 end
@@ -156,7 +156,8 @@ local function number_of(option, value)
 end
 
 local POINTER = { [COUNT] = ffi.typeof "uint32_t *", [CHOICE] = ffi.typeof "int32_t *",
-  [DURATION] = ffi.typeof "double *", [FRACTION] = ffi.typeof "double *" }
+  [DURATION] = ffi.typeof "double *", [FRACTION] = ffi.typeof "double *",
+  [RATE] = ffi.typeof "double *" }
 
 local function write(cdata, option, number)
   local place = ffi.cast(POINTER[option.kind], ffi.cast("char *", cdata) + option.offset)
@@ -201,6 +202,12 @@ local function inherit(recovery)
   return full
 end
 
+-- outlier = {} turns it on, with what Envoy has by default.
+local function with_consecutive(outlier)
+  if type(outlier) ~= "table" or outlier.consecutive ~= nil then return outlier end
+  return { consecutive = 5 }
+end
+
 --- Reads a pool's options into a new cueball_options.
 -- @param what   who asks, for messages: "cueball.pool"
 -- @param given  the user's table, without what is not the core's
@@ -210,7 +217,7 @@ function options.read(what, given, level, also)
   local cdata = ffi.new "cueball_options"
   lib.cueball_options_init(cdata)
   fill(cdata, what, given, tree, "", level + 1, also)
-  fill(cdata, what, { recovery = inherit(given.recovery) }, tree, "", level + 1)
+  fill(cdata, what, { recovery = inherit(given.recovery), outlier = with_consecutive(given.outlier) }, tree, "", level + 1)
   local text = ffi.new("char[?]", 256)
   if lib.cueball_options_check(cdata, text, 256) ~= 0 then object(what, ffi.string(text), level + 1) end
   return cdata

@@ -9,6 +9,7 @@ local work = require "cueball.work"
 local journal = require "cueball.journal"
 local owner = require "cueball.owner"
 local refusal = require "cueball.refusal"
+local watchman = require "cueball.watchman"
 local lib, ffi = native.lib, native.ffi
 
 local WAITING = 1 -- CUEBALL_WAITING
@@ -29,6 +30,10 @@ local function is_resolver(value)
   return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
 end
 
+local function is_warning_time(value)
+  return value == false or type(value) == "number" and value >= 1 and value <= 86400000
+end
+
 -- What is not the core's.
 local OWN = {
   name = options.of_type "string",
@@ -36,6 +41,9 @@ local OWN = {
   connect = { check = is_factory, range = "a function(backend, context) or a table with connect(backend, context)" },
   seed = options.whole(0, 2 ^ 53 - 1),
   host = options.of_type("table", "a host"),
+  leak_detection = options.of_type("boolean", "true or false"),
+  claim_sites = options.of_type("boolean", "true or false"),
+  leak_warning_ms = { check = is_warning_time, range = "a number of milliseconds from 1 to 86400000, or false for none" },
 }
 
 local FACTORY = { connect = true, close = true, check = true, broken = true, watch = true, unwatch = true }
@@ -98,6 +106,7 @@ function Pool.new(given)
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
     errors = {},  -- the last one of each backend, by key
+    dead_since = {},
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
@@ -105,6 +114,8 @@ function Pool.new(given)
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
+  self.watchman = watchman.new(self)
+  self:follow(own)
   journal.open(self)
   self.alarm = host.alarm(function()
     self.alarm_at = NEVER
@@ -160,9 +171,20 @@ local function set_alarm(self, deadline)
   end
 end
 
+-- Options of ours that can be changed on a living pool.
+function Pool:follow(own)
+  if own.leak_detection ~= nil then self.leak_detection = own.leak_detection end
+  if self.leak_detection == nil then self.leak_detection = true end
+  if own.leak_warning_ms ~= nil then self.leak_warning_ms = own.leak_warning_ms or nil end
+  if own.claim_sites ~= nil then self.claim_sites = own.claim_sites end
+  self.notes_sites = self.claim_sites or self.leak_warning_ms ~= nil
+  self.watches_leases = self.leak_detection or self.notes_sites
+end
+
 -- The core has let go of its last connection.
 local function close_down(self)
   self.is_over = true
+  watchman.close(self.watchman)
   self.alarm:close()
   work.abandon(self)
   self.sink:end_soon(function()
@@ -175,6 +197,7 @@ end
 function Pool:pump()
   if self.is_pumping then return end
   self.is_pumping = true
+  if self.watchman.has_collected then watchman.sweep(self.watchman) end
   work.drain(self)
   self.is_pumping = false
   if self.outlook.events ~= 0 then journal.read(self) end
@@ -253,9 +276,12 @@ local function pump_if_asked(self)
   if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
 end
 
-local function granted(self)
+local function granted(self, is_watched)
   local grant = self.grant
   local lease = work.lease(self, grant.slot, tonumber(grant.lease))
+  if is_watched then
+    watchman.lent(self.watchman, grant.slot, lease.handle, lease, self.notes_sites and watchman.site(2) or nil)
+  end
   pump_if_asked(self)
   return lease
 end
@@ -265,6 +291,7 @@ local function await(self, user, claimer, level)
   local claim = setmetatable({
     pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
+    site = self.notes_sites and watchman.site(2) or nil,
   }, Claim)
   self.waiting[user] = claim
   if claimer then claimer.claims[claim] = true end
@@ -291,7 +318,7 @@ local function claim_for(self, given, level)
   self.next_claim = user + 1
   cdata.user = user
   local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
-  if result == 0 then return granted(self) end
+  if result == 0 then return granted(self, self.watches_leases) end
   if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
   self:pump()
   if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
@@ -318,7 +345,7 @@ end
 function Pool:try_claim()
   local grant = self.grant
   local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, grant)
-  if result == 0 then return granted(self) end
+  if result == 0 then return granted(self, self.watches_leases) end
   pump_if_asked(self)
   if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
   return nil, self:refusal(result, 0, 0)
@@ -408,20 +435,24 @@ function Pool:subscribe(fn)
   return journal.subscribe(self, fn)
 end
 
+-- Of our own options.
+local CHANGEABLE = { name = true, leak_detection = true, leak_warning_ms = true, claim_sites = true }
+
 --- Changes options of the living pool; what is not named stays.
 -- @param given as for cueball.pool, without resolver, connect, seed and host
 -- @return true; mistakes raise an error at the caller's line and change nothing
 function Pool:set(given)
   local own, core = split("pool:set", given, 2)
   for name in pairs(own) do
-    if name ~= "name" then
+    if not CHANGEABLE[name] then
       local advice = (name == "resolver" or name == "connect") and "; use pool:replace" or ""
       error(("pool:set: option '%s' cannot be changed%s"):format(name, advice), 2)
     end
   end
   local merged = options.merge(self.given, core)
-  local cdata = options.read("pool:set", merged, 2, { name = true })
+  local cdata = options.read("pool:set", merged, 2, CHANGEABLE)
   self.given, self.name = merged, own.name or self.name
+  self:follow(own)
   self:input(lib.cueball_pool_options_changed, cdata)
   return true
 end

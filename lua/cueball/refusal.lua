@@ -1,6 +1,7 @@
 --- Why a claim got nothing, in words: what a person needs to know who reads them
 -- at night.  Methods of the pool.
 local native = require "cueball.native"
+local explain = require "cueball.explain"
 local lib, ffi = native.lib, native.ffi
 
 local refusal = {}
@@ -9,7 +10,11 @@ local refusal = {}
 function refusal.troubles(self)
   local parts = {}
   for _, backend in ipairs(self:backends()) do
-    if backend.dead then parts[#parts + 1] = ("%s (%s)"):format(backend.key, self.errors[backend.key] or "no reason known") end
+    if backend.dead then
+      local now_ms = self.now() / 1e6
+      parts[#parts + 1] = ("%s (%s; for %.0f ms)"):format(backend.key, self.errors[backend.key] or "no reason known",
+        now_ms - (self.dead_since[backend.key] or now_ms))
+    end
   end
   if #parts > 0 then return "dead: " .. table.concat(parts, ", ") end
   return self.sink and self.sink.message and "the resolver failed: " .. self.sink.message or "no backend is known"
@@ -31,7 +36,11 @@ function refusal.words(self, result, waited_ms, ahead)
   lib.cueball_pool_stats(self.core, stats)
   local name = ffi.string(lib.cueball_error_name(result))
   if name == "claim_timeout" then
-    return ("claim timed out after %.6g ms (%d ahead, %s)"):format(waited_ms, ahead, situation(self, stats)), name
+    local why = waited_ms > 0 and ": " .. explain.text(explain.parts(self, waited_ms)) or ""
+    return ("claim timed out after %.6g ms (%d ahead, %s)%s"):format(waited_ms, ahead, situation(self, stats), why), name
+  elseif name == "overloaded" and waited_ms > 0 then
+    return ("overloaded: refused after %.6g ms in the queue (%d ahead, %s): %s")
+      :format(waited_ms, ahead, situation(self, stats), explain.text(explain.parts(self, waited_ms))), name
   elseif name == "overloaded" then
     return ("overloaded: %d claims wait already (%s)"):format(stats.waiting, situation(self, stats)), name
   elseif name == "pool_failed" then

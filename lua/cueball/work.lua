@@ -3,6 +3,8 @@
 -- may wait, and may throw without hurting anybody else.
 local native = require "cueball.native"
 local Lease = require "cueball.lease"
+local explain = require "cueball.explain"
+local watchman = require "cueball.watchman"
 local lib, ffi = native.lib, native.ffi
 
 local work = {}
@@ -214,6 +216,9 @@ local function grant(pool, slot, _, action)
   local claim = pool.waiting[tonumber(action.user)]
   pool.waiting[tonumber(action.user)] = nil
   local lease = work.lease(pool, slot, tonumber(action.lease))
+  lease.waited_ms = tonumber(action.waited) / 1e6
+  lease.waits = explain.parts(pool, lease.waited_ms)
+  if pool.watches_leases then watchman.lent(pool.watchman, slot, lease.handle, lease, claim.site) end
   claim:answer(lease)
 end
 

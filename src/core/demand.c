@@ -45,12 +45,20 @@ static uint32_t pool_unserved(const cueball_pool *pool)
     return served >= (double)pool->waiting ? 0 : pool->waiting - (uint32_t)served;
 }
 
+/* How long the oldest claim has waited. */
+static cueball_time pool_longest_wait(const cueball_pool *pool)
+{
+    if (pool->waiting == 0)
+        return 0;
+    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, place)->waits;
+}
+
 /* Attempts that may be under way at once beyond the spares: one while it is not
  * known how long things take, then as many as there are connections, so that a
  * pool under load doubles with each round. */
 static uint32_t pool_growth_max(const cueball_pool *pool, uint32_t unserved)
 {
-    if (pool->demand.connect_time == 0)
+    if (pool->demand.connect_time == 0 || (pool_lease_time(pool) == 0 && pool_longest_wait(pool) < pool->demand.connect_time))
         return 1;
     uint32_t established = pool_established(pool);
     uint32_t most = established > 1 ? established : 1;

@@ -6,7 +6,7 @@
 
 static cueball_reason pool_reason(const cueball_pool *pool)
 {
-    uint32_t in_use = pool->counts[CUEBALL_SLOT_BUSY];
+    uint32_t in_use = cueball__pool_busy(pool);
     uint32_t opening = pool->counts[CUEBALL_SLOT_CONNECTING];
     if (pool->known == 0)
         return CUEBALL_REASON_NO_BACKENDS;
