@@ -171,7 +171,9 @@ typedef struct cueball_options {
     uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
     int32_t balance;              /* cueball_balance */
     int32_t queue;                /* cueball_queue */
-    int32_t reserved;
+    int32_t is_set;               /* 1: at most one connection a backend, `spares` of them, each leased for good: it is
+                                     asked back with CUEBALL_ACTION_RECALL, the last one never before another is open.
+                                     One more than max_connections may be open meanwhile.  Not to be changed. */
     cueball_outlier outlier;
     cueball_recovery recovery_default; /* closing a connection: timeout_ms */
     cueball_recovery recovery_initial; /* a slot's first connection */
@@ -357,7 +359,8 @@ typedef enum cueball_action_kind {
     CUEBALL_ACTION_CLOSE = 3,   /* close `conn`; report closed */
     CUEBALL_ACTION_CHECK = 4,   /* see whether `conn` works; report checked */
     CUEBALL_ACTION_GRANT = 5,   /* `claim` has `lease` on `conn` */
-    CUEBALL_ACTION_REFUSE = 6   /* `claim` gets nothing: `error` */
+    CUEBALL_ACTION_REFUSE = 6,  /* `claim` gets nothing: `error` */
+    CUEBALL_ACTION_RECALL = 7   /* is_set: `lease` is wanted back, for `cause` */
 } cueball_action_kind;
 
 typedef struct cueball_action {
@@ -368,12 +371,12 @@ typedef struct cueball_action {
     cueball_handle conn;    /* all but REFUSE */
     cueball_handle backend; /* all but REFUSE and GIVE_UP */
     cueball_handle claim;   /* GRANT, REFUSE: now over */
-    cueball_handle lease;   /* GRANT */
+    cueball_handle lease;   /* GRANT, RECALL */
     uint64_t user;          /* GRANT, REFUSE: the claim's */
     cueball_time deadline;  /* OPEN, CHECK, CLOSE: the pool waits no longer */
     cueball_time waited;    /* GRANT, REFUSE: how long the claim was queued */
     uint32_t ahead;         /* GRANT, REFUSE: how many were queued before it */
-    uint32_t reserved;
+    int32_t cause;          /* RECALL: cueball_cause */
 } cueball_action;
 
 /* Takes the next thing to do into *action; false if there is none. */

@@ -16,8 +16,9 @@
 -- The manual is docs/lua.md.
 local native = require "cueball.native"
 local Pool = require "cueball.pool"
+local Set = require "cueball.set"
 
-local cueball = { version = native.version, pool = Pool.new }
+local cueball = { version = native.version, pool = Pool.new, set = Set.new }
 
 -- Modules on demand: cueball.resolver.static is cueball/resolver/static.lua.
 local function package_of(prefix)

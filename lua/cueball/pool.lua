@@ -82,15 +82,25 @@ end
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
-  local own, core = split("cueball.pool", given, 2)
-  local cdata = options.read("cueball.pool", core, 2, OWN)
+  local pool = Pool.new_for(given, "cueball.pool", 2)
+  return pool
+end
+
+--- The same, for others that make pools.
+-- @param what     who asks, for messages
+-- @param level    whom to blame, as error() counts
+-- @param recalled nil; or function(slot, cause): it is the pool of a set, whose leases are asked back so
+function Pool.new_for(given, what, level, recalled)
+  local own, core = split(what, given, level + 1)
+  local cdata = options.read(what, core, level + 1, OWN)
+  cdata.is_set = recalled and 1 or 0
   for _, name in ipairs { "resolver", "connect" } do
-    if own[name] == nil then error(("cueball.pool: option '%s' is required: %s"):format(name, OWN[name].range), 2) end
+    if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
   local host = own.host or require("cueball.host").default()
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
-  if result < 0 then error("cueball.pool: " .. ffi.string(lib.cueball_error_message(result)), 2) end
+  if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
   local self = setmetatable({
     name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and own.resolver.name or "pool",
     host = host,
@@ -98,7 +108,8 @@ function Pool.new(given)
     core = ffi.gc(made[0], lib.cueball_pool_free),
     outlook = lib.cueball_pool_outlook(made[0]),
     given = options.merge({}, core),
-    factory = factory_from("cueball.pool", own.connect, 2),
+    factory = factory_from(what, own.connect, level + 1),
+    recalled = recalled,
     -- by slot:
     connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
     lent = {},    -- the handle of its last lease, while its connection is open
@@ -178,7 +189,7 @@ function Pool:follow(own)
   if own.leak_warning_ms ~= nil then self.leak_warning_ms = own.leak_warning_ms or nil end
   if own.claim_sites ~= nil then self.claim_sites = own.claim_sites end
   self.notes_sites = self.claim_sites or self.leak_warning_ms ~= nil
-  self.watches_leases = self.leak_detection or self.notes_sites
+  self.watches_leases = not self.recalled and (self.leak_detection or self.notes_sites)
 end
 
 -- The core has let go of its last connection.
@@ -451,6 +462,7 @@ function Pool:set(given)
   end
   local merged = options.merge(self.given, core)
   local cdata = options.read("pool:set", merged, 2, CHANGEABLE)
+  cdata.is_set = self.recalled and 1 or 0
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
   self:input(lib.cueball_pool_options_changed, cdata)

@@ -228,6 +228,10 @@ local function refuse(pool, _, _, action)
   claim:answer(nil, pool:refusal(action.error, tonumber(action.waited) / 1e6, action.ahead))
 end
 
+local function recall(pool, slot, _, action)
+  pool.recalled(slot, ffi.string(lib.cueball_cause_name(action.cause)))
+end
+
 local DO = {
   [tonumber(lib.CUEBALL_ACTION_OPEN)] = open,
   [tonumber(lib.CUEBALL_ACTION_GIVE_UP)] = give_up,
@@ -235,6 +239,7 @@ local DO = {
   [tonumber(lib.CUEBALL_ACTION_CHECK)] = check,
   [tonumber(lib.CUEBALL_ACTION_GRANT)] = grant,
   [tonumber(lib.CUEBALL_ACTION_REFUSE)] = refuse,
+  [tonumber(lib.CUEBALL_ACTION_RECALL)] = recall,
 }
 
 --- Does everything there is to do.

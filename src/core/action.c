@@ -82,6 +82,7 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     } in_order[] = { { CUEBALL__CHORE_GIVE_UP, CUEBALL_ACTION_GIVE_UP },
                      { CUEBALL__CHORE_CLOSE, CUEBALL_ACTION_CLOSE },
                      { CUEBALL__CHORE_CHECK, CUEBALL_ACTION_CHECK },
+                     { CUEBALL__CHORE_RECALL, CUEBALL_ACTION_RECALL },
                      { CUEBALL__CHORE_OPEN, CUEBALL_ACTION_OPEN } };
     unsigned which = 0;
     while (!(slot->chores & in_order[which].chore))
@@ -97,6 +98,10 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     action->backend = cueball__member_handle(&slot->backend->member);
     action->attempt = slot->attempt;
     action->deadline = slot->timer.deadline;
+    if (action->kind == CUEBALL_ACTION_RECALL) {
+        action->lease = slot->lease;
+        action->cause = slot->on_return;
+    }
 }
 
 bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action)

@@ -7,15 +7,17 @@
 #define MEMORY_RETRY 1000000000 /* ns until what memory did not allow is tried again */
 
 /* Forgets earlier decisions to drop slots of this backend. */
-static void backend_reprieve(cueball__backend *backend)
+static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
 {
     backend->have = backend->total;
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         slot->unwanted = 0;
-        if (slot->on_return == CUEBALL_CAUSE_PLAN)
+        if (slot->on_return == CUEBALL_CAUSE_PLAN) {
             slot->on_return = 0;
+            cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
+        }
     }
 }
 
@@ -47,7 +49,7 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
         CUEBALL__LIST_EACH(link, following, &backend->slots)
         {
             cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
-            if (slot->state != in_order[i] || slot->unwanted)
+            if (slot->state != in_order[i] || slot->unwanted || cueball__slot_is_last(pool, slot))
                 continue;
             if (!backend_may_change(pool, backend))
                 return;
@@ -59,7 +61,7 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
                 break;
         }
     }
-    assert(surplus == 0);
+    assert(surplus == 0 || pool->options.is_set);
 }
 
 /* Where there are fewer connections than backends, all of them may be monitors of
@@ -128,17 +130,17 @@ void cueball__pool_plan(cueball_pool *pool)
     pool->planned_at = pool->now;
     pool->counters.plans++;
     pool->planned_target = cueball__demand_target(pool);
-    pool->idle_low = pool->planned_target < ceiling && pool->options.spares < ceiling ? pool->options.spares : 0;
+    pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
     uint32_t count = plan_prepare(pool, plan);
     if (count)
-        cueball_plan(plan, count, pool->planned_target, ceiling, false, pool->plan_scratch);
+        cueball_plan(plan, count, pool->planned_target, ceiling, pool->options.is_set, pool->plan_scratch);
     plan_favour_living(plan, count);
     uint32_t wanted = 0;
     for (uint32_t i = 0, planned = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
         backend->want = backend->ejected ? 0 : plan[planned++].want;
         wanted += backend->want;
-        backend_reprieve(backend);
+        backend_reprieve(pool, backend);
         if (backend->have > backend->want)
             backend_shed(pool, backend, backend->have - backend->want);
         cueball__list_remove(&backend->wanting);
@@ -150,7 +152,7 @@ void cueball__pool_plan(cueball_pool *pool)
 
 static bool pool_is_full(const cueball_pool *pool)
 {
-    return pool->slots.count - pool->orphans >= pool->options.max_connections;
+    return pool->slots.count - pool->orphans >= pool->options.max_connections + (uint32_t)pool->options.is_set;
 }
 
 /* Makes slots where some are lacking, one for each backend in turn, as far as

@@ -61,6 +61,7 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(!waits_for_time || cueball__timer_is_armed(&slot->timer), "slot %u in state %u", index, slot->state);
     MUST(!(slot->chores & CUEBALL__CHORE_OPEN) || slot->state == CUEBALL_SLOT_CONNECTING, "slot %u in state %u", index, slot->state);
     MUST(!(slot->chores & CUEBALL__CHORE_CHECK) || slot->state == CUEBALL_SLOT_CHECKING, "slot %u in state %u", index, slot->state);
+    MUST(!(slot->chores & CUEBALL__CHORE_RECALL) || (slot->state == CUEBALL_SLOT_BUSY && slot->on_return), "slot %u", index);
     MUST(!(slot->chores & CUEBALL__CHORE_CLOSE) || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);

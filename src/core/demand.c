@@ -71,6 +71,8 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     uint32_t ceiling = pool->options.max_connections, spares = pool->options.spares;
     if (spares >= ceiling)
         return ceiling;
+    if (pool->options.is_set)
+        return spares;
     uint32_t unserved = pool_unserved(pool);
     uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares;
     uint64_t target = in_use + unserved;
@@ -99,7 +101,7 @@ static void demand_judge(cueball_pool *pool)
  * times a second, until nothing moves. */
 void cueball__demand_changed(cueball_pool *pool)
 {
-    if (pool->options.spares >= pool->options.max_connections || cueball__pool_is_over(pool))
+    if (pool->options.spares >= pool->options.max_connections || pool->options.is_set || cueball__pool_is_over(pool))
         return;
     if (!cueball__timer_is_armed(&pool->sample))
         cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));

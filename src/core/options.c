@@ -148,6 +148,11 @@ int cueball_options_check(const cueball_options *options, char *text, size_t siz
     int result = CUEBALL_OK;
     for (size_t i = 0; i < ALL_COUNT && result == CUEBALL_OK; i++)
         result = option_check(options, &all[i], text, size);
+    if (result == CUEBALL_OK && options->is_set != 0 && options->is_set != 1) {
+        if (text && size)
+            snprintf(text, size, "is_set must be 0 or 1");
+        result = CUEBALL_EINVAL;
+    }
     if (result == CUEBALL_OK && options->queue != CUEBALL_QUEUE_FIFO && options->target_claim_delay_ms <= 0) {
         if (text && size)
             snprintf(text, size, "option 'queue' codel and adaptive_lifo need option 'target_claim_delay_ms'");

@@ -269,7 +269,7 @@ int cueball_pool_stop(cueball_pool *pool, cueball_time now)
 
 int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cueball_options *options)
 {
-    if (cueball_options_check(options, NULL, 0) != CUEBALL_OK)
+    if (cueball_options_check(options, NULL, 0) != CUEBALL_OK || options->is_set != pool->options.is_set)
         return CUEBALL_EINVAL;
     cueball__pool_begin(pool, now);
     if (cueball__pool_is_over(pool)) {

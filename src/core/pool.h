@@ -82,7 +82,7 @@ typedef struct cueball__backend {
 } cueball__backend;
 
 /* What is to be done about a slot, for action.c. */
-enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8 };
+enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8, CUEBALL__CHORE_RECALL = 16 };
 
 typedef struct cueball__slot {
     cueball__member member; /* its generation goes unused: the handles are those below */
@@ -294,7 +294,7 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
     bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing
-                   && pool->options.balance != CUEBALL_BALANCE_P2C;
+                   && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->options.is_set;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 
@@ -335,6 +335,7 @@ cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *
 /* slot.c */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
 bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend);
+bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot);
 void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 void cueball__slot_due(cueball_pool *pool, cueball__slot *slot);

@@ -352,6 +352,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
         cueball__event_add(pool, &event);
     }
     slot->used_at = pool->now;
+    cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
     if (slot->on_return == CUEBALL_CAUSE_LOST) {
         slot_lose(pool, slot, CUEBALL_CAUSE_LOST);
     } else if (cause == CUEBALL_CAUSE_FAIL) {
@@ -359,14 +360,49 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
         slot->pauses = 1;
         slot_close(pool, slot, cause);
     } else if (cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL) {
-        if (slot->on_return || pool->now >= slot->retire_at) {
-            slot_close(pool, slot, slot->on_return ? slot->on_return : CUEBALL_CAUSE_LIFETIME);
+        if (slot->on_return || slot->backend->removed || pool->now >= slot->retire_at) {
+            cueball_cause other = slot->backend->removed ? CUEBALL_CAUSE_REMOVED : CUEBALL_CAUSE_LIFETIME;
+            slot_close(pool, slot, slot->on_return ? slot->on_return : other);
             return;
         }
         slot->proven = slot->proven || cause == CUEBALL_CAUSE_RELEASE;
         slot_offer(pool, slot, cause);
     } else {
         slot_close(pool, slot, cause);
+    }
+}
+
+/* Its lease is to end, and the connection with it. */
+static void slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    if (pool->options.is_set && !slot->on_return)
+        cueball__chore_add(pool, slot, CUEBALL__CHORE_RECALL);
+    if (slot->on_return != CUEBALL_CAUSE_LOST)
+        slot->on_return = (uint8_t)cause;
+}
+
+/* Whether this is a set's only connection that works and may be kept. */
+bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
+{
+    if (!pool->options.is_set || slot->state != CUEBALL_SLOT_BUSY || cueball__pool_is_over(pool))
+        return false;
+    for (uint32_t i = 0; i < pool->slots.made; i++) {
+        const cueball__slot *other = cueball__table_at(&pool->slots, i);
+        if (other != slot && cueball__slot_is_connected(other) && !other->on_return)
+            return false;
+    }
+    return true;
+}
+
+/* A set has one more connection: those kept though their backends were removed
+ * may go now. */
+static void slot_recall_leftovers(cueball_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->slots.made; i++) {
+        cueball__slot *slot = cueball__table_at(&pool->slots, i);
+        if (slot->state == CUEBALL_SLOT_BUSY && slot->backend->removed && !slot->on_return)
+            cueball__slot_drop(pool, slot, CUEBALL_CAUSE_REMOVED);
     }
 }
 
@@ -387,13 +423,13 @@ void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause c
         slot_close(pool, slot, cause);
         break;
     case CUEBALL_SLOT_BUSY:
-        if (cause == CUEBALL_CAUSE_REMOVED) {
-            assert(!slot->orphan);
+        if (cause == CUEBALL_CAUSE_REMOVED && !slot->orphan) {
             slot->orphan = 1;
             pool->orphans++;
         }
-        if (slot->on_return != CUEBALL_CAUSE_LOST)
-            slot->on_return = (uint8_t)cause;
+        if (cause == CUEBALL_CAUSE_REMOVED && cueball__slot_is_last(pool, slot))
+            break; /* when another is open, see slot_recall_leftovers() */
+        slot_want_back(pool, slot, cause);
         break;
     case CUEBALL_SLOT_CLOSING:
     case CUEBALL_SLOT_FREE:
@@ -432,6 +468,10 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     cueball__pool_connected(pool);
     slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
     cueball__demand_connected(pool, took);
+    if (pool->options.is_set) {
+        slot_recall_leftovers(pool);
+        pool->plan_is_due = pool->is_unsettled = true;
+    }
     cueball__pool_settle(pool);
     return CUEBALL_OK;
 }
@@ -474,7 +514,7 @@ int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle 
     bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
     if (is_ours) {
         if (slot->state == CUEBALL_SLOT_BUSY)
-            slot->on_return = CUEBALL_CAUSE_LOST;
+            slot_want_back(pool, slot, CUEBALL_CAUSE_LOST);
         else
             slot_lose(pool, slot, CUEBALL_CAUSE_LOST);
     }

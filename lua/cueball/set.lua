@@ -1,0 +1,183 @@
+--- A set: one shared connection to each of some backends, for protocols that
+-- multiplex.  The pool's machinery with another end: instead of being claimed,
+-- a connection is announced when it is open and asked back when it has to go.
+local options = require "cueball.options"
+local Pool = require "cueball.pool"
+
+local Set = {}
+Set.__index = Set
+
+local Member = {}
+Member.__index = Member
+
+local function is_target(value)
+  return type(value) == "number" and value % 1 == 0 and value >= 1 and value <= 1000000
+end
+
+local WHOLE = { check = is_target, range = "a whole number from 1 to 1000000" }
+local OWN = {
+  target = WHOLE, maximum = WHOLE,
+  added = options.of_type("function", "a function(member)"),
+  removed = options.of_type("function", "a function(member, cause)"),
+}
+
+-- What means nothing where nobody claims.
+local NOT_FOR_SETS = {
+  max_connections = "maximum", spares = "target", claim_timeout_ms = false, max_waiters = false, queue = false,
+  target_claim_delay_ms = false, balance = false, leak_detection = false, leak_warning_ms = false, claim_sites = false,
+}
+
+-- Splits our options from the pool's, which are checked there.
+local function split(what, given, level)
+  if type(given) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(what, options.show(given)), level + 1)
+  end
+  local own, core = {}, {}
+  for name, value in pairs(given) do
+    local instead = NOT_FOR_SETS[name]
+    if instead ~= nil then
+      error(("%s: option '%s' is for pools%s"):format(what, name, instead and ("; a set has '%s'"):format(instead) or ""), level + 1)
+    end
+    if OWN[name] then own[name] = value else core[name] = value end
+  end
+  return options.check(what, own, OWN, level + 1), core
+end
+
+local function check_sizes(what, target, maximum, level)
+  if target > maximum then
+    error(("%s: option 'target' must be at most maximum (%d), not %d"):format(what, maximum, target), level + 1)
+  end
+end
+
+local function notify(self, fn, ...)
+  local ok, message = xpcall(fn, debug.traceback, ...)
+  if not ok then self.pool:log("error", "a set's notice threw: " .. tostring(message)) end
+end
+
+-- Announces what the lease holds.
+local function announce(self, lease)
+  local backend = lease:backend()
+  local serial = (self.serials[backend.key] or 0) + 1
+  self.serials[backend.key] = serial
+  local member = setmetatable({
+    set = self, lease = lease, backend = backend, connection = lease.connection,
+    key = ("%s.%d"):format(backend.key, serial), is_recalled = false,
+  }, Member)
+  self.members[lease.slot] = member
+  notify(self, self.added, member)
+end
+
+-- Takes every connection as it opens; ends with the pool.
+local function collect(self)
+  while true do
+    local lease, _, name = self.pool:claim { timeout_ms = false }
+    if lease then
+      announce(self, lease)
+    elseif name == "pool_failed" then
+      self.pool.host.sleep(100)
+    else
+      return
+    end
+  end
+end
+
+local function recalled(self, slot, cause)
+  local member = self.members[slot]
+  if not member or member.is_recalled then return end
+  member.is_recalled = true
+  notify(self, self.removed, member, cause)
+end
+
+--- Makes a set and starts it.
+-- @param given resolver and connect as for cueball.pool, and
+--   target   connections there should be, 1 to 1000000; 1 by default.  No backend has more than one.
+--   maximum  how many there may be, dead backends being tried included; target by default
+--   added(member)           a connection is open: use it until it is removed
+--   removed(member, cause)  it has to go ("plan", "removed", "lost", "stop"): finish, then member:release()
+--   and the pool's options that do not concern claims: name, host, seed, recovery, rebalance_delay_ms,
+--   decoherence_interval_ms, drain_timeout_ms, max_churn_rate …
+--   A member is { key = "10.0.0.1:80.1", backend =, connection = }.  Notices run in a task, or in whatever
+--   made the pool act; one that throws is logged.
+-- @return the set; mistakes in the options raise an error at the caller's line
+function Set.new(given)
+  local own, core = split("cueball.set", given, 2)
+  for _, name in ipairs { "added", "removed" } do
+    if not own[name] then error(("cueball.set: option '%s' is required: %s"):format(name, OWN[name].range), 2) end
+  end
+  local target = own.target or 1
+  local maximum = own.maximum or target
+  check_sizes("cueball.set", target, maximum, 2)
+  core.max_connections, core.spares = maximum, target
+  core.check_interval_ms = false
+  core.name = core.name or "set"
+  local self = setmetatable({ added = own.added, removed = own.removed, members = {}, serials = {} }, Set)
+  self.pool = Pool.new_for(core, "cueball.set", 2, function(slot, cause) recalled(self, slot, cause) end)
+  self.pool.host.spawn(collect, self)
+  return self
+end
+
+-- The member's lease is over.
+local function ended(self)
+  if self.set.members[self.lease.slot] == self then self.set.members[self.lease.slot] = nil end
+end
+
+--- The removed connection is used no longer.  Before `removed` it is a mistake.
+-- @return true; or nil, message, "stale"
+function Member:release()
+  if not self.is_recalled then error("member:release: the connection was not removed; use member:close", 2) end
+  ended(self)
+  return self.lease:close()
+end
+
+--- Gives it up at any time; `removed` is not called for it.  Another is opened.
+-- @return true; or nil, message, "stale"
+function Member:close()
+  ended(self)
+  return self.lease:close()
+end
+
+--- Gives it up as broken: another is opened after the pause that recovery.connect asks for.
+-- @return true; or nil, message, "stale"
+function Member:fail(message)
+  ended(self)
+  return self.lease:fail(message)
+end
+
+--- The connections that are open and not removed: a list of members.
+function Set:connections()
+  local list = {}
+  for _, member in pairs(self.members) do
+    if not member.is_recalled then list[#list + 1] = member end
+  end
+  table.sort(list, function(a, b) return a.key < b.key end)
+  return list
+end
+
+--- Changes target, maximum, or what pool:set can change for a set.
+-- @return true; mistakes raise an error at the caller's line and change nothing
+function Set:set(given)
+  local own, core = split("set:set", given, 2)
+  if own.added or own.removed then error("set:set: the notices cannot be changed", 2) end
+  local now = self.pool.given
+  local target, maximum = own.target or now.spares, own.maximum or now.max_connections
+  check_sizes("set:set", target, maximum, 2)
+  core.spares, core.max_connections = target, maximum
+  return self.pool:set(core)
+end
+
+--- As of a pool: "starting", "running", "failed", "stopping", "stopped".
+function Set:state() return self.pool:state() end
+function Set:last_error() return self.pool:last_error() end
+function Set:backends() return self.pool:backends() end
+function Set:stats() return self.pool:stats() end
+function Set:subscribe(fn) return self.pool:subscribe(fn) end
+
+--- Stops: every connection is removed, and closed when released or after drain_timeout_ms.
+-- @return true, in a task when all is closed
+function Set:stop() return self.pool:stop() end
+
+function Set:__tostring()
+  return ("cueball.set (%s, %s)"):format(self.pool.name, self:state())
+end
+
+return Set
