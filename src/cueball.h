@@ -80,7 +80,7 @@ typedef enum cueball_error {
     CUEBALL_EPOOL_STOPPING = -8, /* "pool_stopping": stop() was called */
     CUEBALL_EEXISTS = -9,        /* "exists": the backend is known already */
     CUEBALL_ENOT_FOUND = -10,    /* "not_found": no such backend */
-    CUEBALL_ECANCELLED = -11     /* "cancelled": the claimer gave up */
+    CUEBALL_ECANCELLED = -11     /* "cancelled": the claimer's owner is gone; of bindings, never of the core */
 } cueball_error;
 
 /* "claim_timeout"; "unknown" for a number that is not an error.  Static. */
@@ -213,7 +213,7 @@ CUEBALL_API int cueball_options_check(const cueball_options *options, char *text
 /* ------------------------------------------------------------------ life -- */
 
 typedef enum cueball_pool_state {
-    CUEBALL_POOL_STARTING = 0, /* no connection has opened yet */
+    CUEBALL_POOL_STARTING = 0, /* no connection has opened yet, or none since it failed */
     CUEBALL_POOL_RUNNING = 1,
     CUEBALL_POOL_FAILED = 2,   /* every backend is dead; monitors go on trying */
     CUEBALL_POOL_STOPPING = 3, /* waits for leases, until drain_timeout_ms */
@@ -325,8 +325,8 @@ typedef struct cueball_grant {
  * the claim is queued, a GRANT or REFUSE action will answer it.  Refused:
  * CUEBALL_ECLAIM_TIMEOUT (timeout_ms is 0 and none is idle),
  * CUEBALL_EOVERLOADED, CUEBALL_ENO_BACKENDS, CUEBALL_EPOOL_FAILED,
- * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (timeout_ms is not a number),
- * CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
+ * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (it has to wait, and timeout_ms is not a
+ * number), CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
 CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant);
 /* A waiting claim is given up: no action will answer it.  If it was granted
  * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */

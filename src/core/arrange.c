@@ -4,6 +4,8 @@
  * whenever a slot goes: that is O(1) a slot, without planning anew. */
 #include "pool.h"
 
+#include <string.h>
+
 #define MEMORY_RETRY 1000000000 /* ns until what memory did not allow is tried again */
 
 /* Forgets earlier decisions to drop slots of this backend. */
@@ -182,4 +184,33 @@ void cueball__pool_fill(cueball_pool *pool)
                 cueball__list_append(&pool->wanting, &backend->wanting);
         }
     }
+}
+
+static const cueball__backend *pool_untried(const cueball_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->known; i++)
+        if (pool->preference[i]->dead && pool->preference[i]->total == 0)
+            return pool->preference[i];
+    return NULL;
+}
+
+/* With more dead backends than connections, some have no monitor.  One that is
+ * about to try its own again leaves its place to another then, or those would
+ * never be found alive. */
+bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot)
+{
+    cueball__backend *backend = slot->backend;
+    if (!backend->dead || pool->known <= pool->planned_target || !pool_untried(pool))
+        return false;
+    uint32_t place = 0;
+    while (pool->preference[place] != backend)
+        place++;
+    memmove(&pool->preference[place], &pool->preference[place + 1], (pool->known - 1 - place) * sizeof *pool->preference);
+    pool->preference[pool->known - 1] = backend;
+    slot->unwanted = 1;
+    backend->have--;
+    backend->want = 0;
+    cueball__slot_drop(pool, slot, CUEBALL_CAUSE_PLAN);
+    pool->plan_is_due = pool->is_unsettled = true;
+    return true;
 }

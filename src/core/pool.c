@@ -200,11 +200,13 @@ static void pool_follow_options(cueball_pool *pool)
 
 static void pool_take_options(cueball_pool *pool, const cueball_options *options)
 {
+    cueball_time interval_before = pool->settings.decoherence_interval;
     pool->options = *options;
     cueball__settings_from(&pool->settings, options);
     pool_follow_options(pool);
     cueball_time interval = pool->settings.decoherence_interval;
-    cueball__timers_arm(&pool->timers, &pool->decoherence, interval ? cueball__time_after(pool->now, interval) : CUEBALL_NEVER);
+    if (interval != interval_before) /* else frequent changes would put the shuffle off for ever */
+        cueball__timers_arm(&pool->timers, &pool->decoherence, interval ? cueball__time_after(pool->now, interval) : CUEBALL_NEVER);
 }
 
 int cueball_pool_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,

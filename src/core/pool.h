@@ -407,6 +407,7 @@ static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lif
 /* arrange.c */
 void cueball__pool_plan(cueball_pool *pool);
 void cueball__pool_fill(cueball_pool *pool);
+bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot);
 
 /* demand.c */
 uint32_t cueball__demand_target(const cueball_pool *pool);

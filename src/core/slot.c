@@ -273,7 +273,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
         slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_BACKOFF:
-        slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
+        if (!cueball__monitor_moves_on(pool, slot))
+            slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
         break;
     case CUEBALL_SLOT_IDLE:
         slot_rest_due(pool, slot);
