@@ -476,6 +476,16 @@ function Socket:is_fit()
   return true
 end
 
+-- Apart from watch, since LuaJIT compiles no function in which a function is made.
+local function tell_later(self, fn, why)
+  self.tasks:defer(function()
+    if self.watcher == fn then
+      self.watcher = nil
+      fn(why)
+    end
+  end)
+end
+
 --- Watches a socket at rest: fn(message) is called once, outside of any task and
 -- never inside this call, when the peer closes ("closed"), the connection breaks
 -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
@@ -484,12 +494,7 @@ function Socket:watch(fn)
   self.watcher = fn
   local fit, why = self:is_fit()
   if fit then return start_reading(self) end
-  self.tasks:defer(function()
-    if self.watcher == fn then
-      self.watcher = nil
-      fn(why)
-    end
-  end)
+  tell_later(self, fn, why)
 end
 
 --- Ends watch(): its fn will not be called.
