@@ -161,9 +161,9 @@ int cueball_options_check(const cueball_options *options, char *text, size_t siz
     if (result == CUEBALL_OK)
         result = recovery_check(&options->recovery_default, "default", text, size);
     if (result == CUEBALL_OK)
-        result = recovery_check(&options->recovery_initial, "initial", text, size);
-    if (result == CUEBALL_OK)
         result = recovery_check(&options->recovery_connect, "connect", text, size);
+    if (result == CUEBALL_OK)
+        result = recovery_check(&options->recovery_initial, "initial", text, size);
     return result;
 }
 
