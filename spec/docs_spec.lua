@@ -102,7 +102,7 @@ end)
 
 -- ----------------------------------------------------------------------- options --
 
-local KIND = { [0] = "whole number", "number", "number", nil }
+local KIND = { [0] = "whole number", "number", "number", nil, "number per second" }
 
 -- The cells that the manual must have for an option: range, default.
 local function cells_for(option)
@@ -191,7 +191,7 @@ describe("docs/lua.md", function()
 
   it("has every kind of event in a table", function()
     local kinds = names_of(lib.cueball_event_name)
-    assert.equal(17, #kinds)
+    assert.equal(21, #kinds)
     assert.same({}, missing_from(event_rows(text), kinds))
     assert.same({ "backend_dead" }, missing_from(event_rows((text:gsub("`backend_dead`", "`backend_gone`"))), kinds))
   end)
@@ -204,6 +204,35 @@ describe("docs/lua.md", function()
     assert.same({}, missing_from(names, names_of(lib.cueball_slot_state_name)))
     assert.same({}, missing_from(names, names_of(lib.cueball_pool_state_name)))
     assert.same({ "unfit" }, missing_from(quoted_names((text:gsub("`unfit`", ""))), causes))
+  end)
+
+  it("has every reason of lease:explain(), each in a table", function()
+    local reasons = names_of(lib.cueball_reason_name)
+    assert.equal(10, #reasons)
+    assert.same({}, missing_from(event_rows(text), reasons))
+    assert.same({ "growing" }, missing_from(event_rows((text:gsub("\n| `growing`", "\n| growing"))), reasons))
+  end)
+
+  it("has every field of pool:backends()", function()
+    local world = require("cueball.host.sim").new { seed = 1 }
+    local pool = require("cueball").pool { host = world, connect = function() return nil, "down" end,
+      resolver = require("cueball").resolver.static { "10.0.0.1:80" } }
+    world.advance(1)
+    local section = "\n" .. assert(text:match "\n### pool:backends%(%)(.-)\n### ")
+    local fields = {}
+    for field in pairs(pool:backends()[1]) do fields[#fields + 1] = field end
+    assert.is_true(#fields >= 14)
+    assert.same({}, missing_from(quoted_names(section), fields))
+    pool:stop()
+    world.close()
+  end)
+
+  it("has a heading for every method of a lease", function()
+    for name, value in pairs(require "cueball.lease") do
+      if type(value) == "function" and not name:find "^__" then
+        assert.is_truthy(text:find("\n### lease:" .. name, 1, true), "lease:" .. name .. " has no heading")
+      end
+    end
   end)
 
   it("has a heading for every public function", function()
@@ -219,6 +248,34 @@ describe("docs/lua.md", function()
       assert.is_function(require "cueball.pool"[name])
       assert.is_truthy(text:find("\n### pool:" .. name, 1, true), "pool:" .. name .. " has no heading")
     end
+  end)
+end)
+
+describe("docs/sets.md", function()
+  local text = read "docs/sets.md"
+
+  it("has a heading for every method of a set and its members", function()
+    local cueball = require "cueball"
+    local world = require("cueball.host.sim").new { seed = 1 }
+    local members = {}
+    local set = cueball.set { host = world, connect = function() return {} end, resolver = cueball.resolver.static { "10.0.0.1:80" },
+      added = function(member) members[#members + 1] = member end, removed = function(member) member:release() end }
+    world.advance(1)
+    local headings = {}
+    for line in text:gmatch "\n### ([^\n]*)" do headings[#headings + 1] = line end
+    local all = table.concat(headings, "\n")
+    for what, object in pairs { set = set, member = members[1] } do
+      local count = 0
+      for name, value in pairs(getmetatable(object).__index) do
+        if type(value) == "function" and not (name == "new" or name == "answer" or name:find "^__") then -- `answer` is for the pool
+          count = count + 1
+          assert.is_truthy(all:find(what .. ":" .. name .. "(", 1, true), what .. ":" .. name .. " has no heading")
+        end
+      end
+      assert.is_true(count >= 3)
+    end
+    set:stop()
+    world.close()
   end)
 end)
 
@@ -250,7 +307,7 @@ describe("docs/core.md", function()
 
   it("names every error, action and event", function()
     local names = quoted_names(text)
-    for enum, count in pairs { cueball_error = 12, cueball_action_kind = 7, cueball_event_kind = 17 } do
+    for enum, count in pairs { cueball_error = 12, cueball_action_kind = 8, cueball_event_kind = 22, cueball_reason = 10 } do
       local members = members_of(header, enum)
       assert.equal(count, #members)
       assert.same({}, missing_from(names, members))

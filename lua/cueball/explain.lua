@@ -33,11 +33,54 @@ function explain.parts(pool, waited_ms)
   return parts
 end
 
---- The parts as a sentence: "30 ms every connection was busy, then 20 ms no backend was known".
+local PARTS_MAX = 4 -- that a sentence tells one by one
+
+-- The parts with the same reason as one, in the order of their first.
+local function sums_of(parts)
+  local sums, by_reason = {}, {}
+  for _, part in ipairs(parts) do
+    local sum = by_reason[part.reason]
+    if not sum then
+      sum = { reason = part.reason, ms = 0 }
+      by_reason[part.reason], sums[#sums + 1] = sum, sum
+    end
+    sum.ms = sum.ms + part.ms
+  end
+  return sums
+end
+
+--- The parts as a sentence: "30 ms every connection was busy, then 20 ms no backend was known"; if they are many,
+-- what they sum up to: "in 12 turns, 110 ms every connection was busy, 2 ms attempts to connect paused after failures".
 function explain.text(parts)
+  if #parts > PARTS_MAX then
+    local words = {}
+    for index, sum in ipairs(sums_of(parts)) do words[index] = ("%.6g ms %s"):format(sum.ms, TEXT[sum.reason]) end
+    return ("in %d turns, %s"):format(#parts, table.concat(words, ", "))
+  end
   local words = {}
   for index, part in ipairs(parts) do words[index] = ("%.6g ms %s"):format(part.ms, TEXT[part.reason]) end
   return table.concat(words, ", then ")
+end
+
+--- The backends that are dead now: a list of { key =, error =, ms = }, for explain.dead.
+function explain.note_dead(pool)
+  local dead, now_ms = {}, pool.now() / 1e6
+  for _, backend in ipairs(pool:backends()) do
+    if backend.dead then
+      dead[#dead + 1] = { key = backend.key, error = backend.error, ms = now_ms - (pool.dead_since[backend.key] or now_ms) }
+    end
+  end
+  return dead
+end
+
+--- In words: "db2 (connection refused; for 1200 ms)".
+function explain.dead(dead)
+  local words = {}
+  for index, one in ipairs(dead) do
+    local since = one.ms >= 1 and ("; for %.0f ms"):format(one.ms) or ""
+    words[index] = ("%s (%s%s)"):format(one.key, one.error or "no reason known", since)
+  end
+  return table.concat(words, ", ")
 end
 
 return explain

@@ -84,7 +84,7 @@ local function handle_of(value)
 end
 
 local COUNTED = {}
-for kind in ("backend_dead planned shuffled slot_state claim_waiting"):gmatch "%S+" do COUNTED[kind] = true end
+for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected overloaded"):gmatch "%S+" do COUNTED[kind] = true end
 
 -- The event as a table, without what does not belong to its kind.
 local function table_of(pool, event)
@@ -118,7 +118,10 @@ local SAY = {
     pool.dead_since[event.backend] = event.time_ms
     pool:log("warn", ("backend %s is dead after %d attempts: %s"):format(event.backend, event.count, message))
   end,
-  backend_revived = function(pool, event) pool:log("info", "backend " .. event.backend .. " is alive again") end,
+  backend_revived = function(pool, event)
+    pool.dead_since[event.backend] = nil
+    pool:log("info", "backend " .. event.backend .. " is alive again")
+  end,
   backend_ejected = function(pool, event)
     local message = pool.errors[event.backend] or "no reason known"
     pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
@@ -145,7 +148,7 @@ function journal.read(pool)
     local event = table_of(pool, pool.event)
     if event.kind == "backend_removed" then
       pool.removed[tonumber(pool.event.backend)] = true
-      pool.errors[event.backend] = nil
+      pool.errors[event.backend], pool.dead_since[event.backend] = nil, nil
     end
     if SAY[event.kind] then SAY[event.kind](pool, event) end
     tell(pool, event)

@@ -2,7 +2,9 @@
 --
 -- A fresh, small table for each claim, so that a lease which came back can never
 -- mean somebody else's; where it does not outlive a compiled trace LuaJIT makes
--- no table at all.  Four fields: a fifth would cost as much as eight.
+-- no table at all.  Four fields: a fifth would cost as much as eight.  `place` is
+-- what tells whether it was collected, see cueball.watchman; it is dropped with
+-- the connection.
 local native = require "cueball.native"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
@@ -14,7 +16,7 @@ Lease.__index = Lease
 -- Is the connection in its place still the one it was lent?  The pool may have
 -- taken it back and put another there.
 local function is_in_place(self)
-  return self.pool.lent[self.slot] == self.handle
+  return self.pool.lent[self.place.slot] == self.handle
 end
 
 local function stale()
@@ -25,25 +27,32 @@ end
 -- broken, it is replaced instead.
 -- @return true; or nil, message, "stale"
 function Lease:release()
-  local pool, connection = self.pool, self.connection
+  local pool, connection, place = self.pool, self.connection, self.place
   if connection == nil then return stale() end
   self.connection = nil
-  if pool.watches_leases then watchman.back(pool.watchman, self.slot, self.handle) end
-  local factory = pool.factories[self.slot]
-  if factory.inspects and is_in_place(self) then pool:inspect(self.slot, factory, connection) end
+  local slot = place.slot
+  local factory = pool.factories[slot]
+  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  self.place = nil
   local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
+  if result >= 0 then
+    pool.places[slot] = place
+    if pool.notes_sites then watchman.back(pool.watchman, slot) end
+  end
   if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
   if result < 0 then return stale() end
   return true
 end
 
 local function discard(self, ended, counted)
-  local pool = self.pool
+  local pool, place = self.pool, self.place
   if self.connection == nil then return stale() end
-  self.connection = nil
-  if pool.watches_leases then watchman.back(pool.watchman, self.slot, self.handle) end
+  self.connection, self.place = nil, nil
   local result = ended(pool.core, pool.now(), self.handle)
-  if result >= 0 and counted then counted(pool, self) end
+  if result >= 0 then
+    if pool.notes_sites then watchman.back(pool.watchman, place.slot) end
+    if counted then counted(pool, place.slot) end
+  end
   pool:pump()
   if result < 0 then return stale() end
   return true
@@ -55,21 +64,18 @@ function Lease:close()
   return discard(self, lib.cueball_pool_lease_closed)
 end
 
---- What host.guard calls when the task of pool:with is killed: who knows what the connection was in the middle of.
-Lease.abort = Lease.close
-
 --- Closes the connection, and holds it against its backend.
 -- @param message what went wrong; becomes pool:last_error()
 -- @return true; or nil, message, "stale"
 function Lease:fail(message)
-  return discard(self, lib.cueball_pool_lease_failed, function(pool, lease)
-    pool:failed_with(lease.slot, message or "a claimer failed the lease")
+  return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
+    pool:failed_with(slot, message or "a claimer failed the lease")
   end)
 end
 
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
-  return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.slot] or nil
+  return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.place.slot] or nil
 end
 
 --- Why it took so long to get.
@@ -77,7 +83,8 @@ end
 function Lease:explain()
   local waits = self.waits
   if not waits or #waits == 0 then return "granted at once", {} end
-  return ("waited %.6g ms: %s"):format(self.waited_ms, explain.text(waits)), waits
+  return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
+    self.dead and "; dead: " .. explain.dead(self.dead) or ""), waits
 end
 
 function Lease:__tostring()

@@ -89,7 +89,7 @@ end
 --- The same, for others that make pools.
 -- @param what     who asks, for messages
 -- @param level    whom to blame, as error() counts
--- @param recalled nil; or function(slot, cause): it is the pool of a set, whose leases are asked back so
+-- @param recalled nil; or function(slot, lease, cause): it is the pool of a set, whose leases are asked back so
 function Pool.new_for(given, what, level, recalled)
   local own, core = split(what, given, level + 1)
   local cdata = options.read(what, core, level + 1, OWN)
@@ -113,11 +113,13 @@ function Pool.new_for(given, what, level, recalled)
     -- by slot:
     connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
     lent = {},    -- the handle of its last lease, while its connection is open
+    places = {},  -- see watchman: missing while it is leased
     tasks = {},   -- attempts, checks and closes under way
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
     errors = {},  -- the last one of each backend, by key
     dead_since = {},
+    debts = setmetatable({}, { __mode = "k" }), -- by task, see work
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
@@ -189,7 +191,9 @@ function Pool:follow(own)
   if own.leak_warning_ms ~= nil then self.leak_warning_ms = own.leak_warning_ms or nil end
   if own.claim_sites ~= nil then self.claim_sites = own.claim_sites end
   self.notes_sites = self.claim_sites or self.leak_warning_ms ~= nil
-  self.watches_leases = not self.recalled and (self.leak_detection or self.notes_sites)
+  if self.notes_sites and own.leak_warning_ms ~= nil then watchman.limit_changed(self.watchman) end
+  if not self.notes_sites then watchman.forget(self.watchman) end
+  self.detects_leaks = self.leak_detection and not self.recalled -- a set keeps its leases itself
 end
 
 -- The core has let go of its last connection.
@@ -287,12 +291,11 @@ local function pump_if_asked(self)
   if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
 end
 
-local function granted(self, is_watched)
+local function granted(self)
   local grant = self.grant
-  local lease = work.lease(self, grant.slot, tonumber(grant.lease))
-  if is_watched then
-    watchman.lent(self.watchman, grant.slot, lease.handle, lease, self.notes_sites and watchman.site(2) or nil)
-  end
+  local slot = grant.slot
+  local lease = work.lease(self, slot, tonumber(grant.lease))
+  if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)
   return lease
 end
@@ -302,7 +305,7 @@ local function await(self, user, claimer, level)
   local claim = setmetatable({
     pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
-    site = self.notes_sites and watchman.site(2) or nil,
+    site = self.notes_sites and watchman.site() or nil,
   }, Claim)
   self.waiting[user] = claim
   if claimer then claimer.claims[claim] = true end
@@ -329,7 +332,7 @@ local function claim_for(self, given, level)
   self.next_claim = user + 1
   cdata.user = user
   local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
-  if result == 0 then return granted(self, self.watches_leases) end
+  if result == 0 then return granted(self) end
   if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
   self:pump()
   if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
@@ -356,20 +359,11 @@ end
 function Pool:try_claim()
   local grant = self.grant
   local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, grant)
-  if result == 0 then return granted(self, self.watches_leases) end
+  if result == 0 then return granted(self) end
+  if self.watchman.has_collected then self:pump() end
   pump_if_asked(self)
   if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
   return nil, self:refusal(result, 0, 0)
-end
-
-local function finish(lease, unguard, ok, ...)
-  if unguard then unguard(lease) end
-  if ok then
-    if lease.connection ~= nil then lease:release() end
-    return ...
-  end
-  if lease.connection ~= nil then lease:fail((tostring((...)):match "^[^\n]*")) end
-  error((...), 0)
 end
 
 --- Claims a connection, calls fn(connection, lease), and releases it.  If fn
@@ -381,9 +375,7 @@ function Pool:with(fn, given)
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
   local lease, message, name = claim_for(self, given, 2)
   if not lease then return nil, message, name end
-  local host = self.host -- if its task is killed meanwhile, the lease is closed
-  local is_guarded = host.current() ~= nil and pcall(host.guard, lease)
-  return finish(lease, is_guarded and host.unguard, pcall(fn, lease.connection, lease))
+  return work.lend(self, lease, fn)
 end
 
 --- Somebody all of whose claims and leases end together: give it to claims as `owner`.
@@ -425,7 +417,7 @@ function Pool:stats()
 end
 
 --- The backends, those preferred first:
--- a list of { key, name, address, port, weight, total, idle, busy, connecting, dead, removed, error }
+-- a list of { key, name, address, port, weight, total, idle, busy, connecting, dead, ejected, removed, latency_ms, error }
 function Pool:backends()
   local info, list = self.backend_info, {}
   while lib.cueball_pool_backend_at(self.core, #list, info) do
@@ -433,7 +425,7 @@ function Pool:backends()
     list[#list + 1] = {
       key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port, weight = info.weight,
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
-      dead = info.dead, removed = info.removed, error = self.errors[key],
+      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms, error = self.errors[key],
     }
   end
   return list
@@ -453,20 +445,25 @@ local CHANGEABLE = { name = true, leak_detection = true, leak_warning_ms = true,
 -- @param given as for cueball.pool, without resolver, connect, seed and host
 -- @return true; mistakes raise an error at the caller's line and change nothing
 function Pool:set(given)
-  local own, core = split("pool:set", given, 2)
+  self:set_for(given, "pool:set", 2)
+  return true
+end
+
+--- The same, for others: `what` and `level` as of Pool.new_for.
+function Pool:set_for(given, what, level)
+  local own, core = split(what, given, level + 1)
   for name in pairs(own) do
     if not CHANGEABLE[name] then
-      local advice = (name == "resolver" or name == "connect") and "; use pool:replace" or ""
-      error(("pool:set: option '%s' cannot be changed%s"):format(name, advice), 2)
+      local advice = not self.recalled and (name == "resolver" or name == "connect") and "; use pool:replace" or ""
+      error(("%s: option '%s' cannot be changed%s"):format(what, name, advice), level + 1)
     end
   end
   local merged = options.merge(self.given, core)
-  local cdata = options.read("pool:set", merged, 2, CHANGEABLE)
+  local cdata = options.read(what, merged, level + 1, CHANGEABLE)
   cdata.is_set = self.recalled and 1 or 0
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
   self:input(lib.cueball_pool_options_changed, cdata)
-  return true
 end
 
 --- Another resolver or connection factory; connections and leases are kept, and

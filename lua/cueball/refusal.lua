@@ -8,15 +8,8 @@ local refusal = {}
 
 --- What is wrong with the backends, for people.
 function refusal.troubles(self)
-  local parts = {}
-  for _, backend in ipairs(self:backends()) do
-    if backend.dead then
-      local now_ms = self.now() / 1e6
-      parts[#parts + 1] = ("%s (%s; for %.0f ms)"):format(backend.key, self.errors[backend.key] or "no reason known",
-        now_ms - (self.dead_since[backend.key] or now_ms))
-    end
-  end
-  if #parts > 0 then return "dead: " .. table.concat(parts, ", ") end
+  local dead = explain.note_dead(self)
+  if #dead > 0 then return "dead: " .. explain.dead(dead) end
   return self.sink and self.sink.message and "the resolver failed: " .. self.sink.message or "no backend is known"
 end
 

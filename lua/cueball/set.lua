@@ -1,8 +1,16 @@
 --- A set: one shared connection to each of some backends, for protocols that
 -- multiplex.  The pool's machinery with another end: instead of being claimed,
 -- a connection is announced when it is open and asked back when it has to go.
+local native = require "cueball.native"
 local options = require "cueball.options"
+local work = require "cueball.work"
 local Pool = require "cueball.pool"
+local lib, ffi = native.lib, native.ffi
+
+local WAITING = 1 -- CUEBALL_WAITING
+local POOL_FAILED = tonumber(lib.CUEBALL_EPOOL_FAILED)
+local NO_MEMORY = tonumber(lib.CUEBALL_ENOMEM)
+local MEMORY_RETRY_MS = 1000
 
 local Set = {}
 Set.__index = Set
@@ -24,7 +32,9 @@ local OWN = {
 -- What means nothing where nobody claims.
 local NOT_FOR_SETS = {
   max_connections = "maximum", spares = "target", claim_timeout_ms = false, max_waiters = false, queue = false,
-  target_claim_delay_ms = false, balance = false, leak_detection = false, leak_warning_ms = false, claim_sites = false,
+  target_claim_delay_ms = false, balance = false,
+  check_interval_ms = false, check_timeout_ms = false, idle_timeout_ms = false, max_lifetime_ms = false,
+  leak_detection = false, leak_warning_ms = false, claim_sites = false,
 }
 
 -- Splits our options from the pool's, which are checked there.
@@ -49,9 +59,12 @@ local function check_sizes(what, target, maximum, level)
   end
 end
 
+-- In a task of its own: it may wait, and the pool does not.
 local function notify(self, fn, ...)
-  local ok, message = xpcall(fn, debug.traceback, ...)
-  if not ok then self.pool:log("error", "a set's notice threw: " .. tostring(message)) end
+  self.pool.host.spawn(function(...)
+    local ok, message = xpcall(fn, debug.traceback, ...)
+    if not ok then self.pool:log("error", "a set's notice threw: " .. tostring(message)) end
+  end, ...)
 end
 
 -- Announces what the lease holds.
@@ -60,30 +73,45 @@ local function announce(self, lease)
   local serial = (self.serials[backend.key] or 0) + 1
   self.serials[backend.key] = serial
   local member = setmetatable({
-    set = self, lease = lease, backend = backend, connection = lease.connection,
+    set = self, lease = lease, slot = lease.place.slot, backend = backend, connection = lease.connection,
     key = ("%s.%d"):format(backend.key, serial), is_recalled = false,
   }, Member)
-  self.members[lease.slot] = member
+  self.members[member.slot] = member
   notify(self, self.added, member)
 end
 
--- Takes every connection as it opens; ends with the pool.
+-- Takes every connection that is open, and waits for the next with a claim that has no task: what it is given is
+-- announced before anything else is recalled.  A pool that has failed is asked again when it has recovered.
 local function collect(self)
-  while true do
-    local lease, _, name = self.pool:claim { timeout_ms = false }
-    if lease then
-      announce(self, lease)
-    elseif name == "pool_failed" then
-      self.pool.host.sleep(100)
-    else
-      return
-    end
+  local pool, claim_options = self.pool, self.claim_options
+  local result
+  repeat
+    claim_options.user = pool.next_claim
+    pool.next_claim = pool.next_claim + 1
+    result = lib.cueball_pool_claim(pool.core, pool.now(), claim_options, pool.grant)
+    if result == 0 then announce(self, work.lease(pool, pool.grant.slot, tonumber(pool.grant.lease))) end
+  until result ~= 0
+  if result == WAITING then
+    pool.waiting[tonumber(claim_options.user)] = self
+  elseif result == POOL_FAILED then
+    pool.on_recovery = function() collect(self) end
+  elseif result == NO_MEMORY then
+    pool.host.spawn(function()
+      pool.host.sleep(MEMORY_RETRY_MS)
+      collect(self)
+    end)
   end
 end
 
-local function recalled(self, slot, cause)
+--- The pool's answer to the claim that waits.
+function Set:answer(lease, _, name)
+  if lease then announce(self, lease) end
+  if lease or name == "pool_failed" then collect(self) end
+end
+
+local function recalled(self, slot, handle, cause)
   local member = self.members[slot]
-  if not member or member.is_recalled then return end
+  if not member or member.is_recalled or member.lease.handle ~= handle then return end
   member.is_recalled = true
   notify(self, self.removed, member, cause)
 end
@@ -96,8 +124,8 @@ end
 --   removed(member, cause)  it has to go ("plan", "removed", "lost", "stop"): finish, then member:release()
 --   and the pool's options that do not concern claims: name, host, seed, recovery, rebalance_delay_ms,
 --   decoherence_interval_ms, drain_timeout_ms, max_churn_rate …
---   A member is { key = "10.0.0.1:80.1", backend =, connection = }.  Notices run in a task, or in whatever
---   made the pool act; one that throws is logged.
+--   A member is { key = "10.0.0.1:80.1", backend =, connection = }.  Each notice runs in a task of its own,
+--   in order; one that throws is logged.
 -- @return the set; mistakes in the options raise an error at the caller's line
 function Set.new(given)
   local own, core = split("cueball.set", given, 2)
@@ -109,16 +137,21 @@ function Set.new(given)
   check_sizes("cueball.set", target, maximum, 2)
   core.max_connections, core.spares = maximum, target
   core.check_interval_ms = false
-  core.name = core.name or "set"
-  local self = setmetatable({ added = own.added, removed = own.removed, members = {}, serials = {} }, Set)
-  self.pool = Pool.new_for(core, "cueball.set", 2, function(slot, cause) recalled(self, slot, cause) end)
-  self.pool.host.spawn(collect, self)
+  local resolver = core.resolver
+  core.name = core.name or type(resolver) == "table" and type(resolver.name) == "string" and resolver.name or "set"
+  local self = setmetatable({
+    added = own.added, removed = own.removed, members = {}, serials = {},
+    claim_options = ffi.new("cueball_claim_options", { timeout_ms = math.huge }),
+  }, Set)
+  self.pool = Pool.new_for(core, "cueball.set", 2, function(...) recalled(self, ...) end)
+  collect(self)
+  self.pool:pump()
   return self
 end
 
 -- The member's lease is over.
 local function ended(self)
-  if self.set.members[self.lease.slot] == self then self.set.members[self.lease.slot] = nil end
+  if self.set.members[self.slot] == self then self.set.members[self.slot] = nil end
 end
 
 --- The removed connection is used no longer.  Before `removed` it is a mistake.
@@ -162,7 +195,8 @@ function Set:set(given)
   local target, maximum = own.target or now.spares, own.maximum or now.max_connections
   check_sizes("set:set", target, maximum, 2)
   core.spares, core.max_connections = target, maximum
-  return self.pool:set(core)
+  self.pool:set_for(core, "set:set", 2)
+  return true
 end
 
 --- As of a pool: "starting", "running", "failed", "stopping", "stopped".

@@ -1,17 +1,22 @@
 --- Looks after leases that do not come back: those that were collected without
 -- release, and those held for too long.
 --
--- A lease is known here by a weak reference only.  When one is collected while
--- its slot is still leased, nobody can release it any more: it is closed, and
--- said in the log with the place that claimed it, where that was noted.  It is
--- looked for after a garbage collection, which a small object with a finalizer
--- tells of; a finalizer may run anywhere, so it does no more than that.
+-- Each open connection has a place, a small table.  The pool holds it while the
+-- connection is at rest, the lease alone while it is lent; here it is known by a
+-- weak reference only.  So when both are gone the lease was collected, nobody
+-- can release it any more, and it is closed, and said in the log with the place
+-- that claimed it, where that was noted.  The lease itself is referred to by
+-- nobody, so that LuaJIT need not make it (see cueball.lease).
+--
+-- This is looked for after a garbage collection, which a small object with a
+-- finalizer tells of; a finalizer may run anywhere, so it does no more than that.
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
 
 local watchman = {}
 
 local WEAK = { __mode = "v" }
+local OURS = debug.getinfo(1, "S").source:match "^(.*)watchman%.lua$" -- our own files are no place to name
 
 local function listen_to_the_collector(told)
   ffi.gc(ffi.new "char[1]", function()
@@ -26,23 +31,27 @@ end
 function watchman.new(pool)
   local self = {
     pool = pool,
-    leases = setmetatable({}, WEAK), -- by slot
-    handles = {},                    -- by slot: the lease's, while it is out
-    since = {}, sites = {}, warned = {},
+    places = setmetatable({}, WEAK), -- by slot, of each open connection
+    since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
     has_collected = false,
-    alarm = nil,
+    alarm = nil, is_armed = false,
   }
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
   return self
 end
 
---- Where the claimer stands: "file:line".
--- @param level of debug.getinfo, as seen from the caller
-function watchman.site(level)
-  for at = level + 1, level + 8 do
-    local info = debug.getinfo(at, "Sl")
+--- The slot has a connection.
+function watchman.opened(self, slot)
+  local place = { slot = slot }
+  self.places[slot], self.pool.places[slot] = place, place
+end
+
+--- Where the claimer stands: "file:line"; nil if it is too far up.
+function watchman.site()
+  for level = 2, 12 do
+    local info = debug.getinfo(level, "Sl")
     if not info then return nil end
-    if info.currentline > 0 and not info.short_src:find "lua/cueball/[%w_]+%.lua$" then
+    if info.currentline > 0 and not (OURS and info.source:sub(1, #OURS) == OURS) then
       return ("%s:%d"):format(info.short_src, info.currentline)
     end
   end
@@ -55,49 +64,59 @@ local function describe(self, slot)
   return ("a lease on %s, %s,"):format(backend and backend.key or "a backend", site)
 end
 
---- The lease on this slot is out.
+--- A lease on this slot is out, and to be noted.
 -- @param site where it was claimed, or nil
-function watchman.lent(self, slot, handle, lease, site)
-  self.leases[slot], self.handles[slot] = lease, handle
-  self.sites[slot] = site
-  if self.pool.leak_warning_ms then
-    self.since[slot], self.warned[slot] = self.pool.now(), nil
-    watchman.arm(self)
-  end
+function watchman.lent(self, slot, site)
+  self.sites[slot], self.since[slot], self.warned[slot] = site, self.pool.now(), nil
+  if self.pool.leak_warning_ms then watchman.arm(self) end
 end
 
---- It is back.
-function watchman.back(self, slot, handle)
-  if self.handles[slot] == handle then self.handles[slot], self.leases[slot] = nil, nil end
+--- It is over.
+function watchman.back(self, slot)
+  self.sites[slot], self.since[slot] = nil, nil
 end
 
 --- Closes what was collected without release.  Called after a collection, outside of any finalizer.
 function watchman.sweep(self)
   self.has_collected = false
-  for slot, handle in pairs(self.handles) do
-    if self.leases[slot] == nil then
-      self.handles[slot] = nil
-      if lib.cueball_pool_lease_closed(self.pool.core, self.pool.now(), handle) >= 0 then
-        self.pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
-      end
+  local pool = self.pool
+  if not pool.detects_leaks then return end
+  local lost = {}
+  for slot in pairs(pool.lent) do
+    if not pool.places[slot] and not self.places[slot] then lost[#lost + 1] = slot end
+  end
+  table.sort(lost)
+  for _, slot in ipairs(lost) do
+    if lib.cueball_pool_lease_closed(pool.core, pool.now(), pool.lent[slot]) >= 0 then
+      pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
+      watchman.back(self, slot)
     end
   end
 end
 
+-- Those that were taken back by the pool, or are not watched any more, are not out.
+local function is_out(self, slot)
+  return self.pool.lent[slot] ~= nil and self.since[slot] ~= nil
+end
+
 local function warn(self)
-  local limit = self.pool.leak_warning_ms
+  self.is_armed = false
+  local pool = self.pool
+  local limit = pool.leak_warning_ms
   if not limit then return end
-  local now, is_out = self.pool.now(), false
-  for slot in pairs(self.handles) do
-    local held_ms = self.since[slot] and (now - self.since[slot]) / 1e6 or 0
-    is_out = is_out or not self.warned[slot]
-    if held_ms >= limit and not self.warned[slot] then
-      self.warned[slot] = true
-      self.pool:log("warn", ("%s has been held for %.6g ms"):format(describe(self, slot), held_ms))
+  local now, are_out = pool.now(), false
+  for slot, since in pairs(self.since) do
+    if is_out(self, slot) and not self.warned[slot] then
+      local held_ms = (now - since) / 1e6
+      if held_ms >= limit then
+        self.warned[slot] = true
+        pool:log("warn", ("%s has been held for %.6g ms"):format(describe(self, slot), held_ms))
+      else
+        are_out = true
+      end
     end
   end
-  self.is_armed = false
-  if is_out then watchman.arm(self) end
+  if are_out then watchman.arm(self) end
 end
 
 --- Looks again before long, if leases are to be warned about.
@@ -106,6 +125,18 @@ function watchman.arm(self)
   self.is_armed = true
   self.alarm = self.alarm or self.pool.host.alarm(function() warn(self) end)
   self.alarm:set(self.pool.now() + self.pool.leak_warning_ms / 4 * 1e6)
+end
+
+--- leak_warning_ms is another: what was armed for the one before may come too late.
+function watchman.limit_changed(self)
+  if self.alarm and self.is_armed then self.alarm:clear() end
+  self.is_armed = false
+  if self.pool.leak_warning_ms and next(self.since) then watchman.arm(self) end
+end
+
+--- Nothing is noted any more.
+function watchman.forget(self)
+  self.since, self.sites, self.warned = {}, {}, {}
 end
 
 function watchman.close(self)

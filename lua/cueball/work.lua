@@ -9,16 +9,64 @@ local lib, ffi = native.lib, native.ffi
 
 local work = {}
 
+local POOL_FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
+
 local function traceback(message)
   return debug.traceback(tostring(message), 2)
 end
 
 --- A lease on the connection of this slot.
 function work.lease(pool, slot, handle)
-  local connection, factory = pool.connections[slot], pool.factories[slot]
+  local connection, factory, place = pool.connections[slot], pool.factories[slot], pool.places[slot]
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   pool.lent[slot] = handle
-  return setmetatable({ pool = pool, slot = slot, handle = handle, connection = connection }, Lease)
+  if pool.detects_leaks then pool.places[slot] = nil end -- only the lease holds it now
+  return setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease)
+end
+
+-- What a task has borrowed with pool:with, by slot.  Made once for each task and pool: to guard each lease by itself
+-- would need a table for each.
+local Debt = {}
+Debt.__index = Debt
+
+-- Its task was killed: who knows what the connections were in the middle of.
+function Debt:abort()
+  local pool = self.pool
+  for _, handle in pairs(self.handles) do lib.cueball_pool_lease_closed(pool.core, pool.now(), handle) end
+  self.handles = {}
+  pool:pump()
+end
+
+-- The handles of the current task's debt; nil outside of tasks.
+local function debt_of(pool)
+  local host = pool.host
+  local current = host.current()
+  if current == nil then return nil end
+  local debt = pool.debts[current]
+  if debt then return debt.handles end
+  debt = setmetatable({ pool = pool, handles = {} }, Debt)
+  if not pcall(host.guard, debt) then return nil end -- in a coroutine of the task's own
+  pool.debts[current] = debt
+  return debt.handles
+end
+
+local function finish(lease, debt, slot, ok, ...)
+  if debt then debt[slot] = nil end
+  if ok then
+    if lease.connection ~= nil then lease:release() end
+    return ...
+  end
+  if lease.connection ~= nil then lease:fail((tostring((...)):match "^[^\n]*")) end
+  error((...), 0)
+end
+
+--- Calls fn(connection, lease), and ends the lease: it is released if fn returns, failed if it throws, closed if the task is
+-- killed meanwhile.
+-- @return what fn returned
+function work.lend(pool, lease, fn)
+  local debt, slot = debt_of(pool), lease.place.slot
+  if debt then debt[slot] = lease.handle end
+  return finish(lease, debt, slot, pcall(fn, lease.connection, lease))
 end
 
 local function backend_of(pool, handle)
@@ -94,6 +142,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
     return close_late(pool, backend, factory, connection, limit_ms)
   end
   pool.connections[slot] = connection
+  watchman.opened(pool.watchman, slot)
   pool:remember(backend, nil)
   if factory.watch then
     pool.losses[slot] = on_loss(pool, slot, conn)
@@ -217,8 +266,9 @@ local function grant(pool, slot, _, action)
   pool.waiting[tonumber(action.user)] = nil
   local lease = work.lease(pool, slot, tonumber(action.lease))
   lease.waited_ms = tonumber(action.waited) / 1e6
-  lease.waits = explain.parts(pool, lease.waited_ms)
-  if pool.watches_leases then watchman.lent(pool.watchman, slot, lease.handle, lease, claim.site) end
+  lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
+  if next(pool.dead_since) then lease.dead = explain.note_dead(pool) end
+  if pool.notes_sites then watchman.lent(pool.watchman, slot, claim.site) end
   claim:answer(lease)
 end
 
@@ -229,7 +279,29 @@ local function refuse(pool, _, _, action)
 end
 
 local function recall(pool, slot, _, action)
-  pool.recalled(slot, ffi.string(lib.cueball_cause_name(action.cause)))
+  local recalls = pool.recalls or {}
+  pool.recalls = recalls
+  recalls[#recalls + 1] = { slot = slot, handle = tonumber(action.lease), cause = ffi.string(lib.cueball_cause_name(action.cause)) }
+end
+
+-- A set asks again once its pool has not failed any more.
+-- @return true if it did
+local function tell_recovered(pool)
+  local recovered = pool.on_recovery
+  if not recovered or lib.cueball_pool_state_of(pool.core) == POOL_FAILED then return false end
+  pool.on_recovery = nil
+  recovered()
+  return true
+end
+
+-- After all else, so that a set hears of what is new before it is asked for what is old.
+-- @return true if there were any
+local function tell_recalled(pool)
+  local recalls = pool.recalls
+  if not recalls then return false end
+  pool.recalls = nil
+  for _, one in ipairs(recalls) do pool.recalled(one.slot, one.handle, one.cause) end
+  return true
 end
 
 local DO = {
@@ -245,9 +317,11 @@ local DO = {
 --- Does everything there is to do.
 function work.drain(pool)
   local action = pool.action
-  while lib.cueball_pool_next_action(pool.core, action) do
-    DO[action.kind](pool, action.slot, tonumber(action.conn), action)
-  end
+  repeat
+    while lib.cueball_pool_next_action(pool.core, action) do
+      DO[action.kind](pool, action.slot, tonumber(action.conn), action)
+    end
+  until not (tell_recovered(pool) or tell_recalled(pool))
 end
 
 return work

@@ -233,7 +233,7 @@ describe("events", function()
       assert.equal(name, ffi.string(lib.cueball_slot_state_name(state)))
     end
     for _, name in ipairs { "event_name", "cause_name", "error_name", "pool_state_name", "slot_state_name" } do
-      for _, number in ipairs { -12, 20, 1000, -2147483648, 2147483647 } do
+      for _, number in ipairs { -12, 21, 1000, -2147483648, 2147483647 } do
         assert.equal("unknown", ffi.string(lib["cueball_" .. name](number)))
       end
     end

@@ -18,6 +18,8 @@ local function with(name, value)
     changes["recovery." .. operation .. ".timeout_ms"] = 0.001
   elseif member == "max_delay_ms" then
     changes["recovery." .. operation .. ".delay_ms"] = 0
+  elseif name == "queue" then
+    changes.target_claim_delay_ms = 5
   end
   return World.options(changes)
 end
@@ -36,10 +38,13 @@ describe("options", function()
       max_connections = 10, max_waiters = math.huge, claim_timeout_ms = math.huge, rebalance_delay_ms = 100,
       decoherence_interval_ms = 300000, check_interval_ms = 30000, check_timeout_ms = 5000, idle_timeout_ms = 0,
       max_lifetime_ms = 0, drain_timeout_ms = 30000, balance = 0,
+      spares = math.huge, queue = 0, target_claim_delay_ms = 0, max_churn_rate = math.huge, slow_start_ms = 0,
+      ["outlier.consecutive"] = 0, ["outlier.interval_ms"] = 10000, ["outlier.ejection_ms"] = 30000, ["outlier.max_ejected"] = 0.1,
     }
     for _, operation in ipairs { "default", "initial", "connect" } do
       for name, value in pairs {
         attempts = 3, timeout_ms = 2000, max_timeout_ms = 86400000, delay_ms = 100, max_delay_ms = 86400000, spread = 0.2,
+        jitter = 0,
       } do
         expected["recovery." .. operation .. "." .. name] = value
       end
@@ -49,26 +54,34 @@ describe("options", function()
       found[name] = World.descriptors[name].initial
     end
     assert.same(expected, found)
-    assert.equal("fifo lifo", World.descriptors.balance.choices)
+    assert.equal("fifo lifo p2c", World.descriptors.balance.choices)
+    assert.equal("fifo codel adaptive_lifo", World.descriptors.queue.choices)
+    assert.equal("spread full decorrelated", World.descriptors["recovery.connect.jitter"].choices)
     assert.is_false(lib.cueball_option_describe(1000, ffi.new "cueball_option"))
   end)
 
-  it("cover the whole struct: each member is an option, but for `reserved`", function()
+  it("cover the whole struct: each member is an option, but for `reserved` and `is_set`", function()
     local at = {}
     for _, name in ipairs(World.descriptors) do
       at[World.descriptors[name].offset] = name
     end
-    local recoveries = {}
+    local within, is_set_seen = { cueball_recovery = {}, cueball_outlier = {} }, false
     for _, one in ipairs(native.layout) do
       if one.type == "cueball_options" and one.member:find "^recovery_" then
-        recoveries[one.member] = one.offset
+        within.cueball_recovery[one.member] = one.offset
+      elseif one.type == "cueball_options" and one.member == "outlier" then
+        within.cueball_outlier[one.member] = one.offset
+      elseif one.type == "cueball_options" and one.member == "is_set" then
+        is_set_seen = true
+        assert.is_nil(at[one.offset])
       elseif one.type == "cueball_options" and one.member ~= "" and one.member ~= "reserved" then
         assert.equal(one.member, at[one.offset])
       end
     end
+    assert.is_true(is_set_seen)
     for _, one in ipairs(native.layout) do
-      if one.type == "cueball_recovery" and one.member ~= "" then
-        for member, offset in pairs(recoveries) do
+      for member, offset in pairs(within[one.type] or {}) do
+        if one.member ~= "" and one.member ~= "reserved" then
           assert.equal(member:gsub("_", ".", 1) .. "." .. one.member, at[offset + one.offset])
         end
       end
@@ -93,7 +106,7 @@ describe("options", function()
       if not (option.kind == lib.CUEBALL_OPTION_COUNT and option.min == 0) then
         refused[2] = beyond(option, option.min, -1)
       end
-      if option.kind == lib.CUEBALL_OPTION_DURATION or option.kind == lib.CUEBALL_OPTION_FRACTION then
+      if option.kind ~= lib.CUEBALL_OPTION_COUNT and option.kind ~= lib.CUEBALL_OPTION_CHOICE then
         refused[#refused + 1] = 0 / 0
         refused[#refused + 1] = -math.huge
       end
@@ -131,6 +144,30 @@ describe("options", function()
     end)
   end
 
+  it("of overload control need a target", function()
+    for _, queue in ipairs { "codel", "adaptive_lifo" } do
+      local result, text = check(World.options { queue = queue })
+      assert.equal("invalid", result)
+      assert.equal("option 'queue' codel and adaptive_lifo need option 'target_claim_delay_ms'", text)
+      assert.equal("ok", (check(World.options { queue = queue, target_claim_delay_ms = 0.001 })))
+    end
+    assert.equal("ok", (check(World.options { queue = "fifo" })))
+    assert.equal("ok", (check(World.options { queue = "fifo", target_claim_delay_ms = 5 })))
+  end)
+
+  it("have a set or no set, and nothing between", function()
+    local options = World.options()
+    assert.equal(0, options.is_set)
+    options.is_set = 1
+    assert.equal("ok", (check(options)))
+    for _, value in ipairs { -1, 2 } do
+      options.is_set = value
+      local result, text = check(options)
+      assert.equal("invalid", result)
+      assert.equal("is_set must be 0 or 1", text)
+    end
+  end)
+
   it("tell as much of the text as there is room for", function()
     local options, text = World.options { max_connections = 0 }, ffi.new("char[16]", ("x"):rep(15))
     assert.equal(lib.CUEBALL_EINVAL, lib.cueball_options_check(options, text, 10))
@@ -145,7 +182,9 @@ describe("options", function()
     assert.equal("option 'max_connections' must be a whole number from 1 to 1000000, not 0", text)
     _, text = check(World.options { drain_timeout_ms = -5 })
     assert.equal("option 'drain_timeout_ms' must be a number from 0 to 86400000 (milliseconds), not -5", text)
-    _, text = check(World.options { balance = 2 })
-    assert.equal("option 'balance' must be one of: fifo lifo", text)
+    _, text = check(World.options { balance = 3 })
+    assert.equal("option 'balance' must be one of: fifo lifo p2c", text)
+    _, text = check(World.options { max_churn_rate = 0 })
+    assert.equal("option 'max_churn_rate' must be a number from 0.001 to 1000000 (per second), not 0", text)
   end)
 end)

@@ -3,14 +3,17 @@
  * that drains or does not.  After each input the pool's own check must hold, and
  * what the pool says must agree with what this file knows by itself:
  *
- * - a claim is answered exactly once, and granted only before its deadline and
- *   after every older one was answered;
+ * - a claim is answered exactly once, and granted only before its deadline and,
+ *   but for adaptive_lifo, after every older one was answered; refused as
+ *   overloaded only where a queue may do that, and not before its target;
  * - a lease is on one connection, a connection in one lease; a handle works as
  *   long as what it means lives, and never again;
  * - an opened connection is closed exactly once, an attempt is reported on or
  *   given up;
- * - the counts in the statistics are those of what was told;
- * - slots stay within max_connections but for removed backends' leases;
+ * - the counts in the statistics are those of what was told, the reasons of a
+ *   wait add up to it;
+ * - slots stay within max_connections but for removed backends' leases, and for
+ *   one more in a set; only sets ask leases back;
  * - once faults end the distribution is the plan's; after stop() all is closed;
  *   after free() no byte is held.
  *
@@ -64,6 +67,8 @@ typedef struct world {
     cueball_time known;       /* the time that the pool goes by */
     cueball_time drain_at;
     bool is_stopping;
+    bool was_lifo;            /* while claims that wait now did, the queue was adaptive_lifo */
+    double target_ms;         /* the least target_claim_delay_ms there was meanwhile; INFINITY: it was fifo */
     size_t held;                       /* bytes */
     unsigned fail_after, fail_for;     /* allocations */
     uint32_t total;                    /* slots, after the last input */
@@ -152,6 +157,22 @@ static void read_recovery(world *w, cueball_recovery *recovery)
     recovery->spread = ONE_OF(w, 0.2, 0, 1);
 }
 
+static void read_control(world *w, cueball_options *options)
+{
+    options->spares = (uint32_t)ONE_OF(w, UINT32_MAX, 0, 1, 2, 5);
+    options->balance = next_byte(w) % 3;
+    options->queue = next_byte(w) % 3;
+    options->target_claim_delay_ms = ONE_OF(w, 5, 0.001, 40, 300);
+    options->max_churn_rate = ONE_OF(w, INFINITY, 1, 4, 1000);
+    options->slow_start_ms = ONE_OF(w, 0, 0.001, 50, 10000);
+    options->outlier.consecutive = (uint32_t)ONE_OF(w, 0, 1, 2, 5);
+    options->outlier.interval_ms = ONE_OF(w, 1, 10, 1000);
+    options->outlier.ejection_ms = ONE_OF(w, 1, 10, 1000);
+    options->outlier.max_ejected = ONE_OF(w, 0.1, 0, 0.5, 1);
+    options->recovery_initial.jitter = next_byte(w) % 3;
+    options->recovery_connect.jitter = next_byte(w) % 3;
+}
+
 static void read_options(world *w, cueball_options *options)
 {
     cueball_options_init(options);
@@ -173,6 +194,9 @@ static void read_options(world *w, cueball_options *options)
         read_recovery(w, &options->recovery_initial);
     if (which & 4)
         read_recovery(w, &options->recovery_connect);
+    if (which & 0x20) /* that one, as it is not set in the older inputs of the corpus */
+        read_control(w, options);
+    options->is_set = (which & 0xa0) == 0xa0;
 }
 
 /* ---------------------------------------------------------------- handles -- */
@@ -342,6 +366,18 @@ static void check_counts(const world *w, const cueball_stats *stats)
     }
 }
 
+/* What the queue may have been to the claims that wait. */
+static void queue_seen(world *w)
+{
+    if (w->oldest_open == w->claims_n) {
+        w->was_lifo = false;
+        w->target_ms = INFINITY;
+    }
+    w->was_lifo |= w->options.queue == CUEBALL_QUEUE_ADAPTIVE_LIFO;
+    if (w->options.queue != CUEBALL_QUEUE_FIFO && w->options.target_claim_delay_ms < w->target_ms)
+        w->target_ms = w->options.target_claim_delay_ms;
+}
+
 /* After every input: does all agree? */
 static void check(world *w)
 {
@@ -352,9 +388,10 @@ static void check(world *w)
     cueball_pool_stats(w->pool, &stats);
     uint32_t sum = stats.idle + stats.busy + stats.connecting + stats.backing_off + stats.checking + stats.closing;
     MUST(sum == stats.total, "%u slots, %u in all states", stats.total, sum);
-    MUST(stats.total <= w->total || stats.total <= w->options.max_connections + removed_total(w), "%u slots of %u", stats.total,
-         w->options.max_connections);
+    uint32_t ceiling = w->options.max_connections + (uint32_t)w->options.is_set;
+    MUST(stats.total <= w->total || stats.total <= ceiling + removed_total(w), "%u slots of %u", stats.total, ceiling);
     w->total = stats.total;
+    queue_seen(w);
     MUST(cueball_pool_memory(w->pool) == w->held, "%zu bytes, held %zu", cueball_pool_memory(w->pool), w->held);
     check_counts(w, &stats);
 }
@@ -503,6 +540,17 @@ static void conn_report(world *w, report what, cueball_handle handle)
 
 /* ---------------------------------------------------------------- actions -- */
 
+/* What held a claim adds up to its wait. */
+static void check_reasons(const world *w, cueball_time begun, cueball_time waited)
+{
+    cueball_wait waits[100];
+    cueball_time sum = 0;
+    uint32_t count = cueball_pool_explain(w->pool, begun, begun + waited, waits, 100);
+    for (uint32_t i = 0; i < count; i++)
+        sum += waits[i].span;
+    MUST(sum == waited, "a claim waited %" PRIu64 ", and %" PRIu64 " for %u reasons", waited, sum, count);
+}
+
 static void answer_told(world *w, const cueball_action *action)
 {
     MUST(action->user < w->claims_n, "claim %" PRIu64, action->user);
@@ -510,15 +558,19 @@ static void answer_told(world *w, const cueball_action *action)
     MUST(answered->is_open, "claim %" PRIu64 " is answered twice, or was cancelled", action->user);
     MUST(answered->handle == action->claim, "claim %" PRIu64 " under another handle", action->user);
     MUST(action->waited <= w->known - answered->begun, "claim %" PRIu64, action->user);
+    check_reasons(w, answered->begun, action->waited);
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
-        for (uint32_t i = w->oldest_open; i < action->user; i++)
+        for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
             MUST(!w->claims[i].is_open || (w->claims[i].owner >= 0 && w->owners[w->claims[i].owner].is_gone),
                  "claim %" PRIu64 " overtook %u", action->user, i);
         granted(w, action->lease, action->conn, action->slot, answered->owner);
     } else if (action->error == CUEBALL_ECLAIM_TIMEOUT) {
         MUST(action->waited >= answered->limit, "claim %" PRIu64 " is refused early", action->user);
         w->told.claim_timeouts++;
+    } else if (action->error == CUEBALL_EOVERLOADED) {
+        MUST((double)action->waited >= w->target_ms * 1e6, "claim %" PRIu64 " is refused after %" PRIu64, action->user, action->waited);
+        w->told.claims_refused++;
     } else {
         MUST(action->error == CUEBALL_EPOOL_FAILED || action->error == CUEBALL_EPOOL_STOPPING, "%d", action->error);
         w->told.claims_refused++;
@@ -550,6 +602,16 @@ static void conn_told(world *w, const cueball_action *action)
     }
 }
 
+static void recall_told(world *w, const cueball_action *action)
+{
+    const lease *meant = lease_find(w, action->lease);
+    MUST(w->options.is_set, "a lease is asked back, and this is no set");
+    MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out", action->lease);
+    MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_LOST
+             || action->cause == CUEBALL_CAUSE_STOP,
+         "asked back for %d", action->cause);
+}
+
 /* Takes up to so many actions; a helpful host does them at once, and well. */
 static void drain(world *w, unsigned most, bool is_helpful)
 {
@@ -559,6 +621,8 @@ static void drain(world *w, unsigned most, bool is_helpful)
              action.error);
         if (action.kind == CUEBALL_ACTION_GRANT || action.kind == CUEBALL_ACTION_REFUSE)
             answer_told(w, &action);
+        else if (action.kind == CUEBALL_ACTION_RECALL)
+            recall_told(w, &action);
         else
             conn_told(w, &action);
         check(w);
@@ -676,6 +740,7 @@ static void op_options(world *w)
 {
     cueball_options options;
     read_options(w, &options);
+    options.is_set = w->options.is_set;
     cueball_pool_time_advanced(w->pool, begin(w)); /* what is due goes by the old ones */
     check(w);
     int result = cueball_pool_options_changed(w->pool, begin(w), &options);
@@ -818,11 +883,11 @@ static bool is_even(const world *w)
     if (count > KEYS)
         return false; /* removed ones are still there */
     for (uint32_t i = 0; i < count; i++) {
-        if (infos[i].removed || (infos[i].dead && infos[i].total > 0) || infos[i].idle != infos[i].total)
+        if (infos[i].removed || (infos[i].dead && infos[i].total > 0) || infos[i].ejected || infos[i].idle != infos[i].total)
             return false;
         plan[i] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };
     }
-    cueball_plan(plan, count, w->options.max_connections, w->options.max_connections, false, scratch);
+    cueball_plan(plan, count, w->options.max_connections, w->options.max_connections, w->options.is_set, scratch);
     favour_living(plan, count);
     for (uint32_t i = 0; i < count; i++)
         if (plan[i].want != infos[i].total)
@@ -836,6 +901,7 @@ static void heal(world *w)
     cueball_options options;
     cueball_options_init(&options);
     options.max_connections = w->options.max_connections;
+    options.is_set = w->options.is_set;
     cueball_pool_options_changed(w->pool, begin(w), &options);
     w->options = options;
     cueball_backend_spec spec = read_spec(0);

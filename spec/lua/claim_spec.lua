@@ -63,7 +63,7 @@ describe("a claim", function()
       [   0] grant alice: db1
       [  50] release alice
       [  50] refuse bob: claim_timeout]])
-    assert.equal("claim timed out after 40 ms (0 ahead, 0 busy)", town.refused) -- told after alice
+    assert.equal("claim timed out after 40 ms (0 ahead, 0 busy): 40 ms every connection was busy", town.refused) -- told after alice
     assert.equal(1, town.pool:stats().idle)
     town:stop()
   end)
@@ -152,7 +152,7 @@ describe("the refusal of a claim", function()
       [   1] grant bob: db1
       [  91] refuse carol: claim_timeout
       [ 100] refuse dave: claim_timeout]])
-    assert.equal("claim timed out after 99.5 ms (1 ahead, 2 busy)", town.refused)
+    assert.equal("claim timed out after 99.5 ms (1 ahead, 2 busy): 99.5 ms every connection was busy", town.refused)
     assert.equal(2, pool:stats().claim_timeouts)
     town:release "alice"
     town:release "bob"
@@ -168,7 +168,8 @@ describe("the refusal of a claim", function()
     town:advance(200)
     town:claim("carol", { timeout_ms = 200 })
     town:advance(200)
-    assert.equal("claim timed out after 200 ms (0 ahead, 1 busy, 1 connecting, dead: db2 (connection refused))", town.refused)
+    assert.equal("claim timed out after 200 ms (0 ahead, 1 busy, 1 connecting, dead: db2 (connection refused; for 391 ms)): "
+      .. "in 21 turns, 199 ms every connection was busy, 1 ms every connection was busy and more were opening", town.refused)
     town:release "alice"
     town:stop()
   end)
@@ -194,7 +195,7 @@ describe("the refusal of a claim", function()
     assert.trace(town, [[
       [   0] refuse alice: no_backends
       [  10] refuse bob: claim_timeout]])
-    assert.equal("claim timed out after 10 ms (0 ahead, 0 busy, no backend is known)", town.refused)
+    assert.equal("claim timed out after 10 ms (0 ahead, 0 busy, no backend is known): 10 ms no backend was known", town.refused)
     town:stop()
   end)
 
@@ -299,7 +300,8 @@ describe("with", function()
           seen[#seen + 1] = result
         end)
       end
-      assert.same({ nil, "claim timed out after 5 ms (2 ahead, 1 busy)", "claim_timeout" }, { pool:with(error, { timeout_ms = 5 }) })
+      assert.same({ nil, "claim timed out after 5 ms (2 ahead, 1 busy): 5 ms every connection was busy", "claim_timeout" },
+        { pool:with(error, { timeout_ms = 5 }) })
       town.world.sleep(100)
       assert.same({ "1 on 1", "2 on 1", "3 on 1" }, seen)
     end)

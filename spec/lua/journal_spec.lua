@@ -115,9 +115,48 @@ describe("subscribe", function()
       [  30] planned count=0
       [  30] slot_state backend=db1 cause=closed conn=# count=2 from=closing slot=0 to=free
       [  30] resolver_recovered
-      [  70] shuffled count=0
+      [  50] shuffled count=0
       [  80] pool_state from=running to=stopping
       [  80] pool_state from=stopping to=stopped]])
+  end)
+
+  it("tells of overload, and of backends left out", function()
+    local connect = sim_pool.factory()
+    town = sim_pool.new { servers = 2 }
+    pool = town:open { max_connections = 2, connect = connect, decoherence_interval_ms = false, queue = "codel",
+      target_claim_delay_ms = 20, outlier = { consecutive = 2, ejection_ms = 300 }, recovery = { default = { delay_ms = 0 } } }
+    town:advance(1)
+    local seen = {}
+    pool:subscribe(function(event)
+      if event.kind:find "^backend_" or event.kind:find "ed$" and event.count and event.kind ~= "planned" or event.kind == "relieved" then
+        seen[#seen + 1] = ("%g %s"):format(event.time_ms, (text_of(event):gsub("db%d", "db#")))
+      end
+    end)
+    for ms = 1, 250, 4 do -- two and a half times what two connections can serve
+      town:at(ms, function() town.world.spawn(function() pool:with(function() town.world.sleep(20) end) end) end)
+    end
+    town:advance(999)
+    local lease = pool:claim()
+    local key = lease:backend().key
+    lease:fail "broken pipe"
+    town:advance(1)
+    while true do
+      lease = pool:claim()
+      if lease:backend().key == key then break end
+      lease:release()
+    end
+    lease:fail "broken pipe"
+    town:advance(400)
+    assert.same({
+      "141 overloaded count=22", "281 relieved", "1001 backend_ejected backend=db# count=1", "1301 backend_returned backend=db#",
+    }, seen)
+    assert.log(town, "all", ([[
+      [   0] info: cueball db: running (was starting)
+      [ 141] warn: cueball db: overloaded, 22 claims wait
+      [ 281] info: cueball db: no longer overloaded
+      [1001] warn: cueball db: backend %s is left out for a while, its leases failed: broken pipe
+      [1301] info: cueball db: backend %s is used again]]):format(key, key))
+    town:stop()
   end)
 
   it("ends when the function it returned is called, for this one only", function()

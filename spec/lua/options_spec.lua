@@ -31,6 +31,7 @@ describe("options.read", function()
       local struct, name = cdata, option.name
       local operation, field = name:match "^recovery%.(%w+)%.([%w_]+)$"
       if operation then struct, name = cdata["recovery_" .. operation], field end
+      if name:find "^outlier%." then struct, name = cdata.outlier, name:match "%.(.+)" end
       return tonumber(struct[name])
     end
     for _, option in ipairs(options.all()) do
@@ -43,9 +44,10 @@ describe("options.read", function()
           node = node[part]
         end
         node[last] = option.choices and option.choices[value + 1] or value
+        if last == "queue" then given.target_claim_delay_ms = 5 end -- without which there is no overload control
         local start = last:match "^max_(%w+_ms)$"
         if start and path ~= "" then node[start] = value end
-        local follower = path ~= "" and not last:match "^max_" and last:match "_ms$" and "max_" .. last
+        local follower = path:find "^recovery" and not last:match "^max_" and last:match "_ms$" and "max_" .. last
         if follower and value > option.initial then node[follower] = value end
         assert.equal(value, place(options.read("x", given, 1), option), option.name)
       end
@@ -66,6 +68,16 @@ describe("options.read", function()
     assert.same({ 5, 8, 1, 2000 }, four(read.recovery_initial))
   end)
 
+  it("has outlier = {} turned on, with what Envoy has by default", function()
+    local function four(outlier) return { outlier.consecutive, outlier.interval_ms, outlier.ejection_ms, outlier.max_ejected } end
+    local function read(outlier) return four(options.read("x", { outlier = outlier }, 1).outlier) end
+    assert.same({ 0, 10000, 30000, 0.1 }, read(nil))
+    assert.same({ 5, 10000, 30000, 0.1 }, read {})
+    assert.same({ 5, 10000, 500, 0.1 }, read { ejection_ms = 500 })
+    assert.same({ 2, 10000, 30000, 0.5 }, read { consecutive = 2, max_ejected = 0.5 })
+    assert.same({ 0, 10000, 30000, 0.1 }, read { consecutive = 0 })
+  end)
+
   it("takes fractions of milliseconds, and false for what is off", function()
     local read = options.read("x", { claim_timeout_ms = 0.5, idle_timeout_ms = false, check_interval_ms = false, max_waiters = false }, 1)
     assert.same({ 0.5, 0, 0, 0xffffffff }, { read.claim_timeout_ms, read.idle_timeout_ms, read.check_interval_ms, read.max_waiters })
@@ -82,12 +94,14 @@ describe("cueball.pool", function()
     raises("unknown option 'recovery.conect'; did you mean 'connect'?", function() cueball.pool(all { recovery = { conect = {} } }) end)
     raises("unknown option 'recovery.default.delay'; did you mean 'delay_ms'?",
       function() cueball.pool(all { recovery = { default = { delay = 5 } } }) end)
-    raises("unknown option 'recovery.default.backoff'; there are attempts, delay_ms, max_delay_ms, max_timeout_ms, spread, timeout_ms",
+    raises("unknown option 'recovery.default.backoff'; there are attempts, " ..
+      "delay_ms, jitter, max_delay_ms, max_timeout_ms, spread, timeout_ms",
       function() cueball.pool(all { recovery = { default = { backoff = 5 } } }) end)
     raises("unknown option 1", function() cueball.pool(all { 5 }) end)
     local ok, message = pcall(cueball.pool, all { something_else = 5 })
     assert.is_false(ok)
-    assert.matches("unknown option 'something_else'; there are balance, check_interval_ms, .*connect, .*resolver, seed$", message)
+    assert.matches("unknown option 'something_else'; there are balance, check_interval_ms, .*connect, .*resolver, "
+      .. "seed, slow_start_ms, spares, target_claim_delay_ms$", message)
   end)
 
   it("names the range of what is out of it, or of another type", function()
@@ -108,8 +122,17 @@ describe("cueball.pool", function()
       function() cueball.pool(all { idle_timeout_ms = 86400001 }) end)
     raises("'check_timeout_ms' must be a number from 0.001 to 86400000 (milliseconds), not 0",
       function() cueball.pool(all { check_timeout_ms = 0 }) end)
-    raises('\'balance\' must be "fifo" or "lifo", not "p3c"', function() cueball.pool(all { balance = "p3c" }) end)
-    raises('\'balance\' must be "fifo" or "lifo", not 1', function() cueball.pool(all { balance = 1 }) end)
+    raises('\'balance\' must be "fifo" or "lifo" or "p2c", not "p3c"', function() cueball.pool(all { balance = "p3c" }) end)
+    raises('\'balance\' must be "fifo" or "lifo" or "p2c", not 1', function() cueball.pool(all { balance = 1 }) end)
+    raises('\'queue\' must be "fifo" or "codel" or "adaptive_lifo", not "lifo"', function() cueball.pool(all { queue = "lifo" }) end)
+    raises("'queue' codel and adaptive_lifo need option 'target_claim_delay_ms'", function() cueball.pool(all { queue = "codel" }) end)
+    raises("'max_churn_rate' must be a number from 0.001 to 1000000 (per second), or false for none, not 0",
+      function() cueball.pool(all { max_churn_rate = 0 }) end)
+    raises("'outlier' must be a table, not false", function() cueball.pool(all { outlier = false }) end)
+    raises("'outlier.max_ejected' must be a number from 0 to 1, not 2",
+      function() cueball.pool(all { outlier = { max_ejected = 2 } }) end)
+    raises('\'recovery.initial.jitter\' must be "spread" or "full" or "decorrelated", not "none"',
+      function() cueball.pool(all { recovery = { initial = { jitter = "none" } } }) end)
     raises("'recovery' must be a table, not 3", function() cueball.pool(all { recovery = 3 }) end)
     raises("'recovery.default' must be a table, not true", function() cueball.pool(all { recovery = { default = true } }) end)
     raises("'recovery.initial.spread' must be a number from 0 to 1, not 1.5",
@@ -133,6 +156,10 @@ describe("cueball.pool", function()
     raises("option 'name' must be a string, not 5", function() cueball.pool(all { name = 5 }) end)
     raises("option 'seed' must be a whole number from 0 to 9007199254740991, not 1.5", function() cueball.pool(all { seed = 1.5 }) end)
     raises("option 'seed' must be a whole number from 0 to 9007199254740991, not -1", function() cueball.pool(all { seed = -1 }) end)
+    raises("option 'leak_detection' must be true or false, not 1", function() cueball.pool(all { leak_detection = 1 }) end)
+    raises("option 'claim_sites' must be true or false, not 1", function() cueball.pool(all { claim_sites = 1 }) end)
+    raises("option 'leak_warning_ms' must be a number of milliseconds from 1 to 86400000, or false for none, not 0.5",
+      function() cueball.pool(all { leak_warning_ms = 0.5 }) end)
     raises('option \'host\' must be a host, not "uv"', function() cueball.pool(all { host = "uv" }) end)
     for _, member in ipairs { "close", "check", "broken", "watch", "unwatch" } do
       local factory = { connect = function() end, [member] = 7 }

@@ -95,7 +95,7 @@ describe("a pool of 15 connections over three servers", function()
     town:advance(300)
     assert.equal("failed", pool:state())
     assert.equal(3, pool:stats().dead_backends)
-    local one = "db%d %(connection refused%)"
+    local one = "db%d %(connection refused; for 150 ms%)"
     assert.matches("^pool db has failed: dead: " .. one .. ", " .. one .. ", " .. one .. "$", (select(2, pool:try_claim())))
     for _, server in ipairs(town.servers) do server:start() end
     town:advance(1000)
@@ -118,10 +118,11 @@ describe("weights", function()
 end)
 
 describe("stats", function()
-  local NOW = "total idle busy connecting backing_off checking closing waiting backends dead_backends memory_bytes"
+  local NOW = [[ total idle busy connecting backing_off checking closing waiting backends dead_backends ejected_backends
+    target overloaded memory_bytes ]]
   local COUNTERS = [[ waiting_max claims granted granted_at_once claim_timeouts claims_refused claims_cancelled released leases_closed
     leases_failed leases_revoked attempts opened open_failures open_timeouts lost closed checks checks_failed plans shuffles
-    backend_deaths ]]
+    backend_deaths ejections ]]
   local TIMES = [[ wait_ms_p50 wait_ms_p90 wait_ms_p99 wait_ms_p999 wait_ms_max
     lease_ms_p50 lease_ms_p90 lease_ms_p99 lease_ms_p999 lease_ms_max ]]
 
@@ -165,6 +166,7 @@ describe("stats", function()
       released = 1, leases_closed = 1, leases_failed = 1, leases_revoked = 1, closed = 3, lost = 0, attempts = 4, opened = 4, backends = 2,
       total = 2, idle = 1, busy = 0, backing_off = 1, connecting = 0, checking = 0, closing = 0, dead_backends = 0,
       open_failures = 0, open_timeouts = 0, checks = 0, checks_failed = 0, backend_deaths = 0,
+      target = 2, ejected_backends = 0, ejections = 0, overloaded = 0,
     }
     for name, value in pairs(was) do assert.equal(value, is[name], name) end
     assert.equal(is.claims, is.granted + is.claim_timeouts + is.claims_refused + is.claims_cancelled + is.waiting)
@@ -232,11 +234,33 @@ describe("last_error and backends", function()
     town:advance(1)
     local list = pool:backends()
     assert.equal(2, #list)
-    assert.same({ key, 1, 0, 1, 0, true, false },
-      { list[2].key, list[2].total, list[2].idle, list[2].busy, list[2].connecting, list[2].removed, list[2].dead })
+    assert.same({ key, 1, 0, 1, 0, true, false, false, 0 },
+      { list[2].key, list[2].total, list[2].idle, list[2].busy, list[2].connecting, list[2].removed, list[2].dead, list[2].ejected,
+        list[2].latency_ms })
     assert.same({ 4, false }, { list[1].total, list[1].removed })
     lease:release()
     assert.equal(1, #pool:backends())
+    town:stop()
+  end)
+end)
+
+describe("backends", function()
+  it("tells which are left out, and with p2c how slow each is", function()
+    town = sim_pool.new { servers = 2 }
+    pool = town:open { max_connections = 2, connect = sim_pool.factory(), balance = "p2c", outlier = { consecutive = 1 } }
+    town:advance(1)
+    local function fields()
+      local by_key = {}
+      for _, backend in ipairs(pool:backends()) do by_key[backend.key] = { backend.ejected, backend.latency_ms } end
+      return by_key
+    end
+    assert.same({ db1 = { false, 0 }, db2 = { false, 0 } }, fields())
+    local lease = pool:claim()
+    local key = lease:backend().key
+    town:advance(7)
+    lease:fail "no"
+    town:advance(1)
+    assert.same({ [key] = { true, 7 }, [key == "db1" and "db2" or "db1"] = { false, 0 } }, fields())
     town:stop()
   end)
 end)

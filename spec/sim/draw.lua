@@ -4,14 +4,16 @@ local random = require "cueball.host.sim.random"
 local draw = {}
 
 local STREAM = 11 -- apart from those of cueball.host.sim
+draw.ENDURING_STREAM = 12
 
 local Chance = {}
 Chance.__index = Chance
 
 --- @param seed a whole number
+-- @param stream nil, or another than usual
 -- @return all the luck of a scenario
-function draw.chance(seed)
-  return setmetatable({ stream = random.new(seed, STREAM) }, Chance)
+function draw.chance(seed, stream)
+  return setmetatable({ stream = random.new(seed, stream or STREAM) }, Chance)
 end
 
 function Chance:is(probability)
@@ -85,35 +87,83 @@ draw.OPTIONS = {
   end,
 }
 
-draw.OPTION_NAMES = {}
-for name in pairs(draw.OPTIONS) do table.insert(draw.OPTION_NAMES, name) end
-table.sort(draw.OPTION_NAMES)
+-- Those that change how many connections there are, which of them is next, and who gets it.  In half of the seeds only, so
+-- that the other half is held to the plainer rules.
+draw.ENDURING = {
+  balance = function(chance) return chance:one_of { "fifo", "lifo", "p2c", "p2c" } end,
+  spares = function(chance) return chance:is(0.7) and chance:whole(0, 5) end,
+  queue = function(chance) return chance:one_of { "fifo", "codel", "adaptive_lifo" } end,
+  target_claim_delay_ms = function(chance) return chance:span(1, 500) end,
+  max_churn_rate = function(chance) return chance:is(0.5) and chance:between(0.5, 200) end,
+  slow_start_ms = function(chance) return chance:span(10, 5000, false, 0.4) end,
+  outlier = function(chance)
+    return {
+      consecutive = chance:whole(0, 4), interval_ms = chance:span(10, 3000), ejection_ms = chance:span(5, 2000),
+      max_ejected = chance:one_of { 0, 0.1, 0.5, 1 },
+    }
+  end,
+  recovery = function(chance)
+    local drawn = draw.OPTIONS.recovery(chance)
+    for _, one in pairs(drawn) do one.jitter = chance:one_of { "spread", "full", "decorrelated" } end
+    return drawn
+  end,
+}
 
-function draw.options(chance)
+--- What turns them off.
+draw.PLAIN = {
+  balance = "fifo", spares = false, queue = "fifo", max_churn_rate = false, slow_start_ms = false, outlier = { consecutive = 0 },
+}
+
+local function names_of(...)
+  local names, seen = {}, {}
+  for _, list in ipairs { ... } do
+    for name in pairs(list) do
+      if not seen[name] then names[#names + 1] = name end
+      seen[name] = true
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+local PLAIN_NAMES, ALL_NAMES = names_of(draw.OPTIONS), names_of(draw.OPTIONS, draw.ENDURING)
+
+--- The options there are: their names in order, and what draws each.
+function draw.options_of(is_enduring)
+  local drawers = setmetatable({}, { __index = draw.OPTIONS })
+  if is_enduring then
+    for name, drawer in pairs(draw.ENDURING) do drawers[name] = drawer end
+  end
+  return is_enduring and ALL_NAMES or PLAIN_NAMES, drawers
+end
+
+function draw.options(chance, is_enduring)
   local options = {}
-  for _, name in ipairs(draw.OPTION_NAMES) do options[name] = draw.OPTIONS[name](chance) end
+  local names, drawers = draw.options_of(is_enduring)
+  for _, name in ipairs(names) do options[name] = drawers[name](chance) end
   return options
 end
 
--- A fault is off in most seeds, so that those there are can be seen to work.
-local function fault(chance, highest)
-  if chance:is(0.6) then return 0 end
+-- Most faults are off in a seed, in some seeds nearly all: so that those there are can be seen to work, and that there is
+-- a pool that works for them to happen to.
+local function fault(chance, calm, highest)
+  if chance:is(calm) then return 0 end
   return math.floor(chance:small(0, highest) * 1000) / 1000
 end
 
 local FAULTS = {
   { "connect_throws", 0.5 }, { "connect_returns_nothing", 0.5 }, { "connect_fails", 0.6 }, { "connect_hangs", 0.4 },
   { "connect_is_late", 0.4 }, { "close_throws", 0.5 }, { "close_is_slow", 0.5 }, { "close_hangs", 0.2 }, { "check_throws", 0.3 },
-  { "check_fails", 0.4 }, { "check_hangs", 0.3 }, { "broken_throws", 0.1 }, { "broken_says_so", 0.3 },
+  { "check_fails", 0.4 }, { "check_hangs", 0.3 }, { "check_is_slow", 0.9 }, { "broken_throws", 0.1 }, { "broken_says_so", 0.3 },
   { "lost", 0.3 }, -- connections without a socket: at rest, now and then
 }
 
 --- Probabilities of what goes wrong in the connection factory, and on the wire.
 function draw.faults(chance)
-  local factory = {}
-  for _, one in ipairs(FAULTS) do factory[one[1]] = fault(chance, one[2]) end
+  local factory, calm = {}, chance:one_of { 0.97, 0.9, 0.8, 0.5 }
+  for _, one in ipairs(FAULTS) do factory[one[1]] = fault(chance, calm, one[2]) end
   local wire = {
-    refuse = fault(chance, 0.5), hang = fault(chance, 0.3), reset = fault(chance, 0.2), slow = fault(chance, 0.5),
+    refuse = fault(chance, calm, 0.5), hang = fault(chance, calm, 0.3), reset = fault(chance, calm, 0.2), slow = fault(chance, 0.6, 0.5),
     slow_ms = { 1, 400 },
   }
   return factory, wire

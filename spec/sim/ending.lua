@@ -1,4 +1,5 @@
 --- How a scenario ends: by a stop in the middle of everything, or with all well again, an even pool, and a stop after that.
+local draw = require "spec.sim.draw"
 local steps = require "spec.sim.steps"
 
 local ending = {}
@@ -9,7 +10,9 @@ local STABLE_MS = 3000
 function ending.note_limits(self)
   local longest = self.longest or {}
   for _, one in pairs(self.options.recovery) do
-    for name, value in pairs(one) do longest[name] = math.max(longest[name] or 0, value) end
+    for name, value in pairs(one) do
+      if type(value) == "number" then longest[name] = math.max(longest[name] or 0, value) end
+    end
   end
   for _, name in ipairs { "check_timeout_ms", "rebalance_delay_ms" } do
     longest[name] = math.max(longest[name] or 0, self.options[name])
@@ -35,7 +38,7 @@ local function is_even(self)
     local told = self.service.members[backend.key]
     local is_told = told and backend.port == told.port and backend.weight == told.weight
     if not is_told and not backend.removed then return false, backend.key .. " is not what the resolver said" end
-    -- A dead one whose part is no slot at all has none to learn by that it is back, and needs none.
+    -- A dead one that the living leave no slot has none to learn by that it is back, and needs none.
     if backend.dead and backend.total > 0 then return false, backend.key .. " is dead" end
     if backend.removed then return false, backend.key .. " is leaving" end
     weights = weights + backend.weight
@@ -54,19 +57,21 @@ local function is_even(self)
   return true
 end
 
--- All well: every server up, no faults, nothing leased, no connection to be closed for its age.
+-- All well: every server up, no faults, nothing leased, no connection to be closed for its age or for another one's sake.
 local function recover(self)
   self:trace "all is well from here"
   self.is_ending = true
   self.service:recover()
   self.world.faults(false)
   self:check()
-  self:set { idle_timeout_ms = false, max_lifetime_ms = false, check_interval_ms = false }
+  self:set { idle_timeout_ms = false, max_lifetime_ms = false, check_interval_ms = false, decoherence_interval_ms = false }
+  if self.is_enduring then self:set(draw.PLAIN) end
   steps.release_all(self)
 end
 
 local function wait_for_even(self)
   local bound = bound_ms(self)
+  for _ = 1, 10 do steps.advance(self, 100) end -- a reset that was slow may be on its way
   local limit, since, why = self.world.time_ms() + bound, nil, nil
   while self.world.time_ms() < limit + STABLE_MS do
     if self.failure then return end

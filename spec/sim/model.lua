@@ -9,6 +9,7 @@
 --   model.max        max_connections
 --   model.known      backends; model.dead: which of them are dead, by key; model.changed_ms: when they changed last
 --   model.coming     the options as the scenario set them last; the event that says so may be yet to come
+--   model.coverage   a table: how often each kind of event came is counted in it
 --   model.current    the claimer whose claim is being made
 local Model = {}
 Model.__index = Model
@@ -31,6 +32,8 @@ local MAY_BECOME = {
   closing = set "connecting backoff free",
 }
 
+local ON = {}
+
 local POOL_MAY_BECOME = {
   starting = set "running failed stopping",
   running = set "failed stopping",
@@ -40,17 +43,19 @@ local POOL_MAY_BECOME = {
 }
 
 --- @param fail function(format, ...) what to do when something does not hold
-function Model.new(fail, options)
+-- @param is_enduring there may be spares, ejections, limits to churn, other orders of the queue
+function Model.new(fail, options, is_enduring)
   local self = setmetatable({
     fail = fail, slots = {}, counts = {}, total = 0, orphans = 0, queue = {}, leases = {}, leased = 0, ended = {},
     max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
-    known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0, seen = 0,
+    known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0,
+    is_enduring = is_enduring, is_overloaded = false, ejected = {}, ejected_count = 0, churned = {},
   }, Model)
   for _, state in ipairs(STATES) do self.counts[state] = 0 end
+  ON.options_changed(self)
   return self
 end
 
-local ON = {}
 
 local function slot_gone(self, number, slot)
   self.slots[number] = nil
@@ -69,6 +74,16 @@ local function slot_come(self, event)
   return slot
 end
 
+-- A slot came or went as planned: not too soon after the last one at this backend.
+local function churn(self, event)
+  local rate = self.churn_rate
+  local last = self.churned[event.backend]
+  if rate and last and last.rate == rate and event.time_ms < last.time_ms + 1000 / rate - 0.001 then
+    self.fail("%s: a slot came or went at %.3f ms and at %.3f ms, max_churn_rate is %g", event.backend, last.time_ms, event.time_ms, rate)
+  end
+  self.churned[event.backend] = { time_ms = event.time_ms, rate = rate }
+end
+
 function ON.slot_state(self, event)
   local number, to = event.slot, event.to
   local slot = self.slots[number]
@@ -84,6 +99,7 @@ function ON.slot_state(self, event)
   elseif (to == "idle" or to == "busy" or to == "checking" or to == "closing") and slot.conn ~= event.conn then
     self.fail("slot %d has connection %s, not %s", number, tostring(slot.conn), tostring(event.conn))
   end
+  if event.cause == "plan" and from ~= "busy" then churn(self, event) end
   if from ~= "free" then self.counts[from] = self.counts[from] - 1 end
   slot.state, slot.seq = to, nil
   if to == "free" then return slot_gone(self, number, slot) end
@@ -103,8 +119,33 @@ end
 local function members_change(self, event, by)
   self.known = self.known + by
   self.dead[event.backend] = nil -- in the place of one that was, if it is added under its key
+  self.churned[event.backend] = nil
+  if self.ejected[event.backend] then
+    self.ejected[event.backend] = nil
+    self.ejected_count = self.ejected_count - 1
+  end
   self.changed_ms = event.time_ms
 end
+
+function ON.backend_ejected(self, event)
+  if self.ejected[event.backend] then self.fail("%s was ejected twice", event.backend) end
+  self.ejected[event.backend] = true
+  self.ejected_count = self.ejected_count + 1
+  local most = math.max(1, math.floor(self.max_ejected * self.known))
+  if self.ejected_count > most then self.fail("%d of %d backends are ejected, not %d at most", self.ejected_count, self.known, most) end
+  local dead = 0
+  for _ in pairs(self.dead) do dead = dead + 1 end
+  if self.ejected_count + dead >= self.known then self.fail("%s was the last that lived, and was ejected", event.backend) end
+end
+
+function ON.backend_returned(self, event)
+  if not self.ejected[event.backend] then self.fail("%s returned and was not ejected", event.backend) end
+  self.ejected[event.backend] = nil
+  self.ejected_count = self.ejected_count - 1
+end
+
+function ON.overloaded(self) self.is_overloaded = true end
+function ON.relieved(self) self.is_overloaded = false end
 
 function ON.backend_added(self, event) members_change(self, event, 1) end
 function ON.backend_dead(self, event) self.dead[event.backend] = true end
@@ -146,11 +187,12 @@ end
 function ON.claim_granted(self, event)
   local claimer = self.current
   if event.claim then
-    local first = self.queue[1]
+    local turn = self.is_overloaded and self.queue_order == "adaptive_lifo" and #self.queue or 1
+    local first = self.queue[turn]
     if not first or first.claim ~= event.claim then
-      return self.fail("claim %d was granted; the oldest that waits is %s", event.claim, first and tostring(first.claim) or "none")
+      return self.fail("claim %d was granted; the turn is that of %s", event.claim, first and tostring(first.claim) or "none")
     end
-    table.remove(self.queue, 1)
+    table.remove(self.queue, turn)
     claimer = first.claimer
     if event.time_ms >= claimer.deadline_ms then
       self.fail("claim %d was granted at %.6f ms, its deadline was %.6f", event.claim, event.time_ms, claimer.deadline_ms)
@@ -191,7 +233,8 @@ function ON.claim_refused(self, event)
   elseif not claimer then
     return self.fail("a claim was refused at once that nobody made")
   end
-  if event.error == "overloaded" and #self.queue < (self.coming.max_waiters or math.huge) then
+  local by_policy = self.is_enduring and event.claim ~= nil
+  if event.error == "overloaded" and not by_policy and #self.queue < (self.coming.max_waiters or math.huge) then
     self.fail("a claim was refused as one too many when %d waited", #self.queue)
   end
   claimer.expected = event.error
@@ -217,7 +260,9 @@ function ON.lease_ended(self, event)
 end
 
 function ON.options_changed(self)
-  self.max, self.balance = self.coming.max_connections, self.coming.balance
+  local coming = self.coming
+  self.max, self.balance, self.queue_order = coming.max_connections, coming.balance, coming.queue
+  self.churn_rate, self.max_ejected = coming.max_churn_rate, coming.outlier and coming.outlier.max_ejected or self.max_ejected
 end
 
 function ON.pool_state(self, event)
@@ -229,7 +274,11 @@ end
 
 --- What pool:subscribe calls.
 function Model:on(event)
-  self.seen = self.seen + 1
+  if self.coverage then
+    local what = event.kind .. (event.from and " " .. event.from .. " > " .. event.to or "")
+      .. (event.cause and ": " .. event.cause or "") .. (event.error and ": " .. event.error or "")
+    self.coverage[what] = (self.coverage[what] or 0) + 1
+  end
   if event.missed then self.fail("%d events were missed", event.missed) end
   if event.time_ms < self.last_time then self.fail("an event of %.6f ms came after one of %.6f", event.time_ms, self.last_time) end
   self.last_time = event.time_ms
@@ -247,7 +296,7 @@ end
 --- There are as many slots as there may be, wherever there is a backend that lives: a plan gives them all away.
 -- @param delay_ms how long a plan may wait after the backends changed
 function Model:check_full(now_ms, delay_ms)
-  if self.state == "stopping" or self.state == "stopped" or now_ms <= self.changed_ms + delay_ms then return end
+  if self.state == "stopping" or self.state == "stopped" or now_ms <= self.changed_ms + delay_ms or self.is_enduring then return end
   local dead = 0
   for _ in pairs(self.dead) do dead = dead + 1 end
   if dead < self.known and self.total - self.orphans < self.max then

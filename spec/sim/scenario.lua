@@ -179,7 +179,8 @@ local function log_is_expected(level, message)
 end
 
 local function draw_all(self, chance)
-  self.options = draw.options(chance)
+  self.is_enduring = draw.chance(self.seed, draw.ENDURING_STREAM):is(0.5)
+  self.options = draw.options(chance, self.is_enduring)
   self.factory_faults, self.wire_faults = draw.faults(chance)
   self.has_weights = chance:is(0.3)
   self.has_sockets = chance:is(0.6)
@@ -258,7 +259,7 @@ local function drive(self)
 end
 
 --- Runs one scenario.
--- @param given { seed =, steps = 2000, verbose = false }
+-- @param given { seed =, steps = 2000, verbose = false, coverage = a table to count events in, or nil }
 -- @return a report, see the top
 function Scenario.run(given)
   local self = setmetatable({
@@ -274,7 +275,8 @@ function Scenario.run(given)
   draw_all(self, chance)
   make_world(self)
   self.service = Service.new(self, chance:whole(1, chance:one_of { 2, 4, 7 }), self.has_sockets)
-  self.model = Model.new(self.fail, self.options)
+  self.model = Model.new(self.fail, self.options, self.is_enduring)
+  self.model.coverage = given.coverage
   self.drawn_options = draw.shown(self.options)
   self.drawn_faults = draw.shown(self.factory_faults) .. (self.has_sockets and " wire " .. draw.shown(self.wire_faults) or "")
   local report = { header = header(self) }

@@ -163,6 +163,7 @@ local function check(self, record)
   record.is_unfit = true -- until the check says otherwise
   if chance:is(faults.check_throws) then error(injected "check throws", 0) end
   if chance:is(faults.check_hangs) then self.world.waiter():wait() end
+  if chance:is(faults.check_is_slow) then self.world.sleep(chance:small(0, 200)) end
   if chance:is(faults.check_fails) then return false, "injected: check fails" end
   if record.sock then
     local sent, message = record.sock:send "ping\n"
@@ -241,12 +242,17 @@ local function set_down(self, name, is_down)
   end
 end
 
+local function mend(server)
+  server:start()
+  server:thaw()
+  server:set { refuse = 0, hang = 0, accept_then_close = 0, reset = 0, connect_delay = 0.1, latency = 0.05 }
+end
+
 local SERVER_STEPS = {
   kill = function(server) server:kill() end,
-  start = function(server) server:start() server:thaw() end,
+  mend = mend,
   stop = function(server) server:stop() end,
   freeze = function(server) server:freeze() end,
-  thaw = function(server) server:thaw() end,
   reset_all = function(server) server:reset_all() end,
   refuse = function(server, chance) server:set { refuse = chance:one_of { 0, 0.5, 1 } } end,
   hang = function(server, chance) server:set { hang = chance:one_of { 0, 0.5, 1 } } end,
@@ -258,8 +264,8 @@ local SERVER_STEPS = {
   end,
 }
 local SERVER_STEP_NAMES = {
-  "kill", "kill", "start", "start", "start", "stop", "freeze", "thaw", "thaw", "reset_all", "refuse", "hang", "accept_then_close",
-  "distance",
+  "kill", "kill", "stop", "freeze", "reset_all", "reset_all", "refuse", "hang", "accept_then_close", "distance",
+  "mend", "mend", "mend", "mend", "mend", "mend", "mend", "mend", "mend",
 }
 
 --- Something happens to one server. @return what, and to which
@@ -267,7 +273,7 @@ function Service:disturb()
   local name, chance = self.chance:one_of(self.servers), self.chance
   local step = chance:one_of(SERVER_STEP_NAMES)
   if not self.has_sockets then
-    step = chance:one_of { "kill", "start" }
+    step = chance:one_of { "kill", "mend", "mend" }
     set_down(self, name, step == "kill")
   else
     SERVER_STEPS[step](self.servers[name], chance)
@@ -286,10 +292,7 @@ function Service:recover()
     self.world.unreachable(self:address(index), false)
   end
   for _, name in ipairs(self.has_sockets and self.servers or {}) do
-    local server = self.servers[name]
-    server:start()
-    server:thaw()
-    server:set { refuse = 0, hang = 0, accept_then_close = 0, reset = 0, connect_delay = 0.1, latency = 0.05 }
+    mend(self.servers[name])
   end
 end
 

@@ -7,7 +7,7 @@ local STEP = {}
 --- { kind, usual weight }; `always`: in every seed.
 steps.KINDS = {
   { "advance", 30, always = true }, { "claim", 30, always = true }, { "try", 6 }, { "release", 30, always = true }, { "close", 3 },
-  { "fail", 3 }, { "stale", 2 }, { "with", 8 }, { "kill", 4 }, { "owner", 2 }, { "owner_gone", 3 }, { "member", 3 }, { "command", 2 },
+  { "fail", 3 }, { "stale", 2 }, { "with", 8 }, { "kill", 4 }, { "owner", 6 }, { "owner_gone", 3 }, { "member", 3 }, { "command", 2 },
   { "server", 5 }, { "wire", 1 }, { "set", 3 }, { "replace", 0.5 }, { "lose", 3 }, { "jump", 1 }, { "stats", 1 },
 }
 
@@ -103,7 +103,7 @@ local function answered(self, claimer, lease, name)
   if claimer.is_killed then self.fail("claimer %d was killed, and answered", claimer.id) end
   local now = self.world.time_ms()
   if now > claimer.deadline_ms + 0.00001 then self.fail("claimer %d was answered at %.6f ms, too late", claimer.id, now) end
-  if lease and claimer.has_waited then
+  if lease and claimer.has_waited and not self.is_enduring then -- there the model knows whose turn it is
     if claimer.id < (self.last_granted or 0) then self.fail("claimer %d overtook claimer %d", self.last_granted, claimer.id) end
     self.last_granted = claimer.id
   end
@@ -315,7 +315,7 @@ function STEP.wire(self)
   if not self.has_sockets then return end
   local chance, service = self.chance, self.service
   if chance:is(0.5) then
-    local address, flag = service:address(chance:whole(1, service.count)), chance:is(0.5)
+    local address, flag = service:address(chance:whole(1, service.count)), chance:is(0.3)
     self:trace("unreachable %s: %s", address, flag)
     self.world.unreachable(address, flag)
   else
@@ -325,8 +325,9 @@ function STEP.wire(self)
 end
 
 function STEP.set(self)
-  local name = self.chance:one_of(draw.OPTION_NAMES)
-  local value = draw.OPTIONS[name](self.chance)
+  local names, drawers = draw.options_of(self.is_enduring)
+  local name = self.chance:one_of(names)
+  local value = drawers[name](self.chance)
   self:trace("set %s %s", name, type(value) == "table" and "anew" or value)
   self:set { [name] = value }
 end

@@ -61,7 +61,7 @@ end
 
 World.descriptors = describe_options()
 
-local CTYPES = { [0] = "uint32_t *", "double *", "double *", "int32_t *" }
+local CTYPES = { [0] = "uint32_t *", "double *", "double *", "int32_t *", "double *" }
 
 --- Writes one option, past any check; math.huge is "none".
 function World.write_option(options, name, value)
@@ -109,14 +109,14 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- life --
 
---- Options as for World.options, and: seed (1), start (ms, 0).
+--- Options as for World.options, and: seed (1), start (ms, 0), is_set (false).
 function World.new(options)
   local changes = {}
   for name, value in pairs(options or {}) do
     changes[name] = value
   end
-  local seed, start = changes.seed or 1, changes.start or 0
-  changes.seed, changes.start = nil, nil
+  local seed, start, is_set = changes.seed or 1, changes.start or 0, changes.is_set
+  changes.seed, changes.start, changes.is_set = nil, nil, nil
   local self = setmetatable({
     start = ffi.cast("uint64_t", start) * 1000000ULL, host = { open = 0, close = 0, check = 0 }, is_draining = true,
     lines = {}, events = {}, sequence = 0, names = {}, users = 0, claims = {}, leases = {}, conns = {}, labels = {},
@@ -124,6 +124,7 @@ function World.new(options)
   }, World)
   self.now = self.start
   self.options = World.options(changes)
+  self.options.is_set = is_set and 1 or 0
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
   assert(result == 0, "cueball_pool_new: " .. ffi.string(lib.cueball_error_name(result)))
@@ -331,7 +332,21 @@ function World:perform(operation, conn, backend)
   end
 end
 
-local KINDS = { "open", "give_up", "close", "check", "grant", "refuse" }
+local KINDS = { "open", "give_up", "close", "check", "grant", "refuse", "recall" }
+
+--- A set wants a lease back: traced, and told to world.recalled(name) if there is one.
+function World:recall(action)
+  for name, lease in pairs(self.leases) do
+    if lease.handle == action.lease then
+      self:tell("recall", ("%s: %s"):format(name, ffi.string(lib.cueball_cause_name(action.cause))))
+      if self.recalled then
+        self.recalled(name)
+      end
+      return
+    end
+  end
+  error "a lease is asked back that nobody has"
+end
 
 function World:answer(kind, action)
   local name = self.names[tonumber(action.user)]
@@ -355,6 +370,9 @@ function World:step()
   self.last = action
   if kind == "grant" or kind == "refuse" then
     self:answer(kind, action)
+    return true
+  elseif kind == "recall" then
+    self:recall(action)
     return true
   end
   if kind == "give_up" then
@@ -428,7 +446,8 @@ function World:backends()
     list[#list + 1] = {
       handle = info.backend, key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
       port = info.port, weight = info.weight, total = info.total, idle = info.idle, busy = info.busy,
-      connecting = info.connecting, dead = info.dead, removed = info.removed,
+      connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
+      latency_ms = info.latency_ms,
     }
   end
   return list

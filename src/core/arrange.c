@@ -200,8 +200,10 @@ static const cueball__backend *pool_untried(const cueball_pool *pool)
 bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot)
 {
     cueball__backend *backend = slot->backend;
-    if (!backend->dead || pool->known <= pool->planned_target || !pool_untried(pool))
+    bool may_change = pool->settings.churn_gap == 0 || pool->now >= backend->churn_at;
+    if (!backend->dead || !may_change || pool->known <= pool->planned_target || !pool_untried(pool))
         return false;
+    backend_has_changed(pool, backend);
     uint32_t place = 0;
     while (pool->preference[place] != backend)
         place++;

@@ -110,9 +110,10 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
     return CUEBALL_OK;
 }
 
-static int backend_check(const cueball__backend *backend, const disagreement *report)
+static int backend_check(const cueball_pool *pool, const cueball__backend *backend, const disagreement *report)
 {
-    uint32_t have = 0, total = 0, connected = 0;
+    uint32_t have = 0, total = 0, connected = 0, leased = 0;
+    uint64_t leased_sum = 0;
     MUST(list_is_sound(&backend->slots), "backend %s", backend->key);
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
@@ -121,9 +122,15 @@ static int backend_check(const cueball__backend *backend, const disagreement *re
         total++;
         have += !slot->unwanted;
         connected += cueball__slot_is_connected(slot);
+        if (slot->state == CUEBALL_SLOT_BUSY && pool->options.balance == CUEBALL_BALANCE_P2C) {
+            leased++;
+            leased_sum += slot->since;
+        }
     }
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
+    MUST(leased == backend->leased && leased_sum == backend->leased_sum, "backend %s: %u leased, %u counted", backend->key, leased,
+         backend->leased);
     MUST(connected == backend->connected, "backend %s: %u connected, %u counted", backend->key, connected, backend->connected);
     return CUEBALL_OK;
 }
@@ -133,7 +140,7 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
-        if (backend_check(backend, report) != CUEBALL_OK)
+        if (backend_check(pool, backend, report) != CUEBALL_OK)
             return CUEBALL_EINVAL;
         MUST(!backend->removed, "backend %s", backend->key);
         MUST(cueball__backend_by_key(pool, backend->key) == backend, "backend %s", backend->key);
@@ -141,6 +148,8 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
                  || cueball__link_is_linked(&backend->wanting) == (backend->have < backend->want),
              "backend %s has %u slots of %u", backend->key, backend->have, backend->want);
         MUST(!backend->ejected || !backend->dead, "backend %s", backend->key);
+        MUST(!backend->dead || backend->have <= 1 || pool->plan_is_due || pool->churn_holds || cueball__pool_is_over(pool),
+             "backend %s is dead and keeps %u slots", backend->key, backend->have);
         MUST(!backend->ejected || cueball__timer_is_armed(&backend->back), "backend %s", backend->key);
         MUST(!backend->ejected || backend->want == 0 || pool->plan_is_due, "backend %s is ejected", backend->key);
         ejected += backend->ejected;
@@ -158,7 +167,7 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
     for (const cueball__link *link = pool->leaving.next; link != &pool->leaving; link = link->next) {
         const cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, leaving);
-        if (backend_check(backend, report) != CUEBALL_OK)
+        if (backend_check(pool, backend, report) != CUEBALL_OK)
             return CUEBALL_EINVAL;
         MUST(backend->removed && !backend->dead, "backend %s", backend->key);
         MUST(backend->total > 0, "backend %s", backend->key);

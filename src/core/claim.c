@@ -34,7 +34,7 @@ static void claim_note(cueball_pool *pool, cueball_event_kind kind, cueball_hand
 }
 
 /* Nobody waits any more. */
-static void pool_relieve(cueball_pool *pool)
+void cueball__queue_relieve(cueball_pool *pool)
 {
     if (pool->overload.lasts)
         cueball__event_note(pool, CUEBALL_EVENT_RELIEVED, NULL, 0);
@@ -50,7 +50,7 @@ static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
     cueball__timers_cancel(&pool->timers, &claim->timer);
     pool->waiting--;
     if (pool->waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
-        pool_relieve(pool);
+        cueball__queue_relieve(pool);
     claim->waits = pool->now - claim->waits;
 }
 
@@ -112,6 +112,7 @@ bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot)
     claim_unqueue(pool, claim);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
+    cueball__latency_lend(pool, slot);
     if (claim->owner)
         slot_own(slot, claim->owner);
     claim->state = CLAIM_GRANTED;
@@ -253,6 +254,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     cueball__idle_trim(&pool->idle);
     cueball__slot_note(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
+    cueball__latency_lend(pool, slot);
     if (options && options->owner)
         slot_own(slot, options->owner);
     if (cueball__idle_count(&pool->idle) < pool->idle_low)

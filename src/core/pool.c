@@ -192,7 +192,7 @@ static void pool_follow_options(cueball_pool *pool)
     if (pool->options.outlier.consecutive == 0)
         cueball__outlier_end(pool);
     if (pool->options.queue == CUEBALL_QUEUE_FIFO)
-        cueball__overload_end(&pool->overload);
+        cueball__queue_relieve(pool);
     if (pool->options.spares >= pool->options.max_connections)
         pool->idle_low = 0;
     cueball__demand_changed(pool);

@@ -71,6 +71,8 @@ typedef struct cueball__backend {
     uint32_t resting_count;
     uint32_t resting_at;    /* place in pool->resting, if any rests */
     cueball__link resting;  /* p2c: its connections at rest, by at_owner */
+    uint32_t leased;        /* p2c: its leases, */
+    uint64_t leased_sum;    /* and the sum of when they began, modulo 2^64 */
     double latency;         /* peak EWMA of its leases, ns, as of: */
     cueball_time latency_at;
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
@@ -360,6 +362,7 @@ void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
 
 /* claim.c */
 bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot);
+void cueball__queue_relieve(cueball_pool *pool);
 void cueball__claims_refuse(cueball_pool *pool, cueball_error error);
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim);
 void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
@@ -428,6 +431,8 @@ cueball_time cueball__overload_patience(const cueball__overload *overload, cueba
 
 /* latency.c */
 void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);
+void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot);
+void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot);
 void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot);
 void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot);
 void cueball__latency_index(cueball_pool *pool);

@@ -159,7 +159,8 @@ static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time ela
     slot->pause = pause;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pause > elapsed ? pause - elapsed : 0));
-    if (slot->attempt >= policy->attempts && slot->backend->connected == 0 && !slot->backend->dead && !slot->backend->ejected)
+    if (slot->attempt >= policy->attempts && slot->backend->connected == 0 && !slot->proven && !slot->backend->dead
+        && !slot->backend->ejected)
         cueball__backend_died(pool, slot->backend, slot->attempt);
 }
 
@@ -336,6 +337,7 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
 void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
+    cueball__latency_return(pool, slot);
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
         slot_measure(pool, slot, cause);
     slot->untold = 0;
@@ -359,6 +361,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     } else if (cause == CUEBALL_CAUSE_FAIL) {
         slot->attempt = 1;
         slot->pauses = 1;
+        slot->proven = true; /* it did open: a claimer's word does not make its backend dead */
         slot_close(pool, slot, cause);
     } else if (cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL) {
         if (slot->on_return || slot->backend->removed || pool->now >= slot->retire_at) {

@@ -46,14 +46,16 @@ uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueb
     for (uint32_t i = first; i < why->count && written < room && from < ended; i++) {
         const cueball__reason *reason = &why->ring[i % CUEBALL__REASONS_KEPT];
         cueball_time until = i + 1 < why->count ? why->ring[(i + 1) % CUEBALL__REASONS_KEPT].since : ended;
+        cueball_time since = reason->since < ended ? reason->since : ended;
+        until = until < ended ? until : ended;
         if (until <= from)
             continue;
-        if (reason->since > from) /* what held before is no longer on record */
-            waits[written++] = (cueball_wait){ .reason = CUEBALL_REASON_FORGOTTEN, .span = reason->since - from };
-        if (written == room)
-            break;
-        from = reason->since > from ? reason->since : from;
-        until = until < ended ? until : ended;
+        if (since > from) { /* what held before is no longer on record */
+            waits[written++] = (cueball_wait){ .reason = CUEBALL_REASON_FORGOTTEN, .span = since - from };
+            from = since;
+        }
+        if (written == room || until <= from)
+            continue;
         waits[written++] = (cueball_wait){ .reason = (int32_t)reason->reason, .span = until - from };
         from = until;
     }
