@@ -77,6 +77,20 @@ function options.check(what, given, rules, level)
   return given
 end
 
+--- Splits a table of options in two: those that have a rule, checked, and the others.
+-- @param what, given, rules, level  as for options.check; `given` may not be nil
+-- @return both tables
+function options.split(what, given, rules, level)
+  if type(given) ~= "table" then
+    object(what, "expected a table of options, got " .. options.show(given), level + 1)
+  end
+  local own, others = {}, {}
+  for name, value in pairs(given) do
+    if rules[name] then own[name] = value else others[name] = value end
+  end
+  return options.check(what, own, rules, level + 1), others
+end
+
 --- Rules for options.check.
 function options.number(low, high, unit)
   return {

@@ -67,18 +67,6 @@ local function factory_from(what, given, level)
   return factory
 end
 
--- Splits what is given into our own options and the core's.
-local function split(what, given, level)
-  if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(what, options.show(given)), level + 1)
-  end
-  local own, core = {}, {}
-  for name, value in pairs(given) do
-    if OWN[name] then own[name] = value else core[name] = value end
-  end
-  return options.check(what, own, OWN, level + 1), core
-end
-
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
@@ -91,7 +79,7 @@ end
 -- @param level    whom to blame, as error() counts
 -- @param recalled nil; or function(slot, lease, cause): it is the pool of a set, whose leases are asked back so
 function Pool.new_for(given, what, level, recalled)
-  local own, core = split(what, given, level + 1)
+  local own, core = options.split(what, given, OWN, level + 1)
   local cdata = options.read(what, core, level + 1, OWN)
   cdata.is_set = recalled and 1 or 0
   for _, name in ipairs { "resolver", "connect" } do
@@ -451,7 +439,7 @@ end
 
 --- The same, for others: `what` and `level` as of Pool.new_for.
 function Pool:set_for(given, what, level)
-  local own, core = split(what, given, level + 1)
+  local own, core = options.split(what, given, OWN, level + 1)
   for name in pairs(own) do
     if not CHANGEABLE[name] then
       local advice = not self.recalled and (name == "resolver" or name == "connect") and "; use pool:replace" or ""
@@ -471,7 +459,7 @@ end
 -- @param given { resolver = …, connect = … }, either or both
 -- @return true; mistakes raise an error at the caller's line
 function Pool:replace(given)
-  local own, core = split("pool:replace", given, 2)
+  local own, core = options.split("pool:replace", given, OWN, 2)
   for _, list in ipairs { own, core } do
     for name in pairs(list) do
       if name ~= "resolver" and name ~= "connect" then

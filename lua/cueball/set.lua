@@ -39,18 +39,14 @@ local NOT_FOR_SETS = {
 
 -- Splits our options from the pool's, which are checked there.
 local function split(what, given, level)
-  if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(what, options.show(given)), level + 1)
-  end
-  local own, core = {}, {}
-  for name, value in pairs(given) do
+  local own, core = options.split(what, given, OWN, level + 1)
+  for name in pairs(core) do
     local instead = NOT_FOR_SETS[name]
     if instead ~= nil then
       error(("%s: option '%s' is for pools%s"):format(what, name, instead and ("; a set has '%s'"):format(instead) or ""), level + 1)
     end
-    if OWN[name] then own[name] = value else core[name] = value end
   end
-  return options.check(what, own, OWN, level + 1), core
+  return own, core
 end
 
 local function check_sizes(what, target, maximum, level)
