@@ -350,6 +350,18 @@ describe("host.run", function()
     assert.equal(0, os.execute(("luajit -e '%s'"):format(code)))
   end)
 
+  -- Its loop dies with luv's table, and luv, required again, would use freed memory.
+  it("keeps luv alive though package.loaded forgets it", function()
+    local code = [[
+      require "cueball.host.uv"
+      local weak = setmetatable({ package.loaded.luv }, { __mode = "v" })
+      package.loaded.luv, package.loaded["cueball.host.uv"], package.loaded["cueball.host.task"] = nil, nil, nil
+      collectgarbage()
+      collectgarbage()
+      os.exit(weak[1] and 0 or 1)]]
+    assert.equal(0, os.execute(("luajit -e '%s'"):format(code)))
+  end)
+
   it("says so when its task was killed", function()
     assert.error_matches(function()
       host.run(function()

@@ -43,6 +43,9 @@ local function ignore_sigpipe()
 end
 
 local uv = load_luv()
+-- luv keeps its loop in its module's table alone: once package.loaded was emptied and the table collected, the loop is
+-- freed memory that the next require of luv goes on using.  So the table stays as long as the Lua state.
+debug.getregistry()["cueball.luv"] = uv
 ignore_sigpipe()
 local lib = require("cueball.native").lib
 local host = { name = "uv" }
