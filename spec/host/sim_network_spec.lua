@@ -1,33 +1,13 @@
 --- The simulated host's network: servers, faults, and the cosocket API on it. Nothing here waits in real time.
 local sim = require "cueball.host.sim"
+local town = require "spec.support.sim_world"
+local assert_trace, connect, said = town.assert_trace, town.connect, town.said
 
 local world
 
-local function quoted(text)
-  return (text:gsub("^%s*\n", ""):gsub("\n%s+", "\n"):gsub("^%s+", ""):gsub("%s+$", ""))
-end
-
-local function assert_trace(expected)
-  assert.equal(quoted(expected), world.trace_text())
-end
-
 local function open(options)
-  world = sim.new(options or { seed = 1 })
+  world = town.open(options)
   return world
-end
-
--- Connects and says in the trace how that went.
-local function connect(port, timeout_ms, address)
-  local sock = world.tcp()
-  if timeout_ms then sock:settimeout(timeout_ms) end
-  local ok, err = sock:connect(address or "10.0.0.1", port or 5432)
-  world.trace("connect: " .. tostring(ok or err))
-  return sock
-end
-
-local function said(...)
-  local ok, err, partial = ...
-  world.trace(tostring(ok or err) .. (partial and partial ~= "" and " after " .. partial or ""))
 end
 
 before_each(function() open() end)
