@@ -121,6 +121,12 @@ typedef enum cueball_queue {
     CUEBALL_QUEUE_ADAPTIVE_LIFO = 2 /* the newest is served first */
 } cueball_queue;
 
+/* What the priorities of backends mean (RFC 2782: lower numbers are preferred). */
+typedef enum cueball_priorities {
+    CUEBALL_PRIORITIES_STRICT = 0, /* backends are left alone while a better one is neither dead nor ejected */
+    CUEBALL_PRIORITIES_IGNORED = 1
+} cueball_priorities;
+
 /* How chance enters a pause of nominally d, see "Exponential Backoff And Jitter"
  * (M. Brooker, AWS, 2015). */
 typedef enum cueball_jitter {
@@ -171,6 +177,8 @@ typedef struct cueball_options {
     uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
     int32_t balance;              /* cueball_balance */
     int32_t queue;                /* cueball_queue */
+    int32_t priorities;           /* cueball_priorities */
+    int32_t reserved;
     int32_t is_set;               /* 1: at most one connection a backend, `spares` of them, each leased for good: it is
                                      asked back with CUEBALL_ACTION_RECALL, the last one never before another is open.
                                      One more than max_connections may be open meanwhile.  Not to be changed. */
@@ -253,12 +261,14 @@ typedef struct cueball_backend_spec {
     const char *key;
     const char *name;
     const char *address;
-    uint32_t port;   /* 0 to 65535; 0 where the address says it all */
-    uint32_t weight; /* 1 to 65535: share of connections */
+    uint32_t port;     /* 0 to 65535; 0 where the address says it all */
+    uint32_t weight;   /* 1 to 65535: share of connections */
+    uint32_t priority; /* 0 to 65535, the lowest is preferred: see cueball_priorities */
+    uint32_t reserved;
 } cueball_backend_spec;
 
 /* A backend is there.  CUEBALL_EEXISTS: known already with the same address and
- * port (its weight and name are taken over); known under this key with another
+ * port (its weight, priority and name are taken over); known under this key with another
  * address, it is replaced.  CUEBALL_EINVAL, CUEBALL_ENOMEM. */
 CUEBALL_API int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *spec);
 /* A backend is gone: its idle connections close at once, leases when they come
@@ -278,9 +288,10 @@ CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time
 typedef struct cueball_backend_info {
     cueball_handle backend;
     const char *key, *name, *address;
-    uint32_t port, weight;
+    uint32_t port, weight, priority;
     uint32_t total, idle, busy, connecting; /* slots; connecting counts back-off too */
     bool dead, removed, ejected;            /* removed: its last leases are awaited */
+    bool standby;                           /* left alone for its priority; nobody knows whether it is dead */
     double latency_ms;                      /* peak EWMA of its leases; p2c only */
 } cueball_backend_info;
 
@@ -416,7 +427,7 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_BACKEND_ADDED = 1,      /* backend */
     CUEBALL_EVENT_BACKEND_REMOVED = 2,    /* backend */
     CUEBALL_EVENT_BACKEND_DEAD = 3,       /* backend, count: attempts made */
-    CUEBALL_EVENT_BACKEND_REVIVED = 4,    /* backend */
+    CUEBALL_EVENT_BACKEND_REVIVED = 4,    /* backend; cause PLAN: nobody looks any more, for its priority */
     CUEBALL_EVENT_RESOLVER_FAILED = 5,    /* */
     CUEBALL_EVENT_RESOLVER_RECOVERED = 6, /* */
     CUEBALL_EVENT_PLANNED = 7,            /* count: slots there should be */
@@ -433,7 +444,8 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_BACKEND_RETURNED = 18,  /* backend */
     CUEBALL_EVENT_OVERLOADED = 19,        /* count: claims that wait */
     CUEBALL_EVENT_RELIEVED = 20,          /* no longer overloaded */
-    CUEBALL_EVENT_LAST = 20               /* the greatest kind there is */
+    CUEBALL_EVENT_PRIORITY = 21,          /* count: backends of this priority and better are used from now on */
+    CUEBALL_EVENT_LAST = 21               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
@@ -609,5 +621,9 @@ CUEBALL_API bool cueball_layout_at(uint32_t index, cueball_layout *layout);
 #ifdef __cplusplus
 }
 #endif
+
+#include "cueball_tracker.h"
+
+#include "cueball_dns.h"
 
 #endif

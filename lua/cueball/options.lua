@@ -192,7 +192,7 @@ local function fill(cdata, what, given, node, path, level, also)
     else
       local number = number_of(option, value)
       if not number then
-        object(what, ("option '%s' must be %s, not %s"):format(option.name, range_of(option), options.show(value)), level + 1)
+        object(what, ("option '%s%s' must be %s, not %s"):format(path, name, range_of(option), options.show(value)), level + 1)
       end
       write(cdata, option, number)
     end
@@ -216,6 +216,41 @@ local function inherit(recovery)
   return full
 end
 
+--- Reads the recovery of one operation.
+-- @param what       who asks, for messages
+-- @param operation  "dns"
+-- @param given      { attempts =, timeout_ms =, … }, or nil
+-- @param level      whom to blame, as error() counts
+-- @return a cueball_recovery
+function options.recovery(what, operation, given, level)
+  local cdata = ffi.new "cueball_options"
+  lib.cueball_options_init(cdata)
+  local path = "recovery." .. operation
+  if given ~= nil and type(given) ~= "table" then
+    object(what, ("option '%s' must be a table, not %s"):format(path, options.show(given)), level + 1)
+  end
+  fill(cdata, what, given or {}, tree.recovery.default, path .. ".", level + 1)
+  local text = ffi.new("char[?]", 256)
+  if lib.cueball_options_check(cdata, text, 256) ~= 0 then
+    object(what, (ffi.string(text):gsub("recovery%.default", path)), level + 1)
+  end
+  return ffi.new("cueball_recovery", cdata.recovery_default)
+end
+
+-- What a pool's `recovery` says of its resolver's questions.  The core knows nothing of them.
+local RESOLVER_OPERATIONS = { "dns", "dns_srv" }
+
+-- @return `recovery` without them
+local function without_questions(what, recovery, level)
+  if type(recovery) ~= "table" then return recovery end
+  local own = options.merge({}, recovery)
+  for _, operation in ipairs(RESOLVER_OPERATIONS) do
+    options.recovery(what, operation, own[operation], level + 1)
+    own[operation] = nil
+  end
+  return own
+end
+
 -- outlier = {} turns it on, with what Envoy has by default.
 local function with_consecutive(outlier)
   if type(outlier) ~= "table" or outlier.consecutive ~= nil then return outlier end
@@ -230,8 +265,11 @@ end
 function options.read(what, given, level, also)
   local cdata = ffi.new "cueball_options"
   lib.cueball_options_init(cdata)
-  fill(cdata, what, given, tree, "", level + 1, also)
-  fill(cdata, what, { recovery = inherit(given.recovery), outlier = with_consecutive(given.outlier) }, tree, "", level + 1)
+  local recovery = without_questions(what, given.recovery, level + 1)
+  local core = options.merge(given, {})
+  core.recovery = recovery
+  fill(cdata, what, core, tree, "", level + 1, also)
+  fill(cdata, what, { recovery = inherit(recovery), outlier = with_consecutive(given.outlier) }, tree, "", level + 1)
   local text = ffi.new("char[?]", 256)
   if lib.cueball_options_check(cdata, text, 256) ~= 0 then object(what, ffi.string(text), level + 1) end
   return cdata

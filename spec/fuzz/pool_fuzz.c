@@ -649,6 +649,7 @@ static cueball_backend_spec read_spec(unsigned which)
     static const uint32_t weights[] = { 1, 1, 1, 2, 7, 65535 };
     cueball_backend_spec spec = { .key = keys[which % KEYS], .address = addresses[which / 64 % 2], .port = 80 };
     spec.weight = weights[which / 6 % 6];
+    spec.priority = which / 36 % 2;
     spec.name = names[which / 36 % 4];
     return spec;
 }

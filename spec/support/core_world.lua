@@ -415,10 +415,11 @@ local function backend_spec(key, fields)
   fields = fields or {}
   return ffi.new("cueball_backend_spec", {
     key = key, name = fields.name, address = fields.address or "10.0.0.1", port = fields.port or 5432, weight = fields.weight or 1,
+    priority = fields.priority or 0,
   })
 end
 
---- world:add("db1", { address =, port =, weight =, name = })
+--- world:add("db1", { address =, port =, weight =, priority =, name = })
 function World:add(key, fields)
   return self:input("backend_added", backend_spec(key, fields))
 end
@@ -447,6 +448,7 @@ function World:backends()
       handle = info.backend, key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
       port = info.port, weight = info.weight, total = info.total, idle = info.idle, busy = info.busy,
       connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
+      priority = info.priority, standby = info.standby,
       latency_ms = info.latency_ms,
     }
   end

@@ -106,14 +106,55 @@ static uint32_t backend_share(cueball_pool *pool, cueball__backend *backend)
     return (uint32_t)(elapsed / step) + 1;
 }
 
-/* What the planner is to know: those not ejected, in order of preference. */
+/* The worst priority to be used: RFC 2782 has a client try the lowest-numbered
+ * it can reach.  UINT32_MAX: all, since none can be reached or all are alike. */
+static uint32_t pool_priority(const cueball_pool *pool)
+{
+    uint32_t best = UINT32_MAX;
+    if (pool->options.priorities == CUEBALL_PRIORITIES_IGNORED)
+        return best;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        const cueball__backend *backend = pool->preference[i];
+        if (!backend->dead && !backend->ejected && backend->priority < best)
+            best = backend->priority;
+    }
+    return best;
+}
+
+/* Leaves backends alone while better ones live.  Nobody tries them meanwhile, so
+ * that one was dead is forgotten: when it is needed it is tried like a new one. */
+static void pool_put_aside(cueball_pool *pool)
+{
+    uint32_t priority = pool_priority(pool);
+    uint32_t aside = 0;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        cueball__backend *backend = pool->preference[i];
+        backend->standby = backend->priority > priority;
+        aside += backend->standby;
+        if (!backend->standby || !backend->dead)
+            continue;
+        backend->dead = false;
+        pool->dead--;
+        if (cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_REVIVED))
+            cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_REVIVED,
+                                                       .backend = cueball__member_handle(&backend->member),
+                                                       .cause = CUEBALL_CAUSE_PLAN });
+    }
+    bool differs = aside ? pool->standby == 0 || pool->priority != priority : pool->standby > 0;
+    pool->standby = aside;
+    pool->priority = priority;
+    if (differs)
+        cueball__event_note(pool, CUEBALL_EVENT_PRIORITY, NULL, priority);
+}
+
+/* What the planner is to know: those neither ejected nor standing by, in order of preference. */
 static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan)
 {
     uint32_t count = 0;
     bool is_slow = false;
     for (uint32_t i = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
-        if (backend->ejected)
+        if (backend->ejected || backend->standby)
             continue;
         uint32_t share = backend_share(pool, backend);
         is_slow |= share < SLOW_STEPS;
@@ -133,6 +174,7 @@ void cueball__pool_plan(cueball_pool *pool)
     pool->counters.plans++;
     pool->planned_target = cueball__demand_target(pool);
     pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
+    pool_put_aside(pool);
     uint32_t count = plan_prepare(pool, plan);
     if (count)
         cueball_plan(plan, count, pool->planned_target, ceiling, pool->options.is_set, pool->plan_scratch);
@@ -140,7 +182,7 @@ void cueball__pool_plan(cueball_pool *pool)
     uint32_t wanted = 0;
     for (uint32_t i = 0, planned = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
-        backend->want = backend->ejected ? 0 : plan[planned++].want;
+        backend->want = backend->ejected || backend->standby ? 0 : plan[planned++].want;
         wanted += backend->want;
         backend_reprieve(pool, backend);
         if (backend->have > backend->want)
@@ -201,7 +243,7 @@ bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot)
 {
     cueball__backend *backend = slot->backend;
     bool may_change = pool->settings.churn_gap == 0 || pool->now >= backend->churn_at;
-    if (!backend->dead || !may_change || pool->known <= pool->planned_target || !pool_untried(pool))
+    if (!backend->dead || !may_change || pool->known - pool->standby <= pool->planned_target || !pool_untried(pool))
         return false;
     backend_has_changed(pool, backend);
     uint32_t place = 0;

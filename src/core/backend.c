@@ -8,6 +8,7 @@
 #define TEXT_MAX 1023
 #define PORT_MAX 65535
 #define WEIGHT_MAX 65535
+#define PRIORITY_MAX 65535
 #define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo). */
@@ -47,7 +48,7 @@ static bool text_is_fit(const char *text)
 static bool spec_is_fit(const cueball_backend_spec *spec)
 {
     return text_is_fit(spec->key) && text_is_fit(spec->address) && (!spec->name || text_is_fit(spec->name)) && spec->port <= PORT_MAX
-           && spec->weight >= 1 && spec->weight <= WEIGHT_MAX;
+           && spec->weight >= 1 && spec->weight <= WEIGHT_MAX && spec->priority <= PRIORITY_MAX;
 }
 
 /* The rooms that grow with the number of backends. */
@@ -172,6 +173,7 @@ static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
     }
     backend->port = spec->port;
     backend->weight = spec->weight;
+    backend->priority = spec->priority;
     backend->said = true;
     uint32_t place = (uint32_t)cueball__random_below(&pool->random, (uint64_t)pool->known + 1);
     memmove(&pool->preference[place + 1], &pool->preference[place], (pool->known - place) * sizeof *pool->preference);
@@ -193,7 +195,9 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
     cueball__list_remove(&backend->wanting);
     if (backend->dead)
         pool->dead--;
-    backend->dead = false;
+    if (backend->standby)
+        pool->standby--;
+    backend->dead = backend->standby = false;
     backend->removed = true;
     cueball__outlier_forgive(pool, backend);
     cueball__outlier_returns(pool, backend);
@@ -239,8 +243,9 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
 {
     if (strcmp(backend->address, spec->address) != 0 || backend->port != spec->port)
         return false;
-    if (backend->weight != spec->weight) {
+    if (backend->weight != spec->weight || backend->priority != spec->priority) {
         backend->weight = spec->weight;
+        backend->priority = spec->priority;
         pool_changed(pool);
     }
     if (spec->name && strcmp(backend->name, spec->name) != 0) {
@@ -366,10 +371,12 @@ static void backend_describe(const cueball__backend *backend, cueball_backend_in
     info->address = backend->address;
     info->port = backend->port;
     info->weight = backend->weight;
+    info->priority = backend->priority;
     info->total = backend->total;
     info->dead = backend->dead;
     info->removed = backend->removed;
     info->ejected = backend->ejected;
+    info->standby = backend->standby;
     info->latency_ms = backend->latency / CUEBALL__NS_PER_MS;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);

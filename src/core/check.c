@@ -137,7 +137,7 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
 
 static int backends_check(const cueball_pool *pool, const disagreement *report)
 {
-    uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0;
+    uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0, standby = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
         if (backend_check(pool, backend, report) != CUEBALL_OK)
@@ -152,6 +152,9 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
              "backend %s is dead and keeps %u slots", backend->key, backend->have);
         MUST(!backend->ejected || cueball__timer_is_armed(&backend->back), "backend %s", backend->key);
         MUST(!backend->ejected || backend->want == 0 || pool->plan_is_due, "backend %s is ejected", backend->key);
+        MUST(!backend->standby || !backend->dead, "backend %s", backend->key);
+        MUST(!backend->standby || backend->want == 0 || pool->plan_is_due, "backend %s is left alone", backend->key);
+        standby += backend->standby;
         ejected += backend->ejected;
         failing += backend->failures > 0;
         dead += backend->dead;
@@ -159,6 +162,7 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
         ceiling += backend->want;
     }
     MUST(dead == pool->dead, "%u dead, %u counted", dead, pool->dead);
+    MUST(standby == pool->standby, "%u stand by, %u counted", standby, pool->standby);
     MUST(ejected == pool->ejected, "%u ejected, %u counted", ejected, pool->ejected);
     MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);
     MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead, pool->known);

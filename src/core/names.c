@@ -60,7 +60,7 @@ const char *cueball_event_name(int kind)
         "pool_state", "backend_added",   "backend_removed", "backend_dead", "backend_revived", "resolver_failed",
         "resolver_recovered",  "planned",   "shuffled", "options_changed", "memory_short", "slot_state",
         "claim_waiting", "claim_granted", "claim_refused", "claim_cancelled", "lease_ended",
-        "backend_ejected", "backend_returned", "overloaded", "relieved",
+        "backend_ejected", "backend_returned", "overloaded", "relieved", "priority",
     };
     return name_in(names, COUNT_OF(names), kind);
 }

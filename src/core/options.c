@@ -47,6 +47,7 @@ static const cueball_option all[] = {
     COUNT("spares", spares, 0, 1000000, INFINITY, NONE),
     CHOICE("balance", balance, "fifo lifo p2c", 2),
     CHOICE("queue", queue, "fifo codel adaptive_lifo", 2),
+    CHOICE("priorities", priorities, "strict ignored", 1),
     DURATION("target_claim_delay_ms", target_claim_delay_ms, 0, 0, false),
     { "max_churn_rate", NULL, CUEBALL_OPTION_RATE, AT(max_churn_rate), 0.001, 1e6, INFINITY, NONE },
     DURATION("slow_start_ms", slow_start_ms, 0, 0, false),
@@ -167,42 +168,22 @@ int cueball_options_check(const cueball_options *options, char *text, size_t siz
     return result;
 }
 
-/* Less than a nanosecond is one: 0 means off. */
-static cueball_time ms_to_ns(double ms)
-{
-    if (isinf(ms))
-        return CUEBALL_NEVER;
-    cueball_time span = (cueball_time)(ms * CUEBALL__NS_PER_MS + 0.5);
-    return span == 0 && ms > 0 ? 1 : span;
-}
-
-static cueball__policy policy_from(const cueball_recovery *recovery)
-{
-    return (cueball__policy){ .attempts = recovery->attempts,
-                              .timeout = ms_to_ns(recovery->timeout_ms),
-                              .timeout_max = ms_to_ns(recovery->max_timeout_ms),
-                              .delay = ms_to_ns(recovery->delay_ms),
-                              .delay_max = ms_to_ns(recovery->max_delay_ms),
-                              .spread = recovery->spread,
-                              .jitter = recovery->jitter };
-}
-
 void cueball__settings_from(cueball__settings *settings, const cueball_options *options)
 {
-    *settings = (cueball__settings){ .claim_timeout = ms_to_ns(options->claim_timeout_ms),
-                                     .rebalance_delay = ms_to_ns(options->rebalance_delay_ms),
-                                     .decoherence_interval = ms_to_ns(options->decoherence_interval_ms),
-                                     .check_interval = ms_to_ns(options->check_interval_ms),
-                                     .check_timeout = ms_to_ns(options->check_timeout_ms),
-                                     .idle_timeout = ms_to_ns(options->idle_timeout_ms),
-                                     .max_lifetime = ms_to_ns(options->max_lifetime_ms),
-                                     .drain_timeout = ms_to_ns(options->drain_timeout_ms),
-                                     .target_claim_delay = ms_to_ns(options->target_claim_delay_ms),
-                                     .slow_start = ms_to_ns(options->slow_start_ms),
+    *settings = (cueball__settings){ .claim_timeout = cueball__ns_from_ms(options->claim_timeout_ms),
+                                     .rebalance_delay = cueball__ns_from_ms(options->rebalance_delay_ms),
+                                     .decoherence_interval = cueball__ns_from_ms(options->decoherence_interval_ms),
+                                     .check_interval = cueball__ns_from_ms(options->check_interval_ms),
+                                     .check_timeout = cueball__ns_from_ms(options->check_timeout_ms),
+                                     .idle_timeout = cueball__ns_from_ms(options->idle_timeout_ms),
+                                     .max_lifetime = cueball__ns_from_ms(options->max_lifetime_ms),
+                                     .drain_timeout = cueball__ns_from_ms(options->drain_timeout_ms),
+                                     .target_claim_delay = cueball__ns_from_ms(options->target_claim_delay_ms),
+                                     .slow_start = cueball__ns_from_ms(options->slow_start_ms),
                                      .churn_gap = isinf(options->max_churn_rate) ? 0 : (cueball_time)(1e9 / options->max_churn_rate),
-                                     .outlier_interval = ms_to_ns(options->outlier.interval_ms),
-                                     .outlier_ejection = ms_to_ns(options->outlier.ejection_ms),
-                                     .standard = policy_from(&options->recovery_default),
-                                     .initial = policy_from(&options->recovery_initial),
-                                     .connect = policy_from(&options->recovery_connect) };
+                                     .outlier_interval = cueball__ns_from_ms(options->outlier.interval_ms),
+                                     .outlier_ejection = cueball__ns_from_ms(options->outlier.ejection_ms),
+                                     .standard = cueball__patience_from(&options->recovery_default),
+                                     .initial = cueball__patience_from(&options->recovery_initial),
+                                     .connect = cueball__patience_from(&options->recovery_connect) };
 }

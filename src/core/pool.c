@@ -2,13 +2,6 @@
 
 #include <string.h>
 
-cueball_time cueball__pool_spread(cueball_pool *pool, cueball_time span, double spread)
-{
-    if (spread <= 0 || span == 0)
-        return span;
-    return (cueball_time)((double)span * (1 - spread / 2 + spread * cueball__random_unit(&pool->random)));
-}
-
 static void pool_enter(cueball_pool *pool, cueball_pool_state state)
 {
     if (cueball__pool_watches(pool, CUEBALL_EVENT_POOL_STATE)) {
@@ -279,7 +272,8 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
         cueball__settings_from(&pool->settings, options);
         return CUEBALL_OK;
     }
-    bool plan_changes = options->max_connections != pool->options.max_connections || options->spares != pool->options.spares
+    bool plan_changes = options->max_connections != pool->options.max_connections || options->priorities != pool->options.priorities
+                        || options->spares != pool->options.spares
                         || options->max_churn_rate != pool->options.max_churn_rate
                         || options->slow_start_ms != pool->options.slow_start_ms;
     pool_take_options(pool, options);

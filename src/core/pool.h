@@ -23,6 +23,7 @@
 #include "histogram.h"
 #include "list.h"
 #include "memory.h"
+#include "patience.h"
 #include "random.h"
 #include "table.h"
 #include "timers.h"
@@ -61,7 +62,7 @@ typedef struct cueball__backend {
     cueball__link wanting;  /* in pool->wanting while it has fewer slots than it should */
     cueball__link leaving;  /* in pool->leaving once removed, until its last slot is gone */
     struct cueball__backend *same_bucket;
-    uint32_t port, weight;
+    uint32_t port, weight, priority;
     uint32_t want;       /* slots it should have, by the last plan */
     uint32_t have;       /* slots it has, but for those to be dropped */
     uint32_t total;      /* slots it has */
@@ -80,6 +81,7 @@ typedef struct cueball__backend {
     cueball_time ejected_at;
     cueball__timer back; /* ejected: when it returns */
     bool dead, removed, ejected;
+    bool standby; /* left alone: the last plan found better ones alive */
     bool said; /* mark of cueball_pool_backends_replaced() */
 } cueball__backend;
 
@@ -161,13 +163,6 @@ typedef struct cueball__idle {
     uint32_t holes;
 } cueball__idle;
 
-typedef struct cueball__policy {
-    uint32_t attempts;
-    cueball_time timeout, timeout_max, delay, delay_max;
-    double spread;
-    int32_t jitter;
-} cueball__policy;
-
 /* overload.c */
 typedef struct cueball__overload {
     cueball_time above_until; /* waits have been above the target; from here on that is overload; 0: they have not */
@@ -201,7 +196,7 @@ typedef struct cueball__settings {
     cueball_time claim_timeout, rebalance_delay, decoherence_interval, check_interval, check_timeout;
     cueball_time idle_timeout, max_lifetime, drain_timeout;
     cueball_time target_claim_delay, slow_start, churn_gap, outlier_interval, outlier_ejection;
-    cueball__policy standard, initial, connect;
+    cueball__patience standard, initial, connect;
 } cueball__settings;
 
 typedef struct cueball__counters {
@@ -245,6 +240,7 @@ struct cueball_pool {
     cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
     uint32_t resting_count;
     uint32_t dead, ejected, failing; /* failing: backends whose last lease failed */
+    uint32_t standby, priority;      /* priority: the worst that is used; UINT32_MAX: all */
     uint32_t planned_target;
     uint32_t idle_low; /* fewer at rest than this: more may be wanted */
     bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
@@ -275,7 +271,6 @@ struct cueball_pool {
 void cueball__pool_run(cueball_pool *pool, cueball_time now);
 void cueball__pool_resettle(cueball_pool *pool);
 void cueball__pool_connected(cueball_pool *pool);
-cueball_time cueball__pool_spread(cueball_pool *pool, cueball_time span, double spread);
 
 static inline cueball_time cueball__time_after(cueball_time now, cueball_time span)
 {

@@ -42,41 +42,9 @@ void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_sta
     slot->since = pool->now;
 }
 
-static const cueball__policy *slot_policy(const cueball_pool *pool, const cueball__slot *slot)
+static const cueball__patience *slot_patience(const cueball_pool *pool, const cueball__slot *slot)
 {
     return slot->has_opened ? &pool->settings.connect : &pool->settings.initial;
-}
-
-/* start * 2^(attempt-1), at most `limit`.  A backend that is dead, or a slot that
- * goes on trying, stays at the last attempt's value. */
-static cueball_time policy_span(const cueball__policy *policy, uint32_t attempt, cueball_time start, cueball_time limit)
-{
-    uint32_t doublings = (attempt < policy->attempts ? attempt : policy->attempts) - 1;
-    while (doublings-- > 0 && start < limit)
-        start *= 2;
-    return start < limit ? start : limit;
-}
-
-static cueball_time slot_pause(const cueball_pool *pool, const cueball__slot *slot)
-{
-    const cueball__policy *policy = slot_policy(pool, slot);
-    return policy_span(policy, slot->attempt, policy->delay, policy->delay_max);
-}
-
-/* The pause as chance has it.  Decorrelated ones grow from the last, up to what
- * the last attempt's would be. */
-static cueball_time slot_draw_pause(cueball_pool *pool, const cueball__slot *slot, const cueball__policy *policy)
-{
-    cueball_time nominal = slot_pause(pool, slot);
-    if (policy->jitter == CUEBALL_JITTER_SPREAD)
-        return cueball__pool_spread(pool, nominal, policy->spread);
-    if (policy->jitter == CUEBALL_JITTER_FULL)
-        return (cueball_time)((double)nominal * cueball__random_unit(&pool->random));
-    double low = (double)policy->delay;
-    double last = slot->attempt > 1 && slot->pause > policy->delay ? (double)slot->pause : low;
-    double drawn = low + (3 * last - low) * cueball__random_unit(&pool->random);
-    double most = (double)policy_span(policy, policy->attempts, policy->delay, policy->delay_max);
-    return (cueball_time)(drawn < most ? drawn : most);
 }
 
 static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
@@ -86,14 +54,14 @@ static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 
 static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    const cueball__policy *policy = slot_policy(pool, slot);
+    const cueball__patience *patience = slot_patience(pool, slot);
     slot->conn = cueball__handle_next(slot->conn);
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
     slot->proven = false;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
-    cueball_time limit = policy_span(policy, slot->attempt, policy->timeout, policy->timeout_max);
+    cueball_time limit = cueball__patience_limit(patience, slot->attempt);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, limit));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_OPEN);
 }
@@ -154,12 +122,12 @@ static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time ela
         slot_remove(pool, slot, cause);
         return;
     }
-    const cueball__policy *policy = slot_policy(pool, slot);
-    cueball_time pause = slot_draw_pause(pool, slot, policy);
+    const cueball__patience *patience = slot_patience(pool, slot);
+    cueball_time pause = cueball__patience_pause(patience, slot->attempt, slot->pause, &pool->random);
     slot->pause = pause;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pause > elapsed ? pause - elapsed : 0));
-    if (slot->attempt >= policy->attempts && slot->backend->connected == 0 && !slot->proven && !slot->backend->dead
+    if (slot->attempt >= patience->attempts && slot->backend->connected == 0 && !slot->proven && !slot->backend->dead
         && !slot->backend->ejected)
         cueball__backend_died(pool, slot->backend, slot->attempt);
 }
@@ -212,7 +180,7 @@ static void slot_lose(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
 {
     if (cause == CUEBALL_CAUSE_LOST)
         pool->counters.lost++;
-    slot->pauses = !slot->proven && pool->now - slot->opened_at < slot_pause(pool, slot);
+    slot->pauses = !slot->proven && pool->now - slot->opened_at < cueball__patience_delay(slot_patience(pool, slot), slot->attempt);
     slot_close(pool, slot, cause);
 }
 

@@ -11,10 +11,13 @@
 -- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
 local ffi = require "ffi"
+local dns = require "cueball.host.uv.dns"
+local signal = require "cueball.host.uv.signal"
 local socket = require "cueball.host.socket"
 local task = require "cueball.host.task"
 local timers = require "cueball.host.timers"
 local transport = require "cueball.host.uv.transport"
+local versions = require "cueball.host.uv.versions"
 
 local INSTALL = "cueball.host.uv needs luv (libuv for Lua), which could not be loaded. "
   .. "Install it with `apt install lua-luv` or `luarocks install luv`."
@@ -123,10 +126,15 @@ tasks = task.new {
 }
 host.tasks = tasks
 tasks:install(host)
+signal.install(host, uv)
+versions.install(host, uv, lib)
 
 function host.tcp()
   return socket.new(host, transport.new(uv, tasks))
 end
+
+--- Questions to nameservers: docs/hosts.md.
+host.dns = dns.new(uv, host)
 
 -- Alarms ----------------------------------------------------------------
 

@@ -1,0 +1,311 @@
+/* What the files of the DNS tracker share.  One noun, one file:
+ *
+ *     tracker.c          birth, end, inputs: every input begins and ends here
+ *     tracker_name.c     the names whose addresses are followed
+ *     tracker_lookup.c   one lookup: its attempts, servers and search candidates
+ *     tracker_belief.c   which records of an answer count
+ *     tracker_outcome.c  what an outcome changes, and when to ask again
+ *     tracker_srv.c      the targets: of the SRV answer, or the domain
+ *     tracker_publish.c  the union of all addresses, and what changed of it
+ *     tracker_verdict.c  whether the backends can be found, in words
+ *     tracker_action.c   what the host is to do; numbers
+ *     tracker_text.c     names and addresses as text
+ *     tracker_options.c, tracker_check.c
+ *
+ * The happy path: the SRV lookup is due and gives targets; each target has a name,
+ * each name one lookup for A and one for AAAA; their addresses are the backends.
+ * Then every lookup is due again when its own answer expires, whatever the others
+ * do.  What can go wrong stands at the functions of tracker_outcome.c. */
+#ifndef CUEBALL_CORE_TRACKER_H
+#define CUEBALL_CORE_TRACKER_H
+
+#include "cueball.h"
+
+#include "list.h"
+#include "memory.h"
+#include "patience.h"
+#include "random.h"
+#include "table.h"
+#include "timers.h"
+
+#define CUEBALL__LABEL_MAX 63
+#define CUEBALL__NAME_MAX 253 /* octets, without the final dot */
+#define CUEBALL__NAME_TEXT 2100 /* characters: each octet may be "\ddd", and a service stands before */
+#define CUEBALL__ADDRESS_TEXT 48
+#define CUEBALL__SERVERS_MAX 64
+#define CUEBALL__HOPS_MAX 16      /* CNAMEs */
+#define CUEBALL__VOTES_MAX 4      /* different rcodes in one attempt; more do not vote */
+#define CUEBALL__TRACKED_MAX 65536 /* backends */
+#define CUEBALL__MESSAGE 512
+
+#define CUEBALL__SECOND UINT64_C(1000000000)
+#define CUEBALL__PENALTY (30 * CUEBALL__SECOND)        /* how long a server that failed stands behind */
+#define CUEBALL__SRV_ABSENT (3600 * CUEBALL__SECOND)   /* no SRV, and the answer does not say for how long */
+#define CUEBALL__SRV_RETURN (900 * CUEBALL__SECOND)    /* SRV never seen, cannot be had, but addresses can */
+#define CUEBALL__TTL_UNKNOWN (60 * CUEBALL__SECOND)    /* before the first TTL; negative answers without one */
+#define CUEBALL__NEGATIVE_MAX (3600 * CUEBALL__SECOND) /* of addresses */
+#define CUEBALL__PUT_OFF (1 * CUEBALL__SECOND)         /* for want of memory */
+#define CUEBALL__JITTER_MAX (CUEBALL__SECOND / 2)      /* so that the pool follows within TTL + 1 s */
+
+/* timer.kind */
+enum { CUEBALL__TIMER_LOOKUP = 1, CUEBALL__TIMER_PUBLISH = 2 };
+
+/* A set of addresses of one family, sorted; or, with none, that there is none.
+ * One block with its strings. */
+typedef struct cueball__addresses {
+    size_t size; /* of the block */
+    uint32_t count, ttl /* seconds, as received */;
+    uint32_t rcode;
+    bool is_additional;
+    const char *name, *owner, *server;
+    unsigned char at[][16];
+} cueball__addresses;
+
+typedef enum cueball__lookup_state {
+    CUEBALL__LOOKUP_OFF = 0,     /* not wanted: family off, or the addresses came with the SRV answer */
+    CUEBALL__LOOKUP_IDLE = 1,    /* until it is due */
+    CUEBALL__LOOKUP_WAITING = 2, /* for max_dns_concurrency */
+    CUEBALL__LOOKUP_ASKING = 3,
+    CUEBALL__LOOKUP_PAUSING = 4, /* between two attempts */
+    CUEBALL__LOOKUP_STALLED = 5  /* until there are nameservers */
+} cueball__lookup_state;
+#define CUEBALL__LOOKUP_STATES 6
+
+typedef struct cueball__vote {
+    uint16_t rcode;
+    uint8_t count, server; /* the first that said so */
+} cueball__vote;
+
+typedef struct cueball__lookup {
+    struct cueball__name *name; /* NULL: the SRV lookup */
+    uint32_t type;              /* cueball_rr_type */
+    uint8_t state;
+    bool has_outcome;  /* ever: answered, negative, or given up */
+    bool has_stumbled; /* a question of it failed */
+    bool has_failed;   /* the last outcome: given up */
+    bool saw_nodata;   /* this round: a search candidate exists, but has no such records */
+    uint8_t server;    /* asked */
+    uint32_t attempt;
+    uint32_t position;  /* this round: how many candidates before this one gave nothing */
+    uint32_t preferred; /* the candidate to begin with */
+    uint32_t turn;      /* this attempt: the server to begin with */
+    cueball_time negative_ttl; /* this round: the least of the candidates that gave nothing; 0: none said */
+    uint64_t tried;     /* this attempt: servers asked, a bit each */
+    cueball__vote votes[CUEBALL__VOTES_MAX];
+    cueball_time due;   /* idle: when it would be, but for tracker->hold */
+    cueball_time pause; /* the last one */
+    cueball__timer timer;
+    cueball__link place; /* waiting: in tracker->waiting; stalled: in tracker->stalled */
+    struct cueball__question *question;
+    cueball__addresses *set; /* what is known; SRV: only who told, and for how long */
+    char *message;           /* has_failed: how; NULL without memory */
+} cueball__lookup;
+
+/* One question to one server. */
+typedef struct cueball__question {
+    cueball__member member;
+    bool is_told;            /* the ASK was taken */
+    cueball__lookup *lookup; /* NULL: to be forgotten */
+    cueball__link place;     /* in tracker->asks or tracker->forgets */
+} cueball__question;
+
+/* A name whose addresses are followed, for as long as a target has it. */
+typedef struct cueball__name {
+    struct cueball__name *same_bucket;
+    uint32_t hash, references;
+    bool is_domain; /* searched for; not in the table */
+    bool is_fed;    /* the last SRV answer had its addresses */
+    cueball__lookup lookups[2];     /* A, AAAA */
+    cueball__addresses *offered[2]; /* while an SRV answer is read: what came along; else NULL */
+    size_t size;
+    char text[];
+} cueball__name;
+
+typedef struct cueball__target {
+    cueball__name *name;
+    uint32_t port, priority, weight;
+} cueball__target;
+
+typedef enum cueball__pending { CUEBALL__TELL_NONE = 0, CUEBALL__TELL_ADD = 1, CUEBALL__TELL_CHANGE = 2, CUEBALL__TELL_REMOVE = 3 } cueball__pending;
+
+/* A backend as it was told of, or is about to be.  One block with its strings. */
+typedef struct cueball__tracked {
+    size_t size;
+    cueball__link place; /* in tracker->news or tracker->removals, by `pending` */
+    uint8_t pending;
+    bool is_gone;      /* its removal was told: to be swept out */
+    bool is_of_domain; /* not of an SRV target */
+    unsigned char address[16];
+    struct cueball__tracked *successor; /* while a change is put together */
+    cueball_tracked facts;
+} cueball__tracked;
+
+typedef struct cueball__server {
+    const char *text;
+    cueball_time behind_until; /* it failed: asked after those that did not */
+} cueball__server;
+
+struct cueball_tracker {
+    cueball__memory memory;
+    cueball_tracker_options options; /* its strings are in `strings` */
+    char *strings;
+    size_t strings_size;
+    cueball__patience patience, patience_srv;
+    cueball_time min_ttl, max_ttl, now;
+    cueball__random random;
+    cueball__timers timers;
+    uint32_t families; /* in use */
+    uint32_t domain_dots, srv_dots;
+
+    cueball__server *servers; /* one block with its texts */
+    size_t servers_size;
+    uint32_t servers_n, turn;
+
+    cueball__table questions;
+    cueball__link asks, forgets, waiting, stalled;
+
+    cueball__name **buckets; /* of names; a power of two */
+    uint32_t buckets_n, names_n;
+    cueball__name *domain;   /* followed; NULL: it is not */
+    cueball__target *targets; /* sorted by name and port */
+    uint32_t targets_n, targets_max;
+
+    cueball__lookup srv;
+    cueball_time last_srv_ttl, last_ttl;
+    cueball_time hold; /* addresses are not asked for before; 0: no matter */
+    int32_t targets_from;
+    bool has_seen_srv, has_seen_addresses, has_no_service;
+
+    /* Of the lookups of names that are not off: */
+    uint32_t on, undecided, fresh, failed; /* all; without outcome; and without a failed question; given up */
+    uint32_t states[CUEBALL__LOOKUP_STATES]; /* SRV too */
+
+    bool is_stale; /* the union has to be worked out */
+    bool has_deferred; /* what it lacks is not told yet, since not every name has its outcome */
+    bool is_empty;     /* it was, once everything was decided */
+    bool was_busy; /* something was asked since the last SETTLE */
+    bool is_failing, is_told_failing, tells_verdict, tells_settle;
+    bool is_judged; /* nothing happened since the verdict that would change it */
+    char message[CUEBALL__MESSAGE], told_message[CUEBALL__MESSAGE]; /* of FAIL: as it is, and as the host knows it */
+    cueball__timer publish_again;
+
+    cueball__tracked **backends; /* sorted by key */
+    uint32_t backends_n, backends_max, gone;
+    cueball__link news, removals;
+    char text[CUEBALL__NAME_TEXT]; /* the name of the last ASK */
+    cueball_tracker_stats counters;
+};
+
+static inline cueball_time cueball__later(cueball_time now, cueball_time span)
+{
+    return span < CUEBALL_NEVER - now ? now + span : CUEBALL_NEVER;
+}
+
+static inline uint32_t cueball__family_of(uint32_t type)
+{
+    return type == CUEBALL_RR_A ? CUEBALL_FAMILY_IPV4 : CUEBALL_FAMILY_IPV6;
+}
+
+static inline cueball__lookup *cueball__name_lookup(cueball__name *name, uint32_t type)
+{
+    return &name->lookups[type == CUEBALL_RR_AAAA];
+}
+
+/* tracker_text.c.  A final dot and the case of letters do not matter. */
+size_t cueball__name_length(const char *name); /* without the final dot */
+int cueball__name_compare(const char *a, const char *b);
+uint32_t cueball__name_hash(const char *name);
+bool cueball__name_is_within(const char *name, const char *zone); /* or is the same */
+/* False unless it is 1 and more labels of 1 to 63 octets; the length is in octets, without the final dot. */
+bool cueball__name_measure(const char *name, uint32_t *octets, uint32_t *dots);
+void cueball__address_write(uint32_t type, const unsigned char *address, char *text, size_t size);
+
+/* tracker_name.c */
+cueball__name *cueball__name_find(const cueball_tracker *tracker, const char *text);
+/* The name, made if need be, with one reference more; NULL without memory.  Its
+ * lookups are off until cueball__name_arrange(). */
+cueball__name *cueball__name_acquire(cueball_tracker *tracker, const char *text);
+cueball__name *cueball__domain_acquire(cueball_tracker *tracker);
+void cueball__name_release(cueball_tracker *tracker, cueball__name *name);
+/* Turns its lookups on and off, as families and additionals have it. */
+void cueball__name_arrange(cueball_tracker *tracker, cueball__name *name);
+void cueball__names_arrange(cueball_tracker *tracker);
+void cueball__names_free(cueball_tracker *tracker);
+
+/* tracker_lookup.c */
+void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t type);
+void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* a round, now */
+void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /* off */
+void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /* its timer came */
+void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
+void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup); /* for want of memory */
+void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool has_outcome, bool has_failed);
+void cueball__lookup_silent(cueball_tracker *tracker, cueball__lookup *lookup, int silence);
+int cueball__lookup_answered(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer);
+void cueball__lookups_serve(cueball_tracker *tracker); /* those who wait, as far as concurrency allows */
+void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n);
+/* The name of the candidate it is at; "" if it has none. */
+void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
+/* What it is about, whatever search added; without the final dot. */
+void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
+uint32_t cueball__lookup_candidate(const cueball__lookup *lookup); /* the number of the one it is at */
+const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
+
+/* tracker_belief.c */
+typedef struct cueball__belief {
+    const cueball_answer *answer;
+    const char *chain[CUEBALL__HOPS_MAX + 1]; /* the name asked and what follows from it */
+    uint32_t chain_n;
+    uint32_t chain_ttl; /* the least; UINT32_MAX: no CNAME */
+    uint32_t count;     /* records of the type asked that count */
+    uint32_t ttl;       /* the least of those and of the chain */
+    uint32_t negative_ttl;
+    bool has_negative_ttl;
+} cueball__belief;
+
+bool cueball__answer_is_sound(const cueball_answer *answer);
+void cueball__belief_form(cueball__belief *belief, const char *name, uint32_t type, const cueball_answer *answer);
+bool cueball__belief_counts(const cueball__belief *belief, const cueball_record *record, uint32_t type);
+uint32_t cueball__ttl_of(uint32_t ttl); /* RFC 2181, 8 */
+/* How many of the answer's records are of nobody asked for. */
+uint32_t cueball__belief_foreign(const cueball__belief *belief, bool (*is_known)(const void *user, const char *owner), const void *user);
+/* NULL without memory. */
+cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__belief *belief, uint32_t type, const char *name,
+                                            const char *server);
+cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner, const char *server);
+void cueball__addresses_finish(cueball__addresses *set); /* sorted, each once */
+void cueball__addresses_free(cueball_tracker *tracker, cueball__addresses *set);
+/* Takes the place of what the lookup knew; the union is worked out if it differs. */
+void cueball__addresses_replace(cueball_tracker *tracker, cueball__lookup *lookup, cueball__addresses *set);
+
+/* tracker_outcome.c */
+int cueball__outcome_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief);
+/* Both: CUEBALL_ENOMEM, and then nothing has changed.
+ * rcode: NOERROR (no such records), NXDOMAIN, NOTIMP; ttl in ns, 0: unknown. */
+int cueball__outcome_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
+void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message);
+/* The next time it is asked: after `ttl`, between min_ttl and `most`, and a little later by chance. */
+cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most);
+void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
+
+/* tracker_srv.c */
+int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, cueball__addresses *told);
+/* The domain itself is the only target.  False without memory. */
+bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from);
+/* The target of that name and port, or NULL. */
+const cueball__target *cueball__target_find(const cueball_tracker *tracker, const char *name, uint32_t port);
+void cueball__targets_free(cueball_tracker *tracker);
+
+/* tracker_publish.c */
+void cueball__publish(cueball_tracker *tracker);
+void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked);
+int cueball__tracked_compare(const cueball__tracked *a, const cueball__tracked *b);
+void cueball__backends_sweep(cueball_tracker *tracker);
+
+/* tracker_verdict.c */
+void cueball__verdict(cueball_tracker *tracker);
+
+void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now);
+void cueball__tracker_settle(cueball_tracker *tracker);
+
+#endif

@@ -1,0 +1,119 @@
+/* What the host is to do, to be drained, and what there is to be read. */
+#include "tracker.h"
+
+#include <string.h>
+
+static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    cueball__question *question = CUEBALL__OWNER(tracker->asks.next, cueball__question, place);
+    const cueball__lookup *lookup = question->lookup;
+    cueball__list_remove(&question->place);
+    question->is_told = true;
+    cueball__lookup_name(tracker, lookup, tracker->text, sizeof tracker->text);
+    action->kind = CUEBALL_TRACKER_ASK;
+    action->type = lookup->type;
+    action->question = cueball__member_handle(&question->member);
+    action->deadline = lookup->timer.deadline;
+    action->name = tracker->text;
+    action->server = tracker->servers[lookup->server].text;
+}
+
+static void forget_take(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    cueball__question *question = CUEBALL__OWNER(tracker->forgets.next, cueball__question, place);
+    action->kind = CUEBALL_TRACKER_FORGET;
+    action->question = cueball__member_handle(&question->member);
+    cueball__list_remove(&question->place);
+    cueball__table_remove(&tracker->questions, question);
+}
+
+static void news_take(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    cueball__tracked *backend = CUEBALL__OWNER(tracker->news.next, cueball__tracked, place);
+    bool is_new = backend->pending == CUEBALL__TELL_ADD;
+    cueball__list_remove(&backend->place);
+    backend->pending = CUEBALL__TELL_NONE;
+    tracker->counters.backends_added += is_new;
+    action->kind = is_new ? CUEBALL_TRACKER_ADD : CUEBALL_TRACKER_CHANGE;
+    action->backend = backend->facts;
+}
+
+static void removal_take(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    cueball__tracked *backend = CUEBALL__OWNER(tracker->removals.next, cueball__tracked, place);
+    cueball__list_remove(&backend->place);
+    backend->is_gone = true; /* swept out with the others, when its strings are not looked at any more */
+    tracker->gone++;
+    tracker->counters.backends_removed++;
+    action->kind = CUEBALL_TRACKER_REMOVE;
+    action->backend = backend->facts;
+}
+
+static void verdict_take(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    tracker->tells_verdict = false;
+    tracker->is_told_failing = tracker->is_failing;
+    action->kind = CUEBALL_TRACKER_RECOVER;
+    if (tracker->is_failing) {
+        memcpy(tracker->told_message, tracker->message, sizeof tracker->message);
+        action->kind = CUEBALL_TRACKER_FAIL;
+        action->message = tracker->told_message;
+    }
+}
+
+bool cueball_tracker_next_action(cueball_tracker *tracker, cueball_tracker_action *action)
+{
+    memset(action, 0, sizeof *action);
+    if (tracker->gone > 0 && cueball__list_is_empty(&tracker->removals))
+        cueball__backends_sweep(tracker);
+    if (!cueball__list_is_empty(&tracker->forgets)) {
+        forget_take(tracker, action);
+    } else if (!cueball__list_is_empty(&tracker->asks)) {
+        ask_take(tracker, action);
+    } else if (!cueball__list_is_empty(&tracker->news)) {
+        news_take(tracker, action);
+    } else if (!cueball__list_is_empty(&tracker->removals)) {
+        removal_take(tracker, action);
+    } else if (tracker->tells_verdict) {
+        verdict_take(tracker, action);
+    } else if (tracker->tells_settle) {
+        tracker->tells_settle = false;
+        action->kind = CUEBALL_TRACKER_SETTLE;
+    }
+    return action->kind != CUEBALL_TRACKER_NONE;
+}
+
+bool cueball_tracker_backend_at(const cueball_tracker *tracker, uint32_t index, cueball_tracked *backend)
+{
+    if (tracker->gone == 0) {
+        if (index >= tracker->backends_n)
+            return false;
+        *backend = tracker->backends[index]->facts;
+        return true;
+    }
+    for (uint32_t i = 0; i < tracker->backends_n; i++) {
+        if (tracker->backends[i]->is_gone)
+            continue;
+        if (index-- == 0) {
+            *backend = tracker->backends[i]->facts;
+            return true;
+        }
+    }
+    return false;
+}
+
+void cueball_tracker_stats_of(const cueball_tracker *tracker, cueball_tracker_stats *stats)
+{
+    *stats = tracker->counters;
+    stats->targets = tracker->targets_n;
+    stats->names = tracker->names_n + (tracker->domain != NULL);
+    stats->backends = tracker->backends_n - tracker->gone;
+    stats->asking = tracker->states[CUEBALL__LOOKUP_ASKING];
+    stats->waiting = tracker->states[CUEBALL__LOOKUP_WAITING];
+    stats->failing = tracker->is_told_failing;
+}
+
+size_t cueball_tracker_memory(const cueball_tracker *tracker)
+{
+    return tracker->memory.held;
+}

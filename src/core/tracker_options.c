@@ -1,0 +1,114 @@
+#include "tracker.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DAY_MS 86400000.0
+
+void cueball_tracker_options_init(cueball_tracker_options *options)
+{
+    cueball_options pool;
+    cueball_options_init(&pool);
+    memset(options, 0, sizeof *options);
+    options->ndots = 1;
+    options->max_dns_concurrency = 5;
+    options->families = CUEBALL_FAMILY_IPV4 | CUEBALL_FAMILY_IPV6;
+    options->min_ttl_ms = 1000;
+    options->max_ttl_ms = DAY_MS;
+    options->recovery_dns = options->recovery_dns_srv = pool.recovery_default;
+}
+
+typedef struct sheet {
+    char *text;
+    size_t size;
+} sheet;
+
+static bool __attribute__((format(printf, 2, 3))) wrong(const sheet *report, const char *format, ...)
+{
+    if (report->text && report->size) {
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(report->text, report->size, format, arguments);
+        va_end(arguments);
+    }
+    return false;
+}
+
+static bool ends_in_ms(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 3 && strcmp(name + length - 3, "_ms") == 0;
+}
+
+static bool number_check(const sheet *report, const char *name, const char *suffix, double value, double min, double max, const char *what)
+{
+    if (value >= min && value <= max) /* false for NaN */
+        return true;
+    return wrong(report, "option '%s%s' must be %s from %.15g to %.15g%s, not %.15g", name, suffix, what, min, max,
+                 ends_in_ms(suffix[0] ? suffix : name) ? " (milliseconds)" : "", value);
+}
+
+static bool recovery_check(const sheet *report, const char *name, const cueball_recovery *recovery)
+{
+    const double choices = CUEBALL_JITTER_DECORRELATED;
+    return number_check(report, name, ".attempts", recovery->attempts, 1, 1000, "a whole number")
+           && number_check(report, name, ".timeout_ms", recovery->timeout_ms, 0.001, DAY_MS, "a number")
+           && number_check(report, name, ".max_timeout_ms", recovery->max_timeout_ms, recovery->timeout_ms, DAY_MS, "a number")
+           && number_check(report, name, ".delay_ms", recovery->delay_ms, 0, DAY_MS, "a number")
+           && number_check(report, name, ".max_delay_ms", recovery->max_delay_ms, recovery->delay_ms, DAY_MS, "a number")
+           && number_check(report, name, ".spread", recovery->spread, 0, 1, "a number")
+           && number_check(report, name, ".jitter", recovery->jitter, 0, choices, "a whole number");
+}
+
+static bool name_check(const sheet *report, const char *option, const char *name, uint32_t *octets)
+{
+    uint32_t dots;
+    if (strlen(name) < CUEBALL__NAME_TEXT / 2 && cueball__name_measure(name, octets, &dots) && *octets <= CUEBALL__NAME_MAX)
+        return true;
+    return wrong(report, "option '%s' must be a name of 1 to %d octets, in labels of 1 to %d, not '%.60s%s'", option, CUEBALL__NAME_MAX,
+                 CUEBALL__LABEL_MAX, name, strlen(name) > 60 ? "..." : "");
+}
+
+static bool names_check(const sheet *report, const cueball_tracker_options *options)
+{
+    uint32_t domain = 0, service = 0, octets;
+    if (!options->domain)
+        return wrong(report, "option 'domain' is needed");
+    if (!name_check(report, "domain", options->domain, &domain))
+        return false;
+    if (options->service) {
+        if (!name_check(report, "service", options->service, &service))
+            return false;
+        if (cueball__name_length(options->service) != strlen(options->service))
+            return wrong(report, "option 'service' must not end with a dot");
+        if (service + 1 + domain > CUEBALL__NAME_MAX)
+            return wrong(report, "options 'service' and 'domain' must have %d octets together at most, not %u", CUEBALL__NAME_MAX,
+                         service + 1 + domain);
+    }
+    if (options->search_count > 0 && !options->search)
+        return wrong(report, "option 'search' is missing");
+    for (uint32_t i = 0; i < options->search_count; i++) {
+        if (!options->search[i])
+            return wrong(report, "option 'search' must hold names");
+        bool is_root = strcmp(options->search[i], ".") == 0;
+        if (!is_root && !name_check(report, "search", options->search[i], &octets))
+            return false;
+    }
+    return true;
+}
+
+int cueball_tracker_options_check(const cueball_tracker_options *options, char *text, size_t size)
+{
+    sheet told = { text, size };
+    const char *whole = "a whole number";
+    bool is_right = names_check(&told, options) && number_check(&told, "search", "", options->search_count, 0, 64, "as many names as")
+                    && number_check(&told, "default_port", "", options->default_port, 0, 65535, whole)
+                    && number_check(&told, "max_dns_concurrency", "", options->max_dns_concurrency, 1, 1000, whole)
+                    && number_check(&told, "families", "", options->families, 1, 3, whole)
+                    && number_check(&told, "min_ttl_ms", "", options->min_ttl_ms, 1, DAY_MS, "a number")
+                    && number_check(&told, "max_ttl_ms", "", options->max_ttl_ms, options->min_ttl_ms, 30 * DAY_MS, "a number")
+                    && recovery_check(&told, "recovery.dns", &options->recovery_dns)
+                    && recovery_check(&told, "recovery.dns_srv", &options->recovery_dns_srv);
+    return is_right ? CUEBALL_OK : CUEBALL_EINVAL;
+}
