@@ -15,6 +15,12 @@ description = {
 }
 dependencies = {
   "lua >= 5.1",
+  "argparse >= 0.7", -- the cueball command
+  "dkjson >= 2.5",
+}
+-- bin/cueball finds its modules itself, and runs under LuaJIT: LuaRocks would have it run by the Lua it is set to.
+deploy = {
+  wrap_bin_scripts = false,
 }
 build = {
   type = "cmake",

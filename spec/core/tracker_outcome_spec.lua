@@ -196,6 +196,7 @@ describe("an SRV answer", function()
       [   2] add 10.0.0.2:80 b.example
       [   2] settle]])
     assert.is_true(world:backends()[2].is_additional)
+    assert.equal(60, world:backends()[2].srv_ttl) -- as received
     assert.equal(1, world:stats().records_ignored)
     assert.equal(20001, next_time(world, SRV, 1e6))
   end)

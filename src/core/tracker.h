@@ -289,7 +289,8 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
 void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
 
 /* tracker_srv.c */
-int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, cueball__addresses *told);
+/* *ttl: in seconds, the least of the records and of the additionals that are used. */
+int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl);
 /* The domain itself is the only target.  False without memory. */
 bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from);
 /* The target of that name and port, or NULL. */

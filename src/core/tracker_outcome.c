@@ -71,7 +71,8 @@ static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const 
     if (!told)
         return CUEBALL_ENOMEM;
     told->ttl = belief->ttl;
-    int result = cueball__srv_records(tracker, belief, told);
+    uint32_t least; /* the additionals', too */
+    int result = cueball__srv_records(tracker, belief, told->server, &least);
     if (result != CUEBALL_OK) {
         cueball__addresses_free(tracker, told);
         return result;
@@ -80,7 +81,7 @@ static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const 
     cueball__addresses_free(tracker, lookup->set);
     lookup->set = told;
     cueball__lookup_mark(tracker, lookup, true, false);
-    cueball_time ttl = told->ttl * CUEBALL__SECOND;
+    cueball_time ttl = least * CUEBALL__SECOND;
     tracker->last_ttl = tracker->last_srv_ttl = ttl;
     cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, CUEBALL_NEVER));
     return CUEBALL_OK;

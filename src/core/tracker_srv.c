@@ -130,11 +130,11 @@ static uint32_t companions_find(const plan *draft, const cueball__belief *belief
 }
 
 /* One name's addresses of one family. */
-static bool companions_offer(cueball_tracker *tracker, const companion *companions, uint32_t count, cueball__addresses *told)
+static bool companions_offer(cueball_tracker *tracker, const companion *companions, uint32_t count, const char *server, uint32_t *least)
 {
     cueball__name *name = companions[0].name;
     uint32_t type = companions[0].record->type;
-    cueball__addresses *set = cueball__addresses_new(tracker, count, name->text, name->text, told->server);
+    cueball__addresses *set = cueball__addresses_new(tracker, count, name->text, name->text, server);
     if (!set)
         return false;
     set->is_additional = true;
@@ -144,13 +144,14 @@ static bool companions_offer(cueball_tracker *tracker, const companion *companio
         memcpy(set->at[i], companions[i].record->address, type == CUEBALL_RR_A ? 4 : 16);
         set->ttl = ttl < set->ttl ? ttl : set->ttl;
     }
-    told->ttl = set->ttl < told->ttl ? set->ttl : told->ttl;
+    *least = set->ttl < *least ? set->ttl : *least;
     cueball__addresses_finish(set);
     name->offered[type == CUEBALL_RR_AAAA] = set;
     return true;
 }
 
-static bool draft_companions(cueball_tracker *tracker, const plan *draft, const cueball__belief *belief, cueball__addresses *told)
+static bool draft_companions(cueball_tracker *tracker, const plan *draft, const cueball__belief *belief, const char *server,
+                             uint32_t *least)
 {
     uint32_t count = companions_find(draft, belief, NULL);
     if (count == 0)
@@ -164,7 +165,7 @@ static bool draft_companions(cueball_tracker *tracker, const plan *draft, const 
     for (uint32_t i = 0, next; i < count && is_done; i = next) {
         for (next = i + 1; next < count && companion_compare(&companions[i], &companions[next]) == 0;)
             next++;
-        is_done = companions_offer(tracker, companions + i, next - i, told);
+        is_done = companions_offer(tracker, companions + i, next - i, server, least);
     }
     cueball__memory_release(&tracker->memory, companions, count * sizeof *companions);
     return is_done;
@@ -216,12 +217,13 @@ static void srv_no_service(cueball_tracker *tracker)
     tracker->is_stale = tracker->has_no_service = true;
 }
 
-int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, cueball__addresses *told)
+int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl)
 {
     plan draft = { .targets = NULL };
+    *ttl = belief->ttl;
     for (uint32_t i = 0; i < belief->answer->count; i++)
         draft.max += record_is_target(belief, &belief->answer->records[i]);
-    if (draft.max > 0 && (!draft_targets(tracker, &draft, belief) || !draft_companions(tracker, &draft, belief, told))) {
+    if (draft.max > 0 && (!draft_targets(tracker, &draft, belief) || !draft_companions(tracker, &draft, belief, server, ttl))) {
         draft_drop(tracker, &draft);
         return CUEBALL_ENOMEM;
     }
