@@ -78,6 +78,33 @@ pool_failed	pool stranger has failed: dead: HOST:PORT (login: DENIED)
 ]], (output:gsub("%d%S+ %a+ cueball stranger: [^\n]*\n", "")))
   end)
 
+  it("of DNS: a pool follows a zone, and an hour without any", function()
+    local status, output = example "dns"
+    assert.equal(0, status, output)
+    assert.equal([[
+  0 s  backend_added 10.0.0.1:5432
+         A 10.0.0.1 of db1.shop.example from 127.0.0.1:53, TTL 30 s; SRV _postgresql._tcp.shop.example from 127.0.0.1:53, TTL 60 s
+  0 s  backend_added 10.0.0.2:5432
+         A 10.0.0.2 of db2.shop.example from 127.0.0.1:53, TTL 30 s; SRV _postgresql._tcp.shop.example from 127.0.0.1:53, TTL 60 s
+ 30 s  backend_added 10.0.0.3:5432
+         A 10.0.0.3 of db2.shop.example from 127.0.0.1:53, TTL 30 s; SRV _postgresql._tcp.shop.example from 127.0.0.1:53, TTL 60 s
+ 30 s  backend_removed 10.0.0.2:5432
+         10.0.0.2 is not in the A answer for db2.shop.example of 127.0.0.1:53 any more
+an hour without DNS:
+  10.0.0.1:5432 of weight 2: 4 connections
+  10.0.0.3:5432 of weight 1: 2 connections
+]], output)
+  end)
+
+  it("of DNS: it asks the real one, too", function()
+    local status, output = run(("CUEBALL_LOG=warn timeout 60 '%s/examples/run' examples/dns.lua localhost:80 2>&1"):format(root))
+    assert.equal(0, status, output)
+    assert.is_truthy(output:find("  127.0.0.1:80  localhost\n    A 127.0.0.1 of localhost from hosts file, TTL 60 s\n", 1, true), output)
+    status, output = run(("timeout 60 '%s/examples/run' examples/dns.lua db:99999 2>&1"):format(root))
+    assert.equal(1, status, output)
+    assert.equal('"db:99999": "99999" is no port: expected a number from 0 to 65535\n', output)
+  end)
+
   it("in C: the core on a poll() loop", function()
     local status, output = run(("timeout 60 '%s/example_core' 2>&1"):format(build))
     assert.equal(0, status, output)

@@ -49,8 +49,14 @@ local function text_fault(what, text)
   if text:find "%c" then return ("its %s %q has control characters"):format(what, text) end
 end
 
---- Reads a backend as a resolver gives it: { address=, port=, name=, key=, weight= }.
--- @return { key, name, address, port, weight }, all filled in; or nil, message
+local function range_fault(what, value, low, high)
+  if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then
+    return ("its %s must be a whole number from %d to %d, not %s"):format(what, low, high, tostring(value))
+  end
+end
+
+--- Reads a backend as a resolver gives it: { address=, port=, name=, key=, weight=, priority=, provenance= }.
+-- @return { key, name, address, port, weight, priority, provenance }, all but the last filled in; or nil, message
 function address.backend(given)
   if type(given) ~= "table" then
     return nil, ("a backend must be a table {address=, port=, …}, not %s"):format(type(given))
@@ -60,8 +66,8 @@ function address.backend(given)
   if not fault and not address.is_unix(host) then
     if not address.family(host) then
       fault = ("its address %q is neither an IP address nor unix:/PATH"):format(host)
-    elseif type(port) ~= "number" or port % 1 ~= 0 or port < 0 or port > 65535 then
-      fault = ("its port must be a whole number from 0 to 65535, not %s"):format(tostring(port))
+    else
+      fault = range_fault("port", port, 0, 65535)
     end
   end
   if fault then return nil, "not a backend: " .. fault end
@@ -69,12 +75,15 @@ function address.backend(given)
   local key = given.key == nil and address.join(host, port) or given.key
   local name = given.name == nil and key or given.name
   local weight = given.weight == nil and 1 or given.weight
-  fault = text_fault("key", key) or text_fault("name", name)
-  if not fault and (type(weight) ~= "number" or weight % 1 ~= 0 or weight < 1 or weight > 65535) then
-    fault = ("its weight must be a whole number from 1 to 65535, not %s"):format(tostring(weight))
+  local priority = given.priority == nil and 0 or given.priority
+  local provenance = given.provenance
+  fault = text_fault("key", key) or text_fault("name", name) or range_fault("weight", weight, 1, 65535)
+    or range_fault("priority", priority, 0, 65535)
+  if not fault and provenance ~= nil and type(provenance) ~= "string" then
+    fault = ("its provenance is %s, not a string"):format(type(provenance))
   end
   if fault then return nil, ("backend %s: %s"):format(address.join(host, port), fault) end
-  return { key = key, name = name, address = host, port = port, weight = weight }
+  return { key = key, name = name, address = host, port = port, weight = weight, priority = priority, provenance = provenance }
 end
 
 return address

@@ -15,7 +15,7 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+  + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)
@@ -33,6 +33,8 @@ function journal.open(pool)
   pool.subscribers = {}
   pool.backend_names = {} -- by handle
   pool.removed = {}       -- handles of those that were removed and may have slots yet
+  pool.provenance = {}    -- by key: where a backend is known from, as far as the resolver says
+  pool.farewells = {}     -- and how it is known to be gone, until that event is read
   watch(pool)
 end
 
@@ -74,6 +76,17 @@ local function forget_removed(pool)
   end
 end
 
+local ALL_PRIORITIES = 0xffffffff
+
+-- What the resolver said of it: the core does not know.
+local function provenance_of(pool, kind, key)
+  if kind == "backend_added" then return pool.provenance[key] end
+  if kind ~= "backend_removed" then return nil end
+  local farewell = pool.farewells[key]
+  pool.farewells[key] = nil
+  return farewell
+end
+
 local STATE_NAME = {
   [tonumber(lib.CUEBALL_EVENT_POOL_STATE)] = lib.cueball_pool_state_name,
   [tonumber(lib.CUEBALL_EVENT_SLOT_STATE)] = lib.cueball_slot_state_name,
@@ -84,7 +97,9 @@ local function handle_of(value)
 end
 
 local COUNTED = {}
-for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected overloaded"):gmatch "%S+" do COUNTED[kind] = true end
+for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected overloaded priority"):gmatch "%S+" do
+  COUNTED[kind] = true
+end
 
 -- The event as a table, without what does not belong to its kind.
 local function table_of(pool, event)
@@ -96,6 +111,7 @@ local function table_of(pool, event)
     conn = handle_of(event.conn), claim = handle_of(event.claim), lease = handle_of(event.lease),
     missed = event.missed > 0 and event.missed or nil,
   }
+  if made.backend then made.provenance = provenance_of(pool, made.kind, made.backend) end
   if COUNTED[made.kind] then made.count = event.count end
   if made.conn then made.slot = event.slot end
   if event.cause ~= 0 then made.cause = ffi.string(lib.cueball_cause_name(event.cause)) end
@@ -106,13 +122,19 @@ local function table_of(pool, event)
   return made
 end
 
+local function say_of_backend(what)
+  return function(pool, event)
+    pool:log("debug", ("backend %s %s%s"):format(event.backend, what, event.provenance and ": " .. event.provenance or ""))
+  end
+end
+
 local SAY = {
   pool_state = function(pool, event)
     local level = event.to == "failed" and "error" or "info"
     pool:log(level, ("%s (was %s)"):format(event.to, event.from) .. (event.to == "failed" and ": " .. pool:troubles() or ""))
   end,
-  backend_added = function(pool, event) pool:log("debug", "backend " .. event.backend .. " added") end,
-  backend_removed = function(pool, event) pool:log("debug", "backend " .. event.backend .. " removed") end,
+  backend_added = say_of_backend "added",
+  backend_removed = say_of_backend "removed",
   backend_dead = function(pool, event)
     local message = pool.errors[event.backend] or "no reason known"
     pool.dead_since[event.backend] = event.time_ms
@@ -120,6 +142,7 @@ local SAY = {
   end,
   backend_revived = function(pool, event)
     pool.dead_since[event.backend] = nil
+    if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
     pool:log("info", "backend " .. event.backend .. " is alive again")
   end,
   backend_ejected = function(pool, event)
@@ -127,6 +150,10 @@ local SAY = {
     pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
   end,
   backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
+  priority = function(pool, event)
+    local all = event.count == ALL_PRIORITIES
+    pool:log("info", all and "backends of all priorities are used" or ("backends of priority %d and better are used"):format(event.count))
+  end,
   overloaded = function(pool, event) pool:log("warn", ("overloaded, %d claims wait"):format(event.count)) end,
   relieved = function(pool) pool:log("info", "no longer overloaded") end,
   memory_short = function(pool) pool:log("error", "out of memory: connections are opened later") end,

@@ -41,7 +41,7 @@ end
 
 local function spec_of(backend, spec)
   spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
-  spec.port, spec.weight = backend.port, backend.weight
+  spec.port, spec.weight, spec.priority = backend.port, backend.weight, backend.priority
 end
 
 local function refusal(result)
@@ -49,7 +49,8 @@ local function refusal(result)
 end
 
 --- A backend is there.
--- @param backend { address=, port= [, name=, key=, weight=] }; key is "address:port" by default
+-- @param backend { address=, port= [, name=, key=, weight=, priority=, provenance=] }; key is "address:port" by default,
+--   provenance is a text for people: where this is known from
 -- @return true; or nil, message, name: "invalid" (said in the log, and passed over), "no_memory", "pool_stopping"
 function Sink:add(backend)
   if is_over(self) then return over() end
@@ -57,20 +58,34 @@ function Sink:add(backend)
   if not fit then return complain(self, message) end
   local spec = ffi.new "cueball_backend_spec"
   spec_of(fit, spec)
+  local known = self.pool.provenance
+  local before = known[fit.key]
+  known[fit.key] = fit.provenance -- before the input: its events are read within
   local result = self.pool:input(lib.cueball_pool_backend_added, spec)
-  if result < 0 and result ~= lib.CUEBALL_EEXISTS then return refusal(result) end
+  if result < 0 and result ~= lib.CUEBALL_EEXISTS then
+    known[fit.key] = before
+    return refusal(result)
+  end
   recovered(self)
   return true
 end
 
 --- A backend is gone.
--- @param key as it was added
+-- @param key        as it was added
+-- @param provenance nil; or a text for people: how that is known
 -- @return true; or nil, message, name: "not_found" (said in the log), "invalid", "pool_stopping"
-function Sink:remove(key)
+function Sink:remove(key, provenance)
   if is_over(self) then return over() end
   if type(key) ~= "string" then return complain(self, "remove: a key must be a string, not " .. type(key)) end
-  local result = self.pool:input(lib.cueball_pool_backend_removed, key)
+  if provenance ~= nil and type(provenance) ~= "string" then
+    return complain(self, ("remove %q: a provenance must be a string, not %s"):format(key, type(provenance)))
+  end
+  local pool = self.pool
+  local before = pool.provenance[key]
+  pool.provenance[key], pool.farewells[key] = nil, provenance
+  local result = pool:input(lib.cueball_pool_backend_removed, key)
   if result < 0 then
+    pool.provenance[key], pool.farewells[key] = before, nil
     local text = ("remove: no backend has the key %q"):format(key)
     self.pool:log("warn", "resolver: " .. text)
     return nil, text, "not_found"
@@ -97,10 +112,17 @@ function Sink:set(backends)
       fit[#fit + 1] = backend
     end
   end
-  local specs = ffi.new("cueball_backend_spec[?]", #fit)
-  for index, backend in ipairs(fit) do spec_of(backend, specs[index - 1]) end
+  local specs, before, now = ffi.new("cueball_backend_spec[?]", #fit), self.pool.provenance, {}
+  for index, backend in ipairs(fit) do
+    spec_of(backend, specs[index - 1])
+    now[backend.key] = backend.provenance
+  end
+  self.pool.provenance = now
   local result = self.pool:input(lib.cueball_pool_backends_replaced, specs, #fit)
-  if result < 0 then return refusal(result) end
+  if result < 0 then
+    self.pool.provenance = before
+    return refusal(result)
+  end
   recovered(self)
   return true
 end
@@ -121,18 +143,36 @@ function Sink:fail(message)
   return true
 end
 
+--- The backends can be found again, and are as they were: ends what fail said.
+-- add, remove and set do so too.
+function Sink:recover()
+  if is_over(self) then return over() end
+  recovered(self)
+  return true
+end
+
 --- Waits.
--- @param ms milliseconds
+-- @param ms milliseconds; math.huge: until sink:wake
 -- @return true; false once the resolver is to end, at once then
 function Sink:sleep(ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
     error("sink:sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
   end
   if is_over(self) then return false end
+  if self.is_awake then ms = 0 end
   self.sleeper = self.pool.host.waiter()
-  self.sleeper:wait(ms)
-  self.sleeper = nil
+  self.sleeper:wait(ms < math.huge and ms or nil)
+  self.sleeper, self.is_awake = nil, false
   return not is_over(self)
+end
+
+--- Ends the sleep under way early, or the next one if there is none: so that what
+-- was heard of elsewhere is looked at soon.  From anywhere.
+function Sink:wake()
+  if is_over(self) then return over() end
+  self.is_awake = true
+  if self.sleeper then self.sleeper:wake() end
+  return true
 end
 
 local function run_once(self)
@@ -175,18 +215,20 @@ function sink.start(pool, resolver)
     pool = pool,
     resolver = resolver,
     host = pool.host,  -- for sockets and the like
+    recovery = pool.given.recovery, -- the pool's own, for a resolver that asks others and has none
     failures = 0,      -- throws in a row
     pause_ms = 0,      -- after the last of them
     has_answered = false, -- since it was started or started again
     message = nil,     -- of its failure, while it lasts
     has_ended = false, -- it is to end
     is_done = false,   -- it has
+    is_awake = false,  -- sink:wake was called, and no sleep has ended since
     sleeper = nil,
     task = nil,
   }, Sink)
   pool.sink = self
   if before and before.message then pool:input(lib.cueball_pool_resolver_recovered) end
-  self.task = self.host.spawn(run, self)
+  self.task = (self.host.service or self.host.spawn)(run, self)
 end
 
 --- Ends it: what sleeps in sink:sleep wakes with false.

@@ -42,12 +42,25 @@ describe("address", function()
   end)
 
   it("reads a backend, with everything filled in", function()
-    assert.same({ key = "10.0.0.1:80", name = "10.0.0.1:80", address = "10.0.0.1", port = 80, weight = 1 },
+    assert.same({ key = "10.0.0.1:80", name = "10.0.0.1:80", address = "10.0.0.1", port = 80, weight = 1, priority = 0 },
       address.backend { address = "10.0.0.1", port = 80 })
-    assert.same({ key = "a", name = "b", address = "::1", port = 0, weight = 65535 },
-      address.backend { key = "a", name = "b", address = "::1", port = 0, weight = 65535 })
-    assert.same({ key = "unix:/x", name = "unix:/x", address = "unix:/x", port = 0, weight = 1 },
+    assert.same({ key = "a", name = "b", address = "::1", port = 0, weight = 65535, priority = 65535, provenance = "said so" },
+      address.backend { key = "a", name = "b", address = "::1", port = 0, weight = 65535, priority = 65535, provenance = "said so" })
+    assert.same({ key = "unix:/x", name = "unix:/x", address = "unix:/x", port = 0, weight = 1, priority = 0 },
       address.backend { address = "unix:/x", port = 80 })
     assert.equal("k", address.backend({ key = "k", address = "::1", port = 1 }).name)
+  end)
+
+  it("says what is wrong with one", function()
+    for text, more in pairs {
+      ["its priority must be a whole number from 0 to 65535, not -1"] = { priority = -1 },
+      ["its priority must be a whole number from 0 to 65535, not 65536"] = { priority = 65536 },
+      ["its priority must be a whole number from 0 to 65535, not low"] = { priority = "low" },
+      ["its weight must be a whole number from 1 to 65535, not 1.5"] = { weight = 1.5 },
+      ["its provenance is number, not a string"] = { provenance = 5 },
+    } do
+      more.address, more.port = "::1", 80
+      assert.same({ nil, "backend [::1]:80: " .. text }, { address.backend(more) })
+    end
   end)
 end)

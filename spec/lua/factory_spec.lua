@@ -33,7 +33,7 @@ describe("a factory", function()
     end }, { name = "orders" })
     local backend, context = given[1], given[2]
     assert.equal(2, #given)
-    assert.same({ key = "db1", name = "db1", address = "10.0.0.1", port = 7000, weight = 1 }, backend)
+    assert.same({ key = "db1", name = "db1", address = "10.0.0.1", port = 7000, weight = 1, priority = 0 }, backend)
     assert.equal(town.world, context.host)
     assert.equal(200, context.timeout_ms)
     assert.equal(1, context.attempt)
@@ -81,7 +81,7 @@ describe("an attempt that fails", function()
     town:advance(299)
     assert.log(town, "debug", ([[
       [   0] cueball db: attempt 1 to connect to db1 failed: %s
-      [   0] cueball db: backend db1 added
+      [   0] cueball db: backend db1 added: static list
       [ 100] cueball db: attempt 2 to connect to db1 failed: %s]]):format(message, message))
     town:advance(1)
     assert.log(town, "warn", ("[ 300] cueball db: backend db1 is dead after 3 attempts: %s"):format(message))
@@ -160,7 +160,7 @@ describe("an attempt that takes too long", function()
       assert.equal(0, pool:stats().open_timeouts)
       town:advance(1500.2) -- 200 ms, a pause of 100, 400 ms, a pause of 200, 800 ms: then it is dead
       assert.log(town, "debug", [[
-        [   0] cueball db: backend db1 added
+        [   0] cueball db: backend db1 added: static list
         [ 200] cueball db: the attempt to connect to db1 took too long
         [ 700] cueball db: the attempt to connect to db1 took too long
         [1700] cueball db: the attempt to connect to db1 took too long]])

@@ -84,6 +84,21 @@ describe("options.read", function()
   end)
 end)
 
+describe("recovery of a resolver's questions", function()
+  it("is checked like the others and is not the core's", function()
+    local cdata = options.read("it", { recovery = { default = { attempts = 7 }, dns = { attempts = 9 }, dns_srv = { timeout_ms = 5 } } }, 1)
+    assert.equal(7, cdata.recovery_connect.attempts)
+    assert.equal(7, cdata.recovery_default.attempts)
+    local function raises(message, recovery)
+      assert.blames("cueball.pool: " .. message, function() cueball.pool(all { recovery = recovery }) end)
+    end
+    raises("option 'recovery.dns.attempts' must be a whole number from 1 to 1000, not 0", { dns = { attempts = 0 } })
+    raises("option 'recovery.dns_srv' must be a table, not 5", { dns_srv = 5 })
+    raises("unknown option 'recovery.dns.attemps'; did you mean 'attempts'?", { dns = { attemps = 1 } })
+    raises("option 'recovery.dns.max_delay_ms' must be at least delay_ms (100), not 1", { dns = { max_delay_ms = 1 } })
+  end)
+end)
+
 describe("cueball.pool", function()
   it("names the option that is unknown, and the one that may be meant", function()
     local function raises(message, fn) assert.blames("cueball.pool: " .. message, fn) end

@@ -145,6 +145,103 @@ describe("a resolver", function()
     town:stop()
   end)
 
+  it("may say where it has it from: the events and the log tell it", function()
+    local seen, answers = {}, {}
+    open(function(sink)
+      sink:sleep(10)
+      sink:add(backend(1, { provenance = "a note" }))
+      sink:add(backend(2))
+      sink:add(backend(1, { provenance = "a newer note" }))
+      sink:sleep(10)
+      sink:set { backend(1, { provenance = "the list" }), backend(3, { provenance = "the list too" }) }
+      sink:sleep(10)
+      sink:remove("db1", "the note is gone")
+      sink:remove "db3"
+      answers = { { sink:remove("db4", "x") }, { sink:remove("db1", 5) } }
+      sink:add(backend(1))
+    end)
+    pool:subscribe(function(event)
+      if event.kind:find "^backend_[ar]" then
+        seen[#seen + 1] = ("%s %s: %s"):format(event.kind, event.backend, tostring(event.provenance))
+      end
+    end)
+    town:advance(100)
+    assert.same({
+      "backend_added db1: a note", "backend_added db2: nil",
+      "backend_added db3: the list too", "backend_removed db2: nil",
+      "backend_removed db1: the note is gone", "backend_removed db3: nil",
+      "backend_added db1: nil",
+    }, seen)
+    assert.same({ { nil, 'remove: no backend has the key "db4"', "not_found" },
+      { nil, 'remove "db1": a provenance must be a string, not number', "invalid" } }, answers)
+    assert.log(town, "debug", [[
+      [  10] cueball db: backend db1 added: a note
+      [  10] cueball db: backend db2 added
+      [  20] cueball db: backend db3 added: the list too
+      [  20] cueball db: backend db2 removed
+      [  30] cueball db: backend db1 removed: the note is gone
+      [  30] cueball db: backend db3 removed
+      [  30] cueball db: backend db1 added]])
+    town:stop()
+  end)
+
+  it("may take back a failure without a word about backends", function()
+    local answers = {}
+    open(function(sink)
+      sink:add(backend(1))
+      answers[1] = sink:recover()
+      sink:sleep(10)
+      sink:fail "no answer"
+      sink:sleep(10)
+      answers[2] = sink:recover()
+    end)
+    local events = {}
+    pool:subscribe(function(event)
+      if event.kind:match "^resolver" then events[#events + 1] = ("%d %s"):format(event.time_ms, event.kind) end
+    end)
+    town:advance(30)
+    assert.same({ "10 resolver_failed", "20 resolver_recovered" }, events)
+    assert.same({ true, true }, answers)
+    assert.equal("db1", keys())
+    town:stop()
+  end)
+
+  it("is woken early from its sleep, or from the next one", function()
+    local sink, woken = nil, {}
+    open(function(given)
+      sink = given
+      for _ = 1, 4 do
+        sink:sleep(#woken < 2 and math.huge or 100)
+        woken[#woken + 1] = town.world.time_ms()
+        if #woken == 1 then sink:wake() end
+      end
+    end)
+    town:at(50, function() sink:wake() end)
+    town:at(60, function() sink:wake() end)
+    town:at(61, function() sink:wake() end)
+    town:advance(300)
+    assert.same({ 50, 50, 60, 61 }, woken)
+    town:stop()
+    assert.same({ nil, "the resolver was ended", "pool_stopping" }, { sink:wake() })
+    assert.same({ nil, "the resolver was ended", "pool_stopping" }, { sink:recover() })
+  end)
+
+  it("that sleeps for ever is told when the pool stops", function()
+    local answer
+    open(function(sink) answer = sink:sleep(math.huge) end)
+    town:advance(1e9)
+    assert.is_nil(answer)
+    town:stop()
+    assert.is_false(answer)
+  end)
+
+  it("is told how the pool recovers, for questions of its own", function()
+    local recovery
+    open(function(sink) recovery = sink.recovery end, { recovery = { default = { attempts = 7 } } })
+    assert.same({ default = { attempts = 7 } }, recovery)
+    town:stop()
+  end)
+
   it("has the host for its own sockets and timers", function()
     local host
     open(function(sink) host = sink.host end)
@@ -172,6 +269,8 @@ describe("rubbish from a resolver", function()
     { { address = 10, port = 80 }, "not a backend: its address is number, not a string" },
     { { address = "10.0.0.1", port = 80, weight = 0 }, "backend 10.0.0.1:80: its weight must be a whole number from 1 to 65535, not 0" },
     { { address = "10.0.0.1", port = 80, weight = "2" }, "backend 10.0.0.1:80: its weight must be a whole number from 1 to 65535, not 2" },
+    { { address = "::1", port = 80, priority = -1 }, "backend [::1]:80: its priority must be a whole number from 0 to 65535, not -1" },
+    { { address = "::1", port = 80, provenance = 5 }, "backend [::1]:80: its provenance is number, not a string" },
     { { address = "::1", port = 80, key = 5 }, "backend [::1]:80: its key is number, not a string" },
     { { address = "::1", port = 80, key = "" }, "backend [::1]:80: its key has 0 bytes, not 1 to 1023" },
     { { address = "::1", port = 80, key = ("k"):rep(1024) }, "backend [::1]:80: its key has 1024 bytes, not 1 to 1023" },

@@ -3,6 +3,7 @@ require "spec.support.sim_pool"
 local cueball = require "cueball"
 
 local static = cueball.resolver.static
+local FROM = "static list"
 
 -- What the resolver would tell a sink.
 local function told(resolver)
@@ -14,22 +15,28 @@ end
 describe("resolver.static", function()
   it("takes addresses as text", function()
     assert.same({
-      { key = "10.0.0.1:5432", name = "10.0.0.1:5432", address = "10.0.0.1", port = 5432, weight = 1 },
-      { key = "[fe80::1]:5432", name = "[fe80::1]:5432", address = "fe80::1", port = 5432, weight = 1 },
-      { key = "unix:/run/db.sock", name = "unix:/run/db.sock", address = "unix:/run/db.sock", port = 0, weight = 1 },
+      { key = "10.0.0.1:5432", name = "10.0.0.1:5432", address = "10.0.0.1", port = 5432, weight = 1, priority = 0, provenance = FROM },
+      { key = "[fe80::1]:5432", name = "[fe80::1]:5432", address = "fe80::1", port = 5432, weight = 1, priority = 0, provenance = FROM },
+      { key = "unix:/run/db.sock", name = "unix:/run/db.sock", address = "unix:/run/db.sock", port = 0, weight = 1, priority = 0,
+        provenance = FROM },
     }, told(static { "10.0.0.1:5432", "[fe80::1]:5432", "unix:/run/db.sock" }))
   end)
 
   it("takes tables, and a port for those that name none", function()
     local given = { address = "10.0.0.2", weight = 3, name = "two", key = "2" }
     assert.same({
-      { key = "10.0.0.1:80", name = "10.0.0.1:80", address = "10.0.0.1", port = 80, weight = 1 },
-      { key = "2", name = "two", address = "10.0.0.2", port = 80, weight = 3 },
-      { key = "[::1]:80", name = "[::1]:80", address = "::1", port = 80, weight = 1 },
-      { key = "10.0.0.3:81", name = "10.0.0.3:81", address = "10.0.0.3", port = 81, weight = 1 },
-      { key = "unix:/x", name = "unix:/x", address = "unix:/x", port = 0, weight = 1 },
+      { key = "10.0.0.1:80", name = "10.0.0.1:80", address = "10.0.0.1", port = 80, weight = 1, priority = 0, provenance = FROM },
+      { key = "2", name = "two", address = "10.0.0.2", port = 80, weight = 3, priority = 0, provenance = FROM },
+      { key = "[::1]:80", name = "[::1]:80", address = "::1", port = 80, weight = 1, priority = 0, provenance = FROM },
+      { key = "10.0.0.3:81", name = "10.0.0.3:81", address = "10.0.0.3", port = 81, weight = 1, priority = 0, provenance = FROM },
+      { key = "unix:/x", name = "unix:/x", address = "unix:/x", port = 0, weight = 1, priority = 0, provenance = FROM },
     }, told(static { "10.0.0.1", given, "[::1]", "10.0.0.3:81", "unix:/x", default_port = 80 }))
     assert.is_nil(given.port)
+  end)
+
+  it("passes on a priority, and what is known of where it is from", function()
+    assert.same({ { key = "[::1]:80", name = "[::1]:80", address = "::1", port = 80, weight = 1, priority = 7, provenance = "the wall" } },
+      told(static { { address = "::1", port = 80, priority = 7, provenance = "the wall" } }))
   end)
 
   it("may be empty, and may be given a name", function()

@@ -33,23 +33,29 @@ end
 local function is_even(self)
   local pool, most = self.pool, self.options.max_connections
   local backends, weights, total = pool:backends(), 0, 0
+  local best = math.huge
+  for _, backend in ipairs(backends) do best = math.min(best, backend.priority) end
   if not self.service.has_told_all then return false, "the resolver has not spoken" end
   for _, backend in ipairs(backends) do
     local told = self.service.members[backend.key]
-    local is_told = told and backend.port == told.port and backend.weight == told.weight
+    local is_told = told and backend.port == told.port and backend.weight == told.weight and backend.priority == told.priority
     if not is_told and not backend.removed then return false, backend.key .. " is not what the resolver said" end
     -- A dead one that the living leave no slot has none to learn by that it is back, and needs none.
     if backend.dead and backend.total > 0 then return false, backend.key .. " is dead" end
     if backend.removed then return false, backend.key .. " is leaving" end
-    weights = weights + backend.weight
+    if (backend.priority > best) ~= backend.standby then
+      return false, ("%s of priority %d %s by, the best is %d"):format(backend.key, backend.priority, backend.standby and "stands" or "does not stand", best)
+    end
+    weights = weights + (backend.standby and 0 or backend.weight)
     total = total + backend.total
   end
   local told_count = #self.service:member_list()
   if #backends ~= told_count then return false, ("%d backends of %d"):format(#backends, told_count) end
   if total ~= most then return false, ("%d slots of %d"):format(total, most) end
   for _, backend in ipairs(backends) do
-    if math.abs(backend.total - most * backend.weight / weights) >= 1 then
-      return false, ("%s has %d of %d slots at weight %d of %d"):format(backend.key, backend.total, most, backend.weight, weights)
+    local weight = backend.standby and 0 or backend.weight
+    if math.abs(backend.total - most * weight / weights) >= 1 then
+      return false, ("%s has %d of %d slots at weight %d of %d"):format(backend.key, backend.total, most, weight, weights)
     end
     if backend.idle ~= backend.total then return false, ("%s has %d slots, %d at rest"):format(backend.key, backend.total, backend.idle) end
   end

@@ -148,7 +148,7 @@ local function audit_slots(self)
     self.fail("the pool counts %d grants, the events come to %d", tonumber(counts.granted), model.granted)
   end
   -- Another weight is no event, and puts the plan off; ten times at most.
-  model:check_full(self.world.time_ms(), self.longest.rebalance_delay_ms * (self.has_weights and 10 or 1))
+  model:check_full(self.world.time_ms(), self.longest.rebalance_delay_ms * ((self.has_weights or self.has_priorities) and 10 or 1))
   return model:connected(), of_model.connecting, of_model.closing, model.total
 end
 
@@ -183,6 +183,7 @@ local function draw_all(self, chance)
   self.options = draw.options(chance, self.is_enduring)
   self.factory_faults, self.wire_faults = draw.faults(chance)
   self.has_weights = chance:is(0.3)
+  self.has_priorities = chance:is(0.2)
   self.has_sockets = chance:is(0.6)
   self.has_model = chance:is(0.65) -- else nobody subscribes, and the pool pumps only when it has to
   self.usual_advance_ms = chance:one_of { 0.3, 2, 2, 10, 40 }

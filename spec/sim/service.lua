@@ -46,6 +46,7 @@ function Service:join(index)
   self.members[key] = {
     key = key, address = self:address(index), port = self:port(self.chance:is(0.8) and 1 or 2),
     weight = self.scenario.has_weights and self.chance:whole(1, 5) or 1,
+    priority = self.scenario.has_priorities and self.chance:whole(0, 2) or 0,
   }
   return self.members[key]
 end

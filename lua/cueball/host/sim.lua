@@ -9,13 +9,14 @@
 --     events_max  so many events without time going by are an endless loop, default 1,000,000
 --
 -- Beside the members of every host (now, seed, spawn, kill, current, sleep, waiter, guard,
--- unguard, alarm, tcp, log, run), with `ms` counted from the world's start:
+-- unguard, alarm, tcp, dns, log, run), with `ms` counted from the world's start:
 --   world.time_ms()             the time
 --   world.at(ms, fn)            fn() at that time, outside of any task
 --   world.settle()              what is ready runs; time stands still
 --   world.step()                → true: settled, and the next event happened; false: there is none
 --   world.advance(ms)           all that is due in the next ms happens; now is exactly there afterwards
 --   world.server(address, port [, behaviour])   → server, see cueball.host.sim.server and .behaviour
+--   world.zone(text), world.nameserver(address [, behaviour]), world.dns   see cueball.host.sim.dns
 --   world.unreachable(address [, flag])         nothing travels to or from it: connects hang. false: it arrives now
 --   world.faults { refuse=, hang=, reset=, slow=, slow_ms= }   probabilities for all servers; false: no faults
 --   world.random([low, high])   a fraction from 0 to 1 or a number from low to high, for the test's own chance
@@ -29,6 +30,7 @@
 -- packet, and after each of them the tasks that became ready run.  An error in an
 -- alarm, in world.at or in a behaviour is raised where the world is driven (run, advance, step).
 local clock = require "cueball.host.sim.clock"
+local dns = require "cueball.host.sim.dns"
 local members = require "cueball.host.sim.members"
 local network = require "cueball.host.sim.network"
 local behaviour = require "cueball.host.sim.behaviour"
@@ -40,7 +42,7 @@ local sim = {}
 
 local SEED_MAX = 2 ^ 53 - 1
 -- One stream of chance for each purpose.
-local FOR_NETWORK, FOR_SEEDS, FOR_TESTS = 1, 2, 3
+local FOR_NETWORK, FOR_SEEDS, FOR_TESTS, FOR_DNS = 1, 2, 3, 4
 
 local function is_whole(value, min, max)
   return type(value) == "number" and value % 1 == 0 and value >= min and value <= max
@@ -185,6 +187,8 @@ local function add_network(world, state, options)
   state.network = net
   net.faults = behaviour.of_faults(options.faults, 3)
 
+  state.dns = dns.install(world, net, random.new(options.seed, FOR_DNS))
+
   function world.tcp()
     return socket.new(world, net:transport())
   end
@@ -279,6 +283,7 @@ local function add_ends(world, state)
     for _, transport in ipairs(state.network.transports:list()) do
       leaks[#leaks + 1] = "socket to " .. transport.peer
     end
+    for _, question in ipairs(state.dns.leaks()) do leaks[#leaks + 1] = question end
     for _, alarm in ipairs(state.alarms:list()) do leaks[#leaks + 1] = alarm.event.what end
     for _, entry in ipairs(state.living_tasks()) do
       if entry.task ~= world.current() then leaks[#leaks + 1] = entry.place end
@@ -290,6 +295,7 @@ local function add_ends(world, state)
     for _, entry in ipairs(state.living_tasks()) do world.kill(entry.task) end
     for _, transport in ipairs(state.network.transports:list()) do transport:close() end
     for _, alarm in ipairs(state.alarms:list()) do alarm:close() end
+    state.dns.close()
     state.clock:forget()
   end)
 end

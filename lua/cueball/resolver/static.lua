@@ -16,12 +16,14 @@ local function read_one(given, default_port)
     copy.port = default_port
     given = copy
   end
-  return address.backend(given)
+  local backend, message = address.backend(given)
+  if backend and not backend.provenance then backend.provenance = "static list" end
+  return backend, message
 end
 
 --- Makes a resolver.
 -- @param list backends in its array part, each "IP:PORT", "IP" (with default_port), "unix:/PATH" or
---   { address=, port=, name=, key=, weight= }; and
+--   { address=, port=, name=, key=, weight=, priority= }; and
 --     default_port  for those that name none, 0 to 65535
 --     name          of the service, and so of the pool, by default
 -- @return a resolver; mistakes in the list raise an error at the caller's line

@@ -1,0 +1,181 @@
+--- A service's nodes by DNS: SRV, then A and AAAA of each target; followed as their TTLs run out.
+--
+--   resolver.dns { domain = "db.example", service = "_postgresql._tcp", default_port = 5432 }
+--
+-- docs/dns.md has the options.
+local dns_options = require "cueball.dns.options"
+local driver = require "cueball.dns.driver"
+local nameservers = require "cueball.dns.nameservers"
+local options = require "cueball.options"
+
+local WHAT = "cueball.resolver.dns"
+local FROM_SRV = 1 -- CUEBALL_TARGETS_SRV
+local LOOKUP_MS = 5000
+
+local Dns = {}
+Dns.__index = Dns
+
+-- One run of it: a driver, and the nameservers it follows if they have a name:
+-- it asks nothing before those are known.
+local Run = {}
+Run.__index = Run
+
+local function start(host, self, listener, recovery)
+  local made, message = driver.new(host, self.options, listener, recovery)
+  if not made then return nil, message end
+  local run = setmetatable({ driver = made, unfollow = nil }, Run)
+  local by_name = self.options.nameservers
+  if type(by_name) == "string" then
+    run.unfollow, message = nameservers.follow(host, by_name, function(list) made:nameservers(list) end, listener.fail,
+      self.options.recovery or recovery)
+    if not run.unfollow then
+      made:close()
+      return nil, message
+    end
+  else
+    made:start()
+  end
+  return run
+end
+
+function Run:close()
+  self.driver:close()
+  if self.unfollow then self.unfollow() end
+  self.unfollow = nil
+end
+
+-- For host.guard: the pool took another resolver, or is gone.
+Run.abort = Run.close
+
+-- ------------------------------------------------------------------ a pool --
+
+-- Nobody knows its port: it is one of the domain's own addresses, and the SRV
+-- records that would tell it are not there.
+local function is_portless(self, backend)
+  return backend.port == 0 and self.options.default_port == nil and backend.why.targets_from ~= FROM_SRV
+end
+
+local function portless_words(self)
+  return ("no SRV records for %s.%s, and no default_port"):format(self.options.service, self.options.domain)
+end
+
+-- Passes backends on, but for those.
+local function sink_listener(self, sink)
+  local portless = {}
+  local function add(backend)
+    if is_portless(self, backend) then
+      portless[backend.key] = true
+      return
+    end
+    sink:add {
+      address = backend.address, port = backend.port, name = backend.name, weight = backend.weight,
+      priority = backend.priority, provenance = backend.provenance,
+    }
+  end
+  local listener = { add = add, change = add }
+  function listener.remove(backend)
+    if portless[backend.key] then
+      portless[backend.key] = nil
+    else
+      sink:remove(backend.key, backend.provenance)
+    end
+  end
+  function listener.fail(message) sink:fail(message) end
+  function listener.recover()
+    if not next(portless) then sink:recover() end
+  end
+  function listener.changed()
+    if next(portless) then sink:fail(portless_words(self)) end
+  end
+  return listener
+end
+
+--- For a pool: see docs/contracts.md.
+function Dns:run(sink)
+  local host = sink.host
+  local run, message = start(host, self, sink_listener(self, sink), sink.recovery)
+  if not run then
+    sink:fail(message)
+    return
+  end
+  host.guard(run)
+  repeat until not sink:sleep(math.huge)
+  host.unguard(run)
+  run:close()
+end
+
+-- -------------------------------------------------------------- a listener --
+
+--- For those who want every event as it is, with `why`, and have no pool: the command line.
+-- @param listener as for cueball.dns.driver
+-- @return a run, to be ended with run:close(); or nil, message
+function Dns:follow(host, listener)
+  return start(host, self, listener)
+end
+
+-- ---------------------------------------------------------------- one shot --
+
+local function is_timeout(value)
+  return type(value) == "number" and value > 0 and value <= 86400000
+end
+
+local LOOKUP = {
+  timeout_ms = { check = is_timeout, range = "a number of milliseconds above 0, up to 86400000" },
+  host = options.of_type("table", "a host"),
+}
+
+-- The backends whose port is known, and what is to be said if there are none.
+local function found_by(self, run)
+  local list, message = {}, nil
+  for _, backend in ipairs(run.driver:backends()) do
+    if is_portless(self, backend) then message = portless_words(self) else list[#list + 1] = backend end
+  end
+  return list, message
+end
+
+local function lookup_in_task(self, host, timeout_ms)
+  local waiter, problem = host.waiter(), nil
+  local run, message = start(host, self, {
+    fail = function(text) problem = problem or text end,
+    recover = function() problem = nil end,
+    settle = function(name) waiter:wake(name) end,
+  })
+  if not run then return nil, message, "not_supported" end
+  host.guard(run)
+  local name = waiter:wait(timeout_ms)
+  host.unguard(run)
+  local backends
+  backends, message = found_by(self, run)
+  run:close()
+  if #backends > 0 then return backends end
+  if name then return nil, message or problem or self.options.domain .. " has no addresses", name end
+  return nil, ("%s: no answer within %.6g ms%s"):format(self.options.domain, timeout_ms, problem and ": " .. problem or ""), "timeout"
+end
+
+--- Asks once.
+-- @param given nil, or a table:
+--   timeout_ms  limit of all of it, 5000 by default; what was found by then is returned
+--   host        where it runs, cueball.host() by default
+-- @return a list of backends, { address, port, name, key, weight, priority, provenance, why }; or nil, message, name:
+--   "not_found" (there are none), "timeout", "dns_failed" (no server would say), "not_supported" (by that host)
+function Dns:lookup(given)
+  given = options.check("resolver:lookup", given, LOOKUP, 2)
+  local host = given.host or self.options.host or require("cueball.host").default()
+  local timeout_ms = given.timeout_ms or LOOKUP_MS
+  if host.current() then return lookup_in_task(self, host, timeout_ms) end
+  return host.run(lookup_in_task, self, host, timeout_ms)
+end
+
+-- ------------------------------------------------------------------ making --
+
+--- Makes a resolver; several pools may use it.
+-- @param given the options, see docs/dns.md
+-- @param what, level  who asks and whom to blame, for others that make one
+-- @return a resolver; mistakes in the options raise an error at the caller's line
+local function dns(given, what, level)
+  local read = dns_options.read(what or WHAT, given, level or 2)
+  local self = setmetatable({ name = read.name or read.domain:gsub("%.$", ""), options = read }, Dns)
+  return self
+end
+
+return dns
