@@ -2,6 +2,7 @@
 -- Times are real here: TTLs are 1 s, and what is waited for has half a minute.
 local cueball = require "cueball"
 local dns_servers = require "spec.support.dns_servers"
+local dns_message = require "spec.support.dns_message"
 local uv = require "luv"
 
 local PATIENCE_MS = 30000
@@ -234,6 +235,76 @@ describe("a pool whose nameserver dies", function()
     cueball.run(function()
       local pool = open { domain = "db.example", default_port = port, nameservers = { dead, knot.server }, families = "ipv4" }
       await_backends(pool, "127.0.0.2", 4)
+      pool:stop()
+    end)
+  end)
+end)
+
+-- Nameservers that cannot be believed, before one that can: what they say, and the name of it.
+local function answer_with(rcode)
+  return function(query, reply) reply(dns_message.reply(query, { rcode = rcode })) end
+end
+
+local LIARS = {
+  { "says what cannot be read", function(_, reply) reply "rubbish" end },
+  { "answers another id", function(query, reply)
+    local id = dns_message.of_query(query)
+    reply(dns_message.reply(query, { id = (id + 1) % 65536, answer = { dns_message.a("db.example", 60, "127.0.0.9") } }))
+  end },
+  { "tells of another name only", function(query, reply)
+    reply(dns_message.reply(query, { rcode = 2, answer = { dns_message.a("evil.example", 60, "127.0.0.9") } }))
+  end },
+  { "has SERVFAIL", answer_with(2) },
+  { "has REFUSED", answer_with(5) },
+  { "has NOTIMP", answer_with(4) },
+}
+
+describe("a pool whose first nameserver", function()
+  for _, one in ipairs(LIARS) do
+    local title, answer = unpack(one)
+    it(title .. " asks the second", function()
+      local knot = dns_servers.knot { zones = { ["example."] = zone "db A 127.0.0.2" } }
+      local liar = dns_servers.fake(answer)
+      cueball.run(function()
+        local pool = open { domain = "db.example", default_port = port, nameservers = { liar.server, knot.server }, families = "ipv4" }
+        await_backends(pool, "127.0.0.2", 4)
+        assert.is_truthy(pool:backends()[1].provenance:find("from " .. knot.server, 1, true))
+        pool:stop()
+      end)
+    end)
+  end
+end)
+
+describe("a pool whose only nameserver", function()
+  it("adds addresses of names that were not asked for is told none of them", function()
+    local liar = dns_servers.fake(function(query, reply)
+      reply(dns_message.reply(query, {
+        answer = { dns_message.a("DB.example", 60, "127.0.0.2"), dns_message.a("other.example", 60, "127.0.0.9") },
+        additional = { dns_message.a("db.example", 60, "127.0.0.8") },
+      }))
+    end)
+    cueball.run(function()
+      local pool = open { domain = "db.example", default_port = port, nameservers = { liar.server }, families = "ipv4" }
+      await_backends(pool, "127.0.0.2", 4)
+      pool:stop()
+    end)
+  end)
+
+  it("has the targets in another zone asks for their addresses", function()
+    local long = ("a"):rep(63) .. "." .. ("b"):rep(63) .. "." .. ("c"):rep(63) .. "." .. ("d"):rep(51) -- 253 octets with .other.net
+    local knot = dns_servers.knot { zones = {
+      ["example."] = zone(("_pg._tcp SRV 0 1 %d db.other.net."):format(port), ("_pg._tcp SRV 0 1 %d %s.other.net."):format(port, long)),
+      ["other.net."] = zone("db A 127.0.0.2", long .. " A 127.0.0.3"),
+    } }
+    -- Minimal answers: whatever comes along is left out on the way.
+    local unbound = dns_servers.unbound { forward_to = knot.server, is_minimal = true }
+    cueball.run(function()
+      local pool = open { domain = "example", service = "_pg._tcp", default_port = port, nameservers = { unbound.server }, families = "ipv4" }
+      await_backends(pool, "127.0.0.2 127.0.0.3", 4)
+      for _, backend in ipairs(pool:backends()) do
+        assert.is_nil(backend.provenance:find("came along", 1, true))
+        assert.is_true(#backend.name == 12 or #backend.name == 253, backend.name)
+      end
       pool:stop()
     end)
   end)

@@ -220,7 +220,7 @@ end
 
 -- Unbound: a resolver with a cache ------------------------------------------
 
---- @param options forward_to: "IP:PORT"; port
+--- @param options forward_to: "IP:PORT"; port; is_minimal: answers have nothing that was not asked for
 function servers.unbound(options)
   local self = process(Process, options, function(one)
     return { "unbound", "-d", "-c", one.folder .. "/unbound.conf" }
@@ -240,13 +240,13 @@ server:
   pidfile: ""
   num-threads: 1
   infra-host-ttl: 1
-  minimal-responses: no
+  minimal-responses: %s
 remote-control:
   control-enable: no
 forward-zone:
   name: "."
   forward-addr: %s@%s
-]]):format(self.port, self.folder, address, port))
+]]):format(self.port, self.folder, options.is_minimal and "yes" or "no", address, port))
   return self:start()
 end
 
