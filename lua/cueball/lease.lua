@@ -8,6 +8,7 @@
 local native = require "cueball.native"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
+local parking = require "cueball.parking"
 local lib = native.lib
 
 local Lease = {}
@@ -40,13 +41,17 @@ function Lease:release()
     if pool.notes_sites then watchman.back(pool.watchman, slot) end
   end
   if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
-  if result < 0 then return stale() end
+  if result < 0 then
+    if pool.parking then parking.close(pool, slot, connection) end
+    return stale()
+  end
   return true
 end
 
 local function discard(self, ended, counted)
   local pool, place = self.pool, self.place
   if self.connection == nil then return stale() end
+  if pool.parking then parking.close(pool, place.slot, self.connection) end
   self.connection, self.place = nil, nil
   local result = ended(pool.core, pool.now(), self.handle)
   if result >= 0 then

@@ -10,12 +10,13 @@ local journal = require "cueball.journal"
 local owner = require "cueball.owner"
 local refusal = require "cueball.refusal"
 local watchman = require "cueball.watchman"
+local parking = require "cueball.parking"
+local claim = require "cueball.claim"
+local quota = require "cueball.quota"
 local lib, ffi = native.lib, native.ffi
 
-local WAITING = 1 -- CUEBALL_WAITING
 local NEVER = 2 ^ 63
 local STOPPED = tonumber(lib.CUEBALL_POOL_STOPPED)
-local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
 
 local Pool = {}
 Pool.__index = Pool
@@ -43,10 +44,16 @@ local OWN = {
   host = options.of_type("table", "a host"),
   leak_detection = options.of_type("boolean", "true or false"),
   claim_sites = options.of_type("boolean", "true or false"),
+  max_connections_scope = {
+    check = function(value) return value == "pool" or value == "server" end, range = '"pool" or "server"',
+  },
+  max_connections_dict = {
+    check = function(value) return type(value) == "string" or type(value) == "table" end, range = "the name of a shared dict",
+  },
   leak_warning_ms = { check = is_warning_time, range = "a number of milliseconds from 1 to 86400000, or false for none" },
 }
 
-local FACTORY = { connect = true, close = true, check = true, broken = true, watch = true, unwatch = true }
+local FACTORY = { connect = true, close = true, check = true, broken = true, watch = true, unwatch = true, park = true }
 
 local function close_by_method(connection)
   if type(connection) == "table" and connection.close then connection:close() end
@@ -86,6 +93,7 @@ function Pool.new_for(given, what, level, recalled)
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
   local host = own.host or require("cueball.host").default()
+  local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
   if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
@@ -96,7 +104,7 @@ function Pool.new_for(given, what, level, recalled)
     core = ffi.gc(made[0], lib.cueball_pool_free),
     outlook = lib.cueball_pool_outlook(made[0]),
     given = options.merge({}, core),
-    factory = factory_from(what, own.connect, level + 1),
+    factory = nil, parking = nil, -- see below
     recalled = recalled,
     -- by slot:
     connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
@@ -115,6 +123,10 @@ function Pool.new_for(given, what, level, recalled)
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
+  self.parking = not recalled and parking.new(self, level + 1) or nil
+  self.factory = parking.factory(self, factory_from(what, own.connect, level + 1))
+  -- Where claimers may end without a word, so must their claims: they are held by nobody else.
+  if self.parking then setmetatable(self.waiting, { __mode = "v" }) end
   self.watchman = watchman.new(self)
   self:follow(own)
   journal.open(self)
@@ -122,7 +134,9 @@ function Pool.new_for(given, what, level, recalled)
     self.alarm_at = NEVER
     self:input(lib.cueball_pool_time_advanced)
   end)
+  quota.attach(self, shared, cdata)
   sink.start(self, own.resolver)
+  require("cueball.registry").add(self)
   self:pump()
   return self
 end
@@ -153,6 +167,7 @@ end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
+  if self.parking and parking.put(self, slot, connection) then return end
   local conn = self.conns[slot]
   if factory.broken then
     local ok, message = self:guarded("broken", factory.broken, connection)
@@ -189,6 +204,8 @@ local function close_down(self)
   self.is_over = true
   watchman.close(self.watchman)
   self.alarm:close()
+  if self.parking then parking.close_down(self) end
+  if self.quota then self.quota:close() end
   work.abandon(self)
   self.sink:end_soon(function()
     for _, waiter in ipairs(self.stoppers) do waiter:wake(true) end
@@ -204,6 +221,7 @@ function Pool:pump()
   work.drain(self)
   self.is_pumping = false
   if self.outlook.events ~= 0 then journal.read(self) end
+  if self.quota then self.quota:pumped() end
   if lib.cueball_pool_state_of(self.core) == STOPPED then
     if not self.is_over then close_down(self) end
   elseif self.alarm_at == NEVER then
@@ -224,112 +242,6 @@ end
 
 -- ------------------------------------------------------------------ claims --
 
-local Claim = {}
-Claim.__index = Claim
-
--- The answer is here; its claimer hears it in its turn.
-function Claim:answer(lease, message, name)
-  self.lease, self.is_answered = lease, true
-  self.waiter:wake(lease, message, name)
-end
-
--- Its task was killed: nobody will take the answer.
-function Claim:abort()
-  local pool = self.pool
-  if self.owner then self.owner.claims[self] = nil end
-  if self.lease then
-    self.lease:release()
-  elseif not self.is_answered then
-    pool.waiting[self.user] = nil
-    pool:input(lib.cueball_pool_claim_cancelled, self.handle)
-  end
-end
-
-local function is_timeout(value)
-  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
-end
-
-local CLAIM_RULES = {
-  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
-  error_on_empty = options.of_type("boolean", "true or false"),
-  owner = { check = owner.is, range = "of pool:owner()" },
-}
-
--- Writes the options of a claim where the core reads them; the owner comes back.
-local function read_claim_options(self, given, level)
-  local cdata = self.claim_options
-  if given == nil then
-    cdata.timeout_ms, cdata.error_on_empty, cdata.owner = -1, false, nil
-    return nil
-  end
-  options.check("pool:claim", given, CLAIM_RULES, level + 1)
-  local timeout = given.timeout_ms
-  cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
-  cdata.error_on_empty = given.error_on_empty or false
-  local claimer = given.owner
-  if claimer and (claimer.pool ~= self or not claimer.core) then
-    error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
-  end
-  cdata.owner = claimer and claimer.core or nil
-  return claimer
-end
-
-local function pump_if_asked(self)
-  local outlook = self.outlook
-  if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
-end
-
-local function granted(self)
-  local grant = self.grant
-  local slot = grant.slot
-  local lease = work.lease(self, slot, tonumber(grant.lease))
-  if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
-  pump_if_asked(self)
-  return lease
-end
-
--- Parks the claimer until the core has an answer.
-local function await(self, user, claimer, level)
-  local claim = setmetatable({
-    pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
-    owner = claimer, lease = nil, is_answered = false,
-    site = self.notes_sites and watchman.site() or nil,
-  }, Claim)
-  self.waiting[user] = claim
-  if claimer then claimer.claims[claim] = true end
-  local can_wait = pcall(self.host.guard, claim)
-  if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
-    claim:abort()
-    error("pool:claim: only the task itself can wait, not a coroutine made inside it", level + 1)
-  end
-  self:pump()
-  local lease, message, name = claim.waiter:wait()
-  self.host.unguard(claim)
-  if claimer then claimer.claims[claim] = nil end
-  return lease, message, name
-end
-
--- What pool:claim does; `level` is whom to blame, as error() counts.
-local function claim_for(self, given, level)
-  local claimer = read_claim_options(self, given, level + 1)
-  local cdata = self.claim_options
-  local may_wait = self.host.current() ~= nil
-  local wanted_ms = cdata.timeout_ms
-  if not may_wait then cdata.timeout_ms = 0 end
-  local user = self.next_claim
-  self.next_claim = user + 1
-  cdata.user = user
-  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
-  if result == 0 then return granted(self) end
-  if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
-  self:pump()
-  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
-    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn",
-      level + 1)
-  end
-  return nil, self:refusal(result, 0, 0)
-end
-
 --- Claims a connection; waits for one in a task if none is idle.
 -- @param given nil, or a table:
 --   timeout_ms      total wait, 0 to 86400000; 0: do not wait; false: for ever; the pool's claim_timeout_ms by default
@@ -338,20 +250,15 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
-  local lease, message, name = claim_for(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2)
   return lease, message, name
 end
 
 --- Claims a connection if one is idle.
 -- @return a lease; or nil, message, name as pool:claim
 function Pool:try_claim()
-  local grant = self.grant
-  local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, grant)
-  if result == 0 then return granted(self) end
-  if self.watchman.has_collected then self:pump() end
-  pump_if_asked(self)
-  if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
-  return nil, self:refusal(result, 0, 0)
+  local lease, message, name = claim.try(self, 2)
+  return lease, message, name
 end
 
 --- Claims a connection, calls fn(connection, lease), and releases it.  If fn
@@ -361,7 +268,7 @@ end
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = claim_for(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2)
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
 end
@@ -401,19 +308,23 @@ function Pool:stats()
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
+  if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end
   return stats
 end
 
 --- The backends, those preferred first:
--- a list of { key, name, address, port, weight, total, idle, busy, connecting, dead, ejected, removed, latency_ms, error }
+-- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, dead, ejected, removed, latency_ms,
+--   error, provenance }
 function Pool:backends()
   local info, list = self.backend_info, {}
   while lib.cueball_pool_backend_at(self.core, #list, info) do
     local key = ffi.string(info.key)
     list[#list + 1] = {
-      key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port, weight = info.weight,
+      key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port,
+      weight = info.weight, priority = info.priority, standby = info.standby,
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms, error = self.errors[key],
+      provenance = not info.removed and self.provenance[key] or nil,
     }
   end
   return list
@@ -449,6 +360,7 @@ function Pool:set_for(given, what, level)
   local merged = options.merge(self.given, core)
   local cdata = options.read(what, merged, level + 1, CHANGEABLE)
   cdata.is_set = self.recalled and 1 or 0
+  if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
   self:input(lib.cueball_pool_options_changed, cdata)
@@ -467,7 +379,7 @@ function Pool:replace(given)
       end
     end
   end
-  if own.connect then self.factory = factory_from("pool:replace", own.connect, 2) end
+  if own.connect then self.factory = parking.factory(self, factory_from("pool:replace", own.connect, 2)) end
   if own.resolver and not self.sink.has_ended then
     self.sink:kill()
     sink.start(self, own.resolver)

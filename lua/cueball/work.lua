@@ -5,6 +5,7 @@ local native = require "cueball.native"
 local Lease = require "cueball.lease"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
+local parking = require "cueball.parking"
 local lib, ffi = native.lib, native.ffi
 
 local work = {}
@@ -21,7 +22,8 @@ function work.lease(pool, slot, handle)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   pool.lent[slot] = handle
   if pool.detects_leaks then pool.places[slot] = nil end -- only the lease holds it now
-  return setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease)
+  -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
+  return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
 end
 
 -- What a task has borrowed with pool:with, by slot.  Made once for each task and pool: to guard each lease by itself
@@ -40,7 +42,7 @@ end
 -- The handles of the current task's debt; nil outside of tasks.
 local function debt_of(pool)
   local host = pool.host
-  local current = host.current()
+  local current = (host.debtor or host.current)()
   if current == nil then return nil end
   local debt = pool.debts[current]
   if debt then return debt.handles end
@@ -74,7 +76,7 @@ local function backend_of(pool, handle)
   if lib.cueball_pool_backend_info(pool.core, handle, info) < 0 then return nil end
   return {
     key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
-    port = info.port, weight = info.weight,
+    port = info.port, weight = info.weight, priority = info.priority,
   }
 end
 
@@ -196,7 +198,7 @@ end
 local function start(pool, slot, conn, deadline, fn, ...)
   local entry = { conn = conn, task = nil, deadline = tonumber(deadline) }
   pool.tasks[slot] = entry
-  entry.task = pool.host.spawn(fn, pool, slot, conn, ...)
+  entry.task = (pool.host.errand or pool.host.spawn)(fn, pool, slot, conn, ...)
 end
 
 local function open(pool, slot, conn, action)
@@ -206,9 +208,10 @@ local function open(pool, slot, conn, action)
     host = pool.host,
     timeout_ms = math.max(0.001, (tonumber(action.deadline) - pool.now()) / 1e6),
     attempt = action.attempt,
-    socket_options = { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 },
+    socket_options = parking.options(pool, slot, conn),
     log = function(level, message) pool:log(level, message) end,
   }
+  context.connect = parking.connector(pool, backend, context)
   pool.slot_backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
   start(pool, slot, conn, action.deadline, attempt, backend, pool.factory, context)
 end
@@ -264,6 +267,10 @@ end
 local function grant(pool, slot, _, action)
   local claim = pool.waiting[tonumber(action.user)]
   pool.waiting[tonumber(action.user)] = nil
+  if not claim then -- its claimer was killed without a word
+    lib.cueball_pool_lease_released(pool.core, pool.now(), tonumber(action.lease))
+    return
+  end
   local lease = work.lease(pool, slot, tonumber(action.lease))
   lease.waited_ms = tonumber(action.waited) / 1e6
   lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
@@ -275,6 +282,7 @@ end
 local function refuse(pool, _, _, action)
   local claim = pool.waiting[tonumber(action.user)]
   pool.waiting[tonumber(action.user)] = nil
+  if not claim then return end
   claim:answer(nil, pool:refusal(action.error, tonumber(action.waited) / 1e6, action.ahead))
 end
 

@@ -94,6 +94,26 @@ describe("cueball.set", function()
     assert.blames("cueball.set: unknown option 'sed'; did you mean 'seed'?", function() set_of(given { sed = 1 }) end)
   end)
 
+  it("says so where a socket cannot be leased for good, and takes what is none", function()
+    local world = sim_pool.new { servers = 1, latency = 1 }.world
+    local nginx = setmetatable({ keepalive = {} }, { __index = world })
+    local function set_of(connect)
+      local added = 0
+      local made = cueball.set { host = nginx, resolver = cueball.resolver.static(sim_pool.backends(1, 1)), connect = connect,
+        recovery = RECOVERY, added = function() added = added + 1 end, removed = function(member) member:release() end }
+      world.advance(1000)
+      local message = made:last_error()
+      made:stop()
+      world.advance(1000)
+      return added, message
+    end
+    local added, message = set_of(cueball.connection.tcp {})
+    assert.equal(0, added)
+    assert.matches("a set cannot lease a socket here: it belongs to the request, or timer, that opened it", message, 1, true)
+    assert.same({}, world.leaks())
+    assert.equal(1, (set_of(function() return { id = 1 } end)))
+  end)
+
   it("refuses what is for pools, and says what a set has instead", function()
     local set_of = cueball.set
     local refused = {

@@ -34,7 +34,9 @@ local function is_even(self)
   local pool, most = self.pool, self.options.max_connections
   local backends, weights, total = pool:backends(), 0, 0
   local best = math.huge
-  for _, backend in ipairs(backends) do best = math.min(best, backend.priority) end
+  for _, backend in ipairs(backends) do
+    if not (backend.dead and backend.total == 0) then best = math.min(best, backend.priority) end -- see below
+  end
   if not self.service.has_told_all then return false, "the resolver has not spoken" end
   for _, backend in ipairs(backends) do
     local told = self.service.members[backend.key]

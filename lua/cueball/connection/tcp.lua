@@ -64,13 +64,16 @@ local function set_options(sock, options)
   if options.keepalive_ms then sock:setoption("keepalive", options.keepalive_ms) end
 end
 
--- A socket operation's argument of 0 is the host's default, 60 s.
+-- A socket operation's argument of 0 is the host's default, 60 s. context.connect takes what is parked for this place, where
+-- the host parks connections.
 local function connect(options, backend, context)
   local sock = context.host.tcp()
   local limit_ms = shorter(context.timeout_ms, options.connect_timeout_ms)
   sock:settimeout(limit_ms or 0)
   local ok, message
-  if backend.address:sub(1, 5) == "unix:" then
+  if context.connect then
+    ok, message = context.connect(sock)
+  elseif backend.address:sub(1, 5) == "unix:" then
     ok, message = sock:connect(backend.address, context.socket_options)
   else
     ok, message = sock:connect(backend.address, backend.port, context.socket_options)

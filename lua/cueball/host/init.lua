@@ -1,11 +1,19 @@
 --- Finds a host: the event loop that a pool lives on.
 local host = {}
 
---- The host for this process: libuv, through luv or Neovim.  Raises an error
--- that says how to install luv where there is neither.
+-- Neovim, or a program with a table of that name, is not nginx.
+local function is_in_nginx()
+  local ngx = rawget(_G, "ngx")
+  return type(ngx) == "table" and type(ngx.config) == "table" and ngx.config.ngx_lua_version ~= nil
+    and type(ngx.timer) == "table" and type(ngx.socket) == "table"
+end
+
+--- The host for this process: nginx where the program runs in it, else libuv,
+-- through luv or Neovim.  Raises an error that says how to install luv where there
+-- is neither.
 -- @return the host table of docs/hosts.md
 function host.default()
-  return require "cueball.host.uv"
+  return require(is_in_nginx() and "cueball.host.ngx" or "cueball.host.uv")
 end
 
 return host

@@ -1,0 +1,147 @@
+--- Claims: how a lease is got from a pool, at once or after a wait.
+local native = require "cueball.native"
+local options = require "cueball.options"
+local owner = require "cueball.owner"
+local parking = require "cueball.parking"
+local watchman = require "cueball.watchman"
+local work = require "cueball.work"
+local lib = native.lib
+
+local WAITING = 1 -- CUEBALL_WAITING
+local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
+
+local NO_WAIT = { timeout_ms = 0 }
+
+local claim = {}
+
+local Claim = {}
+Claim.__index = Claim
+
+-- The answer is here; its claimer hears it in its turn.
+function Claim:answer(lease, message, name)
+  self.lease, self.is_answered = lease, true
+  self.waiter:wake(lease, message, name)
+end
+
+-- Its task was killed: nobody will take the answer.
+function Claim:abort()
+  local pool = self.pool
+  if self.owner then self.owner.claims[self] = nil end
+  if self.lease then
+    self.lease:release()
+  elseif not self.is_answered then
+    pool.waiting[self.user] = nil
+    pool:input(lib.cueball_pool_claim_cancelled, self.handle)
+  end
+end
+
+local function is_timeout(value)
+  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
+end
+
+local CLAIM_RULES = {
+  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  error_on_empty = options.of_type("boolean", "true or false"),
+  owner = { check = owner.is, range = "of pool:owner()" },
+}
+
+-- Writes the options of a claim where the core reads them; the owner comes back.
+local function read_claim_options(self, given, level)
+  local cdata = self.claim_options
+  if given == nil then
+    cdata.timeout_ms, cdata.error_on_empty = -1, false
+    cdata.owner = self.parking and parking.owner(self) or nil
+    return nil
+  end
+  options.check("pool:claim", given, CLAIM_RULES, level + 1)
+  local timeout = given.timeout_ms
+  cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
+  cdata.error_on_empty = given.error_on_empty or false
+  local claimer = given.owner
+  if claimer and (claimer.pool ~= self or not claimer.core) then
+    error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
+  end
+  cdata.owner = claimer and claimer.core or self.parking and parking.owner(self) or nil
+  return claimer
+end
+
+-- Does what the core wants done, if it wants anything.
+local function pump_if_asked(self)
+  local outlook = self.outlook
+  if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
+end
+
+local function granted(self)
+  local grant = self.grant
+  local slot = grant.slot
+  local lease = work.lease(self, slot, tonumber(grant.lease))
+  if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
+  pump_if_asked(self)
+  return lease
+end
+
+-- Parks the claimer until the core has an answer.
+local function await(self, user, claimer, level)
+  local made = setmetatable({
+    pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
+    owner = claimer, lease = nil, is_answered = false,
+    site = self.notes_sites and watchman.site() or nil,
+  }, Claim)
+  if self.parking and self.host.current() == nil then
+    self:input(lib.cueball_pool_claim_cancelled, made.handle)
+    parking.refuse_phase(level + 1)
+  end
+  self.waiting[user] = made
+  if claimer then claimer.claims[made] = true end
+  if self.parking then parking.waits(self) end
+  local can_wait = pcall(self.host.guard, made)
+  if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
+    made:abort()
+    error("pool:claim: only the task itself can wait, not a coroutine made inside it", level + 1)
+  end
+  self:pump()
+  local lease, message, name = made.waiter:wait()
+  self.host.unguard(made)
+  if claimer then claimer.claims[made] = nil end
+  return lease, message, name
+end
+
+-- `level` is whom to blame, as error() counts.
+local function claim_for(self, given, level)
+  local claimer = read_claim_options(self, given, level + 1)
+  local cdata = self.claim_options
+  local may_wait = self.parking or self.host.current() ~= nil -- what is parked shows whether it can be used
+  local wanted_ms = cdata.timeout_ms
+  if not may_wait then cdata.timeout_ms = 0 end
+  local user = self.next_claim
+  self.next_claim = user + 1
+  cdata.user = user
+  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
+  if result == 0 then return granted(self) end
+  if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
+  self:pump()
+  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
+    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn",
+      level + 1)
+  end
+  return nil, self:refusal(result, 0, 0)
+end
+
+--- What pool:claim does; `level` is whom to blame, as error() counts.
+function claim.make(self, given, level)
+  if self.parking then return parking.claim(self, given, level, claim_for) end
+  return claim_for(self, given, level)
+end
+
+--- What pool:try_claim does.
+function claim.try(self, level)
+  if self.parking then return parking.claim(self, NO_WAIT, level, claim_for) end
+  local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, self.grant)
+  if result == 0 then return granted(self) end
+  if self.watchman.has_collected then self:pump() end
+  pump_if_asked(self)
+  if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
+  return nil, self:refusal(result, 0, 0)
+end
+
+return claim

@@ -1,0 +1,226 @@
+--- Connections to Redis: clients of lua-resty-redis (Debian: lua-nginx-redis).
+--
+--   cueball.pool { resolver = …, connect = cueball.connection.redis { password = "…", database = 2 } }
+--   pool:with(function(red) return red:get "key" end)
+--
+-- The connection that a lease holds is the library's client object, with all its commands. One that is left in the middle of something
+-- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
+local library = require "cueball.host.library"
+local options = require "cueball.options"
+
+local LIMIT = options.number(1, 86400000, "milliseconds")
+
+local OPTIONS = {
+  username = options.of_type "string",
+  password = options.of_type "string",
+  database = options.whole(0, 2 ^ 31 - 1),
+  tls = { check = function(value) return type(value) == "boolean" or type(value) == "table" end, range = "true, false or a table" },
+  connect_timeout_ms = LIMIT,
+  send_timeout_ms = LIMIT,
+  read_timeout_ms = LIMIT,
+}
+
+local TLS_OPTIONS = {
+  server_name = options.of_type "string",
+  verify = options.of_type("boolean", "true or false"),
+}
+
+local DEFAULT_TIMEOUT_MS = 60000
+
+-- ------------------------------------------------------------------ clients --
+
+-- Commands after which a connection is not what the next claimer expects, and what is wrong then.
+local UNSETTLES = {
+  multi = "left in a transaction", watch = "left watching keys", select = "left in another database",
+  auth = "left as another user", monitor = "left in monitor mode", subscribe = "left subscribed", psubscribe = "left subscribed",
+  ssubscribe = "left subscribed", client = "left with settings of its own", hello = "left in another protocol",
+  asking = "left in the middle of a redirection", readonly = "left in read-only mode", reset = "left without a login",
+  quit = "left closed",
+}
+local SETTLES = { exec = "transaction", discard = "transaction", unwatch = "watch" }
+
+-- The library makes a command of any name that it does not know: what is noted in a client is looked up without it.
+local function unfit(client)
+  return rawget(client, "cueball_unfit")
+end
+
+local function transaction_over(client)
+  local why = unfit(client)
+  if why == UNSETTLES.multi or why == UNSETTLES.watch then client.cueball_unfit = nil end
+end
+
+-- The library's methods, and over them those that are noted.
+local function methods_of(redis)
+  local methods = setmetatable({}, { __index = redis })
+  for name, why in pairs(UNSETTLES) do
+    local command = redis[name]
+    methods[name] = function(client, ...)
+      client.cueball_unfit = unfit(client) or why
+      return command(client, ...)
+    end
+  end
+  for name in pairs(SETTLES) do
+    local command = redis[name]
+    methods[name] = function(client, ...)
+      if name ~= "unwatch" or unfit(client) == UNSETTLES.watch then transaction_over(client) end
+      return command(client, ...)
+    end
+  end
+  return methods
+end
+
+local makers = setmetatable({}, { __mode = "k" }) -- by host: how to make a client
+
+local function new_maker(redis)
+  local meta = { __index = methods_of(redis) }
+  return function()
+    local client, message = redis:new()
+    if not client then return nil, message end
+    -- In brackets, as in other places that are called for each claim: LuaJIT gives up on code that ends with a call of such a function.
+    return (setmetatable(client, meta))
+  end
+end
+
+-- How to make a client, where that is not known yet.
+local function find_maker(host)
+  local redis, message = library.load(host, "redis")
+  if not redis then return nil, message end
+  makers[host] = new_maker(redis)
+  return makers[host]
+end
+
+local function socket_of(client)
+  return rawget(client, "_sock") or rawget(client, "sock")
+end
+
+-- --------------------------------------------------------------- connecting --
+
+-- The library: nil, message is a broken connection; false, message an answer of the server.
+local function ask(client, name, ...)
+  local answer, message = client[name](client, ...)
+  if not answer then return nil, name .. ": " .. tostring(message) end
+  return answer
+end
+
+local function secure(client, tls)
+  local settings = type(tls) == "table" and tls or {}
+  local socket = socket_of(client)
+  if not socket.sslhandshake then return nil, "this host's sockets have no TLS" end
+  local ok, message = socket:sslhandshake(nil, settings.server_name, settings.verify ~= false)
+  if not ok then return nil, "TLS: " .. tostring(message) end
+  return true
+end
+
+-- A new connection is brought to where claimers expect it. It is asked something in any case: a server that refuses (too many
+-- clients, still loading) says so only in its first answer.
+local function greet(client, settings)
+  local ok, message = true, nil
+  if settings.tls then ok, message = secure(client, settings.tls) end
+  if ok and settings.password then
+    if settings.username then
+      ok, message = ask(client, "auth", settings.username, settings.password)
+    else
+      ok, message = ask(client, "auth", settings.password)
+    end
+  end
+  if ok and settings.database and settings.database ~= 0 then ok, message = ask(client, "select", settings.database) end
+  if ok then ok, message = ask(client, "ping") end
+  client.cueball_unfit = nil
+  return ok, message
+end
+
+local function close(client)
+  local socket = socket_of(client)
+  if socket.abort then socket:abort() else socket:close() end
+end
+
+-- A socket takes whole milliseconds, and 0 for its default.
+local function whole(ms)
+  return ms > 1 and ms - ms % 1 or 1
+end
+
+local function connect(settings, context)
+  local make, no_library = makers[context.host]
+  if not make then
+    make, no_library = find_maker(context.host)
+    if not make then return nil, no_library end
+  end
+  local client, message = make()
+  if not client then return nil, message end
+  local socket = socket_of(client)
+  local limit = context.timeout_ms
+  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
+  limit = whole(limit)
+  socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
+  local why
+  why, message = context.connect(socket)
+  if why == "reused" then return client end
+  if not why then return nil, message end
+  -- The greeting is part of connecting, and so is its time.
+  socket:settimeouts(limit, limit, limit)
+  local ok
+  ok, message = greet(client, settings)
+  if not ok then
+    close(client)
+    return nil, message
+  end
+  socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
+  return client
+end
+
+-- ------------------------------------------------------------------ factory --
+
+local function is_fit(client)
+  local socket = socket_of(client)
+  if not socket.is_fit then return nil end
+  local fit, message = socket:is_fit()
+  if not fit then return message end
+  return nil
+end
+
+local function broken(client)
+  if unfit(client) then return unfit(client) end
+  if rawget(client, "_subscribed") then return "left subscribed" end
+  if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
+  return is_fit(client)
+end
+
+local function park(client, idle_ms)
+  return socket_of(client):setkeepalive(idle_ms)
+end
+
+local function check(client)
+  return ask(client, "ping")
+end
+
+--- Makes a connection factory.
+-- @param given nil, or a table:
+--   password, username   for AUTH; a username needs a password, and Redis 6
+--   database             a number, 0 by default
+--   tls                  true, or { server_name =, verify = true }: TLS, where the host has it
+--   connect_timeout_ms   limit of connecting, besides what is left of the pool's attempt (the shorter counts)
+--   send_timeout_ms, read_timeout_ms  of each command, 60000 by default
+--   Each _ms from 1 to 86400000.
+-- @return { connect, close, check, broken, park, watch, unwatch }; mistakes in the options raise an error at the caller's line
+local function redis(given)
+  local settings = { send_timeout_ms = DEFAULT_TIMEOUT_MS, read_timeout_ms = DEFAULT_TIMEOUT_MS }
+  for name, value in pairs(options.check("cueball.connection.redis", given, OPTIONS, 2)) do settings[name] = value end
+  if settings.username and not settings.password then
+    error("cueball.connection.redis: option 'username' needs option 'password' beside it", 2)
+  end
+  if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS, 2) end
+  return {
+    connect = function(_, context) return connect(settings, context) end,
+    close = close, check = check, broken = broken, park = park,
+    watch = function(client, lost)
+      local socket = socket_of(client)
+      if socket.watch then socket:watch(lost) end
+    end,
+    unwatch = function(client)
+      local socket = socket_of(client)
+      if socket.unwatch then socket:unwatch() end
+    end,
+  }
+end
+
+return redis

@@ -1,0 +1,173 @@
+--- Asks a nameserver over cosockets, with bytes of our own; libcueball reads the response (cueball_dns_answer_read).
+--
+-- The happy path: a query with EDNS over UDP, from a port of its own, since each question has its own socket, connected to the server, so
+-- that nothing from elsewhere comes in; the response with its id and question is read.
+-- What can go wrong: it is cut (asked again over TCP), the server answers EDNS with FORMERR (asked again without), something else comes
+-- (passed over: the right one may still come), nothing comes (whoever began this ends it at the time limit).
+local bit = require "bit"
+local native = require "cueball.native"
+local lib, ffi = native.lib, native.ffi
+
+local EDNS_SIZE = 1232   -- what goes through everywhere, as in src/dns
+local UDP_MAX = 8192     -- the most that a UDP cosocket receives
+local HEADER_SIZE = 12
+local FLAG_QR, FLAG_TC = 0x80, 0x02
+local FORMERR = 1
+local ENOMEM = -2
+local LABEL_MAX, NAME_MAX = 63, 255
+local GRACE_MS = 1000    -- the question's alarm comes first: nginx would log an error
+
+local wire = {}
+
+local function u16(number)
+  return string.char(bit.rshift(number, 8), bit.band(number, 255))
+end
+
+-- ------------------------------------------------------------------------ the query --
+
+--- A name as it goes over the wire.
+-- @param text "db.example", "a\.b.example", "a\032b."
+-- @return bytes; nil: it has an empty label, or too long a one, or is too long
+function wire.name(text)
+  local out, label, at = {}, {}, 1
+  local function end_label()
+    if #label == 0 or #label > LABEL_MAX then return false end
+    out[#out + 1] = string.char(#label) .. table.concat(label)
+    label = {}
+    return true
+  end
+  text = text:gsub("^%.$", "")
+  while at <= #text do
+    local digits, escaped = text:match("^\\(%d%d%d)", at), text:match("^\\(.)", at)
+    if digits then
+      if tonumber(digits) > 255 then return nil end
+      label[#label + 1], at = string.char(tonumber(digits)), at + 4
+    elseif escaped then
+      label[#label + 1], at = escaped, at + 2
+    elseif text:sub(at, at) == "." then
+      if not end_label() then return nil end
+      at = at + 1
+    else
+      label[#label + 1], at = text:sub(at, at), at + 1
+    end
+  end
+  if #label > 0 and not end_label() then return nil end
+  local bytes = table.concat(out) .. "\0"
+  return #bytes <= NAME_MAX and bytes or nil
+end
+
+-- The question section is compared with what comes back.
+local function query_of(id, question, with_edns)
+  local recursion_desired, opt = "\1\0", "\0\0\41" .. u16(EDNS_SIZE) .. "\0\0\0\0\0\0"
+  return u16(id) .. recursion_desired .. "\0\1\0\0\0\0" .. (with_edns and "\0\1" or "\0\0") .. question .. (with_edns and opt or "")
+end
+
+-- --------------------------------------------------------------------- the response --
+
+local function is_format_error(bytes)
+  return bit.band(bytes:byte(3), FLAG_QR) ~= 0 and bit.band(bytes:byte(4), 15) == FORMERR
+end
+
+local function is_bare(bytes)
+  return bytes:sub(5, 6) == "\0\0"
+end
+
+-- Is it to this query?  Old servers answer EDNS with FORMERR and nothing but a header.
+local function is_ours(bytes, id, question)
+  if #bytes < HEADER_SIZE or bytes:sub(1, 2) ~= u16(id) then return false end
+  if is_bare(bytes) then return is_format_error(bytes) end
+  return bytes:sub(HEADER_SIZE + 1, HEADER_SIZE + #question):lower() == question:lower()
+end
+
+-- @return a cueball_answer that keeps what it points to while the question lives; or nil, "garbage"
+local function read(self, bytes)
+  local answer = ffi.new "cueball_answer"
+  for _, times in ipairs { 8, 150 } do
+    local size = 1024 + times * #bytes
+    local room = ffi.new("uint64_t[?]", math.ceil(size / 8))
+    local result = lib.cueball_dns_answer_read(bytes, #bytes, self.name, self.rr, room, size, answer)
+    self.room = room
+    if result == 0 then return answer end
+    if result ~= ENOMEM then break end
+  end
+  return nil, "garbage"
+end
+
+-- -------------------------------------------------------------------------- asking --
+
+local function silence_of(message)
+  return message == "timeout" and "timeout" or "network"
+end
+
+-- Sends, and waits for the response to just that.
+local function exchange(self, socket, id, question, with_edns)
+  local left = self:left_ms()
+  if not left then return nil, "timeout" end
+  local ok, message = socket:send(query_of(id, question, with_edns))
+  if not ok then return nil, silence_of(message) end
+  while left do
+    socket:settimeout(left + GRACE_MS)
+    local bytes
+    bytes, message = socket:receive(UDP_MAX)
+    if not bytes then return nil, silence_of(message) end
+    if is_ours(bytes, id, question) then return bytes end
+    left = self:left_ms()
+  end
+  return nil, "timeout"
+end
+
+local function ask_over_udp(self, id, question)
+  local socket = ngx.socket.udp()
+  local ok = socket:setpeername(self.host, self.port)
+  if not ok then return nil, "network" end
+  local bytes, silence = exchange(self, socket, id, question, true)
+  if bytes and is_format_error(bytes) then
+    self.is_plain = true
+    bytes, silence = exchange(self, socket, id, question, false)
+  end
+  socket:close()
+  return bytes, silence
+end
+
+local function exchange_over_tcp(self, socket, query)
+  local ok, message = socket:connect(self.host, self.port)
+  if ok then ok, message = socket:send(u16(#query) .. query) end
+  local size, bytes
+  if ok then size, message = socket:receive(2) end
+  if size then bytes, message = socket:receive(size:byte(1) * 256 + size:byte(2)) end
+  return bytes, message
+end
+
+local function ask_over_tcp(self, id, question)
+  local left = self:left_ms()
+  if not left then return nil, "timeout" end
+  local socket = ngx.socket.tcp()
+  socket:settimeout(left + GRACE_MS)
+  local bytes, message = exchange_over_tcp(self, socket, query_of(id, question, not self.is_plain))
+  socket:close()
+  if not bytes then return nil, silence_of(message) end
+  if not is_ours(bytes, id, question) then return nil, "garbage" end
+  return bytes
+end
+
+local function ask(self)
+  local question = wire.name(self.name) .. u16(self.rr) .. "\0\1"
+  local bytes, silence = ask_over_udp(self, self.dns:random(), question)
+  if bytes and bit.band(bytes:byte(3), FLAG_TC) ~= 0 then
+    bytes, silence = ask_over_tcp(self, self.dns:random(), question)
+  end
+  if not bytes then return nil, silence end
+  -- A FORMERR to a query without EDNS may have no question; there is nothing to read in it.
+  if is_bare(bytes) then return ffi.new("cueball_answer", FORMERR) end
+  return read(self, bytes)
+end
+
+local function fault(name)
+  return not wire.name(name) and "it is no name that fits into a question" or nil
+end
+
+function wire.new()
+  return { ask = ask, fault = fault }
+end
+
+return wire

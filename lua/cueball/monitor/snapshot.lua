@@ -1,0 +1,159 @@
+--- What pools look like at one moment, as plain tables; and those of several workers as one.
+local json = require "cueball.monitor.json"
+local native = require "cueball.native"
+local registry = require "cueball.registry"
+
+local snapshot = {}
+
+local MAX_CONNECTIONS = 10 -- by default
+
+local OPTIONS = { "max_connections", "spares", "claim_timeout_ms", "max_waiters", "queue", "balance", "target_claim_delay_ms" }
+
+--- The numbers of pool:stats that only grow.
+snapshot.counters = {
+  "claims", "granted", "granted_at_once", "claim_timeouts", "claims_refused", "claims_cancelled", "released", "leases_closed",
+  "leases_failed", "leases_revoked", "attempts", "opened", "open_failures", "open_timeouts", "lost", "closed", "checks", "checks_failed",
+  "plans", "shuffles", "backend_deaths", "ejections",
+}
+
+-- Those that are the same in all workers, or the worst of all, and so do not add up.
+local GREATEST = {
+  backends = true, dead_backends = true, ejected_backends = true, waiting_max = true, wait_ms_max = true, lease_ms_max = true,
+  allowed_to_all = true,
+}
+
+local function is_quantile(name)
+  return name:find "_p%d+$" ~= nil
+end
+
+-- ------------------------------------------------------------------- this process --
+
+local function state_of(backend)
+  if backend.dead then return "dead" end
+  if backend.ejected then return "ejected" end
+  if backend.removed then return "removed" end
+  return backend.standby and "standby" or "up"
+end
+
+local function backends_of(pool)
+  local list = json.list {}
+  for _, one in ipairs(pool:backends()) do
+    list[#list + 1] = {
+      key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
+      state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
+      latency_ms = one.latency_ms, error = one.error, provenance = pool.provenance[one.key],
+    }
+  end
+  return list
+end
+
+local function options_of(pool)
+  local found = {}
+  for _, name in ipairs(OPTIONS) do
+    local value = pool.given[name]
+    if type(value) ~= "table" and type(value) ~= "function" then found[name] = value end
+  end
+  return found
+end
+
+--- One pool: { name, state, stats, options, backends, resolver, last_error }.
+function snapshot.of(pool, name)
+  return {
+    name = name or pool.name, state = pool:state(), stats = pool:stats(), options = options_of(pool), backends = backends_of(pool),
+    resolver = { is_failing = pool.sink.message ~= nil, message = pool.sink.message },
+    last_error = pool:last_error(),
+  }
+end
+
+--- Every pool of this process.
+-- Pools of one name are told apart: "db", "db#2".
+-- @return { version, pools }
+function snapshot.take()
+  local pools, seen = json.list {}, {}
+  for _, pool in ipairs(registry.pools()) do
+    local count = (seen[pool.name] or 0) + 1
+    seen[pool.name] = count
+    pools[#pools + 1] = snapshot.of(pool, count > 1 and ("%s#%d"):format(pool.name, count) or nil)
+  end
+  return { version = native.version, pools = pools }
+end
+
+-- ------------------------------------------------------------------------ merging --
+
+local function add_stats(sum, stats)
+  for name, value in pairs(stats) do
+    if GREATEST[name] then
+      sum[name] = math.max(sum[name] or 0, value)
+    elseif not is_quantile(name) then
+      sum[name] = (sum[name] or 0) + value
+    end
+  end
+end
+
+local function count_in(counts, name)
+  counts[name] = (counts[name] or 0) + 1
+end
+
+local function add_backends(merged, by_key, backends)
+  for _, one in ipairs(backends) do
+    local sum = by_key[one.key]
+    if not sum then
+      sum = {
+        key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
+        provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, states = {},
+      }
+      by_key[one.key] = sum
+      merged[#merged + 1] = sum
+    end
+    for _, name in ipairs { "total", "idle", "busy", "connecting" } do sum[name] = sum[name] + one[name] end
+    count_in(sum.states, one.state)
+    sum.error = sum.error or one.error
+  end
+end
+
+local function new_sum(pool, retired)
+  local sum = {
+    name = pool.name, states = {}, stats = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
+    max_connections = 0, resolver = { is_failing = false, message = nil },
+  }
+  for name, value in pairs(retired or {}) do sum.stats[name] = value end
+  return sum
+end
+
+local function add_pool(sum, pool)
+  sum.workers = sum.workers + 1
+  count_in(sum.states, pool.state)
+  add_stats(sum.stats, pool.stats)
+  add_backends(sum.backends, sum.by_key, pool.backends)
+  -- A ceiling for the whole nginx is the same in all workers.
+  local cap = pool.stats.allowed_to_all
+  sum.max_connections = cap or sum.max_connections + (pool.options.max_connections or MAX_CONNECTIONS)
+  if pool.resolver.is_failing then sum.resolver = pool.resolver end
+  sum.last_error = sum.last_error or pool.last_error
+end
+
+--- The pools of several workers, added up by name.
+-- Counters and gauges add up; backends, dead_backends, ejected_backends, waiting_max and the longest times are the greatest of all;
+-- quantiles cannot be added up and are left out: they are with each worker.
+-- @param workers list of { pools, … } as snapshot.take returns it
+-- @param retired nil; or by pool the counters of workers that are gone
+-- @return a list of { name, workers, states = { running = 2 }, stats, options, max_connections (of all), resolver, last_error,
+--   backends = { key, …, states = { up = 2 } } }
+function snapshot.merge(workers, retired)
+  local merged, by_name = json.list {}, {}
+  for _, worker in ipairs(workers) do
+    for _, pool in ipairs(worker.pools) do
+      local sum = by_name[pool.name]
+      if not sum then
+        sum = new_sum(pool, retired and retired[pool.name])
+        by_name[pool.name] = sum
+        merged[#merged + 1] = sum
+      end
+      add_pool(sum, pool)
+    end
+  end
+  for _, sum in ipairs(merged) do sum.by_key = nil end
+  return merged
+end
+
+return snapshot

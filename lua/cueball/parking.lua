@@ -1,0 +1,323 @@
+--- Pools on a host where a socket belongs to whoever opened it (nginx: to a request) and crosses to the next only through the host's
+-- keepalive pools.
+--
+-- Each connection of the pool gets a keepalive pool of its own, with room for one. To the core it is open as anywhere. What the pool
+-- holds is not a connection but a place where one is parked:
+-- - an attempt opens a connection, in a task, and parks it;
+-- - a claim is granted the place; the claimer takes what is parked there, or, if that was dropped meanwhile, opens it anew in its own time;
+-- - a release parks it again.
+--
+-- What can go wrong: the backend refuses the one who opens it anew. Its lease is failed as if it had come back broken, and the claimer gets
+-- another one, for as long as its time limit lets it; it does not notice.
+--
+-- A factory that knows no way to park (no `park`, no connection with set_keepalive or setkeepalive) is taken to have no sockets: what it
+-- returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
+local native = require "cueball.native"
+local lib = native.lib
+
+local parking = {}
+
+local Place = {}
+Place.__index = Place
+
+local IDLE_MS = 0 -- for ever: when a connection is to go is the pool's business
+
+local function traceback(message)
+  return debug.traceback(tostring(message), 2)
+end
+
+local pools_made = 0
+
+-- That an owner is gone is told to the core from C, and to nobody else. Whoever waits for what it held should not wait long.
+local HURRY_NS, CALM_NS = 10e6, 1e9
+
+local function look_after_owners(pool)
+  if pool.is_over then return end
+  if pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
+  if pool.is_over then return end
+  pool.parking.alarm:set(pool.now() + (next(pool.waiting) and HURRY_NS or CALM_NS))
+end
+
+--- Makes the pool's car park, if its host has keepalive pools.
+-- @return it, or nil
+function parking.new(pool, level)
+  local keepalive = pool.host.keepalive
+  if not keepalive then return nil end
+  if pool.host.is_forking and pool.host.is_forking() then
+    error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
+  end
+  pools_made = pools_made + 1
+  local self = { keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {}, alarm = nil }
+  self.alarm = pool.host.alarm(function() look_after_owners(pool) end)
+  self.alarm:set(pool.now() + CALM_NS)
+  return self
+end
+
+--- A claim begins to wait.
+function parking.waits(pool)
+  local alarm, at = pool.parking.alarm, pool.now() + HURRY_NS
+  if alarm.at > at then alarm:set(at) end
+end
+
+--- The pool is over.
+function parking.close_down(pool)
+  pool.parking.alarm:close()
+end
+
+--- What names the keepalive pool of one connection. No two have the same: what is left in one by mistake must not be found by another,
+-- which may lead to another backend, or have logged in as somebody else. Only a name that was found empty is used again; the host
+-- would keep it for ever.
+function parking.options(pool, slot, conn)
+  if not pool.parking then return { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 } end
+  local id = pool.parking.id
+  local empty = table.remove(pool.parking.empty)
+  return { pool = empty or ("cueball:%s:%s:%d:%.0f"):format(pool.name, id, slot, conn), pool_size = 1, backlog = 0 }
+end
+
+--- What a factory is given as context.connect, for sockets and the clients built on them.
+-- @return function(client) → "new", or "reused" if it was parked before; or nil, message
+function parking.connector(pool, backend, context)
+  if pool.parking then
+    local take, open = pool.parking.keepalive.take, pool.parking.keepalive.open
+    return function(client)
+      if take(client, context) then return "reused" end
+      context.opened_at = pool.now()
+      return open(client, backend, context)
+    end
+  end
+  return function(client)
+    local ok, message
+    if backend.address:sub(1, 5) == "unix:" then
+      ok, message = client:connect(backend.address, context.socket_options)
+    else
+      ok, message = client:connect(backend.address, backend.port, context.socket_options)
+    end
+    if not ok then return nil, message end
+    return "new"
+  end
+end
+
+-- ----------------------------------------------------------------- factory --
+
+local function park_by_method(connection)
+  return (connection.set_keepalive or connection.setkeepalive)(connection, IDLE_MS)
+end
+
+local function way_to_park(given, connection)
+  if given.park then return given.park end
+  if type(connection) == "table" and (connection.set_keepalive or connection.setkeepalive) then return park_by_method end
+  return nil
+end
+
+-- → true; or false, why
+local function put(given, place, connection)
+  local ok, parked, message = pcall(place.park, connection, IDLE_MS)
+  if ok and parked then
+    place.is_taken = false
+    return true
+  end
+  pcall(given.close, connection)
+  return false, "it could not be parked: " .. tostring(ok and message or parked)
+end
+
+-- → a connection; or nil, message
+local function take(place, limit_ms)
+  local context = place.context
+  place.is_taken = true
+  context.timeout_ms = limit_ms or place.limit_ms
+  local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
+  if ok and connection then return connection end
+  place.is_taken = false
+  if not ok then
+    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
+    return nil, connection:match "^[^\n]*"
+  else
+    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
+  end
+end
+
+local function connect(given, backend, context)
+  local limit_ms = context.timeout_ms
+  local connection, message = given.connect(backend, context)
+  if not connection then return connection, message end
+  local park = way_to_park(given, connection)
+  if not park then return connection end
+  local place = { given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true }
+  local parked
+  parked, message = put(given, place, connection)
+  if not parked then return nil, message end
+  return setmetatable(place, Place)
+end
+
+-- → fit, message, as a factory's check
+local function check(given, place)
+  local connection, message = take(place)
+  if not connection then return false, message end
+  local ok, fit = true, true
+  if given.check then
+    ok, fit, message = xpcall(given.check, traceback, connection)
+  elseif given.broken then
+    ok, message = xpcall(given.broken, traceback, connection)
+    fit = not message
+  end
+  if ok and fit then return put(given, place, connection) end
+  pcall(given.close, connection)
+  if not ok then error(given.check and fit or message, 0) end
+  return false, message
+end
+
+-- For a set: its leases are for good, and no socket is.
+local function without_sockets(given)
+  local factory = {}
+  for member, value in pairs(given) do factory[member] = value end
+  function factory.connect(backend, context)
+    local connection, message = given.connect(backend, context)
+    if not connection or not way_to_park(given, connection) then return connection, message end
+    pcall(given.close, connection)
+    return nil, "a set cannot lease a socket here: it belongs to the request, or timer, that opened it"
+  end
+  return factory
+end
+
+--- A factory of places, over the one that was given; with other connections it does what that one does.
+-- @param given complete, with all that a factory may leave out
+-- @return it; `given` itself if the pool parks nothing
+function parking.factory(pool, given)
+  if not pool.parking then return pool.recalled and pool.host.keepalive and without_sockets(given) or given end
+  local keepalive = pool.parking.keepalive
+  local function is_place(connection) return getmetatable(connection) == Place end
+  local factory = { given = given, inspects = true }
+  function factory.connect(backend, context) return connect(given, backend, context) end
+  function factory.close(connection)
+    if not is_place(connection) then return given.close(connection) end
+    if connection.is_taken then return end -- whoever took it has closed it, or ended
+    local options = connection.context.socket_options
+    if keepalive.discard(options) then table.insert(pool.parking.empty, options.pool) end
+  end
+  factory.broken = given.broken
+  function factory.check(connection)
+    if is_place(connection) then return check(given, connection) end
+    if given.check then return given.check(connection) end
+    local message = given.broken and given.broken(connection)
+    return not message, message
+  end
+  return factory
+end
+
+-- ------------------------------------------------------------------ claims --
+
+-- How long this claim may take in all; nil: no limit, or it may not wait and is bounded by that.
+local function total_of(pool, given)
+  local total = given and given.timeout_ms
+  if total == nil then total = pool.given.claim_timeout_ms end
+  if not total or total == 0 or total == math.huge then return nil end
+  return total
+end
+
+local function with_timeout(given, timeout_ms)
+  local options = {}
+  for name, value in pairs(given or {}) do options[name] = value end
+  options.timeout_ms = timeout_ms
+  return options
+end
+
+-- The place of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
+-- @param began when the claim did, as far as is known
+local function get_another(pool, lease, message, given, level, claim, total_ms, began)
+  while true do
+    local place = lease.connection
+    lease:fail(message)
+    local left = total_ms and total_ms - (pool.now() - began) / 1e6
+    if left and left <= 0 then
+      return nil, ("claim timed out after %.6g ms: the last connection that was tried: %s: %s")
+        :format(total_ms - left, place.backend.key, message), "claim_timeout"
+    end
+    local why, name
+    lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1)
+    if not lease then return nil, why, name end
+    if getmetatable(lease.connection) ~= Place then return lease end
+    left = total_ms and total_ms - (pool.now() - began) / 1e6
+    local connection
+    connection, message = take(lease.connection, left and math.max(1, math.min(left, lease.connection.limit_ms)))
+    if connection then
+      lease.connection = connection
+      return lease
+    end
+  end
+end
+
+--- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
+-- @param claim function(pool, given, level): how to get a lease
+-- @param level whom to blame, as error() counts
+function parking.claim(pool, given, level, claim)
+  local total_ms = total_of(pool, given)
+  local lease, message, name = claim(pool, given, level + 1)
+  if not lease then return nil, message, name end
+  local place = lease.connection
+  if getmetatable(place) ~= Place then return lease end
+  local waited_ms, limit_ms = lease.waited_ms or 0, place.limit_ms
+  if total_ms and total_ms - waited_ms < limit_ms then limit_ms = math.max(1, total_ms - waited_ms) end
+  place.context.opened_at = nil
+  local connection
+  connection, message = take(place, limit_ms)
+  if connection then
+    lease.connection = connection
+    return lease
+  end
+  if pool.host.current() == nil then
+    lease:release()
+    parking.refuse_phase(level + 1)
+  end
+  local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
+  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began)
+  return lease, message, name
+end
+
+--- Raises: nothing can be claimed where no socket can be used.
+function parking.refuse_phase(level)
+  error("pool:claim: no socket can be used in this phase; claim in one that may wait (rewrite, access, content, a timer)", level + 1)
+end
+
+--- The core's owner of what the present request claims; nil: none is needed.
+function parking.owner(pool)
+  return pool.parking.keepalive.owner(pool.core)
+end
+
+-- ---------------------------------------------------------------- releases --
+
+local function trouble_with(pool, given, connection)
+  if not given.broken then return nil end
+  local ok, message = pcall(given.broken, connection)
+  if ok then return message end
+  pool:guarded("broken", error, message)
+  return "its factory cannot tell whether it is fit"
+end
+
+--- A connection comes back: parks it if it is fit, else closes it and tells the core.
+-- @return true; false if it is not of those that are parked, and nothing was done
+function parking.put(pool, slot, connection)
+  local place = pool.connections[slot]
+  if getmetatable(place) ~= Place then return false end
+  if connection == place then return true end
+  local given = place.given
+  local message = trouble_with(pool, given, connection)
+  if message then
+    pcall(given.close, connection)
+  else
+    local parked
+    parked, message = put(given, place, connection)
+    if parked then return true end
+  end
+  pool:failed_with(slot, message)
+  lib.cueball_pool_conn_lost(pool.core, pool.now(), pool.conns[slot])
+  return true
+end
+
+--- Closes a connection that a claimer holds and that will not be parked; nothing if it is a place, which the pool closes itself.
+function parking.close(pool, slot, connection)
+  if getmetatable(connection) == Place then return end
+  local factory = pool.factories[slot]
+  if getmetatable(pool.connections[slot]) == Place or pool.connections[slot] == nil then pcall(factory.given.close, connection) end
+end
+
+return parking

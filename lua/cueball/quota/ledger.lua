@@ -1,0 +1,223 @@
+--- The ledger of the connections that all workers share: it lies in a dict they share, and holds against workers that die at any moment.
+--
+-- There is one token for each connection that there may be: the key `token:7` with its holder's id. Who adds the key has the token, and the
+-- dict lets one only add it. So there are never more than `cap`, whoever dies in between, and no count that could go wrong.
+--
+-- A member is a pool of one worker. It has a place, `place:3`, where it alone writes: its id, when it was last heard of, what it holds,
+-- what it needs. That is what the others deal by (cueball.quota.deal); it may be old, or wrong, and still there are no more tokens.
+--
+-- What can go wrong: a member dies. Another that has not heard of it for a while asks whether its process is still there; if not, its
+-- sockets are closed, and its tokens are freed, by one only: who adds `reap:ID:1`. If that one dies too, who adds `reap:ID:2`, and so on. A
+-- key is thus never deleted by two, one of whom would delete what a third has added meanwhile. Where nobody can tell about processes, a
+-- member that was silent for a minute counts as dead.
+-- The dict throws keys away (it is too small, or others fill it): each member looks whether its tokens are there, and adds them again.
+local ledger = {}
+
+local SUSPECT_MS = 2000   -- not heard of for so long: is it still there?
+local SILENCE_MS = 60000  -- where nobody can tell
+local GUARD_S = 3600
+local PROBES_MAX = 4096   -- tokens looked at in one go
+local CHECKS_MAX = 256    -- own tokens looked for in one go
+
+local Ledger = {}
+Ledger.__index = Ledger
+
+--- Opens it.
+-- @param given dict: with get, set, add, delete, as ngx.shared.DICT has them; prefix: of the keys; cap: how many tokens there are;
+--   id: a text without "|", of this member alone, now and ever; now(): milliseconds, on a clock that all members share;
+--   is_alive(id): true, false, or nil if that cannot be told; log(level, message)
+function ledger.open(given)
+  local self = setmetatable({
+    dict = given.dict, prefix = given.prefix, cap = given.cap, id = given.id,
+    now = given.now, is_alive = given.is_alive, log = given.log,
+    tokens = {},   -- the numbers it has; the last one is given back first
+    held = 0,
+    cursor = 0,    -- where it looks for one next
+    checked = 0,   -- of its tokens, up to which it has looked
+    place = nil, written = nil, beat = nil,
+    need = 0, wish = 0, is_leaving = false,
+  }, Ledger)
+  return self
+end
+
+local function key(self, kind, number)
+  return self.prefix .. kind .. ":" .. number
+end
+
+-- What another wants to know of a member.
+local function line(self)
+  return ("%s|%.0f|%d|%d|%d|%d|%d"):format(self.id, self.now(), self.cap, self.held, self.need, self.wish, self.is_leaving and 1 or 0)
+end
+
+local function read(text)
+  local id, beat, cap, held, need, wish, leaving = tostring(text):match "^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)$"
+  if not id then return nil end
+  return {
+    id = id, beat = tonumber(beat), cap = tonumber(cap), held = tonumber(held), need = tonumber(need), wish = tonumber(wish),
+    is_leaving = leaving == "1",
+  }
+end
+
+-- For those who look whether anything has changed since.
+local function tell_change(self)
+  self.dict:incr(self.prefix .. "changes", 1, 0)
+end
+
+--- A number that is another one once a member has come or gone, or has said something new.
+function Ledger:changes()
+  return self.dict:get(self.prefix .. "changes") or 0
+end
+
+-- The dict is full: nothing of ours may push out what another needs, but without a place nobody reckons with this member.
+local function take_place(self)
+  local number = 0
+  repeat
+    number = number + 1
+    local ok, message = self.dict:safe_add(key(self, "place", number), line(self))
+    if not ok and message ~= "exists" then
+      self.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message)))
+      return
+    end
+  until ok
+  self.place, self.beat = number, self.now()
+  tell_change(self)
+  local known = self.dict:get(self.prefix .. "places") or 0
+  while known < number do known = self.dict:incr(self.prefix .. "places", 1, 0) or number end
+end
+
+--- Says what this member holds, needs and would like.
+-- @param need, wish whole numbers
+-- @param is_leaving its process is about to end
+-- @return nothing
+function Ledger:publish(need, wish, is_leaving)
+  self.need, self.wish, self.is_leaving = need, wish, is_leaving
+  if not self.place then return take_place(self) end
+  local mark = ("%d|%d|%d"):format(self.held, need, wish)
+  if mark == self.written and self.now() - self.beat < SUSPECT_MS / 4 then return end
+  local present = read(self.dict:get(key(self, "place", self.place)))
+  if present and present.id ~= self.id then -- it was thrown away, and another has the place
+    self.place = nil
+    return take_place(self)
+  end
+  self.dict:set(key(self, "place", self.place), line(self))
+  if mark ~= self.written then tell_change(self) end
+  self.written, self.beat = mark, self.now()
+end
+
+-- Is this one dead for sure?
+local function is_dead(self, member)
+  local silent = self.now() - member.beat
+  if silent < SUSPECT_MS then return false end
+  local alive = self.is_alive(member.id)
+  if alive == nil then return silent >= SILENCE_MS end
+  return not alive
+end
+
+-- May this member free what that one held? One may, and another only after that one's death.
+local function may_reap(self, id)
+  for try = 1, 100 do
+    local guard = self.prefix .. "reap:" .. id .. ":" .. try
+    if self.dict:safe_add(guard, self.id, GUARD_S) then return true end
+    local reaper = self.dict:get(guard)
+    if reaper == self.id then return true end
+    if reaper == nil or self.is_alive(reaper) ~= false then return false end
+  end
+  return false
+end
+
+local function reap(self, member, number)
+  if not may_reap(self, member.id) then return end
+  local freed = 0
+  for token = 1, math.max(member.cap, self.cap) do
+    local name = key(self, "token", token)
+    if self.dict:get(name) == member.id then
+      self.dict:delete(name)
+      freed = freed + 1
+    end
+  end
+  self.dict:delete(key(self, "place", number))
+  tell_change(self)
+  self.log("warn", ("a worker died (%s): its %d connections may be opened by others"):format(member.id, freed))
+end
+
+--- All members there are, this one first: { id, held, need, wish, is_leaving }, as they last said. Frees what dead ones held.
+function Ledger:members()
+  local list = { { id = self.id, held = self.held, need = self.need, wish = self.wish, is_leaving = self.is_leaving, place = self.place } }
+  for number = 1, self.dict:get(self.prefix .. "places") or 0 do
+    local member = read(self.dict:get(key(self, "place", number)))
+    if member and member.id ~= self.id then
+      member.place = number
+      if is_dead(self, member) then reap(self, member, number) else list[#list + 1] = member end
+    end
+  end
+  return list
+end
+
+--- Takes tokens, as far as there are some.
+-- @param count how many at most
+-- @return how many it got
+function Ledger:take(count)
+  local got = 0
+  if not self.place then take_place(self) end
+  if not self.place then return 0 end -- nobody would know whose they are
+  for _ = 1, math.min(self.cap, PROBES_MAX) do
+    if got >= count then break end
+    self.cursor = self.cursor % self.cap + 1
+    if self.dict:safe_add(key(self, "token", self.cursor), self.id) then
+      got = got + 1
+      self.held = self.held + 1
+      self.tokens[self.held] = self.cursor
+    end
+  end
+  return got
+end
+
+-- Gives one of them back, which is at that place in the list.
+local function drop(self, index)
+  local number = self.tokens[index]
+  self.tokens[index] = self.tokens[self.held]
+  self.tokens[self.held] = nil
+  self.held = self.held - 1
+  return number
+end
+
+--- Gives tokens back. What they stood for has to be closed.
+function Ledger:give(count)
+  for _ = 1, math.min(count, self.held) do
+    local name = key(self, "token", drop(self, self.held))
+    if self.dict:get(name) == self.id then self.dict:delete(name) end
+  end
+end
+
+--- Looks whether the dict still has what this member holds; some at a time.
+-- @return how many were lost to others: it holds fewer now
+function Ledger:verify()
+  local lost = 0
+  for _ = 1, math.min(self.held, CHECKS_MAX) do
+    if self.held == 0 then break end
+    self.checked = self.checked % self.held + 1
+    local name = key(self, "token", self.tokens[self.checked])
+    if self.dict:get(name) ~= self.id and not self.dict:safe_add(name, self.id) then
+      drop(self, self.checked)
+      lost = lost + 1
+    end
+  end
+  if lost > 0 then
+    self.log("error", ("the shared dict has lost %d connections of this worker to others: it is too small, or used for something else too")
+      :format(lost))
+  end
+  return lost
+end
+
+--- Leaves: gives everything back.
+function Ledger:close()
+  self:give(self.held)
+  if self.place and self.dict:get(key(self, "place", self.place)) then
+    local present = read(self.dict:get(key(self, "place", self.place)))
+    if present and present.id == self.id then self.dict:delete(key(self, "place", self.place)) end
+    tell_change(self)
+  end
+  self.place = nil
+end
+
+return ledger

@@ -1,0 +1,220 @@
+--- A cap over all workers of the real nginx, in front of a real redis-server that refuses any connection beyond it, and counts them.
+local nginx = require "spec.support.nginx"
+local redis = require "spec.support.redis"
+local uv = require "luv"
+local host = require "cueball.host.uv"
+
+local CAP = 6
+
+local POOLS = [[
+local cueball = require "cueball"
+return { cache = cueball.pool {
+  name = "cache", max_connections = ]] .. CAP .. [[, max_connections_scope = "server", max_connections_dict = "cueball",
+  claim_timeout_ms = 15000, resolver = cueball.resolver.static { %q },
+  connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 15000 },
+} }
+]]
+
+local SERVER = [[
+location = /get { content_by_lua_block { ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) } }
+location = /hold { content_by_lua_block {
+  local ms = tonumber(ngx.var.arg_ms)
+  assert(pools.cache:with(function(red) ngx.sleep(ms / 1000) return red:get "key" end))
+  ngx.say(ngx.worker.pid())
+} }
+location = /allowed { content_by_lua_block { ngx.say(ngx.worker.pid(), " ", pools.cache:stats().allowed) } }
+]]
+
+local function start(backend, workers)
+  return nginx.start {
+    workers = workers or 2, files = { ["my_pools.lua"] = POOLS:format(backend.backend) }, server = SERVER,
+    http = "lua_shared_dict cueball 1m;\ninit_worker_by_lua_block { pools = require 'my_pools' }\n",
+  }
+end
+
+describe("a cap over all workers of nginx", function()
+  local one, backend
+
+  before_each(function()
+    backend = redis.start { "--maxclients " .. CAP + 1 } -- one more for redis-cli
+    backend:call("SET", "key", "value")
+  end)
+  after_each(function()
+    if one then one:stop() one = nil end
+    backend:stop()
+  end)
+
+  local function refused() return tonumber(backend:call("INFO", "stats"):match "rejected_connections:(%d+)") end
+
+  -- Requests that hold a connection for some ms, so many at once for so long; → how many were answered, how many were not.
+  local function load(width, hold_ms, lasts_ms, may_fail)
+    local ends, answered, failed, by = host.now() + lasts_ms * 1e6, 0, 0, {}
+    nginx.many(width, width, function()
+      while host.now() < ends do
+        local status, body = one:get("/hold?ms=" .. hold_ms)
+        if status == 200 then
+          answered = answered + 1
+          by[tonumber(body)] = (by[tonumber(body)] or 0) + 1
+        else
+          failed = failed + 1
+          assert(may_fail, ("%s: %s\n%s"):format(tostring(status), tostring(body), one:log():sub(-3000)))
+          host.sleep(10)
+        end
+      end
+    end)
+    return answered, failed, by
+  end
+
+  -- The new workers may have so many together.
+  local function wait_for_allowed(wanted)
+    nginx.until_true(function()
+      local by, sum = {}, 0
+      for _ = 1, 20 do
+        local pid, allowed = one:ask("/allowed"):match "(%d+) (%d+)"
+        by[pid] = tonumber(allowed)
+      end
+      for _, allowed in pairs(by) do sum = sum + allowed end
+      return sum == wanted
+    end, function() return one:ask "/allowed" .. one:log():sub(-2000) end)
+    return true
+  end
+
+  it("holds under load, and is used up", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
+    assert.is_true(load(30, 20, 2500) > 100)
+    assert.equal(0, refused())
+    assert.equal(CAP, backend:clients())
+  end)
+
+  -- A client's connection stays with one worker: → function(path) → body; that worker's pid
+  local function connect()
+    local socket = host.tcp()
+    socket:settimeouts(20000, 20000, 20000)
+    assert(socket:connect("127.0.0.1", one.port))
+    local function ask(path)
+      socket:send(("GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"):format(path))
+      repeat until assert(socket:receive "*l") == ""
+      local body = ""
+      repeat
+        local size = tonumber(assert(socket:receive "*l"), 16)
+        body = body .. assert(socket:receive(size))
+        socket:receive "*l"
+      until size == 0
+      return body
+    end
+    return ask, tonumber(ask "/allowed":match "%d+")
+  end
+
+  it("lends an idle worker's share to a busy one, and gives it back", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    local pids, by = one:workers(), {}
+    for _, pid in ipairs(pids) do by[pid] = {} end
+    local function client_of(pid)
+      host.run(function()
+        while #by[pid] < CAP + 1 do
+          local ask, of = connect()
+          table.insert(by[of], ask)
+        end
+      end)
+      return by[pid]
+    end
+    local function allowed(pid) return tonumber(host.run(by[pid][CAP + 1], "/allowed"):match " (%d+)") end
+    local held = 0
+    local function keep_busy(pid, count, ms)
+      for index = 1, count do
+        host.spawn(function()
+          by[pid][index]("/hold?ms=" .. ms)
+          held = held + 1
+        end)
+      end
+    end
+    local busy, idle = pids[1], pids[2]
+    client_of(busy)
+    client_of(idle)
+    keep_busy(busy, CAP, 1500)
+    nginx.until_true(function() return allowed(busy) == CAP - 1 end)
+    assert.equal(1, allowed(idle))
+    keep_busy(idle, CAP, 1500)
+    nginx.until_true(function() return allowed(idle) >= CAP / 2 end)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    nginx.until_true(function() return held == 2 * CAP end)
+    assert.equal(0, refused())
+  end)
+
+  it("holds while workers are killed, and what they had comes back", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    host.run(function()
+      host.spawn(function()
+        for _ = 1, 2 do
+          host.sleep(700)
+          uv.kill(one:workers()[1], "sigkill")
+        end
+      end)
+      assert.is_true(load(30, 20, 6000, true) > 100)
+    end)
+    assert.equal(0, refused())
+    nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
+    assert.matches("a worker died", one:log())
+  end)
+
+  it("holds while nginx is reloaded under load, and old workers hand theirs over", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    local before = one:workers()
+    host.run(function()
+      host.spawn(function()
+        for _ = 1, 2 do
+          host.sleep(1000)
+          one:signal "HUP"
+        end
+      end)
+      local answered, _, by = load(30, 20, 4000)
+      assert.is_true(answered > 100)
+      local by_new = 0
+      for pid, count in pairs(by) do
+        if pid ~= before[1] and pid ~= before[2] then by_new = by_new + count end
+      end
+      assert.is_true(by_new > 50)
+    end)
+    assert.equal(0, refused())
+    nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
+  end)
+
+  it("serves new workers while an old one still holds a connection", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    host.run(function()
+      local old
+      local done = host.waiter()
+      host.spawn(function()
+        old = one:ask "/hold?ms=4000"
+        done:wake(true)
+      end)
+      host.sleep(300)
+      one:signal "HUP"
+      host.sleep(1000)
+      local answered, _, by = load(20, 10, 1500)
+      assert.is_true(answered > 100)
+      -- All but the one that is held.
+      assert.is_true(wait_for_allowed(CAP - 1))
+      done:wait()
+      assert.is_nil(by[tonumber(old)])
+    end)
+    assert.equal(0, refused())
+  end)
+
+  it("is said to be wrong where there is no such dict", function()
+    local ok, message = pcall(function()
+      one = nginx.start {
+        files = { ["my_pools.lua"] = POOLS:format(backend.backend) }, server = SERVER,
+        http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
+      }
+      error(one:log(), 0)
+    end)
+    assert.is_false(ok)
+    assert.matches("there is no shared dict \"cueball\"; in nginx.conf: lua_shared_dict cueball 1m;", message)
+  end)
+end)

@@ -1,0 +1,145 @@
+--- cueball.connection.redis: against real redis-servers, under nginx and on libuv.
+local cueball = require "cueball"
+local uv_host = require "cueball.host.uv"
+local nginx = require "spec.support.nginx"
+local redis = require "spec.support.redis"
+
+local POOLS = [[
+local cueball = require "cueball"
+return { cache = cueball.pool {
+  name = "cache", max_connections = 1, claim_timeout_ms = 2000, resolver = cueball.resolver.static { "%s" },
+  connect = cueball.connection.redis %s,
+} }
+]]
+
+-- What a claimer may leave behind; the connection must not be lent again. `nil`: it may.
+local LEFT = {
+  ["a transaction"] = "red:multi()",
+  ["watched keys"] = "red:watch 'key'",
+  ["another database"] = "red:select(3)",
+  ["a subscription"] = "red:subscribe 'channel'",
+  ["a pipeline that was not sent"] = "red:init_pipeline() red:get 'key'",
+  ["a name"] = "red:client('setname', 'x')",
+  ["a closed socket"] = "red._sock:close()",
+  ["a command that took too long"] = "red:set_timeout(5) red:blpop('nothing', 1)",
+}
+local FIT = {
+  ["a transaction that was done"] = "red:multi() red:get 'key' red:exec()",
+  ["a transaction that was given up"] = "red:watch 'key' red:multi() red:discard()",
+  ["watched keys that are not any more"] = "red:watch 'key' red:unwatch()",
+  ["a pipeline"] = "red:init_pipeline() red:get 'key' red:get 'key' red:commit_pipeline()",
+  ["an answer that is an error"] = "red:lpush('key', 1)",
+}
+
+describe("cueball.connection.redis", function()
+  local one, backend
+
+  before_each(function() backend = redis.start() backend:call("SET", "key", "value") end)
+  after_each(function()
+    if one then one:stop() one = nil end
+    backend:stop()
+  end)
+
+  local function start(options, to, code)
+    one = nginx.start {
+      files = { ["my_pools.lua"] = POOLS:format(to or backend.backend, options or "{}") },
+      http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
+      server = [[
+        location = /get { content_by_lua_block { ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) } }
+        location = /lost { content_by_lua_block { ngx.say(pools.cache:stats().lost, " ", pools.cache:last_error() or "") } }
+        location = /leave { content_by_lua_block {
+          pools.cache:with(function(red) ]] .. (code or "") .. [[ end)
+          ngx.say "left"
+        } }]],
+    }
+  end
+
+  for what, code in pairs(LEFT) do
+    it("does not lend a connection again that was left with " .. what, function()
+      start(nil, nil, code)
+      assert.equal("value\n", one:ask "/get")
+      assert.equal("left\n", one:ask "/leave")
+      assert.equal("value\n", one:ask "/get")
+      assert.equal("1 ", one:ask("/lost"):sub(1, 2))
+    end)
+  end
+
+  it("does not give a claimer the answer that another did not read", function()
+    start(nil, nil, "red._sock:send 'PING\\r\\n'") -- nginx drops it where it is parked, or its next claimer does
+    for _ = 1, 5 do
+      assert.equal("left\n", one:ask "/leave")
+      assert.equal("value\n", one:ask "/get")
+    end
+  end)
+
+  for what, code in pairs(FIT) do
+    it("lends a connection again after " .. what, function()
+      start(nil, nil, code)
+      for _ = 1, 3 do
+        assert.equal("left\n", one:ask "/leave")
+        assert.equal("value\n", one:ask "/get")
+      end
+      assert.equal("0 \n", one:ask "/lost")
+    end)
+  end
+
+  it("logs in and chooses the database, also when a connection is opened anew", function()
+    backend:stop()
+    backend = redis.start { password = "secret" }
+    backend:call("ACL", "SETUSER", "ann", "on", ">hers", "~*", "+@all")
+    backend:call("-n", "5", "SET", "key", "of five")
+    for _, options in ipairs { "{ password = 'secret', database = 5 }", "{ username = 'ann', password = 'hers', database = 5 }" } do
+      start(options)
+      assert.equal("of five\n", one:ask "/get")
+      backend:call("CLIENT", "KILL", "TYPE", "normal")
+      assert.equal("of five\n", one:ask "/get")
+      one:stop()
+    end
+    start "{ password = 'wrong' }"
+    assert.equal(500, (one:get "/get"))
+    assert.is_truthy(one:log():find("auth: WRONGPASS", 1, true), one:log())
+  end)
+
+  it("speaks TLS", function()
+    local folder = os.tmpname()
+    os.remove(folder)
+    local make = "mkdir %s && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=db.test -keyout %s/key -out %s/cert 2>/dev/null"
+    assert.equal(0, os.execute(make:format(folder, folder, folder)))
+    backend:stop()
+    local port = require("spec.support.server").refused_port()
+    backend = redis.start {
+      ("--tls-port %d --tls-cert-file %s/cert --tls-key-file %s/key --tls-auth-clients no"):format(port, folder, folder),
+    }
+    backend:call("SET", "key", "value")
+    start("{ tls = { verify = false, server_name = 'db.test' } }", "127.0.0.1:" .. port)
+    for _ = 1, 5 do assert.equal("value\n", one:ask "/get") end
+    assert.equal("0 \n", one:ask "/lost")
+    assert.equal(1, backend:clients())
+    one:stop()
+    start("{ tls = true }", "127.0.0.1:" .. port) -- nobody vouches for it
+    assert.equal(500, (one:get "/get"))
+    assert.is_truthy(one:log():find("TLS: ", 1, true), one:log())
+    os.execute("rm -r " .. folder)
+  end)
+
+  it("works on libuv too, with the same library", function()
+    uv_host.run(function()
+      local pool = cueball.pool {
+        host = uv_host, max_connections = 2, resolver = cueball.resolver.static { backend.backend }, connect = cueball.connection.redis {},
+      }
+      assert.equal("value", pool:with(function(red) return red:get "key" end))
+      pool:with(function(red) red:multi() end)
+      assert.equal("left in a transaction", pool:last_error():match ": (.*)$")
+      assert.equal("value", pool:with(function(red) return red:get "key" end))
+      assert.is_nil(rawget(_G, "ngx"))
+      pool:stop()
+    end)
+  end)
+
+  it("says what is wrong with its options", function()
+    assert.has_error(function() cueball.connection.redis { pasword = "x" } end)
+    assert.has_error(function() cueball.connection.redis { username = "ann" } end,
+      "cueball.connection.redis: option 'username' needs option 'password' beside it")
+    assert.has_error(function() cueball.connection.redis { tls = { verfy = true } } end)
+  end)
+end)

@@ -1,0 +1,89 @@
+--- Real redis-servers for specs, each on a free port of loopback, without files.
+--
+--   local redis = require "spec.support.redis"
+--   local one = redis.start { "--requirepass secret" }
+--   one.port, one.backend ("127.0.0.1:PORT")
+--   one:call("CLIENT", "LIST") → what redis-cli prints
+--   one:clients() → how many connections it has, not counting the one that asks
+--   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
+local uv = require "luv"
+local host = require "cueball.host.uv"
+local server = require "spec.support.server"
+
+local redis = {}
+
+local Redis = {}
+Redis.__index = Redis
+
+local PATIENCE_MS = 10000
+
+local function until_true(fn, what)
+  local give_up = host.now() + PATIENCE_MS * 1e6
+  while not fn() do
+    if host.now() > give_up then error("redis-server: " .. what .. " took too long", 0) end
+    host.run(host.sleep, 20)
+  end
+end
+
+local function quote(text)
+  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
+end
+
+function Redis:call(...)
+  local words = { "redis-cli", "-p", self.port }
+  if self.password then words[#words + 1] = "--no-auth-warning -a " .. quote(self.password) end
+  for index = 1, select("#", ...) do words[#words + 1] = quote((select(index, ...))) end
+  local pipe = assert(io.popen(table.concat(words, " ") .. " 2>&1"))
+  local text = pipe:read "*a"
+  pipe:close()
+  return (text:gsub("\n$", ""))
+end
+
+function Redis:clients()
+  local count = -1
+  for line in (self:call("CLIENT", "LIST") .. "\n"):gmatch "(.-)\n" do
+    if line:find "^id=" then count = count + 1 end
+  end
+  return count
+end
+
+local function launch(self)
+  self.has_exited = false
+  local arguments = { "--port", tostring(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp" }
+  for _, words in ipairs(self.arguments) do
+    for word in words:gmatch "%S+" do arguments[#arguments + 1] = word end
+  end
+  self.handle, self.pid = uv.spawn("redis-server", { args = arguments }, function()
+    self.has_exited = true
+    self.handle:close()
+  end)
+  assert(self.handle, self.pid)
+  self.handle:unref()
+  until_true(function() return self:call("PING") == "PONG" end, "its start")
+end
+
+function Redis:stop()
+  if self.has_exited then return end
+  uv.kill(self.pid, "sigkill")
+  until_true(function() return self.has_exited end, "its end")
+end
+
+function Redis:start_again()
+  launch(self)
+end
+
+function Redis:pause() uv.kill(self.pid, "sigstop") end
+function Redis:go_on() uv.kill(self.pid, "sigcont") end
+
+--- @param arguments nil, or a list of further arguments; and password, if it is to have one
+function redis.start(arguments)
+  arguments = arguments or {}
+  local port = server.refused_port()
+  local self = setmetatable({ port = port, backend = "127.0.0.1:" .. port, arguments = {}, password = arguments.password }, Redis)
+  for index, words in ipairs(arguments) do self.arguments[index] = words end
+  if self.password then table.insert(self.arguments, "--requirepass " .. self.password) end
+  launch(self)
+  return self
+end
+
+return redis
