@@ -37,6 +37,21 @@ local function package_of(prefix)
   })
 end
 
+-- Likewise what most programs do without: cueball.balancer{…}, cueball.monitor.serve().
+local LATER = {
+  balancer = function() return require("cueball.balancer").new end,
+  monitor = function() return require "cueball.monitor" end,
+}
+
+setmetatable(cueball, {
+  __index = function(self, name)
+    local load = LATER[name]
+    if not load then return nil end
+    rawset(self, name, load())
+    return self[name]
+  end,
+})
+
 cueball.resolver = package_of "cueball.resolver"
 cueball.connection = package_of "cueball.connection"
 
