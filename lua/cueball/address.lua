@@ -19,6 +19,14 @@ function address.is_unix(text)
   return text:sub(1, 6) == "unix:/"
 end
 
+--- Connects a socket, or a client that is connected like one, to a backend.
+-- @param socket_options the last argument of its connect
+-- @return what its connect returns
+function address.connect(client, backend, socket_options)
+  if address.is_unix(backend.address) then return client:connect(backend.address, socket_options) end
+  return client:connect(backend.address, backend.port, socket_options)
+end
+
 --- Address and port in one: "10.0.0.1:80", "[::1]:80", "unix:/run/db.sock".
 function address.join(host, port)
   if address.is_unix(host) then return host end

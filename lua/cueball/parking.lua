@@ -12,6 +12,7 @@
 --
 -- A factory that knows no way to park (no `park`, no connection with set_keepalive or setkeepalive) is taken to have no sockets: what it
 -- returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
+local address = require "cueball.address"
 local native = require "cueball.native"
 local lib = native.lib
 
@@ -86,12 +87,7 @@ function parking.connector(pool, backend, context)
     end
   end
   return function(client)
-    local ok, message
-    if backend.address:sub(1, 5) == "unix:" then
-      ok, message = client:connect(backend.address, context.socket_options)
-    else
-      ok, message = client:connect(backend.address, backend.port, context.socket_options)
-    end
+    local ok, message = address.connect(client, backend, context.socket_options)
     if not ok then return nil, message end
     return "new"
   end

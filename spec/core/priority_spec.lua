@@ -164,7 +164,8 @@ describe("priorities", function()
   end)
 
   it("do not move monitors to backends that stand by", function()
-    local world = pool({ { "a", priority = 1 }, { "b", priority = 1 }, { "c", priority = 1 }, { "d", priority = 2 } }, { max_connections = 2 })
+    local world = pool({ { "a", priority = 1 }, { "b", priority = 1 }, { "c", priority = 1 }, { "d", priority = 2 } },
+      { max_connections = 2 })
     kill(world, "a", "b")
     world:advance(5000)
     assert.equal(0, world:stats().overloaded)

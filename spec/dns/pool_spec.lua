@@ -299,7 +299,8 @@ describe("a pool whose only nameserver", function()
     -- Minimal answers: whatever comes along is left out on the way.
     local unbound = dns_servers.unbound { forward_to = knot.server, is_minimal = true }
     cueball.run(function()
-      local pool = open { domain = "example", service = "_pg._tcp", default_port = port, nameservers = { unbound.server }, families = "ipv4" }
+      local pool = open { domain = "example", service = "_pg._tcp", default_port = port, nameservers = { unbound.server },
+        families = "ipv4" }
       await_backends(pool, "127.0.0.2 127.0.0.3", 4)
       for _, backend in ipairs(pool:backends()) do
         assert.is_nil(backend.provenance:find("came along", 1, true))

@@ -46,7 +46,8 @@ local function is_even(self)
     if backend.dead and backend.total > 0 then return false, backend.key .. " is dead" end
     if backend.removed then return false, backend.key .. " is leaving" end
     if (backend.priority > best) ~= backend.standby then
-      return false, ("%s of priority %d %s by, the best is %d"):format(backend.key, backend.priority, backend.standby and "stands" or "does not stand", best)
+      return false, ("%s of priority %d %s by, the best is %d"):format(backend.key, backend.priority,
+        backend.standby and "stands" or "does not stand", best)
     end
     weights = weights + (backend.standby and 0 or backend.weight)
     total = total + backend.total

@@ -1,31 +1,7 @@
 /* Whether everything in a pool agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
+#include "disagreement.h"
 #include "pool.h"
-
-#include <stdarg.h>
-#include <stdio.h>
-
-typedef struct disagreement {
-    char *text;
-    size_t size;
-} disagreement;
-
-static int __attribute__((format(printf, 2, 3))) disagree(const disagreement *report, const char *format, ...)
-{
-    if (report->text && report->size) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(report->text, report->size, format, arguments);
-        va_end(arguments);
-    }
-    return CUEBALL_EINVAL;
-}
-
-#define MUST(condition, ...)                                                                                                               \
-    do {                                                                                                                                   \
-        if (!(condition))                                                                                                                  \
-            return disagree(report, #condition ": " __VA_ARGS__);                                                                          \
-    } while (0)
 
 static uint32_t list_length(const cueball__link *list)
 {

@@ -1,37 +1,15 @@
 /* Whether everything in a tracker agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
+#include "disagreement.h"
 #include "tracker.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-typedef struct disagreement {
-    char *text;
-    size_t size;
-} disagreement;
 
 /* What is counted on the way. */
 typedef struct tally {
     uint32_t names, references, on, undecided, fresh, failed, states[CUEBALL__LOOKUP_STATES], timers;
 } tally;
 
-static int __attribute__((format(printf, 2, 3))) disagree(const disagreement *report, const char *format, ...)
-{
-    if (report->text && report->size) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(report->text, report->size, format, arguments);
-        va_end(arguments);
-    }
-    return CUEBALL_EINVAL;
-}
-
-#define MUST(condition, ...)                                                                                                               \
-    do {                                                                                                                                   \
-        if (!(condition))                                                                                                                  \
-            return disagree(report, #condition ": " __VA_ARGS__);                                                                          \
-    } while (0)
 #define ALSO(call)                                                                                                                         \
     do {                                                                                                                                   \
         int result = call;                                                                                                                 \

@@ -5,6 +5,8 @@
 --
 -- The connection a lease then holds is a socket with ngx_lua's cosocket API,
 -- on every host: send, receive, receiveuntil … (docs/hosts.md).
+local address = require "cueball.address"
+
 local TIMEOUT_MS_MIN, TIMEOUT_MS_MAX = 0.001, 86400000
 
 local function is_milliseconds(value)
@@ -73,10 +75,8 @@ local function connect(options, backend, context)
   local ok, message
   if context.connect then
     ok, message = context.connect(sock)
-  elseif backend.address:sub(1, 5) == "unix:" then
-    ok, message = sock:connect(backend.address, context.socket_options)
   else
-    ok, message = sock:connect(backend.address, backend.port, context.socket_options)
+    ok, message = address.connect(sock, backend, context.socket_options)
   end
   if not ok then return nil, message end
   sock:settimeouts(limit_ms or 0, options.send_timeout_ms or 0, options.read_timeout_ms or 0)

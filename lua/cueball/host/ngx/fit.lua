@@ -8,6 +8,7 @@
 -- itself is asked, with recv(MSG_PEEK): that needs its descriptor, which ngx_lua does not tell. A socket gets the lowest number that
 -- is free, so the number is found out before a connection is opened, and believed if its peer is the backend.
 local ffi = require "ffi"
+local address = require "cueball.address"
 local C = ffi.C
 
 if not pcall(ffi.typeof, "cueball_ngx_address") then
@@ -85,12 +86,7 @@ end
 function fit.open(client, backend, context)
   local descriptor = next_descriptor()
   context.descriptor = nil
-  local ok, message
-  if backend.address:sub(1, 5) == "unix:" then
-    ok, message = client:connect(backend.address, context.socket_options)
-  else
-    ok, message = client:connect(backend.address, backend.port, context.socket_options)
-  end
+  local ok, message = address.connect(client, backend, context.socket_options)
   if not ok then return nil, message end
   if descriptor and leads_to(descriptor, backend) then context.descriptor = descriptor end
   return "new"
