@@ -883,11 +883,21 @@ static bool is_even(const world *w)
         count++;
     if (count > KEYS)
         return false; /* removed ones are still there */
+    uint32_t used = 0, best = UINT32_MAX; /* a dead one without a slot has nothing to learn by that it is back */
+    for (uint32_t i = 0; i < count; i++)
+        if (infos[i].priority < best && !(infos[i].dead && infos[i].total == 0))
+            best = infos[i].priority;
     for (uint32_t i = 0; i < count; i++) {
         if (infos[i].removed || (infos[i].dead && infos[i].total > 0) || infos[i].ejected || infos[i].idle != infos[i].total)
             return false;
-        plan[i] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };
+        if (infos[i].standby != (infos[i].priority > best) || (infos[i].standby && infos[i].total > 0))
+            return false;
+        if (infos[i].standby)
+            continue;
+        infos[used] = infos[i];
+        plan[used++] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };
     }
+    count = used;
     cueball_plan(plan, count, w->options.max_connections, w->options.max_connections, w->options.is_set, scratch);
     favour_living(plan, count);
     for (uint32_t i = 0; i < count; i++)
