@@ -14,7 +14,8 @@ local PREFIX = "cueball/monitor/"
 local TICK_MS = 1000
 local PLACE_S, ASKED_S, LOCK_S = 5, 60, 1
 local FRESH_S = 1.5        -- a snapshot older than that is waited for
-local PATIENCE_MS, LOOK_MS, LOCK_TRIES = 1500, 50, 20
+local PATIENCE_MS, LOOK_MS = 1500, 50
+local LOCK_TRIES = 1200    -- of a millisecond each: whoever has the lock is done by then, or it has ended by itself
 
 local Board = {}
 Board.__index = Board
@@ -65,12 +66,22 @@ local function retire(self, number, pinned)
 end
 
 -- Those who died: their place is empty, their snapshot is there.
+local function is_dead(self, number)
+  return not self.dict:get(key("place", number)) and self.dict:ttl(key("snapshot", number))
+end
+
+-- The lock is ours.
+local function bury_locked(self)
+  for number = 1, self.dict:get(key "places") or 0 do
+    local text = is_dead(self, number) and self.dict:get(key("snapshot", number))
+    if text then retire(self, number, json.decode(text) or {}) end
+  end
+end
+
 local function bury(self)
   for number = 1, self.dict:get(key "places") or 0 do
-    if not self.dict:get(key("place", number)) and self.dict:ttl(key("snapshot", number)) and lock(self) then
-      local text = self.dict:get(key("snapshot", number))
-      local pinned = text and json.decode(text)
-      if pinned then retire(self, number, pinned) end
+    if is_dead(self, number) and lock(self) then
+      bury_locked(self)
       unlock(self)
     end
   end
@@ -206,6 +217,8 @@ local function look_locked(self)
     self.host.sleep(1)
     is_locked = lock(self)
   end
+  -- One that left while another had the lock could not retire what it had: until it is buried it is nowhere to be seen.
+  if is_locked then bury_locked(self) end
   local own = take(self)
   if self.number then pin(self, own) end
   local workers, retired = look(self), retired_of(self)
