@@ -289,6 +289,18 @@ describe("the board", function()
     assert.equal("1: 26", seen_by(one))
   end)
 
+  in_world("misses nothing of one that exits while another changes the board", function()
+    local one, two = new_worker(1), new_worker(2)
+    one.claims, two.claims = 1, 20
+    assert.equal("1 2: 21", seen_by(one))
+    two.claims = 25
+    dict:safe_add("cueball/monitor/lock", "of another", 0.01)
+    two.host.is_exiting = true
+    two.board:abort()
+    assert.equal("1: 26", seen_by(one))
+    assert.equal("1: 26", seen_by(one))
+  end)
+
   in_world("goes on with one that was thought dead", function()
     local one, two = new_worker(1), new_worker(2)
     one.claims, two.claims = 1, 20

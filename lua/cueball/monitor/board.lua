@@ -153,11 +153,13 @@ end
 local function leave(self)
   self.has_left = true
   if not self.number then return end
-  if self.pinned and lock(self) then
+  if self.pinned then
     local last = take(self)
-    retire(self, self.number, last)
-    self.pinned = counted(last.pools, nil)
-    unlock(self)
+    pin(self, last)
+    if lock(self) then
+      retire(self, self.number, last)
+      unlock(self)
+    end -- else whoever looks next buries it
   end
   self.dict:delete(key("place", self.number))
   start_over(self)
