@@ -63,6 +63,16 @@ local function range_fault(what, value, low, high)
   end
 end
 
+--- The reverse of what is written into the core's cueball_backend_spec.
+-- @return { key, name, address, port, weight, priority }
+function address.from_spec(spec)
+  local key = ffi.string(spec.key)
+  return {
+    key = key, name = spec.name ~= nil and ffi.string(spec.name) or key, address = ffi.string(spec.address),
+    port = spec.port, weight = spec.weight, priority = spec.priority,
+  }
+end
+
 --- Reads a backend as a resolver gives it: { address=, port=, name=, key=, weight=, priority=, provenance= }.
 -- @return { key, name, address, port, weight, priority, provenance }, all but the last filled in; or nil, message
 function address.backend(given)

@@ -1,7 +1,6 @@
+#include "disagreement.h"
 #include "tracker.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #define DAY_MS 86400000.0
@@ -19,21 +18,8 @@ void cueball_tracker_options_init(cueball_tracker_options *options)
     options->recovery_dns = options->recovery_dns_srv = pool.recovery_default;
 }
 
-typedef struct sheet {
-    char *text;
-    size_t size;
-} sheet;
-
-static bool __attribute__((format(printf, 2, 3))) wrong(const sheet *report, const char *format, ...)
-{
-    if (report->text && report->size) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(report->text, report->size, format, arguments);
-        va_end(arguments);
-    }
-    return false;
-}
+/* False, with why in the report. */
+#define wrong(...) (disagree(__VA_ARGS__) == CUEBALL_OK)
 
 static bool ends_in_ms(const char *name)
 {
@@ -41,7 +27,7 @@ static bool ends_in_ms(const char *name)
     return length > 3 && strcmp(name + length - 3, "_ms") == 0;
 }
 
-static bool number_check(const sheet *report, const char *name, const char *suffix, double value, double min, double max, const char *what)
+static bool number_check(const disagreement *report, const char *name, const char *suffix, double value, double min, double max, const char *what)
 {
     if (value >= min && value <= max) /* false for NaN */
         return true;
@@ -49,7 +35,7 @@ static bool number_check(const sheet *report, const char *name, const char *suff
                  ends_in_ms(suffix[0] ? suffix : name) ? " (milliseconds)" : "", value);
 }
 
-static bool recovery_check(const sheet *report, const char *name, const cueball_recovery *recovery)
+static bool recovery_check(const disagreement *report, const char *name, const cueball_recovery *recovery)
 {
     const double choices = CUEBALL_JITTER_DECORRELATED;
     return number_check(report, name, ".attempts", recovery->attempts, 1, 1000, "a whole number")
@@ -61,7 +47,7 @@ static bool recovery_check(const sheet *report, const char *name, const cueball_
            && number_check(report, name, ".jitter", recovery->jitter, 0, choices, "a whole number");
 }
 
-static bool name_check(const sheet *report, const char *option, const char *name, uint32_t *octets)
+static bool name_check(const disagreement *report, const char *option, const char *name, uint32_t *octets)
 {
     uint32_t dots;
     if (strlen(name) < CUEBALL__NAME_TEXT / 2 && cueball__name_measure(name, octets, &dots) && *octets <= CUEBALL__NAME_MAX)
@@ -70,7 +56,7 @@ static bool name_check(const sheet *report, const char *option, const char *name
                  CUEBALL__LABEL_MAX, name, strlen(name) > 60 ? "..." : "");
 }
 
-static bool names_check(const sheet *report, const cueball_tracker_options *options)
+static bool names_check(const disagreement *report, const cueball_tracker_options *options)
 {
     uint32_t domain = 0, service = 0, octets;
     if (!options->domain)
@@ -100,7 +86,7 @@ static bool names_check(const sheet *report, const cueball_tracker_options *opti
 
 int cueball_tracker_options_check(const cueball_tracker_options *options, char *text, size_t size)
 {
-    sheet told = { text, size };
+    disagreement told = { text, size };
     const char *whole = "a whole number";
     bool is_right = names_check(&told, options) && number_check(&told, "search", "", options->search_count, 0, 64, "as many names as")
                     && number_check(&told, "default_port", "", options->default_port, 0, 65535, whole)

@@ -73,6 +73,8 @@ void cueball_dns_free(cueball_dns *dns)
     cueball__dns_sockets_free(dns);
     cueball__dns_texts_free(dns);
     cueball__dns_hosts_free(dns);
+    if (dns->hosts_channel)
+        ares_destroy(dns->hosts_channel);
     free(dns->reply_room);
     free(dns);
 }

@@ -56,6 +56,7 @@ struct cueball_dns {
     size_t reply_room_size;
     cueball_record *hosts; /* of the last cueball_dns_hosts() */
     char *hosts_name;
+    ares_channel hosts_channel; /* kept: making one reads several files */
     char **texts; /* of the last cueball_dns_system_read() */
     size_t text_count;
 };

@@ -160,25 +160,28 @@ static int hosts_take(cueball_dns *dns, const struct ares_addrinfo *list, uint32
     return 1;
 }
 
-/* c-ares looks in the hosts file and nowhere else, and has called back when it returns. */
-static int hosts_read(cueball_dns *dns, uint32_t type, cueball_answer *answer)
+static bool hosts_channel_open(cueball_dns *dns)
 {
     char lookups[] = "f";
     struct ares_options options = {.flags = ARES_FLAG_NOSEARCH, .lookups = lookups};
+    int mask = ARES_OPT_FLAGS | ARES_OPT_LOOKUPS | ARES_OPT_DOMAINS;
+    return dns->hosts_channel || ares_init_options(&dns->hosts_channel, &options, mask) == ARES_SUCCESS;
+}
+
+/* c-ares looks in the hosts file and nowhere else, and has called back when it returns. */
+static int hosts_read(cueball_dns *dns, uint32_t type, cueball_answer *answer)
+{
     struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT | ARES_AI_ENVHOSTS};
     hosts_found found = {.status = ARES_ENOTFOUND};
-    ares_channel channel = NULL;
     hints.ai_family = type == CUEBALL_RR_A ? AF_INET : AF_INET6;
-    int mask = ARES_OPT_FLAGS | ARES_OPT_LOOKUPS | ARES_OPT_DOMAINS;
-    if (ares_init_options(&channel, &options, mask) != ARES_SUCCESS)
+    if (!hosts_channel_open(dns))
         return CUEBALL_ENOMEM;
-    ares_getaddrinfo(channel, dns->hosts_name, NULL, &hints, hosts_note, &found);
+    ares_getaddrinfo(dns->hosts_channel, dns->hosts_name, NULL, &hints, hosts_note, &found);
     int result = found.status == ARES_ENOMEM ? CUEBALL_ENOMEM : 0;
     if (found.status == ARES_SUCCESS && found.list)
         result = hosts_take(dns, found.list, type, answer);
     if (found.list)
         ares_freeaddrinfo(found.list);
-    ares_destroy(channel);
     return result;
 }
 

@@ -5,8 +5,9 @@
 --
 -- What can go wrong: requests fail. After so many in a row the peer is dead and left alone for a while, longer each time; then one request
 -- at a time is tried there, until one goes well. If all are dead, the one whose pause ends first is tried: somebody has to find out.
+local address = require "cueball.address"
 local native = require "cueball.native"
-local lib, ffi = native.lib, native.ffi
+local lib = native.lib
 
 local peers = {}
 
@@ -29,14 +30,6 @@ function peers.new(given)
 end
 
 -- ------------------------------------------------------------------- facts --
-
-local function read(spec)
-  local key = ffi.string(spec.key)
-  return {
-    key = key, name = spec.name ~= nil and ffi.string(spec.name) or key, address = ffi.string(spec.address),
-    port = spec.port, weight = spec.weight, priority = spec.priority,
-  }
-end
 
 local function remove(self, key)
   local peer = self.by_key[key]
@@ -67,7 +60,7 @@ end
 local function replace(self, specs, count)
   local given = {}
   for index = 0, count - 1 do
-    local backend = read(specs[index])
+    local backend = address.from_spec(specs[index])
     given[backend.key] = true
     add(self, backend)
   end
@@ -80,7 +73,7 @@ end
 --- What a resolver says, by way of its sink, as the core would be told.
 -- @return as the core's function would
 function Peers:input(fact, first, count)
-  if fact == lib.cueball_pool_backend_added then return add(self, read(first)) end
+  if fact == lib.cueball_pool_backend_added then return add(self, address.from_spec(first)) end
   if fact == lib.cueball_pool_backend_removed then return remove(self, first) end
   if fact == lib.cueball_pool_backends_replaced then return replace(self, first, count) end
   return 0

@@ -13,9 +13,9 @@
 local ffi = require "ffi"
 local dns = require "cueball.host.uv.dns"
 local signal = require "cueball.host.uv.signal"
+local alarms_of = require "cueball.host.alarms"
 local socket = require "cueball.host.socket"
 local task = require "cueball.host.task"
-local timers = require "cueball.host.timers"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
 
@@ -138,57 +138,22 @@ host.dns = dns.new(uv, host)
 
 -- Alarms ----------------------------------------------------------------
 
-local Alarm = {}
-Alarm.__index = Alarm
-
 local alarms
 
--- All that are due are taken before one acts; one that another clears meanwhile does not go off.
 local function run_alarms()
-  local time, due = now(), {}
-  local alarm = alarms:take(time)
-  while alarm do
-    alarm.is_due = true
-    due[#due + 1] = alarm
-    alarm = alarms:take(time)
-  end
-  for _, each in ipairs(due) do
-    if each.is_due then
-      each.is_due = false
-      tasks:call(each.fn)
-    end
-  end
-  alarms:rearm()
+  alarms:run()
 end
 
-alarms = timers.new(function(at) start_timer(alarm_timer, at, run_alarms) end)
+alarms = alarms_of.new {
+  now = now,
+  arm = function(at) start_timer(alarm_timer, at, run_alarms) end,
+  call = function(fn) tasks:call(fn) end,
+}
 
 --- One re-armable deadline.
 -- @param fn called when it comes, outside of any task; an error in it is logged
 function host.alarm(fn)
-  if type(fn) ~= "function" then error("alarm: expected a function, got " .. type(fn), 2) end
-  return setmetatable({ fn = fn, is_due = false, is_closed = false }, Alarm)
-end
-
---- @param at nanoseconds as in host.now(); past: soon, never inside this call
-function Alarm:set(at)
-  if self.is_closed then error("alarm: it is closed", 2) end
-  if type(at) ~= "number" or at ~= at then
-    error("alarm: expected a time in nanoseconds, got " .. tostring(at), 2)
-  end
-  self.is_due = false
-  if self.timer_index and self.at == at then return end
-  alarms:set(self, at)
-end
-
-function Alarm:clear()
-  self.is_due = false
-  alarms:clear(self)
-end
-
-function Alarm:close()
-  self:clear()
-  self.is_closed = true
+  return alarms:make(fn)
 end
 
 -- Running ---------------------------------------------------------------

@@ -3,6 +3,7 @@
 -- Two things the core does that one token for each connection does not allow:
 -- - it has one connection at least. With no token there may be none: the core is told of no backends then, and opens nothing;
 -- - leases of a backend that was removed do not count: others are opened in their stead. So the ceiling is lowered first.
+local address = require "cueball.address"
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
 
@@ -16,16 +17,8 @@ function gate.new(pool)
   return setmetatable({ pool = pool, known = {}, order = {}, is_open = false }, Gate)
 end
 
-local function copy(spec)
-  local key = ffi.string(spec.key)
-  return {
-    key = key, name = spec.name ~= nil and ffi.string(spec.name) or key, address = ffi.string(spec.address),
-    port = spec.port, weight = spec.weight, priority = spec.priority,
-  }
-end
-
 local function remember(self, spec)
-  local backend = copy(spec)
+  local backend = address.from_spec(spec)
   if not self.known[backend.key] then self.order[#self.order + 1] = backend.key end
   self.known[backend.key] = backend
 end
@@ -78,9 +71,9 @@ local function taken_by(self, fact, first, count)
   if fact == lib.cueball_pool_backend_removed then return { [first] = true } end
   local given, taken = {}, {}
   if fact == lib.cueball_pool_backend_added then
-    given[ffi.string(first.key)] = copy(first)
+    given[ffi.string(first.key)] = address.from_spec(first)
   else
-    for index = 0, count - 1 do given[ffi.string(first[index].key)] = copy(first[index]) end
+    for index = 0, count - 1 do given[ffi.string(first[index].key)] = address.from_spec(first[index]) end
   end
   for key, backend in pairs(self.known) do
     local now = given[key]

@@ -2,9 +2,10 @@
 --
 -- The resolver of another may have found backends before: they are inherited. One that this resolver does not name within a while after
 -- its first good answer is gone: who adds and removes cannot remove what he never knew of.
+local address = require "cueball.address"
 local native = require "cueball.native"
 local sink = require "cueball.sink"
-local lib, ffi = native.lib, native.ffi
+local lib = native.lib
 
 local GRACE_NS = 10e9
 local GONE_MAX = 256   -- so many are kept with how they are known to be gone
@@ -35,11 +36,9 @@ local function take_away(self, key, farewell)
 end
 
 local function backend_of(self, spec)
-  local key = ffi.string(spec.key)
-  return {
-    key = key, name = ffi.string(spec.name), address = ffi.string(spec.address), port = spec.port, weight = spec.weight,
-    priority = spec.priority, provenance = self.provenance[key],
-  }
+  local backend = address.from_spec(spec)
+  backend.provenance = self.provenance[backend.key]
+  return backend
 end
 
 -- Those whom this resolver was asked about long enough, and has not named, are gone.

@@ -12,9 +12,9 @@
 -- - The worker is exiting: it would wait for the crew. So the crew ends its tasks and goes; requests that are left do without.
 -- - There is no crew: then whoever waits runs the alarms that are due, and the tasks that may be begun anew, in its own request,
 --   until its own wait is over. Those not done by then wait for the next to come.
+local alarms_of = require "cueball.host.alarms"
 local semaphore = require "ngx.semaphore"
 local request = require "cueball.host.ngx.request"
-local timers = require "cueball.host.timers"
 local lib = require("cueball.native").lib
 
 local TASKS_MAX = 200         -- begun by one crew
@@ -57,65 +57,25 @@ end
 
 -- ------------------------------------------------------------------ alarms --
 
-local alarms = timers.new(function(at)
-  if at and present and at < present.wakes_at then post(present) end
-end)
-
 local function call(fn, ...)
   local ok, message = xpcall(fn, debug.traceback, ...)
   if not ok then crew.log("error", message) end
 end
 
--- All that are due are taken before one acts; one that another clears meanwhile does not go off.
-local function run_alarms()
-  local time, due = now(), nil
-  local alarm = alarms:take(time)
-  while alarm do
-    alarm.is_due = true
-    due = due or {}
-    due[#due + 1] = alarm
-    alarm = alarms:take(time)
-  end
-  for _, each in ipairs(due or {}) do
-    if each.is_due then
-      each.is_due = false
-      call(each.fn)
-    end
-  end
-  alarms:rearm()
-end
-
--- When the first alarm goes off; math.huge: never.
-local function next_alarm()
-  return alarms.count > 0 and alarms.heap[1].at or math.huge
-end
-
-local Alarm = {}
-Alarm.__index = Alarm
+local alarms = alarms_of.new {
+  now = now,
+  arm = function(at)
+    if at and present and at < present.wakes_at then post(present) end
+  end,
+  call = call,
+  set = function()
+    if not present then crew.ensure() end
+  end,
+}
 
 --- host.alarm.
 function crew.alarm(fn)
-  if type(fn) ~= "function" then error("alarm: expected a function, got " .. type(fn), 2) end
-  return setmetatable({ fn = fn, is_due = false, is_closed = false }, Alarm)
-end
-
-function Alarm:set(at)
-  if self.is_closed then error("alarm: it is closed", 2) end
-  if type(at) ~= "number" or at ~= at then error("alarm: expected a time in nanoseconds, got " .. tostring(at), 2) end
-  self.is_due = false
-  if self.timer_index and self.at == at then return end
-  alarms:set(self, at)
-  if not present then crew.ensure() end
-end
-
-function Alarm:clear()
-  self.is_due = false
-  alarms:clear(self)
-end
-
-function Alarm:close()
-  self:clear()
-  self.is_closed = true
+  return alarms:make(fn)
 end
 
 -- ------------------------------------------------------------------- tasks --
@@ -272,7 +232,7 @@ local function leave(self)
 end
 
 local function wait(self, seconds)
-  self.wakes_at = math.min(next_alarm(), now() + seconds * 1e9)
+  self.wakes_at = math.min(alarms:next(), now() + seconds * 1e9)
   -- At least 1 ms: nginx counts in whole ones, and a wait of none would be no wait.
   local ok = self.semaphore:wait(math.max(0.001, (self.wakes_at - now()) / 1e9))
   self.wakes_at = 0
@@ -285,7 +245,7 @@ local function serve(self)
     heard_at = now()
     if ngx.worker.exiting() or crew.has_to_end and crew.has_to_end() then return leave(self) end
     kill_asked(self)
-    run_alarms()
+    alarms:run()
     begin_asked(self)
     if self.begun >= TASKS_MAX and not self.is_relief_asked then
       self.is_relief_asked = ngx.timer.at(0, crew.run) and true or false
@@ -373,7 +333,7 @@ end
 
 --- How long one that waits in a request may leave it to the crew; nanoseconds, a time.
 function crew.patience()
-  local at = math.min(next_alarm(), now() + TICK_S * 1e9)
+  local at = math.min(alarms:next(), now() + TICK_S * 1e9)
   return is_manned() and at + GRACE_NS or at
 end
 
@@ -381,7 +341,7 @@ end
 -- @param helper what this returned before in the same wait, or nil
 -- @return the helper, to be given to crew.leave_off when the wait is over; or nil
 function crew.help(helper)
-  if next_alarm() <= now() - (is_manned() and GRACE_NS or 0) then run_alarms() end
+  if alarms:next() <= now() - (is_manned() and GRACE_NS or 0) then alarms:run() end
   if is_manned() then return helper end
   crew.ensure()
   helper = helper or setmetatable({ tasks = {}, kills = {}, count = 0 }, Helper)
