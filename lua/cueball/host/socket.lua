@@ -24,10 +24,11 @@
 --     buffer (nginx hides them in the iterator, where receive() does not find them);
 --   * every error but a timeout of a receive closes the whole socket (nginx closes one direction, and
 --     the rest with the request, which we have not).
--- Beyond ngx_lua: abort, is_fit, watch, unwatch.
+-- Beyond ngx_lua: abort, and what is in cueball.host.resting.
 local arguments = require "cueball.host.arguments"
 local buffer = require "cueball.host.buffer"
 local bytes = require "cueball.host.bytes"
+local resting = require "cueball.host.resting"
 local task = require "cueball.host.task"
 local use = require "cueball.host.use"
 
@@ -72,6 +73,7 @@ function socket.new(host, transport)
     ended = nil,          -- why nothing more will come: "closed" or an error
     watcher = nil,
     use = use.new(),      -- how it was used, see cueball.host.use
+    rested_at = 0,        -- how many polls of the loop had begun as it came to rest
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
@@ -443,51 +445,11 @@ function Socket:sslhandshake()
   return nil, "not supported"
 end
 
--- What is wrong with it at present, as far as is known; nil: nothing.
-local function trouble(self)
-  if not self.is_open then return self.ended or "closed" end
-  local why = busy(self)
-  if why then return why end
-  if self.received.size > 0 then return use.UNREAD end
-  return self.ended
-end
+resting.install(Socket, busy, start_reading)
 
---- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
--- It says what is known; what the kernel holds is known only while reading or
--- watched.  Not in ngx_lua.
--- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.host.use
-function Socket:is_fit()
-  local message, kind = use.judge(self.use, trouble(self))
-  if message then return nil, message, kind end
-  return true
-end
-
--- Apart from watch, since LuaJIT compiles no function in which a function is made.
-local function tell_later(self, fn, message, kind)
-  self.tasks:defer(function()
-    if self.watcher == fn then
-      self.watcher = nil
-      fn(message, kind)
-    end
-  end)
-end
-
---- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
--- never inside this call, when the peer closes ("closed"), the connection breaks
--- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
--- data"; they stay in the buffer).  What is wrong already is told too.  Not in ngx_lua.
-function Socket:watch(fn)
-  self.watcher = fn
-  use.pooled(self.use)
-  local fit, message, kind = self:is_fit()
-  if fit then return start_reading(self) end
-  tell_later(self, fn, message, kind)
-end
-
---- Ends watch(): its fn will not be called, and somebody is about to use it.
-function Socket:unwatch()
-  self.watcher = nil
-  use.lent(self.use)
+--- Is it a socket of this module's?
+function socket.is(value)
+  return type(value) == "table" and getmetatable(value) == Socket
 end
 
 return socket

@@ -27,7 +27,7 @@ function use.new()
     unfinished = nil,       -- a text: which operation timed out and was not completed since
     is_out_of_step = false, -- no receive can complete that one any more
     ended_by = nil,         -- "claimer" or "peer"
-    is_broken = false,      -- the peer ended it otherwise than by an orderly close
+    end_message = nil,      -- how it ended: "closed" for an orderly end, "connection reset by peer" …
     is_foreign = false,     -- a claimer connected the socket anew: the connection is not the pool's
   }
 end
@@ -77,7 +77,7 @@ end
 -- @param message "closed" for an orderly end
 function use.ended(self, who, message)
   if self.ended_by then return end
-  self.ended_by, self.is_broken = who, message ~= "closed"
+  self.ended_by, self.end_message = who, message
 end
 
 --- The socket is connected once more: what is known of its connection before is of no use.
@@ -93,7 +93,7 @@ local function kind_of_loss(self, message)
   if not self.has_delivered then return "lost" end
   -- A question that got no answer: a backend that has had enough of the connection closes like this, and so does one that dies.
   local is_answered = not self.is_asked or message == use.UNREAD
-  return is_answered and not self.is_broken and "worn" or "unfit"
+  return is_answered and self.end_message == "closed" and "worn" or "unfit"
 end
 
 --- May the connection be lent again?
