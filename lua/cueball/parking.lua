@@ -13,6 +13,7 @@
 -- A factory that knows no way to park (no `park`, no connection with set_keepalive or setkeepalive) is taken to have no sockets: what it
 -- returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
 local address = require "cueball.address"
+local condition = require "cueball.condition"
 local native = require "cueball.native"
 local lib = native.lib
 
@@ -81,12 +82,14 @@ function parking.connector(pool, backend, context)
   if pool.parking then
     local take, open = pool.parking.keepalive.take, pool.parking.keepalive.open
     return function(client)
+      context.client = client
       if take(client, context) then return "reused" end
       context.opened_at = pool.now()
       return open(client, backend, context)
     end
   end
   return function(client)
+    context.client = client
     local ok, message = address.connect(client, backend, context.socket_options)
     if not ok then return nil, message end
     return "new"
@@ -105,24 +108,44 @@ local function way_to_park(given, connection)
   return nil
 end
 
--- → true; or false, why
+-- The claimer's socket remembers what is done with it, and the place what is known of the connection.
+local function track(place, connection)
+  local context, host = place.context, place.context.host
+  local socket = condition.socket_of(host, connection, context.client)
+  context.client, place.socket = nil, socket
+  place.known = socket and host.keepalive.track(socket, place.known, context.descriptor)
+end
+
+local function untrack(place)
+  if not place.socket then return end
+  place.context.host.keepalive.untrack(place.socket)
+  place.socket = nil
+end
+
+-- → true; or false, why, kind
 local function put(given, place, connection)
+  untrack(place)
   local ok, parked, message = pcall(place.park, connection, IDLE_MS)
   if ok and parked then
     place.is_taken = false
     return true
   end
   pcall(given.close, connection)
-  return false, "it could not be parked: " .. tostring(ok and message or parked)
+  message = "it could not be parked: " .. tostring(ok and message or parked)
+  if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
+  return false, message, "unfit"
 end
 
 -- → a connection; or nil, message
 local function take(place, limit_ms)
   local context = place.context
   place.is_taken = true
-  context.timeout_ms = limit_ms or place.limit_ms
+  context.timeout_ms, context.client = limit_ms or place.limit_ms, nil
   local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
-  if ok and connection then return connection end
+  if ok and connection then
+    track(place, connection)
+    return connection
+  end
   place.is_taken = false
   if not ok then
     context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
@@ -138,7 +161,11 @@ local function connect(given, backend, context)
   if not connection then return connection, message end
   local park = way_to_park(given, connection)
   if not park then return connection end
-  local place = { given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true }
+  local place = {
+    given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
+    socket = nil, -- under what is taken, where it could be found
+    known = nil,  -- of the connection, see track
+  }
   local parked
   parked, message = put(given, place, connection)
   if not parked then return nil, message end
@@ -156,6 +183,7 @@ local function check(given, place)
     ok, message = xpcall(given.broken, traceback, connection)
     fit = not message
   end
+  if ok and fit and place.socket then fit, message = place.socket:is_fit() end
   if ok and fit then return put(given, place, connection) end
   pcall(given.close, connection)
   if not ok then error(given.check and fit or message, 0) end
@@ -281,14 +309,6 @@ end
 
 -- ---------------------------------------------------------------- releases --
 
-local function trouble_with(pool, given, connection)
-  if not given.broken then return nil end
-  local ok, message = pcall(given.broken, connection)
-  if ok then return message end
-  pool:guarded("broken", error, message)
-  return "its factory cannot tell whether it is fit"
-end
-
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
@@ -296,16 +316,15 @@ function parking.put(pool, slot, connection)
   if getmetatable(place) ~= Place then return false end
   if connection == place then return true end
   local given = place.given
-  local message = trouble_with(pool, given, connection)
+  local message, kind = condition.judge(pool, given, connection, place.socket)
   if message then
     pcall(given.close, connection)
   else
     local parked
-    parked, message = put(given, place, connection)
+    parked, message, kind = put(given, place, connection)
     if parked then return true end
   end
-  pool:failed_with(slot, message)
-  lib.cueball_pool_conn_lost(pool.core, pool.now(), pool.conns[slot])
+  pool:unfit(slot, message, kind)
   return true
 end
 

@@ -6,6 +6,7 @@ local native = require "cueball.native"
 local options = require "cueball.options"
 local sink = require "cueball.sink"
 local work = require "cueball.work"
+local condition = require "cueball.condition"
 local journal = require "cueball.journal"
 local owner = require "cueball.owner"
 local refusal = require "cueball.refusal"
@@ -107,7 +108,7 @@ function Pool.new_for(given, what, level, recalled)
     factory = nil, parking = nil, -- see below
     recalled = recalled,
     -- by slot:
-    connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
+    connections = {}, sockets = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
     lent = {},    -- the handle of its last lease, while its connection is open
     places = {},  -- see watchman: missing while it is leased
     tasks = {},   -- attempts, checks and closes under way
@@ -150,9 +151,9 @@ end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message = xpcall(fn, debug.traceback, ...)
+  local ok, message, kind = xpcall(fn, debug.traceback, ...)
   if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, tostring(message))) end
-  return ok, message
+  return ok, message, kind
 end
 
 --- Remembers why a backend gives trouble; nil: it does not.
@@ -165,19 +166,21 @@ function Pool:failed_with(slot, message)
   self:remember(self.slot_backends[slot], tostring(message))
 end
 
+--- A connection is not to be lent again.
+-- @param kind whose doing it is, see cueball.condition
+function Pool:unfit(slot, message, _kind)
+  self:failed_with(slot, message)
+  lib.cueball_pool_conn_lost(self.core, self.now(), self.conns[slot])
+end
+
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
   if self.parking and parking.put(self, slot, connection) then return end
-  local conn = self.conns[slot]
-  if factory.broken then
-    local ok, message = self:guarded("broken", factory.broken, connection)
-    if message or not ok then
-      self:failed_with(slot, ok and message or "its factory cannot tell whether it is fit")
-      lib.cueball_pool_conn_lost(self.core, self.now(), conn)
-      return
-    end
-  end
-  if factory.watch and self.conns[slot] == conn then work.rest(self, slot) end
+  local socket, conn = self.sockets[slot], self.conns[slot]
+  local message, kind = condition.judge(self, factory, connection, socket)
+  if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end
+  if message then return self:unfit(slot, message, kind) end
+  if self.conns[slot] == conn then work.rest(self, slot) end
 end
 
 local function set_alarm(self, deadline)
