@@ -61,12 +61,12 @@ local function finish(lease, debt, slot, ok, ...)
     if lease.connection ~= nil then lease:release() end
     return ...
   end
-  if lease.connection ~= nil then lease:fail((tostring((...)):match "^[^\n]*")) end
+  if lease.connection ~= nil then lease:close() end
   error((...), 0)
 end
 
---- Calls fn(connection, lease), and ends the lease: it is released if fn returns, failed if it throws, closed if the task is
--- killed meanwhile.
+--- Calls fn(connection, lease), and ends the lease: it is released if fn returns, closed if it throws or the task is killed
+-- meanwhile.
 -- @return what fn returned
 function work.lend(pool, lease, fn)
   local debt, slot = debt_of(pool), lease.place.slot

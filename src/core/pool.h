@@ -391,7 +391,7 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot);
 void cueball__checks_begin(cueball_pool *pool);
 void cueball__set_has_another(cueball_pool *pool);
 const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot);
-cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot);
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened);
 void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 
 /* evidence.c */

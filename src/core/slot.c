@@ -13,6 +13,7 @@
 #include "pool.h"
 
 #define SURPLUS_PAUSE_MAX 60000000000 /* ns, see cueball__slot_pause() */
+#define USELESS_PAUSE_MAX 5000000000  /* ns, likewise */
 #define CHECKS_MIN 10                 /* suspect connections checked at the same time: so many, */
 #define CHECKS_SHARE 4                /* or this part of all, if that is more */
 #define RENEW_MS_MAX 86400000.0
@@ -131,23 +132,33 @@ void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause
     pool->is_unsettled = true; /* its place can be another's */
 }
 
+/* Lets pauses double on, beyond those between the attempts that decide whether the
+ * backend is dead, up to `most`. */
+static void patience_go_on(cueball__patience *patience, cueball_time most)
+{
+    cueball_time last = cueball__patience_delay(patience, patience->attempts);
+    most = most > last ? most : last;
+    patience->attempts = UINT32_MAX;
+    patience->delay_max = patience->delay_max < most ? patience->delay_max : most;
+}
+
 /* The pause before the slot's next attempt.  Where the backend takes others and not
- * this one, nothing is gained by asking often: the pauses double on. */
-cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot)
+ * this one, nothing is gained by asking often.  A connection that opened
+ * and was of no use costs more than one that was refused. */
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
     cueball__patience patience = *cueball__slot_patience(pool, slot);
-    if (slot->backend->takes && !slot->backend->dead) {
-        patience.attempts = UINT32_MAX;
-        if (patience.delay_max > SURPLUS_PAUSE_MAX)
-            patience.delay_max = patience.delay > SURPLUS_PAUSE_MAX ? patience.delay : SURPLUS_PAUSE_MAX;
-    }
+    if (slot->backend->takes && !slot->backend->dead)
+        patience_go_on(&patience, SURPLUS_PAUSE_MAX);
+    else if (slot->backend->dead && has_opened)
+        patience_go_on(&patience, USELESS_PAUSE_MAX);
     return cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
 }
 
 /* Pauses before the next attempt; `elapsed` of the pause is over already. */
-static void slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause)
+static void slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, bool has_opened, cueball_cause cause)
 {
-    slot->pause = cueball__slot_pause(pool, slot);
+    slot->pause = cueball__slot_pause(pool, slot, has_opened);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
     cueball_time left = slot->pause > elapsed ? slot->pause - elapsed : 0;
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, left));
@@ -156,11 +167,12 @@ static void slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time ela
 /* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
 static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
 {
+    bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
         return;
     }
-    slot_pause(pool, slot, elapsed, cause);
+    slot_pause(pool, slot, elapsed, has_opened, cause);
     if (slot->backend->dead)
         (void)cueball__probe_yields(pool, slot);
     else
@@ -221,14 +233,15 @@ static void slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause c
 {
     bool pauses = slot->pauses;
     cueball_cause blame = (cueball_cause)slot->blame;
-    slot->pauses = slot->blame = 0;
+    slot->pauses = 0;
+    slot->blame = 0;
     cueball_time at;
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
     } else if (blame) {
         slot_retry(pool, slot, pool->now - slot->since, cause, blame);
     } else if (pauses || slot->backend->dead) {
-        slot_pause(pool, slot, pool->now - slot->since, cause);
+        slot_pause(pool, slot, pool->now - slot->since, true, cause);
         if (slot->backend->dead)
             (void)cueball__probe_yields(pool, slot);
     } else if (!cueball__backend_may_replace(pool, slot->backend, &at)) {
