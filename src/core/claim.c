@@ -246,7 +246,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     pool->counters.granted_at_once++;
     cueball__slot *slot;
     if (cueball__idle_is_empty(&pool->idle)) {
-        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, doubt);
+        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, at_owner);
         cueball__slot_wake(pool, slot);
     } else if (pool->options.balance == CUEBALL_BALANCE_P2C) {
         slot = cueball__latency_next(pool);

@@ -23,14 +23,17 @@
 #define DOUBTS_MAX 5         /* in each second, so that claimers who fail each lease do not have the others checked for ever */
 #define DOUBTS_SPAN 1000000000 /* ns */
 
-/* How long a connection of the attempt has to stay open. */
-cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot)
+/* When an unproven connection will have been open for long enough. */
+cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot)
 {
-    if (pool->settings.proven_after)
-        return pool->settings.proven_after;
-    cueball_time pause = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt ? slot->attempt : 1);
-    cueball_time span = pause < CUEBALL_NEVER / PROOF_PAUSES ? pause * PROOF_PAUSES : CUEBALL_NEVER;
-    return span > PROOF_MIN ? span : PROOF_MIN;
+    assert(slot->unproven && slot->attempt > 0);
+    cueball_time span = pool->settings.proven_after;
+    if (span == 0) {
+        cueball_time pause = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt);
+        span = pause * PROOF_PAUSES; /* a pause is a day at most */
+        span = span > PROOF_MIN ? span : PROOF_MIN;
+    }
+    return cueball__time_after(slot->opened_at, span);
 }
 
 /* It takes more than was seen before: the plan may give it one more. */
@@ -61,24 +64,24 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
                 cueball__set_has_another(pool);
         }
     }
-    if (cueball__link_is_linked(&slot->doubt) && slot->state == CUEBALL_SLOT_IDLE) {
+    if (slot->doubted && slot->state == CUEBALL_SLOT_IDLE) {
         cueball__slot_wake(pool, slot);
         cueball__slot_rest(pool, slot);
     }
 }
 
-/* How many of the backend's connections did better than this slot's attempts:
- * they have proven themselves, or they opened before half of the pause before the
- * attempt was over and are open still.  Of a backend that closes all its
- * connections after a while none is, as each of them had that while, too. */
-static uint32_t backend_steady(const cueball__backend *backend, const cueball__slot *slot)
+/* How many of the backend's connections did better than a slot's attempts: they
+ * have proven themselves, or they opened by `outlived`, which is before half of the
+ * pause before the attempt was over, and are open still.  Of a backend that closes
+ * all its connections after a while none is, as each of them had that while, too. */
+static uint32_t backend_steady(const cueball__backend *backend, cueball_time outlived)
 {
     uint32_t steady = backend->connected - backend->unproven;
     if (backend->unproven == 0)
         return steady;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *other = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (cueball__slot_is_connected(other) && other->unproven && other->opened_at <= slot->outlived)
+        if (cueball__slot_is_connected(other) && other->unproven && other->opened_at <= outlived)
             steady++;
     }
     return steady;
@@ -99,12 +102,12 @@ static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_
 }
 
 /* The slot's attempt came to nothing, for `cause`: what does that say of its backend? */
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause)
+void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
 {
     cueball__backend *backend = slot->backend;
     if (slot->attempt < cueball__slot_patience(pool, slot)->attempts || backend->dead || backend->ejected)
         return;
-    uint32_t steady = backend_steady(backend, slot);
+    uint32_t steady = backend_steady(backend, outlived);
     bool is_of_opening = cause == CUEBALL_CAUSE_FAILED || cause == CUEBALL_CAUSE_TIMEOUT || cause == CUEBALL_CAUSE_LOST;
     if (steady == 0)
         cueball__backend_died(pool, backend, slot->attempt, cause);
@@ -159,7 +162,7 @@ void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend)
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (slot->state == CUEBALL_SLOT_IDLE && !cueball__link_is_linked(&slot->doubt))
+        if (slot->state == CUEBALL_SLOT_IDLE && !slot->doubted)
             slot_doubt(pool, slot);
     }
 }

@@ -117,12 +117,14 @@ typedef struct cueball__slot {
     uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
     uint8_t unproven : 1;   /* connected: it has shown nothing but that it opened, see evidence.c */
     uint8_t suspect : 1;    /* connected: another of its backend was found dead since it last worked */
+    uint8_t doubted : 1;    /* idle: in pool->doubtful; checking: in pool->to_check, its check has not begun */
     uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
     uint8_t has_opened : 1; /* some connection of this slot opened once */
     uint8_t unwanted : 1;   /* the plan drops it */
     uint8_t pauses : 1;     /* closing: a pause comes after */
     uint8_t orphan : 1;     /* was leased when its backend was removed */
-    uint8_t renews : 1;     /* connected: retire_at is that of cueball_pool_renew() */
+    uint8_t renews : 1;     /* retire_at is that of cueball_pool_renew() */
+    uint8_t blame : 5;      /* closing: counts as an attempt that failed, for this cueball_cause; 0: it does not */
     /* The above is what a claim and a release touch: one cache line.  What they
      * write (`state`) lies apart from the flags they only read: these the compiler
      * reads as one word, which would have to wait for a byte of it that was just
@@ -130,21 +132,17 @@ typedef struct cueball__slot {
     cueball_owner *owner; /* of the lease */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
-    cueball__link at_owner;
+    cueball__link at_owner; /* busy: in its owner's leases; idle, p2c: in its backend's; doubted: as that says */
     cueball__link chore;
-    cueball__link doubt;     /* idle: in pool->doubtful; checking: in pool->to_check until its check begins */
     cueball_time opened_at;
-    cueball_time proven_at;  /* unproven: when it will have lasted */
-    cueball_time outlived;   /* of the attempt: siblings opened before then, and open still at its end, did better */
     cueball_time retire_at;  /* max_lifetime_ms, or renewed */
-    cueball_time renew_at;   /* connecting: renewed meanwhile, to retire then; 0: it was not */
     cueball_time pause;      /* the last one */
     cueball_handle given_up; /* the attempt to give up */
     uint32_t attempt;        /* attempts in a row that came to nothing */
-    uint8_t blame;           /* closing: the connection counts as an attempt that failed, for this cueball_cause; 0: it does not */
     float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
 } cueball__slot;
 
+_Static_assert(sizeof(cueball__slot) == 3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
 _Static_assert(offsetof(cueball__slot, owner) <= CUEBALL__CACHE_LINE, "what a claim and a release touch is in one cache line");
 
 typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_REFUSED = 3 } cueball__claim_state;
@@ -396,10 +394,10 @@ void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause
 
 /* evidence.c */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause);
+void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause);
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
 void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
-cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot);
+cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot);
 
 /* Whether the connection is lent only where no other rests. */
 static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)
