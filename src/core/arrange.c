@@ -236,7 +236,9 @@ void cueball__pool_plan(cueball_pool *pool)
     pool->plan_is_due = pool->churn_holds = pool->hurries = false;
     pool->planned_at = pool->now;
     pool->counters.plans++;
+    uint32_t target_before = pool->planned_target;
     pool->planned_target = cueball__demand_target(pool);
+    cueball__demand_planned(pool, target_before);
     pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
     pool_put_aside(pool);
     pool->probes_max = pool_probes_max(pool);

@@ -203,7 +203,7 @@ static void pool_follow_options(cueball_pool *pool)
     if (pool->options.queue == CUEBALL_QUEUE_FIFO)
         cueball__queue_relieve(pool);
     if (pool->options.spares >= pool->options.max_connections)
-        pool->idle_low = 0;
+        pool->idle_low = pool->idle_plain = 0;
     cueball__demand_changed(pool);
 }
 
@@ -293,6 +293,8 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
                         || options->spares != pool->options.spares
                         || options->max_churn_rate != pool->options.max_churn_rate
                         || options->slow_start_ms != pool->options.slow_start_ms;
+    if (options->spares < pool->options.spares) /* fewer are wanted at once */
+        pool->demand.may_close += pool->options.spares - options->spares;
     pool_take_options(pool, options);
     for (uint32_t i = 0; i < pool->slots.made; i++)
         cueball__slot_options_changed(pool, cueball__table_at(&pool->slots, i));

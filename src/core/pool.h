@@ -191,6 +191,11 @@ typedef struct cueball__overload {
 /* demand.c */
 typedef struct cueball__demand {
     double smoothed;           /* slots in use and spare, through the low-pass filter */
+    double may_close;          /* connections that may be closed for want of load, while there are claims */
+    uint32_t peak;             /* most leased since the last sample */
+    bool is_unmet;             /* a claim that does not wait found nothing since then */
+    uint64_t claims_seen;      /* at the last sample */
+    cueball_time claimed_at;   /* the last sample with claims before it */
     cueball_time connect_time; /* EWMA; 0: not known yet */
     cueball_time lease_time;   /* mean of those ended between the last two samples; 0: not known */
     uint64_t leases_seen, lease_sum_seen; /* at the last sample */
@@ -269,7 +274,8 @@ struct cueball_pool {
     uint32_t checks_running;
     uint32_t standby, priority;      /* priority: the worst that is used; UINT32_MAX: all */
     uint32_t planned_target;
-    uint32_t idle_low; /* fewer at rest than this: more may be wanted */
+    uint32_t idle_low;   /* fewer at rest than this: more may be wanted */
+    uint32_t idle_plain; /* a claim that finds no more at rest than this goes the long way */
     bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
     cueball__demand demand;
     cueball__overload overload;
@@ -476,6 +482,9 @@ void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *ba
 uint32_t cueball__demand_target(const cueball_pool *pool);
 void cueball__demand_changed(cueball_pool *pool);
 void cueball__demand_sample(cueball_pool *pool);
+void cueball__demand_peak(cueball_pool *pool);
+void cueball__demand_unmet(cueball_pool *pool);
+void cueball__demand_planned(cueball_pool *pool, uint32_t before);
 void cueball__demand_connected(cueball_pool *pool, cueball_time took);
 
 /* Leased connections: those at rest are counted with them, see cueball__slot_set(). */
