@@ -1,6 +1,7 @@
 --- What happened in a pool: read from the core, put into the log where a person
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local journal = {}
@@ -197,8 +198,8 @@ local SAY = {
 local function tell(pool, event)
   for _, subscriber in ipairs(pool.subscribers) do
     local ok, message = true, nil
-    if subscriber.fn then ok, message = xpcall(subscriber.fn, debug.traceback, event) end
-    if not ok then pool:log("error", "a subscriber threw: " .. tostring(message)) end
+    if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
+    if not ok then pool:log("error", "a subscriber threw: " .. message) end
   end
 end
 

@@ -167,7 +167,8 @@ describe("subscribe", function()
     lease:fail "broken pipe"
     town:advance(400)
     assert.same({
-      "141 overloaded count=22", "281 relieved", "1001 backend_ejected backend=db# count=1 error=broken pipe", "1301 backend_returned backend=db#",
+      "141 overloaded count=22", "281 relieved", "1001 backend_ejected backend=db# count=1 error=broken pipe",
+      "1301 backend_returned backend=db#",
     }, seen)
     assert.log(town, "all", ([[
       [   0] info: cueball db: running (was starting)

@@ -6,6 +6,7 @@
 -- What can go wrong: nobody listens there (refused), the host cannot be reached
 -- (nothing arrives until it can), the server is frozen (what arrives waits at its
 -- door), and what the behaviour or the faults say by chance.
+local address_of = require "cueball.address"
 local behaviour = require "cueball.host.sim.behaviour"
 local duration = require "cueball.host.sim.duration"
 local gate = require "cueball.host.sim.gate"
@@ -94,6 +95,8 @@ end
 --- Connects, unless transport.attempt has become another one meanwhile.
 -- @param done called with nil and the connection, or an error; or never
 function Network:dial(from, attempt, address, port, done)
+  local fault = not port and address_of.path_fault(address)
+  if fault then return self.clock:arm_in(0, function() if from.attempt == attempt then done(fault) end end, "a connect") end
   local wanted = self.servers[name_of(address, port)]
   local delay = wanted and self:draw(wanted.behaviour.connect_delay) or REFUSAL_MS
   local function answer()
