@@ -468,7 +468,8 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_RELIEVED = 20,          /* no longer overloaded */
     CUEBALL_EVENT_PRIORITY = 21,          /* count: backends of this priority and better are used from now on */
     CUEBALL_EVENT_BACKEND_LIMITED = 22,   /* backend, count: connections it takes, from: those the plan has for it */
-    CUEBALL_EVENT_LAST = 22               /* the greatest kind there is */
+    CUEBALL_EVENT_BACKEND_CHANGED = 23,   /* backend: its weight, priority or name is another; count: its weight */
+    CUEBALL_EVENT_LAST = 23               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */

@@ -5,7 +5,9 @@
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
 local options = require "cueball.options"
+local misuse = require "cueball.misuse"
 local sink = require "cueball.sink"
+local text = require "cueball.text"
 local peers = require "cueball.balance.peers"
 
 local Balancer = {}
@@ -31,7 +33,7 @@ local RULES = {
     check = function(value) return type(value) == "function" or type(value) == "table" and type(value.run) == "function" end,
     range = "a function(sink) or a table with run(self, sink)",
   },
-  name = options.of_type "string",
+  name = options.NAME,
   balance = one_of("p2c", "rr"),
   priorities = one_of("strict", "ignored"),
   tries = options.whole(1, 100),
@@ -65,7 +67,7 @@ function Balancer.new(given)
     error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms), 2)
   end
   local host = given.host or require("cueball.host").default()
-  local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and given.resolver.name
+  local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
     name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.host.proxy",
     tries = given.tries or 3, error = nil,
@@ -82,7 +84,7 @@ end
 
 -- For the sink.
 function Balancer:log(level, message)
-  pcall(self.host.log, level, ("cueball %s: %s"):format(self.name, message))
+  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
 end
 
 function Balancer:input(...)
@@ -127,7 +129,7 @@ function Balancer:balance()
     if not ok then peer, name = nil, "invalid" end
   end
   if not peer then
-    self:log("error", "a request was refused: " .. tostring(message) .. (self.error and " (" .. self.error .. ")" or ""))
+    self:log("error", "a request was refused: " .. text.message(message) .. (self.error and " (" .. self.error .. ")" or ""))
     proxy.refuse()
     return nil, message, name
   end
@@ -189,5 +191,7 @@ end
 function Balancer:__tostring()
   return ("cueball.balancer (%s, %d peers)"):format(self.name, #self.set.list)
 end
+
+misuse.guard(Balancer, "balancer", { "balance", "report", "peers", "last_error", "stop" })
 
 return Balancer

@@ -1,6 +1,7 @@
 --- What happened in a pool: read from the core, put into the log where a person
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local journal = {}
@@ -87,6 +88,29 @@ local function provenance_of(pool, kind, key)
   return farewell
 end
 
+-- Causes that are somebody's fault, by name.
+local FAILURES = { failed = true, timeout = true, lost = true, fail = true, unfit = true }
+
+-- What went wrong with a backend, where an event is about that: its text is remembered before the core is told.
+local function error_of(pool, made)
+  local is_failure = made.kind == "backend_dead" or made.kind == "backend_ejected"
+    or made.kind == "slot_state" and FAILURES[made.cause]
+  return is_failure and pool.errors[made.backend] or nil
+end
+
+local function message_of(pool, made)
+  if made.kind == "resolver_failed" then return pool.sink and pool.sink.message end
+  if made.kind == "pool_state" and made.to == "failed" then return pool:troubles() end
+  return nil
+end
+
+-- What a backend is now.
+local function add_change(pool, made, event)
+  local info = pool.backend_info
+  if lib.cueball_pool_backend_info(pool.core, event.backend, info) < 0 then return end
+  made.weight, made.priority, made.name = info.weight, info.priority, ffi.string(info.name)
+end
+
 local STATE_NAME = {
   [tonumber(lib.CUEBALL_EVENT_POOL_STATE)] = lib.cueball_pool_state_name,
   [tonumber(lib.CUEBALL_EVENT_SLOT_STATE)] = lib.cueball_slot_state_name,
@@ -120,6 +144,8 @@ local function table_of(pool, event)
   if state_name then
     made.from, made.to = ffi.string(state_name(event.from)), ffi.string(state_name(event.to))
   end
+  made.error, made.message = made.error or error_of(pool, made), message_of(pool, made)
+  if made.kind == "backend_changed" then add_change(pool, made, event) end
   return made
 end
 
@@ -137,12 +163,12 @@ local PROOFS = { release = "came back in order", check = "passed its check", wor
 local SAY = {
   pool_state = function(pool, event)
     local level = event.to == "failed" and "error" or "info"
-    pool:log(level, ("%s (was %s)"):format(event.to, event.from) .. (event.to == "failed" and ": " .. pool:troubles() or ""))
+    pool:log(level, ("%s (was %s)%s"):format(event.to, event.from, event.message and ": " .. event.message or ""))
   end,
   backend_added = say_of_backend "added",
   backend_removed = say_of_backend "removed",
   backend_dead = function(pool, event)
-    local message = pool.errors[event.backend] or "no reason known"
+    local message = event.error or "no reason known"
     pool.dead_since[event.backend] = event.time_ms
     pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
       DEATHS[event.cause] or event.cause, message))
@@ -156,7 +182,7 @@ local SAY = {
     pool:log("info", ("%s takes %d, the pool wants %d: the rest goes to others"):format(event.backend, event.count, event.wanted))
   end,
   backend_ejected = function(pool, event)
-    local message = pool.errors[event.backend] or "no reason known"
+    local message = event.error or "no reason known"
     pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
   end,
   backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
@@ -172,8 +198,8 @@ local SAY = {
 local function tell(pool, event)
   for _, subscriber in ipairs(pool.subscribers) do
     local ok, message = true, nil
-    if subscriber.fn then ok, message = xpcall(subscriber.fn, debug.traceback, event) end
-    if not ok then pool:log("error", "a subscriber threw: " .. tostring(message)) end
+    if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
+    if not ok then pool:log("error", "a subscriber threw: " .. message) end
   end
 end
 

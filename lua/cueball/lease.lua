@@ -8,6 +8,7 @@
 local native = require "cueball.native"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
+local misuse = require "cueball.misuse"
 local parking = require "cueball.parking"
 local lib = native.lib
 
@@ -28,6 +29,7 @@ end
 -- broken, it is replaced instead.
 -- @return true; or nil, message, "stale"
 function Lease:release()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
   local pool, connection, place = self.pool, self.connection, self.place
   if connection == nil then return stale() end
   self.connection = nil
@@ -96,5 +98,7 @@ function Lease:__tostring()
   local backend = self:backend()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
+
+misuse.guard(Lease, "lease", { "close", "fail", "backend", "explain" })
 
 return Lease

@@ -14,6 +14,10 @@ local watchman = require "cueball.watchman"
 local parking = require "cueball.parking"
 local claim = require "cueball.claim"
 local quota = require "cueball.quota"
+local hosts = require "cueball.host"
+local misuse = require "cueball.misuse"
+local registry = require "cueball.registry"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local NEVER = 2 ^ 63
@@ -38,7 +42,7 @@ end
 
 -- What is not the core's.
 local OWN = {
-  name = options.of_type "string",
+  name = options.NAME,
   resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
   connect = { check = is_factory, range = "a function(backend, context) or a table with connect(backend, context)" },
   seed = options.whole(0, 2 ^ 53 - 1),
@@ -98,13 +102,16 @@ function Pool.new_for(given, what, level, recalled)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
-  local host = own.host or require("cueball.host").default()
+  local lacking = own.host and hosts.lacks(own.host)
+  if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
+  local host = own.host or hosts.default()
   local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
   if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
   local self = setmetatable({
-    name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and own.resolver.name or "pool",
+    name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and text.message(own.resolver.name)
+      or "pool",
     host = host,
     now = host.now,
     core = ffi.gc(made[0], lib.cueball_pool_free),
@@ -142,7 +149,7 @@ function Pool.new_for(given, what, level, recalled)
   end)
   quota.attach(self, shared, cdata)
   sink.start(self, own.resolver)
-  require("cueball.registry").add(self)
+  registry.add(self)
   self:pump()
   return self
 end
@@ -151,13 +158,13 @@ end
 
 --- One line in the log.
 function Pool:log(level, message)
-  pcall(self.host.log, level, ("cueball %s: %s"):format(self.name, message))
+  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
 end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message, kind = xpcall(fn, debug.traceback, ...)
-  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, tostring(message))) end
+  local ok, message, kind = xpcall(fn, text.traceback, ...)
+  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message)) end
   return ok, message, kind
 end
 
@@ -168,7 +175,7 @@ function Pool:remember(backend, message)
 end
 
 function Pool:failed_with(slot, message)
-  self:remember(self.slot_backends[slot], tostring(message))
+  self:remember(self.slot_backends[slot], text.message(message))
 end
 
 local UNFIT = {
@@ -265,6 +272,7 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
+  if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
   local lease, message, name = claim.make(self, given, 2)
   return lease, message, name
 end
@@ -272,6 +280,7 @@ end
 --- Claims a connection if one is idle.
 -- @return a lease; or nil, message, name as pool:claim
 function Pool:try_claim()
+  if getmetatable(self) ~= Pool then misuse.colon("pool:try_claim", 2) end
   local lease, message, name = claim.try(self, 2)
   return lease, message, name
 end
@@ -283,6 +292,7 @@ end
 -- @param given options as for pool:claim
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
+  if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
   local lease, message, name = claim.make(self, given, 2)
   if not lease then return nil, message, name end
@@ -465,5 +475,7 @@ end
 function Pool:__tostring()
   return ("cueball.pool (%s, %s)"):format(self.name, self:state())
 end
+
+misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop" })
 
 return Pool

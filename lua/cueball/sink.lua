@@ -2,6 +2,8 @@
 -- threw, told when to end, and nothing it says can hurt the pool.
 local native = require "cueball.native"
 local address = require "cueball.address"
+local misuse = require "cueball.misuse"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 100, 30000
@@ -11,10 +13,6 @@ local Sink = {}
 Sink.__index = Sink
 
 local sink = {}
-
-local function traceback(message)
-  return debug.traceback(tostring(message), 2)
-end
 
 -- A resolver that is ended may not have noticed yet.
 local function is_over(self)
@@ -78,17 +76,17 @@ function Sink:remove(key, provenance)
   if is_over(self) then return over() end
   if type(key) ~= "string" then return complain(self, "remove: a key must be a string, not " .. type(key)) end
   if provenance ~= nil and type(provenance) ~= "string" then
-    return complain(self, ("remove %q: a provenance must be a string, not %s"):format(key, type(provenance)))
+    return complain(self, ("remove %s: a provenance must be a string, not %s"):format(text.show(key), type(provenance)))
   end
   local pool = self.pool
   local before = pool.provenance[key]
-  pool.provenance[key], pool.farewells[key] = nil, provenance
+  pool.provenance[key], pool.farewells[key] = nil, provenance and text.message(provenance)
   local result = pool:input(lib.cueball_pool_backend_removed, key)
   if result < 0 then
     pool.provenance[key], pool.farewells[key] = before, nil
-    local text = ("remove: no backend has the key %q"):format(key)
-    self.pool:log("warn", "resolver: " .. text)
-    return nil, text, "not_found"
+    local message = ("remove: no backend has the key %s"):format(text.show(key))
+    self.pool:log("warn", "resolver: " .. message)
+    return nil, message, "not_found"
   end
   recovered(self)
   return true
@@ -106,7 +104,7 @@ function Sink:set(backends)
     if not backend then
       complain(self, message)
     elseif seen[backend.key] then
-      complain(self, ("set: the key %q is given twice"):format(backend.key))
+      complain(self, ("set: the key %s is given twice"):format(text.show(backend.key)))
     else
       seen[backend.key] = true
       fit[#fit + 1] = backend
@@ -137,7 +135,7 @@ end
 -- @param message what went wrong
 function Sink:fail(message)
   if is_over(self) then return over() end
-  message = tostring(message)
+  message = text.message(message)
   if self.message ~= message then self.pool:log("warn", "resolver: " .. message) end
   failed(self, message)
   return true
@@ -156,7 +154,7 @@ end
 -- @return true; false once the resolver is to end, at once then
 function Sink:sleep(ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error("sink:sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
+    error("sink:sleep: expected a number of milliseconds from 0, got " .. text.message(ms), 2)
   end
   if is_over(self) then return false end
   if self.is_awake then ms = 0 end
@@ -196,7 +194,7 @@ local function run(self)
   while not is_over(self) do
     local begun = now()
     self.has_answered = false
-    local ok, message = xpcall(run_once, traceback, self)
+    local ok, message = xpcall(run_once, text.traceback, self)
     if ok or is_over(self) then break end
     local pause = pause_after(self, (now() - begun) / 1e6)
     self.pool:log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
@@ -205,6 +203,8 @@ local function run(self)
   end
   self.is_done = true
 end
+
+misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep", "wake" })
 
 --- Starts a resolver.
 -- @param pool     whom it tells; pool.sink becomes the new one

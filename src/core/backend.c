@@ -259,7 +259,8 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
 {
     if (strcmp(backend->address, spec->address) != 0 || backend->port != spec->port)
         return false;
-    if (backend->weight != spec->weight || backend->priority != spec->priority) {
+    bool has_changed = backend->weight != spec->weight || backend->priority != spec->priority;
+    if (has_changed) {
         backend->weight = spec->weight;
         backend->priority = spec->priority;
         pool_changed(pool);
@@ -267,9 +268,13 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
     if (spec->name && strcmp(backend->name, spec->name) != 0) {
         char *block = backend->key;
         size_t block_size = backend->block_size;
-        if (backend_name(pool, backend, spec))
+        if (backend_name(pool, backend, spec)) {
             cueball__memory_release(&pool->memory, block, block_size);
+            has_changed = true;
+        }
     }
+    if (has_changed)
+        cueball__event_note(pool, CUEBALL_EVENT_BACKEND_CHANGED, backend, backend->weight);
     return true;
 }
 

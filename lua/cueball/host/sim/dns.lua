@@ -9,7 +9,7 @@
 --   ]]
 --   world.nameserver(address [, behaviour])   → nameserver; there is one at "127.0.0.1:53" from the start
 --     zone         a zone of its own, as text; by default it has the world's
---     latency      ms to it and as many back, default 0.05: a number or { min, max }
+--     latency      ms to it and as many back, default 0.05: as for servers (cueball.host.sim.duration)
 --     rcode        answers everything so: "SERVFAIL", "REFUSED" …
 --     silence      does not answer but so: "timeout", "network" or "garbage"
 --     drop         probability that a question is lost
@@ -25,6 +25,7 @@
 -- world makes of addresses holds here too: world.unreachable, and of world.faults `hang` and `slow`.
 local address = require "cueball.address"
 local clock = require "cueball.host.sim.clock"
+local duration = require "cueball.host.sim.duration"
 local members = require "cueball.host.sim.members"
 
 local dns = {}
@@ -161,14 +162,9 @@ local function is_amount(value, high)
   return type(value) == "number" and value >= 0 and value <= high
 end
 
-local function is_time(value)
-  if type(value) ~= "table" then return is_amount(value, 1e9) end
-  return #value == 2 and is_amount(value[1], 1e9) and is_amount(value[2], 1e9) and value[1] <= value[2]
-end
-
 local BEHAVIOUR = {
   zone = { function(value) return type(value) == "string" end, "text" },
-  latency = { is_time, "a time in ms from 0, or {min, max}" },
+  latency = { function(value) return duration.read(value) ~= nil end, duration.EXPECTED },
   rcode = { function(value) return value == false or RCODES[value] ~= nil end, "the name of a response code, or false" },
   silence = { function(value) return value == false or SILENCES[value] ~= nil end, '"timeout", "network", "garbage" or false' },
   drop = { function(value) return type(value) == "boolean" or is_amount(value, 1) end, "a probability from 0 to 1" },
@@ -184,6 +180,7 @@ local function set(self, given, level)
     if not rule then error(("nameserver: unknown field %s"):format(tostring(name)), level + 1) end
     if not rule[1](value) then error(("nameserver: %s: expected %s, got %s"):format(name, rule[2], tostring(value)), level + 1) end
     if name == "zone" then value = read_zone(value, level + 1) end
+    if name == "latency" then value = duration.read(value) end
     self[name] = value
   end
 end
@@ -217,7 +214,7 @@ local function arrive(state, question)
       rcode, records = look_up(server.zone or state.zone, question.name, question.type, server.additionals)
     end
   end
-  local delay = state.random:draw(server and server.latency or 0.05) + network:draw_slowness()
+  local delay = duration.draw(state.random, server and server.latency or 0.05) + network:draw_slowness()
   state.clock:arm_in(delay, function()
     if not state.by_id[question.id] or network:wire(question.host).is_shut then return end
     if silence then return finish(state, question, nil, silence) end
@@ -248,7 +245,7 @@ local function add_questions(world, state)
     state.open:add(question)
     table.insert(world.dns.asked, { time_ms = world.time_ms(), server = server, name = name, type = question.type })
     local known = state.servers[server]
-    state.clock:arm_in(state.random:draw(known and known.latency or 0.05), function() arrive(state, question) end, question.what)
+    state.clock:arm_in(duration.draw(state.random, known and known.latency or 0.05), function() arrive(state, question) end, question.what)
     return question.id
   end
 
