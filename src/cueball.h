@@ -278,7 +278,7 @@ CUEBALL_API int cueball_pool_backend_added(cueball_pool *pool, cueball_time now,
  * back.  CUEBALL_ENOT_FOUND. */
 CUEBALL_API int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key);
 /* These are all the backends there are now; the difference is worked out, a key
- * given twice counts once.  CUEBALL_EINVAL: nothing was changed.
+ * given twice counts once, as it is given first.  CUEBALL_EINVAL: nothing was changed.
  * CUEBALL_ENOMEM: some may have been added, none was removed; say it again. */
 CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count);
 /* The resolver cannot tell where the backends are / can again.  The last known
@@ -308,6 +308,9 @@ typedef struct cueball_backend_info {
 
 /* CUEBALL_ESTALE: gone, with its last connection. */
 CUEBALL_API int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle backend, cueball_backend_info *info);
+/* What was said of a backend: the same without what has to be counted, in O(1).
+ * CUEBALL_ESTALE. */
+CUEBALL_API int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle backend, cueball_backend_spec *spec);
 /* The backend number `index`, in order of preference and from 0, those removed
  * last; false beyond the last. */
 CUEBALL_API bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info);

@@ -1,6 +1,7 @@
 --- What happened in a pool: read from the core, put into the log where a person
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
+local explain = require "cueball.explain"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
@@ -61,8 +62,8 @@ end
 -- one whose adding was among too many events has no name at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
-  local names, info = pool.backend_names, pool.backend_info
-  if not names[handle] and lib.cueball_pool_backend_info(pool.core, handle, info) >= 0 then
+  local names, info = pool.backend_names, pool.backend_spec
+  if not names[handle] and lib.cueball_pool_backend_spec(pool.core, handle, info) >= 0 then
     names[handle] = ffi.string(info.key)
   end
   return names[handle] or "?"
@@ -71,7 +72,7 @@ end
 -- Forgets backends that are gone, after their last event.
 local function forget_removed(pool)
   for handle in pairs(pool.removed) do
-    if lib.cueball_pool_backend_info(pool.core, handle, pool.backend_info) < 0 then
+    if lib.cueball_pool_backend_spec(pool.core, handle, pool.backend_spec) < 0 then
       pool.removed[handle], pool.backend_names[handle] = nil, nil
     end
   end
@@ -169,12 +170,12 @@ local SAY = {
   backend_removed = say_of_backend "removed",
   backend_dead = function(pool, event)
     local message = event.error or "no reason known"
-    pool.dead_since[event.backend] = event.time_ms
+    explain.note_death(pool, event.backend, event.time_ms)
     pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
       DEATHS[event.cause] or event.cause, message))
   end,
   backend_revived = function(pool, event)
-    pool.dead_since[event.backend] = nil
+    explain.note_end_of_death(pool, event.backend)
     if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
     pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
   end,
@@ -211,7 +212,8 @@ function journal.read(pool)
     local event = table_of(pool, pool.event)
     if event.kind == "backend_removed" then
       pool.removed[tonumber(pool.event.backend)] = true
-      pool.errors[event.backend], pool.dead_since[event.backend] = nil, nil
+      pool.errors[event.backend] = nil
+      explain.note_end_of_death(pool, event.backend)
     end
     if SAY[event.kind] then SAY[event.kind](pool, event) end
     tell(pool, event)

@@ -127,12 +127,13 @@ function Pool.new_for(given, what, level, recalled)
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
     errors = {},  -- the last one of each backend, by key
-    dead_since = {},
+    dead_since = {}, dead_longest = {}, -- see explain.note_death
     debts = setmetatable({}, { __mode = "k" }), -- by task, see work
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
+    backend_spec = ffi.new "cueball_backend_spec",
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)

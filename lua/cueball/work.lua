@@ -74,11 +74,11 @@ function work.lend(pool, lease, fn)
 end
 
 local function backend_of(pool, handle)
-  local info = pool.backend_info
-  if lib.cueball_pool_backend_info(pool.core, handle, info) < 0 then return nil end
+  local spec = pool.backend_spec
+  if lib.cueball_pool_backend_spec(pool.core, handle, spec) < 0 then return nil end
   return {
-    key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
-    port = info.port, weight = info.weight, priority = info.priority,
+    key = ffi.string(spec.key), name = ffi.string(spec.name), address = ffi.string(spec.address),
+    port = spec.port, weight = spec.weight, priority = spec.priority,
   }
 end
 

@@ -17,10 +17,11 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         slot->unwanted = 0;
-        if (slot->on_return == CUEBALL_CAUSE_PLAN) {
+        if (slot->on_return != CUEBALL_CAUSE_PLAN)
+            continue;
+        /* What was asked back already comes back, and is opened anew then. */
+        if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->options.is_set)
             slot->on_return = 0;
-            cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
-        }
     }
 }
 

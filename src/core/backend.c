@@ -330,6 +330,9 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
     for (uint32_t i = 0; i < pool->known; i++)
         pool->preference[i]->said = false;
     for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
+        const cueball__backend *known = cueball__backend_by_key(pool, specs[i].key);
+        if (known && known->said) /* a key given twice: the first counts */
+            continue;
         result = backend_add(pool, &specs[i]);
         has_changed |= result == CUEBALL_OK;
     }
@@ -446,6 +449,20 @@ int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle handle, c
     if (!backend || !backend->key)
         return CUEBALL_ESTALE;
     backend_describe(backend, info);
+    return CUEBALL_OK;
+}
+
+int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle handle, cueball_backend_spec *spec)
+{
+    const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
+    if (!backend || !backend->key)
+        return CUEBALL_ESTALE;
+    *spec = (cueball_backend_spec){ .key = backend->key,
+                                    .name = backend->name,
+                                    .address = backend->address,
+                                    .port = backend->port,
+                                    .weight = backend->weight,
+                                    .priority = backend->priority };
     return CUEBALL_OK;
 }
 

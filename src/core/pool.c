@@ -287,6 +287,8 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
     if (cueball__pool_is_over(pool)) {
         pool->options = *options;
         cueball__settings_from(&pool->settings, options);
+        cueball__latency_index(pool);
+        cueball__pool_settle(pool);
         return CUEBALL_OK;
     }
     bool plan_changes = options->max_connections != pool->options.max_connections || options->priorities != pool->options.priorities
@@ -298,6 +300,8 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
     pool_take_options(pool, options);
     for (uint32_t i = 0; i < pool->slots.made; i++)
         cueball__slot_options_changed(pool, cueball__table_at(&pool->slots, i));
+    for (uint32_t i = 0; i < pool->known; i++)
+        cueball__probe_options_changed(pool, pool->preference[i]);
     pool->plan_is_due |= plan_changes;
     pool->is_unsettled = true;
     cueball__event_note(pool, CUEBALL_EVENT_OPTIONS_CHANGED, NULL, 0);

@@ -423,6 +423,7 @@ void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cue
 void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot);
 void cueball__probe_end(cueball_pool *pool, cueball__backend *backend);
 bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot);
+void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backend);
 void cueball__probe_due(cueball_pool *pool, cueball__backend *backend);
 void cueball__probes_begin(cueball_pool *pool);
 

@@ -140,16 +140,22 @@ static void patience_go_on(cueball__patience *patience, cueball_time most)
     patience->delay_max = patience->delay_max < most ? patience->delay_max : most;
 }
 
-/* The pause before the slot's next attempt.  Where the backend takes others and not
- * this one, nothing is gained by asking often.  A connection that opened
- * and was of no use costs more than one that was refused. */
-cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+static cueball__patience slot_patience_now(const cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
     cueball__patience patience = *cueball__slot_patience(pool, slot);
     if (slot->backend->takes && !slot->backend->dead)
         patience_go_on(&patience, SURPLUS_PAUSE_MAX);
     else if (slot->backend->dead && has_opened)
         patience_go_on(&patience, USELESS_PAUSE_MAX);
+    return patience;
+}
+
+/* The pause before the slot's next attempt.  Where the backend takes others and not
+ * this one, nothing is gained by asking often.  A connection that opened
+ * and was of no use costs more than one that was refused. */
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+{
+    cueball__patience patience = slot_patience_now(pool, slot, has_opened);
     cueball_time pause = cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
     bool goes_on = slot->attempt >= cueball__slot_patience(pool, slot)->attempts; /* for ever */
     return goes_on && pause < CUEBALL__PERIOD_MIN ? CUEBALL__PERIOD_MIN : pause;
@@ -435,8 +441,24 @@ static void slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
     slot->renews = 0;
 }
 
+/* What is under way takes no longer than is said now. */
+static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
+{
+    cueball__patience patience = slot_patience_now(pool, slot, true);
+    uint32_t attempt = slot->attempt ? slot->attempt : 1;
+    bool pauses = slot->state == CUEBALL_SLOT_BACKOFF;
+    cueball_time span = pauses ? cueball__patience_delay(&patience, attempt) : cueball__patience_limit(&patience, attempt);
+    cueball_time due = cueball__time_after(slot->since, span);
+    if (due < slot->timer.deadline)
+        cueball__timers_arm(&pool->timers, &slot->timer, due);
+    if (pauses && !slot->backend->dead && slot->backend->connected == 0)
+        cueball__attempt_judge(pool, slot, 0, CUEBALL_CAUSE_FAILED);
+}
+
 void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 {
+    if (slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING)
+        slot_hasten(pool, slot);
     if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
         slot_limit_life(pool, slot);
     if (slot->state == CUEBALL_SLOT_IDLE) {
