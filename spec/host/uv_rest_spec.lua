@@ -102,5 +102,5 @@ it("the handles by which the loop's turns are counted do not keep it alive", fun
       assert.is_false(handle:has_ref())
     end
   end)
-  assert.equal(2, seen)
+  assert.is_true(seen >= 2)
 end)
