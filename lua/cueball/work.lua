@@ -123,10 +123,10 @@ end
 -- What is told that a connection broke while it was watched. Made once for each connection and not once for each
 -- release: LuaJIT compiles no code that makes a function.
 local function on_loss(pool, slot, conn)
-  return function(message)
+  return function(message, kind)
     if pool.conns[slot] ~= conn or pool.connections[slot] == nil then return end
-    pool:failed_with(slot, message or "the connection was lost")
-    report(pool, lib.cueball_pool_conn_lost, conn)
+    pool:unfit(slot, message or "the connection was lost", kind or "lost")
+    pool:pump()
   end
 end
 

@@ -18,6 +18,7 @@
 --   world.at(ms, fn)            fn() at that time, outside of any task
 --   world.settle()              what is ready runs; time stands still
 --   world.step()                → true: settled, and the next event happened; false: there is none
+--   world.compute(ms)           time goes on, and with it servers and wires; nothing here runs: the program computes
 --   world.advance(ms)           all that is due in the next ms happens; now is exactly there afterwards
 --   world.server(address, port [, behaviour])   → server, see cueball.host.sim.server and .behaviour
 --   world.zone(text), world.nameserver(address [, behaviour]), world.dns   see cueball.host.sim.dns
@@ -108,6 +109,7 @@ local function add_tasks(world, state, options)
     end,
   }
   tasks.timers = state.clock.limits
+  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.host.resting
   world.tasks = tasks
   tasks:install(world)
 

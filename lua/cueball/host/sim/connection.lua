@@ -47,7 +47,7 @@ local function watch_idleness(self)
   if not limit then return end
   self.idle = self.idle or clock.event(function()
     self.server.gate:pass(function() self:close() end)
-  end, "idle_timeout")
+  end, "idle_timeout", true)
   network.clock:set(self.idle, network.clock.now + math.floor(network:draw(limit) * 1e6 + 0.5))
 end
 
@@ -64,7 +64,7 @@ function Connection:welcome()
   if network:strikes(how.accept_then_close) then
     network.clock:arm_in(network:draw(how.close_after), function()
       self.server.gate:pass(function() self:close() end)
-    end, "accept_then_close")
+    end, "accept_then_close", true)
   end
 end
 
@@ -131,7 +131,7 @@ local function answer_later(self, text)
   self.answers_at = math.max(time.now + math.floor(delay * 1e6 + 0.5), self.answers_at)
   time:set(clock.event(function()
     self.server.gate:pass(function() self:send(text) end)
-  end, "a reply"), self.answers_at)
+  end, "a reply", true), self.answers_at)
 end
 
 local function answer(self, request)

@@ -108,9 +108,18 @@ local function add_steps(world, state, options)
     state.spend()
     local event = time:take()
     count(event and event.what or "a task's sleep or time limit")
+    local polls = tasks.polls
+    polls.begun, polls.done, polls.done_at = polls.begun + 1, polls.done + 1, time.now
     if event then event.fn() else tasks:run_expired() end
     run_ready()
     return true
+  end
+
+  function world.compute(ms)
+    check_ms("compute", ms, 0)
+    state.network.is_computing = true
+    time:compute(time.now + math.floor(ms * 1e6 + 0.5))
+    state.network.is_computing = false
   end
 
   state.settle = run_ready

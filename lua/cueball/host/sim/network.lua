@@ -32,6 +32,7 @@ function network.new(time, random)
     wires = {},            -- gates by address
     faults = behaviour.of_faults(false, 1),
     transports = members.new(),
+    is_computing = false,  -- the clients' program does not look what has come
     connection_id = 0,
   }, Network)
 end

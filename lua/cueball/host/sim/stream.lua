@@ -34,7 +34,7 @@ local function travel(self, arrive)
   local function pass()
     if not connection.is_silent then arrive() end
   end
-  time:set(clock.event(function() network:wire(from.address):pass(pass) end, "the network"), self.arrives_at)
+  time:set(clock.event(function() network:wire(from.address):pass(pass) end, "the network", true), self.arrives_at)
 end
 
 -- In parts of random length: few long ones or many short ones.
@@ -71,7 +71,7 @@ local function hold(self, data)
   local network, was_held = self.network, self.held
   self.held = (was_held or "") .. data
   if was_held then return end
-  self.flush = self.flush or clock.event(function() release(self) end, "data that is held back")
+  self.flush = self.flush or clock.event(function() release(self) end, "data that is held back", true)
   local ms = network:draw(self.connection.server.behaviour.join_ms)
   network.clock:set(self.flush, network.clock.now + math.floor(ms * 1e6 + 0.5))
 end

@@ -73,7 +73,14 @@ function Transport:arrive(connection, data, err)
   end
   self.is_reset = err ~= nil and err ~= "closed"
   self.inbox[#self.inbox + 1] = { data = data, err = err }
-  hand_out(self)
+  if not self.network.is_computing then return hand_out(self) end
+  if self.on_read then self:read(self.on_read) end
+end
+
+--- What has come and nobody has read: nil, "data", or how it ended.
+function Transport:look()
+  local first = self.inbox[1]
+  return first and (first.err or "data")
 end
 
 local function is_held_up(self)
