@@ -94,11 +94,16 @@ end
 -- ---------------------------------------------------------------- requests --
 
 -- The try before this one is over.
-local function close_try(self, state, went, took_ms)
+local function close_try(self, state, went, took_ms, is_error)
   local request = state.request
   if not request then return end
   state.request = nil
-  self.set:ended(request, went, took_ms)
+  self.set:ended(request, went, took_ms, is_error)
+end
+
+-- An answer that says "not now" or "not here", usually at once: that peer is not to be preferred for it.
+local function is_error(status)
+  return status ~= nil and (status >= 500 or status == 429)
 end
 
 local function state_of(self)
@@ -121,7 +126,7 @@ function Balancer:balance()
     state.tried, state.count = {}, 0
     close_try(self, state, nil)
   end
-  close_try(self, state, went)
+  close_try(self, state, went, nil, true) -- an answer for which nginx tries the next is none that was wanted
   local peer, message, name = self.set:pick(state.count > 0 and state.tried or nil)
   local ok
   if peer then
@@ -143,34 +148,36 @@ end
 
 --- Tells what became of the present request, for log_by_lua: that is how latencies are known, and that a peer is alive again.
 -- Without balance() before it does nothing.
--- @param went    nil: as nginx says. Else true: well; false: hold it against the peer
+-- @param went    nil: as nginx says, and statuses of 500 and more, and 429, are errors. Else true: well; false: hold it against the peer
 -- @param took_ms nil: as nginx says
 -- @return true
 function Balancer:report(went, took_ms)
   local state = self.proxy.context()[self]
   if not state or not state.request then return true end
-  local found, found_ms = self.proxy.outcome()
+  local found, found_ms, status = self.proxy.outcome()
+  local has_erred = went == nil and is_error(status)
   if went == nil then went = found end
   if not took_ms and found_ms then
     -- nginx counts in whole milliseconds; what was measured here may be longer, since the client was sent to as well.
     took_ms = math.min((self.host.now() - state.request.at) / 1e6, found_ms + 1)
   end
-  close_try(self, state, went, took_ms)
+  close_try(self, state, went, took_ms, has_erred)
   return true
 end
 
 -- ------------------------------------------------------------------- state --
 
 --- The peers there are: a list of { key, name, address, port, weight, priority, dead, retry_in_ms, pending, requests, failed, failures,
--- latency_ms }: requests under way, in all and failed ones, failures in a row.
+-- latency_ms, success_rate }: requests under way, in all and failed ones, failures in a row.
 function Balancer:peers()
   local list, now = {}, self.host.now()
   for _, peer in ipairs(self.set.list) do
+    local latency_ms, success_rate = self.set.order.describe(peer, now)
     list[#list + 1] = {
       key = peer.key, name = peer.name, address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority,
       dead = peer.is_dead, retry_in_ms = peer.is_dead and math.max(0, (peer.retry_at - now) / 1e6) or nil,
       pending = peer.pending, requests = peer.requests, failed = peer.failed, failures = peer.failures,
-      latency_ms = peer.latency,
+      latency_ms = latency_ms, success_rate = success_rate,
     }
   end
   return list

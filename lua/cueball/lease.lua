@@ -9,6 +9,7 @@ local native = require "cueball.native"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
 local misuse = require "cueball.misuse"
+local options = require "cueball.options"
 local parking = require "cueball.parking"
 local lib = native.lib
 
@@ -78,6 +79,19 @@ function Lease:fail(message)
   return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
     pool:failed_with(slot, message or "a claimer failed the lease")
   end)
+end
+
+--- Says how the lease went, before it ends; the last word counts. Without it, it went well if the connection is released.
+-- @param went_well false: what was answered is a failure of the backend, though the connection may be fit: for `outlier` and p2c.
+--   true: it went well, though the connection will be closed
+-- @return true; or nil, message, "stale"
+function Lease:report(went_well)
+  if type(went_well) ~= "boolean" then
+    error("lease:report: expected true (it went well) or false, got " .. options.show(went_well), 2)
+  end
+  if self.connection == nil then return stale() end
+  if self.pool:input(lib.cueball_pool_lease_reported, self.handle, went_well) < 0 then return stale() end
+  return true
 end
 
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.

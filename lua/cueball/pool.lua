@@ -341,7 +341,7 @@ end
 
 --- The backends, those preferred first:
 -- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
---   removed, latency_ms, error, provenance }
+--   removed, latency_ms, success_rate, error, provenance }
 function Pool:backends()
   local info, list = self.backend_info, {}
   while lib.cueball_pool_backend_at(self.core, #list, info) do
@@ -351,7 +351,8 @@ function Pool:backends()
       weight = info.weight, priority = info.priority, standby = info.standby,
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
-      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms, error = self.errors[key],
+      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
+      success_rate = info.success_rate, error = self.errors[key],
       provenance = not info.removed and self.provenance[key] or nil,
     }
   end

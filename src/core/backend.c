@@ -417,7 +417,7 @@ void cueball__backends_free(cueball_pool *pool)
     rooms_free(pool, &all, pool->known_max);
 }
 
-static void backend_describe(const cueball__backend *backend, cueball_backend_info *info)
+static void backend_describe(const cueball_pool *pool, const cueball__backend *backend, cueball_backend_info *info)
 {
     memset(info, 0, sizeof *info);
     info->backend = cueball__member_handle(&backend->member);
@@ -433,7 +433,8 @@ static void backend_describe(const cueball__backend *backend, cueball_backend_in
     info->ejected = backend->ejected;
     info->standby = backend->standby;
     info->takes = backend->takes;
-    info->latency_ms = backend->latency / CUEBALL__NS_PER_MS;
+    info->latency_ms = backend->latency.average / CUEBALL__NS_PER_MS;
+    info->success_rate = cueball_latency_success_rate(&backend->latency, pool->now);
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         info->idle += slot->state == CUEBALL_SLOT_IDLE;
@@ -448,7 +449,7 @@ int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle handle, c
     const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
     if (!backend || !backend->key)
         return CUEBALL_ESTALE;
-    backend_describe(backend, info);
+    backend_describe(pool, backend, info);
     return CUEBALL_OK;
 }
 
@@ -469,7 +470,7 @@ int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle handle, c
 bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info)
 {
     if (index < pool->known) {
-        backend_describe(pool->preference[index], info);
+        backend_describe(pool, pool->preference[index], info);
         return true;
     }
     index -= pool->known;
@@ -478,6 +479,6 @@ bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_b
         link = link->next;
     if (link == &pool->leaving)
         return false;
-    backend_describe(CUEBALL__OWNER(link, cueball__backend, leaving), info);
+    backend_describe(pool, CUEBALL__OWNER(link, cueball__backend, leaving), info);
     return true;
 }

@@ -117,8 +117,10 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
     }
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
-    MUST(leased == backend->leased && leased_sum == backend->leased_sum, "backend %s: %u leased, %u counted", backend->key, leased,
-         backend->leased);
+    MUST(leased == backend->latency.leased && leased_sum == backend->latency.leased_sum, "backend %s: %u leased, %u counted",
+         backend->key, leased, backend->latency.leased);
+    MUST(backend->latency.failing >= 0 && backend->latency.failing <= 1 && backend->latency.average >= 0, "backend %s: %g fail, %g ns",
+         backend->key, backend->latency.failing, backend->latency.average);
     MUST(unproven == backend->unproven, "backend %s: %u unproven, %u counted", backend->key, unproven, backend->unproven);
     MUST(connected == backend->connected, "backend %s: %u connected, %u counted", backend->key, connected, backend->connected);
     return CUEBALL_OK;

@@ -383,6 +383,18 @@ int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_hand
     return lease_end(pool, now, lease, CUEBALL_CAUSE_FAIL, &pool->counters.leases_failed);
 }
 
+int cueball_pool_lease_reported(cueball_pool *pool, cueball_time now, cueball_handle lease, bool went_well)
+{
+    cueball__pool_begin(pool, now);
+    cueball__slot *slot = slot_by_lease(pool, lease);
+    if (slot) {
+        slot->went = went_well ? WENT_WELL : WENT_BADLY;
+        slot->untimed = 1; /* its release takes the long way */
+    }
+    cueball__pool_settle(pool);
+    return slot ? CUEBALL_OK : CUEBALL_ESTALE;
+}
+
 /* The pool takes the connection back: it closes, whatever its claimer does with
  * it just now. */
 void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)

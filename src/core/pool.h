@@ -85,10 +85,7 @@ typedef struct cueball__backend {
     uint32_t resting_count;
     uint32_t resting_at;    /* place in pool->resting, if any rests */
     cueball__link resting;  /* p2c: its connections at rest, by at_owner */
-    uint32_t leased;        /* p2c: its leases, */
-    uint64_t leased_sum;    /* and the sum of when they began, modulo 2^64 */
-    double latency;         /* peak EWMA of its leases, ns, as of: */
-    cueball_time latency_at;
+    cueball_latency latency; /* p2c: of its leases */
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
     cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
     cueball_time ejected_at;
@@ -103,9 +100,12 @@ typedef struct cueball__backend {
 /* What is to be done about a slot, for action.c. */
 enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8, CUEBALL__CHORE_RECALL = 16 };
 
+typedef enum cueball__went { WENT_UNTOLD = 0, WENT_WELL = 1, WENT_BADLY = 2 } cueball__went;
+
 typedef struct cueball__slot {
     cueball__member member; /* its generation goes unused: the handles are those below */
     uint8_t state;          /* cueball_slot_state */
+    uint8_t went;           /* busy: how, as its claimer said: cueball__went */
     cueball__backend *backend;
     cueball_time since;     /* in this state; idle: since released, opened or checked */
     cueball_time used_at;   /* last lease's end */
@@ -115,7 +115,7 @@ typedef struct cueball__slot {
     uint8_t on_return;      /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
     uint8_t owned : 1;      /* busy: the lease has an owner */
-    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
+    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back, or `went` was said */
     uint8_t unproven : 1;   /* connected: it has shown nothing but that it opened, see evidence.c */
     uint8_t suspect : 1;    /* connected: another of its backend was found dead since it last worked */
     uint8_t doubted : 1;    /* idle: in pool->doubtful; checking: in pool->to_check, its check has not begun */
@@ -502,6 +502,7 @@ cueball_time cueball__overload_patience(const cueball__overload *overload, cueba
 
 /* latency.c */
 void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);
+void cueball__latency_failed(cueball_pool *pool, cueball__backend *backend, cueball_time held);
 void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot);
 void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot);
 void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot);

@@ -491,14 +491,18 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     cueball_time held = pool->now - slot->since;
     cueball__histogram_add(&pool->leases, held);
     pool->lease_sum += held;
-    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT;
-    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
+                      || slot->went == WENT_BADLY;
+    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || slot->went == WENT_WELL
+                      || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
     if (has_failed)
         cueball__outlier_failed(pool, slot->backend);
     else if (has_worked && pool->failing)
         cueball__outlier_forgive(pool, slot->backend);
-    if (has_worked && !has_failed && pool->options.balance == CUEBALL_BALANCE_P2C)
+    if (has_worked && !has_failed)
         cueball__latency_observe(pool, slot->backend, held);
+    else /* one that had to be closed, for nobody's fault: most often there was an error, and errors are quick */
+        cueball__latency_failed(pool, slot->backend, held);
 }
 
 /* What becomes of a connection that its claimer gave back in order. */
@@ -528,6 +532,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
         slot_measure(pool, slot, cause);
     slot->untold = 0;
+    slot->went = WENT_UNTOLD;
     if (slot->owner) {
         slot->owner = NULL;
         slot->owned = 0;
