@@ -29,14 +29,9 @@ end
 
 local pools_made = 0
 
--- That an owner is gone is told to the core from C, and to nobody else. Whoever waits for what it held should not wait long.
-local HURRY_NS, CALM_NS = 10e6, 1e9
-
-local function look_after_owners(pool)
-  if pool.is_over then return end
-  if pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
-  if pool.is_over then return end
-  pool.parking.alarm:set(pool.now() + (next(pool.waiting) and HURRY_NS or CALM_NS))
+-- That what a request had is to end is told to the core from C. It ends with the core's next input.
+local function end_what_left(pool)
+  if not pool.is_over and pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
 end
 
 --- Makes the pool's car park, if its host has keepalive pools.
@@ -48,22 +43,19 @@ function parking.new(pool, level)
     error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
   end
   pools_made = pools_made + 1
-  local self = { keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {}, alarm = nil }
-  self.alarm = pool.host.alarm(function() look_after_owners(pool) end)
-  self.alarm:set(pool.now() + CALM_NS)
-  return self
-end
-
---- A claim begins to wait.
-function parking.waits(pool)
-  local alarm, at = pool.parking.alarm, pool.now() + HURRY_NS
-  if alarm.at > at then alarm:set(at) end
+  return {
+    keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
+    party = keepalive.party(pool.core, function() end_what_left(pool) end),
+  }
 end
 
 --- The pool is over.
 function parking.close_down(pool)
-  pool.parking.alarm:close()
+  pool.parking.party:close()
 end
+
+--- What requests had that have ended is at an end too, as far as the numbers go.
+parking.end_what_left = end_what_left
 
 --- What names the keepalive pool of one connection. No two have the same: what is left in one by mistake must not be found by another,
 -- which may lead to another backend, or have logged in as somebody else. Only a name that was found empty is used again; the host
@@ -219,7 +211,7 @@ end
 
 -- The place of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
 -- @param began when the claim did, as far as is known
-local function get_another(pool, lease, message, given, level, claim, total_ms, began)
+local function get_another(pool, lease, message, given, level, claim, total_ms, began, who)
   while true do
     local place = lease.connection
     lease:fail(message)
@@ -229,7 +221,7 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
         :format(total_ms - left, place.backend.key, message), "claim_timeout"
     end
     local why, name
-    lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1)
+    lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1, who)
     if not lease then return nil, why, name end
     if getmetatable(lease.connection) ~= Place then return lease end
     left = total_ms and total_ms - (pool.now() - began) / 1e6
@@ -245,9 +237,10 @@ end
 --- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
 -- @param claim function(pool, given, level): how to get a lease
 -- @param level whom to blame, as error() counts
-function parking.claim(pool, given, level, claim)
+-- @param who what the claimer called, for messages
+function parking.claim(pool, given, level, claim, who)
   local total_ms = total_of(pool, given)
-  local lease, message, name = claim(pool, given, level + 1)
+  local lease, message, name = claim(pool, given, level + 1, who)
   if not lease then return nil, message, name end
   local place = lease.connection
   if getmetatable(place) ~= Place then return lease end
@@ -260,23 +253,21 @@ function parking.claim(pool, given, level, claim)
     lease.connection = connection
     return lease
   end
-  if pool.host.current() == nil then
-    lease:release()
-    parking.refuse_phase(level + 1)
-  end
   local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
-  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began)
+  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
   return lease, message, name
 end
 
---- Raises: nothing can be claimed where no socket can be used.
-function parking.refuse_phase(level)
-  error("pool:claim: no socket can be used in this phase; claim in one that may wait (rewrite, access, content, a timer)", level + 1)
-end
-
---- The core's owner of what the present request claims; nil: none is needed.
-function parking.owner(pool)
-  return pool.parking.keepalive.owner(pool.core)
+--- The core's owner of what the present request claims; nil: none is needed. Raises where no socket can be used.
+-- @param who what the claimer called
+-- @param level whom to blame, as error() counts
+function parking.owner(pool, who, level)
+  local owner, phase = pool.parking.party:owner()
+  if owner == false then
+    error(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
+      :format(who, phase), level + 1)
+  end
+  return owner
 end
 
 -- ---------------------------------------------------------------- releases --

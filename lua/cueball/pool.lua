@@ -250,7 +250,7 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
-  local lease, message, name = claim.make(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2, "pool:claim")
   return lease, message, name
 end
 
@@ -268,7 +268,7 @@ end
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = claim.make(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2, "pool:with")
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
 end
@@ -305,6 +305,7 @@ end
 --- Numbers, in one flat table; docs/lua.md lists them.
 function Pool:stats()
   local room, stats = self.stats_room, {}
+  if self.parking then parking.end_what_left(self) end
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
