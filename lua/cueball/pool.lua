@@ -309,6 +309,7 @@ function Pool:stats()
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
+  if self.parking then parking.count(self, stats) end
   if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end
   return stats
 end

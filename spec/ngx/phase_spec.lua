@@ -64,8 +64,8 @@ local ALLOWED = { "rewrite", "access", "content", "timer" }
 local function refusal(phase)
   local list = {}
   for index, name in ipairs { "claim", "try_claim", "with" } do
-    list[index] = ("false pool:%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
-      :format(name, phase)
+    list[index] = ("false pool:%s: no socket can be used in this phase (%s); "):format(name, phase)
+      .. "claim in one that may wait (rewrite, access, content, a timer)"
   end
   return table.concat(list, "\n")
 end

@@ -139,6 +139,13 @@ local function whole(ms)
   return ms > 1 and ms - ms % 1 or 1
 end
 
+-- What connecting and greeting may take from now on.
+local function limit_of(settings, context)
+  local limit = context.timeout_ms
+  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
+  return whole(limit)
+end
+
 local function connect(settings, context)
   local make, no_library = makers[context.host]
   if not make then
@@ -148,15 +155,14 @@ local function connect(settings, context)
   local client, message = make()
   if not client then return nil, message end
   local socket = socket_of(client)
-  local limit = context.timeout_ms
-  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
-  limit = whole(limit)
+  local limit = limit_of(settings, context)
   socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
   local why
   why, message = context.connect(socket)
   if why == "reused" then return client end
   if not why then return nil, message end
   -- The greeting is part of connecting, and so is its time.
+  limit = limit_of(settings, context)
   socket:settimeouts(limit, limit, limit)
   local ok
   ok, message = greet(client, settings)

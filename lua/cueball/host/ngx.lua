@@ -192,9 +192,29 @@ host.alarm = crew.alarm
 
 -- Sockets ---------------------------------------------------------------
 
+-- nginx wants IPv6 addresses in brackets; and a factory that hands context.socket_options to connect means context.connect.
+local function connect(self, ...)
+  self.connect = nil -- nginx's own
+  local to, _, options = ...
+  local context = type(options) == "table" and options.context
+  local ok, message
+  if context and to ~= "" then
+    ok, message = context.connect(self)
+    ok = ok and 1
+  elseif type(to) == "string" then
+    ok, message = self:connect(fit.host_of(to), select(2, ...))
+  else
+    ok, message = self:connect(...)
+  end
+  self.connect = connect -- it may be connected anew
+  return ok, message
+end
+
 --- A cosocket. It belongs to the request or task that calls this.
 function host.tcp()
-  return ngx.socket.tcp()
+  local socket = ngx.socket.tcp()
+  socket.connect = connect
+  return socket
 end
 
 --- Connections that rest in nginx's keepalive pools, see cueball.parking.
@@ -203,6 +223,8 @@ host.keepalive = {
   party = request.party,
   --- take(client, context) → true if something fit was parked; open(client, backend, context) → "new"; or nil, message
   take = fit.take, open = fit.open,
+  --- limit(client, ms): of connecting; is_in_use(socket_options), is_known(socket_options) → is something out, or parked, under that name?
+  limit = fit.limit, is_in_use = fit.is_in_use, is_known = fit.is_known,
   --- discard(socket_options): closes what is parked under that name → true if nothing was, and the name is to be used again
   discard = fit.discard,
 }
