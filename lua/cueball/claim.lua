@@ -56,7 +56,7 @@ local function read_claim_options(self, given, level, who)
   options.check("pool:claim", given, CLAIM_RULES, level + 1)
   local timeout = given.timeout_ms
   cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
-  cdata.error_on_empty = given.error_on_empty or false
+  cdata.error_on_empty = given.error_on_empty and not (self.quota and self.quota:knows_backends()) or false
   local claimer = given.owner
   if claimer and (claimer.pool ~= self or not claimer.core) then
     error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
