@@ -173,12 +173,15 @@ typedef struct cueball_options {
     double drain_timeout_ms;
     double target_claim_delay_ms; /* for `queue`; 0: off */
     double max_churn_rate;        /* connections a second and backend; INFINITY: none */
+    double proven_after_ms;       /* a connection open for so long has shown that its backend works; 0: twice the pause
+                                     before its attempt, 1000 at least */
     double slow_start_ms;         /* 0: off */
     uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
     int32_t balance;              /* cueball_balance */
     int32_t queue;                /* cueball_queue */
     int32_t priorities;           /* cueball_priorities */
-    int32_t reserved;
+    int32_t has_check;            /* 1: CHECK actions tell something, so that suspect connections are checked before they
+                                     are lent; 0: those are lent last */
     int32_t is_set;               /* 1: at most one connection a backend, `spares` of them, each leased for good: it is
                                      asked back with CUEBALL_ACTION_RECALL, the last one never before another is open.
                                      One more than max_connections may be open meanwhile.  Not to be changed. */
@@ -282,6 +285,12 @@ CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time 
  * backends stay; a pool that never had any fails, and starts again.  Always 0. */
 CUEBALL_API int cueball_pool_resolver_failed(cueball_pool *pool, cueball_time now);
 CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time now);
+/* Connections opened before now are replaced, one after the other over so many
+ * milliseconds (0: at once; INFINITY is no time), those of the backend `key`, or all
+ * with NULL: at rest when their time comes, leased ones when they come back after
+ * it, attempts under way once they are open.  CUEBALL_EINVAL: over_ms,
+ * CUEBALL_ENOT_FOUND. */
+CUEBALL_API int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms);
 
 /* What is known of a backend.  The strings live as long as the backend: copy
  * what must last beyond the next input. */
@@ -292,6 +301,8 @@ typedef struct cueball_backend_info {
     uint32_t total, idle, busy, connecting; /* slots; connecting counts back-off too */
     bool dead, removed, ejected;            /* removed: its last leases are awaited */
     bool standby;                           /* left alone for its priority; nobody knows whether it is dead */
+    uint32_t takes;                         /* connections it takes, as far as was seen, where the pool wants more; else 0 */
+    uint32_t suspect;                       /* connections not known to work since another was found dead */
     double latency_ms;                      /* peak EWMA of its leases; p2c only */
 } cueball_backend_info;
 
@@ -346,7 +357,9 @@ CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const c
  * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */
 CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time now, cueball_handle claim);
 
-/* A lease comes back.  CUEBALL_ESTALE: it came back before, or was taken away. */
+/* A lease comes back.  CUEBALL_ESTALE: it came back before, or was taken away.
+ * Released is proof that its backend works; closed says nothing; failed counts
+ * against the backend, as a failed attempt if the connection had proven nothing. */
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
 CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, its backend's fault */
@@ -362,6 +375,14 @@ CUEBALL_API int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, 
 /* An open connection broke, at rest or leased.  It still gets its CLOSE action
  * (a leased one when its lease ends). */
 CUEBALL_API int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle conn);
+/* An open connection is of no more use, and its backend did not break it: it
+ * closes, at once or when its lease ends, and is replaced without a pause.
+ * CUEBALL_CAUSE_UNFIT: it is in a state that the next claimer does not expect;
+ * CUEBALL_CAUSE_WORN: it has delivered what it was asked for, which proves that
+ * its backend works, and cannot again; CUEBALL_CAUSE_TIMEOUT: an answer did not come
+ * in time and may come yet, which counts as a failed lease for `outlier` and p2c.
+ * CUEBALL_EINVAL: another cause. */
+CUEBALL_API int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle conn, int cause);
 CUEBALL_API int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn); /* CLOSE is done */
 
 /* --------------------------------------------------------------- actions -- */
@@ -429,8 +450,9 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_POOL_STATE = 0,         /* from, to: cueball_pool_state */
     CUEBALL_EVENT_BACKEND_ADDED = 1,      /* backend */
     CUEBALL_EVENT_BACKEND_REMOVED = 2,    /* backend */
-    CUEBALL_EVENT_BACKEND_DEAD = 3,       /* backend, count: attempts made */
-    CUEBALL_EVENT_BACKEND_REVIVED = 4,    /* backend; cause PLAN: nobody looks any more, for its priority */
+    CUEBALL_EVENT_BACKEND_DEAD = 3,       /* backend, count: attempts made, cause: how the last one ended */
+    CUEBALL_EVENT_BACKEND_REVIVED = 4,    /* backend, cause: what proved it, RELEASE, CHECK, WORN or LASTED; PLAN: nobody
+                                             looks any more, for its priority */
     CUEBALL_EVENT_RESOLVER_FAILED = 5,    /* */
     CUEBALL_EVENT_RESOLVER_RECOVERED = 6, /* */
     CUEBALL_EVENT_PLANNED = 7,            /* count: slots there should be */
@@ -448,7 +470,8 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_OVERLOADED = 19,        /* count: claims that wait */
     CUEBALL_EVENT_RELIEVED = 20,          /* no longer overloaded */
     CUEBALL_EVENT_PRIORITY = 21,          /* count: backends of this priority and better are used from now on */
-    CUEBALL_EVENT_LAST = 21               /* the greatest kind there is */
+    CUEBALL_EVENT_BACKEND_LIMITED = 22,   /* backend, count: connections it takes, from: those the plan has for it */
+    CUEBALL_EVENT_LAST = 22               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
@@ -467,14 +490,17 @@ typedef enum cueball_cause {
     CUEBALL_CAUSE_CLOSE = 9,     /* lease closed */
     CUEBALL_CAUSE_FAIL = 10,     /* lease failed */
     CUEBALL_CAUSE_CHECK = 11,    /* due for a check; checked and fit */
-    CUEBALL_CAUSE_UNFIT = 12,    /* checked and not fit */
+    CUEBALL_CAUSE_UNFIT = 12,    /* not fit: as a check found, or when it came back */
     CUEBALL_CAUSE_IDLE = 13,     /* idle_timeout_ms */
     CUEBALL_CAUSE_LIFETIME = 14, /* max_lifetime_ms */
     CUEBALL_CAUSE_REMOVED = 15,  /* its backend was removed */
     CUEBALL_CAUSE_STOP = 16,     /* the pool stops */
     CUEBALL_CAUSE_OWNER = 17,    /* the claimer's owner is gone */
     CUEBALL_CAUSE_CANCEL = 18,   /* granted, but cancelled before it was told */
-    CUEBALL_CAUSE_CLOSED = 19    /* closed as asked */
+    CUEBALL_CAUSE_CLOSED = 19,   /* closed as asked */
+    CUEBALL_CAUSE_WORN = 20,     /* it has worked, and is used up */
+    CUEBALL_CAUSE_LASTED = 21,   /* the connection stayed open */
+    CUEBALL_CAUSE_RENEW = 22     /* cueball_pool_renew() */
 } cueball_cause;
 
 CUEBALL_API const char *cueball_cause_name(int cause); /* static */
@@ -595,13 +621,16 @@ CUEBALL_API size_t cueball_pool_memory(const cueball_pool *pool);
 /* What one backend has and should have. */
 typedef struct cueball_plan_backend {
     uint32_t weight; /* 1 and up */
+    uint32_t most;   /* slots it may have if it is alive; 0: any number */
     uint32_t want;   /* out: slots it should have */
     bool dead;
+    bool is_capped; /* out: its share would be more than `most` */
 } cueball_plan_backend;
 
 /* Spreads `target` slots over `count` backends given in order of preference,
  * in proportion to their weights: a dead one gets exactly one, and
- * its share goes to live ones as far as `slots_max` allows.  `is_singleton`: at
+ * its share goes to live ones as far as `slots_max` allows; what is beyond `most` of
+ * one goes to the others.  `is_singleton`: at
  * most one slot each.  `slots_max` is at least `target`.  `scratch` has room for 2 * count uint64_t.
  * Pure: no pool needed. */
 CUEBALL_API void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, bool is_singleton,

@@ -1,4 +1,5 @@
 --- Claims: how a lease is got from a pool, at once or after a wait.
+local condition = require "cueball.condition"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local owner = require "cueball.owner"
@@ -72,10 +73,23 @@ local function pump_if_asked(self)
   if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
 end
 
+-- The connection of this lease was lost at rest, and the event loop has not had the time to say so: it goes back before anybody had it.
+local function take_back(self, slot, handle, message, kind)
+  self:unfit(slot, message, kind)
+  lib.cueball_pool_lease_closed(self.core, self.now(), handle)
+  self:pump()
+end
+
+-- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
 local function granted(self)
   local grant = self.grant
-  local slot = grant.slot
-  local lease = work.lease(self, slot, tonumber(grant.lease))
+  local slot, handle = grant.slot, tonumber(grant.lease)
+  local socket = self.sockets[slot]
+  if socket then
+    local message, kind = condition.at_claim(socket)
+    if message then return take_back(self, slot, handle, message, kind) end
+  end
+  local lease = work.lease(self, slot, handle)
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)
   return lease
@@ -104,7 +118,8 @@ end
 
 -- `level` is whom to blame, as error() counts.
 -- `who` is what the claimer called, for the refusal of phases without sockets.
-local function claim_for(self, given, level, who)
+local claim_for
+function claim_for(self, given, level, who)
   local claimer = read_claim_options(self, given, level + 1, who)
   local cdata = self.claim_options
   local may_wait = self.parking or self.host.current() ~= nil -- of the first the phase was asked above
@@ -114,7 +129,11 @@ local function claim_for(self, given, level, who)
   self.next_claim = user + 1
   cdata.user = user
   local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
-  if result == 0 then return granted(self) end
+  if result == 0 then
+    local lease = granted(self)
+    if lease then return lease end
+    return claim_for(self, given, level, who)
+  end
   if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
   self:pump()
   if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
@@ -134,7 +153,11 @@ end
 function claim.try(self, level)
   if self.parking then return parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
   local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, self.grant)
-  if result == 0 then return granted(self) end
+  if result == 0 then
+    local lease = granted(self)
+    if lease then return lease end
+    return claim.try(self, level)
+  end
   if self.watchman.has_collected then self:pump() end
   pump_if_asked(self)
   if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end

@@ -15,7 +15,7 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)
@@ -97,7 +97,7 @@ local function handle_of(value)
 end
 
 local COUNTED = {}
-for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected overloaded priority"):gmatch "%S+" do
+for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected backend_limited overloaded priority"):gmatch "%S+" do
   COUNTED[kind] = true
 end
 
@@ -113,6 +113,7 @@ local function table_of(pool, event)
   }
   if made.backend then made.provenance = provenance_of(pool, made.kind, made.backend) end
   if COUNTED[made.kind] then made.count = event.count end
+  if made.kind == "backend_limited" then made.wanted = event.from end
   if made.conn then made.slot = event.slot end
   if event.cause ~= 0 then made.cause = ffi.string(lib.cueball_cause_name(event.cause)) end
   if event.error ~= 0 then made.error = ffi.string(lib.cueball_error_name(event.error)) end
@@ -128,6 +129,11 @@ local function say_of_backend(what)
   end
 end
 
+local DEATHS = {
+  failed = "failed", timeout = "took too long", lost = "opened and broke", fail = "failed its claimer", unfit = "failed its check",
+}
+local PROOFS = { release = "came back in order", check = "passed its check", worn = "delivered what was asked for", lasted = "lasted" }
+
 local SAY = {
   pool_state = function(pool, event)
     local level = event.to == "failed" and "error" or "info"
@@ -138,12 +144,16 @@ local SAY = {
   backend_dead = function(pool, event)
     local message = pool.errors[event.backend] or "no reason known"
     pool.dead_since[event.backend] = event.time_ms
-    pool:log("warn", ("backend %s is dead after %d attempts: %s"):format(event.backend, event.count, message))
+    pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
+      DEATHS[event.cause] or event.cause, message))
   end,
   backend_revived = function(pool, event)
     pool.dead_since[event.backend] = nil
     if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
-    pool:log("info", "backend " .. event.backend .. " is alive again")
+    pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
+  end,
+  backend_limited = function(pool, event)
+    pool:log("info", ("%s takes %d, the pool wants %d: the rest goes to others"):format(event.backend, event.count, event.wanted))
   end,
   backend_ejected = function(pool, event)
     local message = pool.errors[event.backend] or "no reason known"

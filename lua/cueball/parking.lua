@@ -16,6 +16,7 @@
 -- A factory that opens its socket under another name than its place's would have it lent to others, and one that has a socket but no way
 -- to park it would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
 local address = require "cueball.address"
+local condition = require "cueball.condition"
 local native = require "cueball.native"
 local lib = native.lib
 
@@ -91,7 +92,7 @@ end
 -- What is parked is taken; else a connection is opened, within what is left of the claim's time.
 local function connect_parked(pool, backend, context, client)
   local keepalive = pool.parking.keepalive
-  context.has_connected, context.client = true, not context.place and client or nil
+  context.has_connected, context.client = true, client
   if keepalive.take(client, context) then return "reused" end
   context.opened_at = pool.now()
   if context.left_ms then
@@ -112,6 +113,7 @@ function parking.equip(pool, backend, context)
     function context.connect(client) return connect_parked(pool, backend, context, client) end
   else
     function context.connect(client)
+      context.client = client
       local ok, message = address.connect(client, backend, context.socket_options)
       if not ok then return nil, message end
       return "new"
@@ -140,37 +142,11 @@ local function way_to_park(given, connection)
   return nil
 end
 
--- The first of these methods that a connection, or its class, really has: some classes make a method of any name.
-local function method_of(connection, names)
-  local meta = getmetatable(connection)
-  local class = type(meta) == "table" and rawget(meta, "__index")
-  for _, name in ipairs(names) do
-    local method = rawget(connection, name) or type(class) == "table" and rawget(class, name)
-    if method then return method end
-  end
-  return nil
-end
-
--- The socket, or client with one, that is somewhere in a connection; nil: none that can be seen.
-local function socket_in(connection, depth)
-  if type(connection) ~= "table" then return nil end
-  if method_of(connection, PARKS) then return connection end
-  if depth == 0 then return nil end
-  for _, member in pairs(connection) do
-    local found = socket_in(member, depth - 1)
-    if found then return found end
-  end
-  return nil
-end
-
-local SOCKET_DEPTH = 2
-
 -- Closes what an attempt opened: its factory may not know how.
 local function close_all(given, context, connection)
   pcall(given.close, connection)
-  for _, one in ipairs { socket_in(connection, SOCKET_DEPTH) or false, context.client or false } do
-    if one and one.close then pcall(one.close, one) end
-  end
+  local socket = condition.socket_of(context.host, connection, context.client)
+  if socket then pcall(socket.close, socket) end
 end
 
 local NOT_NAMED = "the connection factory opened its socket past context.connect, so that others could be lent it: connect with "
@@ -178,23 +154,32 @@ local NOT_NAMED = "the connection factory opened its socket past context.connect
 local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
   .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
 
--- → true; or false, why
+-- The claimer's socket remembers what is done with it, and the place what is known of the connection.
+local function track(place, connection)
+  local context, host = place.context, place.context.host
+  local socket = condition.socket_of(host, connection, context.client)
+  context.client, place.socket = nil, socket
+  place.known = socket and host.keepalive.track(socket, place.known, context.descriptor)
+end
+
+local function untrack(place)
+  if not place.socket then return end
+  place.context.host.keepalive.untrack(place.socket)
+  place.socket = nil
+end
+
+-- → true; or false, why, kind
 local function put(given, place, connection)
+  untrack(place)
   local ok, parked, message = pcall(place.park, connection, IDLE_MS)
   if ok and parked then
     place.is_taken = false
     return true
   end
   pcall(given.close, connection)
-  return false, "it could not be parked: " .. tostring(ok and message or parked)
-end
-
--- Was its socket opened just now, as far as the client can tell?
-local function is_new(connection)
-  local ask = type(connection) == "table" and method_of(connection, { "get_reused_times", "getreusedtimes" })
-  if not ask then return false end
-  local ok, times = pcall(ask, connection)
-  return ok and times == 0
+  message = "it could not be parked: " .. tostring(ok and message or parked)
+  if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
+  return false, message, "unfit"
 end
 
 -- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
@@ -214,10 +199,13 @@ end
 local function take(place, limit_ms)
   local context = place.context
   place.is_taken = true
+  context.client = nil
   limit(place, limit_ms)
   local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
   if ok and connection then
-    if not place.uses_connect and is_new(connection) then place.parking.reopened = place.parking.reopened + 1 end
+    track(place, connection)
+    local socket = place.socket
+    if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
     return connection
   end
   place.is_taken = false
@@ -245,13 +233,15 @@ local function connect(pool, given, backend, context)
   local uses_connect = context.has_connected or false
   local is_named = uses_connect or keepalive.is_in_use(context.socket_options)
   if not park then
-    if not is_named and not socket_in(connection, SOCKET_DEPTH) then return connection end
+    if not is_named and not condition.socket_of(context.host, connection) then return connection end
     close_all(given, context, connection)
     return nil, NO_PARK
   end
   local place = setmetatable({
     given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
     parking = pool.parking, uses_connect = uses_connect,
+    socket = nil, -- under what is taken, where it could be found
+    known = nil,  -- of the connection, see track
   }, Place)
   local parked
   parked, message = put(given, place, connection)
@@ -276,6 +266,7 @@ local function check(given, place)
     ok, message = xpcall(given.broken, traceback, connection)
     fit = not message
   end
+  if ok and fit and place.socket then fit, message = place.socket:is_fit() end
   if ok and fit then return put(given, place, connection) end
   pcall(given.close, connection)
   if not ok then error(given.check and fit or message, 0) end
@@ -422,14 +413,6 @@ end
 
 -- ---------------------------------------------------------------- releases --
 
-local function trouble_with(pool, given, connection)
-  if not given.broken then return nil end
-  local ok, message = pcall(given.broken, connection)
-  if ok then return message end
-  pool:guarded("broken", error, message)
-  return "its factory cannot tell whether it is fit"
-end
-
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
@@ -437,16 +420,15 @@ function parking.put(pool, slot, connection)
   if getmetatable(place) ~= Place then return false end
   if connection == place then return true end
   local given = place.given
-  local message = trouble_with(pool, given, connection)
+  local message, kind = condition.judge(pool, given, connection, place.socket)
   if message then
     pcall(given.close, connection)
   else
     local parked
-    parked, message = put(given, place, connection)
+    parked, message, kind = put(given, place, connection)
     if parked then return true end
   end
-  pool:failed_with(slot, message)
-  lib.cueball_pool_conn_lost(pool.core, pool.now(), pool.conns[slot])
+  pool:unfit(slot, message, kind)
   return true
 end
 

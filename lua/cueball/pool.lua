@@ -6,6 +6,7 @@ local native = require "cueball.native"
 local options = require "cueball.options"
 local sink = require "cueball.sink"
 local work = require "cueball.work"
+local condition = require "cueball.condition"
 local journal = require "cueball.journal"
 local owner = require "cueball.owner"
 local refusal = require "cueball.refusal"
@@ -74,6 +75,11 @@ local function factory_from(what, given, level)
   return factory
 end
 
+-- Whether CHECK actions tell something: then suspect connections are checked before they are lent.
+local function has_check(factory)
+  return type(factory) == "table" and factory.check and 1 or 0
+end
+
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
@@ -88,7 +94,7 @@ end
 function Pool.new_for(given, what, level, recalled)
   local own, core = options.split(what, given, OWN, level + 1)
   local cdata = options.read(what, core, level + 1, OWN)
-  cdata.is_set = recalled and 1 or 0
+  cdata.is_set, cdata.has_check = recalled and 1 or 0, has_check(own.connect)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
@@ -107,7 +113,7 @@ function Pool.new_for(given, what, level, recalled)
     factory = nil, parking = nil, -- see below
     recalled = recalled,
     -- by slot:
-    connections = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
+    connections = {}, sockets = {}, conns = {}, slot_backends = {}, factories = {}, losses = {},
     lent = {},    -- the handle of its last lease, while its connection is open
     places = {},  -- see watchman: missing while it is leased
     tasks = {},   -- attempts, checks and closes under way
@@ -150,9 +156,9 @@ end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message = xpcall(fn, debug.traceback, ...)
+  local ok, message, kind = xpcall(fn, debug.traceback, ...)
   if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, tostring(message))) end
-  return ok, message
+  return ok, message, kind
 end
 
 --- Remembers why a backend gives trouble; nil: it does not.
@@ -165,19 +171,28 @@ function Pool:failed_with(slot, message)
   self:remember(self.slot_backends[slot], tostring(message))
 end
 
+local UNFIT = {
+  unfit = tonumber(lib.CUEBALL_CAUSE_UNFIT), worn = tonumber(lib.CUEBALL_CAUSE_WORN), timeout = tonumber(lib.CUEBALL_CAUSE_TIMEOUT),
+}
+
+--- A connection is not to be lent again.
+-- @param kind whose doing it is, see cueball.condition
+function Pool:unfit(slot, message, kind)
+  local conn, cause = self.conns[slot], UNFIT[kind]
+  if kind == "lost" or kind == "timeout" then self:failed_with(slot, message) end
+  if not cause then return lib.cueball_pool_conn_lost(self.core, self.now(), conn) end
+  self:log("debug", ("a connection to %s is not lent again: %s"):format(self.slot_backends[slot].key, message))
+  lib.cueball_pool_conn_unfit(self.core, self.now(), conn, cause)
+end
+
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
   if self.parking and parking.put(self, slot, connection) then return end
-  local conn = self.conns[slot]
-  if factory.broken then
-    local ok, message = self:guarded("broken", factory.broken, connection)
-    if message or not ok then
-      self:failed_with(slot, ok and message or "its factory cannot tell whether it is fit")
-      lib.cueball_pool_conn_lost(self.core, self.now(), conn)
-      return
-    end
-  end
-  if factory.watch and self.conns[slot] == conn then work.rest(self, slot) end
+  local socket, conn = self.sockets[slot], self.conns[slot]
+  local message, kind = condition.judge(self, factory, connection, socket)
+  if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end
+  if message then return self:unfit(slot, message, kind) end
+  if self.conns[slot] == conn then work.rest(self, slot) end
 end
 
 local function set_alarm(self, deadline)
@@ -262,7 +277,8 @@ function Pool:try_claim()
 end
 
 --- Claims a connection, calls fn(connection, lease), and releases it.  If fn
--- throws, the lease is failed and the error goes on to the caller.
+-- throws, the connection is closed, as nobody knows its state, and the error goes on
+-- to the caller: a bug of the caller's is not held against the backend.
 -- @param fn
 -- @param given options as for pool:claim
 -- @return what fn returned; or nil, message, name as pool:claim
@@ -315,8 +331,8 @@ function Pool:stats()
 end
 
 --- The backends, those preferred first:
--- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, dead, ejected, removed, latency_ms,
---   error, provenance }
+-- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
+--   removed, latency_ms, error, provenance }
 function Pool:backends()
   local info, list = self.backend_info, {}
   while lib.cueball_pool_backend_at(self.core, #list, info) do
@@ -325,6 +341,7 @@ function Pool:backends()
       key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port,
       weight = info.weight, priority = info.priority, standby = info.standby,
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
+      takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms, error = self.errors[key],
       provenance = not info.removed and self.provenance[key] or nil,
     }
@@ -361,32 +378,76 @@ function Pool:set_for(given, what, level)
   end
   local merged = options.merge(self.given, core)
   local cdata = options.read(what, merged, level + 1, CHANGEABLE)
-  cdata.is_set = self.recalled and 1 or 0
+  cdata.is_set, cdata.has_check = self.recalled and 1 or 0, has_check(self.factory)
   if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
   self:input(lib.cueball_pool_options_changed, cdata)
 end
 
+-- What pool:renew can be told.
+local RENEW_RULES = {
+  backend = options.of_type "string",
+  over_ms = {
+    check = function(value) return type(value) == "number" and value >= 0 and value <= 86400000 end,
+    range = "a number of milliseconds from 0 to 86400000",
+  },
+}
+local RENEW_OVER_MS = 10000
+
+--- Connections opened before now are replaced, one after the other: at rest when
+-- their time comes, leased ones when they come back after it, attempts under way
+-- once they are open.
+-- @param given nil, or a table:
+--   backend  the key of one backend; all by default
+--   over_ms  how long it takes for all, 0 to 86400000, 10000 by default
+-- @return true; or nil, message, "not_found" (no such backend)
+function Pool:renew(given)
+  if given ~= nil then options.check("pool:renew", given, RENEW_RULES, 2) end
+  if self.recalled then error("pool:renew: a set's connections are recalled, not renewed", 2) end
+  local key = given and given.backend
+  if self:input(lib.cueball_pool_renew, key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
+  return nil, ("no backend has the key %q"):format(key), "not_found"
+end
+
 --- Another resolver or connection factory; connections and leases are kept, and
 -- each is closed by the factory that made it.
--- @param given { resolver = …, connect = … }, either or both
+-- @param given { resolver = …, connect = …, renew = … }: either or both; renew = true: connections of the factory before are
+--   replaced as by pool:renew()
 -- @return true; mistakes raise an error at the caller's line
 function Pool:replace(given)
-  local own, core = options.split("pool:replace", given, OWN, 2)
+  if type(given) == "table" and given.renew ~= nil then
+    if type(given.renew) ~= "boolean" or given.renew and not given.connect then
+      error("pool:replace: option 'renew' must be true or false, beside option 'connect'", 2)
+    end
+    local renew = given.renew
+    given = options.merge({}, given)
+    given.renew = nil
+    self:replace_for(given, 3)
+    return not renew or self:renew()
+  end
+  self:replace_for(given, 3)
+  return true
+end
+
+-- `level` is whom to blame, as error() counts.
+function Pool:replace_for(given, level)
+  local own, core = options.split("pool:replace", given, OWN, level)
   for _, list in ipairs { own, core } do
     for name in pairs(list) do
       if name ~= "resolver" and name ~= "connect" then
-        error(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)), 2)
+        error(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)), level)
       end
     end
   end
-  if own.connect then self.factory = parking.factory(self, factory_from("pool:replace", own.connect, 2)) end
+  if own.connect then
+    self.factory = parking.factory(self, factory_from("pool:replace", own.connect, level))
+    self:set_for({}, "pool:replace", level)
+  end
   if own.resolver and not self.sink.has_ended then
     self.sink:kill()
     sink.start(self, own.resolver)
   end
-  return true
 end
 
 --- Stops the pool: claims are refused, idle connections close, leases are waited

@@ -169,6 +169,8 @@ end
 -- @return true; or nil, message, "stale"
 function Member:fail(message)
   ended(self)
+  local pool, lease = self.set.pool, self.lease
+  if lease.connection ~= nil then lib.cueball_pool_conn_lost(pool.core, pool.now(), pool.conns[self.slot]) end
   return self.lease:fail(message)
 end
 

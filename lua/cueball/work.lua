@@ -5,6 +5,7 @@ local native = require "cueball.native"
 local Lease = require "cueball.lease"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
+local condition = require "cueball.condition"
 local parking = require "cueball.parking"
 local lib, ffi = native.lib, native.ffi
 
@@ -19,6 +20,8 @@ end
 --- A lease on the connection of this slot.
 function work.lease(pool, slot, handle)
   local connection, factory, place = pool.connections[slot], pool.factories[slot], pool.places[slot]
+  local socket = pool.sockets[slot]
+  if socket then socket:lend() end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   pool.lent[slot] = handle
   if pool.detects_leaks then pool.places[slot] = nil end -- only the lease holds it now
@@ -58,12 +61,12 @@ local function finish(lease, debt, slot, ok, ...)
     if lease.connection ~= nil then lease:release() end
     return ...
   end
-  if lease.connection ~= nil then lease:fail((tostring((...)):match "^[^\n]*")) end
+  if lease.connection ~= nil then lease:close() end
   error((...), 0)
 end
 
---- Calls fn(connection, lease), and ends the lease: it is released if fn returns, failed if it throws, closed if the task is
--- killed meanwhile.
+--- Calls fn(connection, lease), and ends the lease: it is released if fn returns, closed if it throws or the task is killed
+-- meanwhile.
 -- @return what fn returned
 function work.lend(pool, lease, fn)
   local debt, slot = debt_of(pool), lease.place.slot
@@ -146,19 +149,20 @@ local function attempt(pool, slot, conn, backend, factory, context)
   pool.connections[slot] = connection
   watchman.opened(pool.watchman, slot)
   pool:remember(backend, nil)
-  if factory.watch then
-    pool.losses[slot] = on_loss(pool, slot, conn)
-    work.rest(pool, slot)
-  end
+  condition.opened(pool, slot, factory, context.client)
+  if factory.watch then pool.losses[slot] = on_loss(pool, slot, conn) end
+  work.rest(pool, slot)
   if report(pool, lib.cueball_pool_conn_opened, conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
-  if pool.conns[slot] == conn then pool.connections[slot] = nil end
+  if pool.conns[slot] == conn then pool.connections[slot], pool.sockets[slot] = nil, nil end
   close_late(pool, backend, factory, connection, limit_ms)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.
 function work.rest(pool, slot)
-  pool:guarded("watch", pool.factories[slot].watch, pool.connections[slot], pool.losses[slot])
+  local socket, watch = pool.sockets[slot], pool.factories[slot].watch
+  if socket then socket:rest() end
+  if watch then pool:guarded("watch", watch, pool.connections[slot], pool.losses[slot]) end
 end
 
 -- A task that brought this about itself is ended as soon as it waits.
@@ -236,7 +240,7 @@ local function close(pool, slot, conn, action)
     pool:failed_with(slot, "the check took too long")
   end
   local connection, factory = pool.connections[slot], pool.factories[slot]
-  pool.connections[slot], pool.lent[slot] = nil, nil
+  pool.connections[slot], pool.sockets[slot], pool.lent[slot] = nil, nil, nil
   start(pool, slot, conn, action.deadline, close_task, factory, connection)
 end
 
@@ -256,7 +260,7 @@ local function check_task(pool, slot, conn, factory, connection)
   end
   if not leave(pool, slot, conn) then return end
   if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. tostring(message or "not fit")) end
-  if fit and factory.watch then work.rest(pool, slot) end
+  if fit then work.rest(pool, slot) end
   report(pool, lib.cueball_pool_conn_checked, conn, fit and true or false)
 end
 

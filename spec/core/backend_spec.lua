@@ -27,13 +27,47 @@ end
 describe("adding a backend", function()
   it("is planned for after rebalance_delay_ms", function()
     local world = World.new { max_connections = 2, rebalance_delay_ms = 30 }
+    world:set { "db0" }
     assert.equal("ok", world:add("db1", { name = "one", address = "10.1.1.1", port = 1, weight = 3 }))
     world:advance(29)
-    assert.equal("db1 0", world:layout())
+    assert.equal("db0 2, db1 0", world:layout())
     world:advance(1)
-    assert.equal("db1 2", world:layout())
+    assert.equal("db0 0, db1 2", world:layout())
+    world:remove "db0"
     local one = world:backends()[1]
     assert.same({ "db1", "one", "10.1.1.1", 1, 3 }, { one.key, one.name, one.address, one.port, one.weight })
+  end)
+
+  it("is planned for at once while nothing is open: all that is said in one instant together", function()
+    local world = World.new { max_connections = 4, rebalance_delay_ms = 30 }
+    world.host.open = 50
+    world:add "db1"
+    world:add "db2"
+    assert.equal(0, world:stats().plans)
+    world:advance(0)
+    assert.equal("db1 2, db2 2", world:layout())
+    assert.equal(1, world:stats().plans)
+    world:advance(10)
+    world:add "db3"
+    world:advance(0)
+    assert.equal(2, world:stats().plans)
+    world:advance(50)
+    world:add "db4"
+    world:advance(29)
+    assert.equal(2, world:stats().plans)
+    world:advance(1)
+    assert.equal("db1 1, db2 1, db3 1, db4 1", world:layout())
+  end)
+
+  it("is planned for at once when all others are dead", function()
+    local world = World.new(World.recovery({ attempts = 1, delay_ms = 1000, spread = 0 }, { max_connections = 2 }))
+    world.host.db1 = { open = "fail" }
+    world:set { "db1" }
+    assert.equal("failed", world:state())
+    world:advance(10)
+    world:add "db2"
+    world:advance(0)
+    assert.equal("running", world:state())
   end)
 
   it("again changes nothing but its weight and name", function()
@@ -251,27 +285,29 @@ end)
 describe("a resolver", function()
   it("that goes on changing is planned for when it is quiet", function()
     local world = World.new { max_connections = 10, rebalance_delay_ms = 100 }
-    for i = 1, 5 do
+    world:set { "b0" }
+    for i = 1, 4 do
       world:at((i - 1) * 90, function() world:add("b" .. i) end)
     end
-    world:advance(459)
-    assert.equal(0, world:stats().plans)
-    world:advance(1)
+    world:advance(369)
     assert.equal(1, world:stats().plans)
+    world:advance(1)
+    assert.equal(2, world:stats().plans)
     assert.same({ 2, 2, 2, 2, 2 }, shares(world))
   end)
 
   it("that is never quiet is planned for after ten times the delay", function()
     local world = World.new { max_connections = 10, rebalance_delay_ms = 100 }
+    world:set { "b0" }
     for i = 1, 30 do
       world:at((i - 1) * 90, function() world:add("b" .. i) end)
     end
     world:advance(999)
-    assert.equal(0, world:stats().plans)
-    world:advance(1)
     assert.equal(1, world:stats().plans)
+    world:advance(1)
+    assert.equal(2, world:stats().plans)
     world:advance(2000)
-    assert.is_true(world:stats().plans >= 2)
+    assert.is_true(world:stats().plans >= 3)
   end)
 end)
 
@@ -346,6 +382,7 @@ end)
 
 --- Attempts of 100 ms, pauses of 10 ms, no chance in it.
 local function quick(options)
+  options.proven_after_ms = options.proven_after_ms or 1
   return World.recovery({ attempts = 2, timeout_ms = 100, delay_ms = 10, spread = 0 }, options)
 end
 
@@ -415,13 +452,13 @@ describe("a backend that is dead", function()
     assert.equal("pool_failed", world:claim "bob")
     assert.equal("db1 1 dead, db2 1 dead", world:layout())
     world.host.open = 0
-    world:advance(20)
+    world:advance(21)
     assert.equal("running", world:state())
     world:claim "cid"
     assert.trace(world, [[
       [  10] refuse ann: pool_failed
       [  10] refuse bob: pool_failed
-      [  30] grant cid: db1/1]])
+      [  31] grant cid: db1/1]])
     assert.equal("db1 1, db2 1", world:layout())
   end)
 

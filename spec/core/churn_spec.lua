@@ -141,7 +141,7 @@ describe("slow_start_ms", function()
   --- Two backends, one of which was dead and is found alive at 0 of the time returned.
   local function revived(options)
     World.recovery({ attempts = 1, delay_ms = 100, max_delay_ms = 100, spread = 0 }, options)
-    options.rebalance_delay_ms = 0
+    options.rebalance_delay_ms, options.proven_after_ms = 0, 1
     local world = World.new(options)
     world.shows = ""
     world.host.b = { open = "fail" }
@@ -196,12 +196,12 @@ describe("slow_start_ms", function()
 
   it("does not matter to backends that all came back at once, or that are new", function()
     local world = World.new(World.recovery({ attempts = 1, delay_ms = 100, max_delay_ms = 100, spread = 0 },
-      { max_connections = 20, slow_start_ms = 10000 }))
+      { max_connections = 20, slow_start_ms = 10000, proven_after_ms = 1 }))
     world.host.open = "fail"
     world:set { "a", "b" }
     world:advance(1000)
     world.host.open = 0
-    world:advance(101)
+    world:advance(102)
     assert.equal("a 10, b 10", world:layout())
     world:advance(10000)
     world:add "c"

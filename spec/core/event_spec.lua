@@ -52,10 +52,10 @@ describe("events", function()
     world:stop()
     assert.same({
       "0 backend_added",
-      "100 planned 1",
-      "100 free > connecting: plan",
-      "105 pool starting > running",
-      "105 connecting > idle: opened",
+      "0 planned 1",
+      "0 free > connecting: plan",
+      "5 pool starting > running",
+      "5 connecting > idle: opened",
       "105 idle > busy: claim",
       "105 claim_granted",
       "105 claim_waiting",
@@ -72,7 +72,7 @@ describe("events", function()
   end)
 
   it("tell why a slot changed", function()
-    local world = make { check_interval_ms = 1000, check_timeout_ms = 10 }
+    local world = make { check_interval_ms = 1000, check_timeout_ms = 10, proven_after_ms = 1 }
     world:set { "db1" }
     world:watch(1000, "slot_state")
     local function follows(expected, fn)
@@ -121,7 +121,7 @@ describe("events", function()
   end)
 
   it("tell of deaths, revivals, resolvers, shuffles, options, removals", function()
-    local world = make { max_connections = 2, decoherence_interval_ms = 100 }
+    local world = make { max_connections = 2, decoherence_interval_ms = 100, proven_after_ms = 1 }
     world:set { "db1" }
     world:claim "ann"
     world:watch(1000, "backend_dead backend_revived resolver_failed resolver_recovered shuffled options_changed backend_removed")
@@ -139,7 +139,7 @@ describe("events", function()
     world:advance(20)
     world:remove "db1"
     assert.same({ "100 shuffled 1", "100 resolver_failed", "100 resolver_recovered", "100 options_changed", "110 backend_dead 2",
-      "130 backend_revived", "140 backend_removed" }, told(world))
+      "131 backend_revived", "140 backend_removed" }, told(world))
   end)
 
   it("carry handles that can be used", function()
@@ -218,7 +218,7 @@ describe("events", function()
     for kind = 0, tonumber(lib.CUEBALL_EVENT_LAST) do
       assert.is_true(ffi.string(lib.cueball_event_name(kind)) ~= "unknown")
     end
-    for cause = 0, 19 do
+    for cause = 0, 22 do
       assert.is_true(ffi.string(lib.cueball_cause_name(cause)) ~= "unknown")
     end
     for error = -11, 0 do
@@ -233,7 +233,7 @@ describe("events", function()
       assert.equal(name, ffi.string(lib.cueball_slot_state_name(state)))
     end
     for _, name in ipairs { "event_name", "cause_name", "error_name", "pool_state_name", "slot_state_name" } do
-      for _, number in ipairs { -12, 22, 1000, -2147483648, 2147483647 } do
+      for _, number in ipairs { -12, 23, 1000, -2147483648, 2147483647 } do
         assert.equal("unknown", ffi.string(lib["cueball_" .. name](number)))
       end
     end

@@ -99,15 +99,16 @@ describe("what held a claim", function()
     assert.equal("closing 70", (explain(world, 420, 490)))
   end)
 
-  it("is that no backend was known, and then that none was planned for yet", function()
+  it("is that no backend was known, and then that its connections opened", function()
     local world = pool { max_connections = 1, rebalance_delay_ms = 25 }
     world:claim "ann"
     world:advance(40)
     world.host.open = 10
     world:add "db"
+    assert.equal("no_backends 40", (explain(world, 0, 40)))
     world:advance(100)
     assert.is_truthy(world.leases.ann)
-    assert.equal("no_backends 40, planning 25, connecting 10", (explain(world, 0, 75)))
+    assert.equal("no_backends 40, connecting 10", (explain(world, 0, 50)))
   end)
 
   it("is told for the stretch of each claim by itself, though others wait", function()

@@ -4,7 +4,7 @@ local World = require "spec.support.core_world"
 
 local function pool(backends, options)
   local changes = World.recovery({ attempts = 2, delay_ms = 10, max_delay_ms = 10, spread = 0 })
-  for name, value in pairs { max_connections = 4, rebalance_delay_ms = 0, check_interval_ms = 0, decoherence_interval_ms = 0 } do
+  for name, value in pairs { max_connections = 10, proven_after_ms = 1, rebalance_delay_ms = 0, check_interval_ms = 0, decoherence_interval_ms = 0 } do
     changes[name] = value
   end
   for name, value in pairs(options or {}) do changes[name] = value end
@@ -40,7 +40,7 @@ local function kill(world, ...)
     world.host[key] = { open = "fail" }
     for _, one in ipairs(world:backends()) do
       if one.key == key then
-        for number = 1, 8 do pcall(world.lose, world, key .. "/" .. number) end
+        for number = 1, 40 do pcall(world.lose, world, key .. "/" .. number) end
       end
     end
   end
@@ -53,21 +53,21 @@ end
 describe("priorities", function()
   it("leave the worse alone while a better backend lives", function()
     local world = pool(TIERS)
-    assert.equal("a 2, b 2, c 0, d 0", world:layout())
+    assert.equal("a 5, b 5, c 0, d 0", world:layout())
     assert.equal("c d", standby(world))
     assert.equal("1", priorities(world))
   end)
 
   it("are numbers: lower is better, and nothing else counts", function()
     local world = pool { { "a", priority = 65535 }, { "b", priority = 9 }, { "c", priority = 10, weight = 100 } }
-    assert.equal("a 0, b 4, c 0", world:layout())
+    assert.equal("a 0, b 10, c 0", world:layout())
   end)
 
   it("mean nothing with one backend of the best dead", function()
     local world = pool(TIERS)
     kill(world, "a")
     world:advance(100)
-    assert.equal("a 1 dead, b 3, c 0, d 0", world:layout())
+    assert.equal("a 1 dead, b 9, c 0, d 0", world:layout())
     assert.equal("1", priorities(world))
   end)
 
@@ -75,12 +75,12 @@ describe("priorities", function()
     local world = pool(TIERS)
     kill(world, "a", "b")
     world:advance(200)
-    assert.equal("a 1 dead, b 1 dead, c 2, d 0", world:layout())
+    assert.equal("a 1 dead, b 1 dead, c 8, d 0", world:layout())
     assert.equal("d", standby(world))
     assert.equal("1 2", priorities(world))
     kill(world, "c")
     world:advance(200)
-    assert.equal("a 1 dead, b 1 dead, c 1 dead, d 1", world:layout())
+    assert.equal("a 0 dead, b 0 dead, c 1 dead, d 8", world:layout())
     assert.equal("3", priorities(world))
   end)
 
@@ -90,7 +90,7 @@ describe("priorities", function()
     world:advance(200)
     revive(world, "b")
     world:advance(200)
-    assert.equal("a 1 dead, b 3, c 0, d 0", world:layout())
+    assert.equal("a 1 dead, b 9, c 0, d 0", world:layout())
     assert.equal("1 2 1", priorities(world))
   end)
 
@@ -103,7 +103,7 @@ describe("priorities", function()
     revive(world, "c")
     world:advance(100)
     assert.equal("running", world:state())
-    assert.equal("a 1 dead, b 1 dead, c 2, d 0", world:layout())
+    assert.equal("a 1 dead, b 1 dead, c 8, d 0", world:layout())
   end)
 
   it("forget that a backend was dead that nobody looks at", function()
@@ -112,11 +112,11 @@ describe("priorities", function()
     world:advance(400)
     revive(world, "a")
     world:advance(200)
-    assert.equal("a 3, b 1 dead, c 0, d 0", world:layout())
+    assert.equal("a 9, b 1 dead, c 0, d 0", world:layout())
     revive(world, "c")
     kill(world, "a")
     world:advance(200)
-    assert.equal("a 1 dead, b 1 dead, c 2, d 0", world:layout())
+    assert.equal("a 1 dead, b 1 dead, c 8, d 0", world:layout())
   end)
 
   it("take a backend's leases back when they come, not before", function()
@@ -129,26 +129,26 @@ describe("priorities", function()
     assert.equal(1, world:stats().busy)
     world:release "alice"
     world:advance(10)
-    assert.equal("a 2, b 2, c 0, d 0", world:layout())
+    assert.equal("a 5, b 5, c 0, d 0", world:layout())
   end)
 
   it("follow a change of the resolver", function()
     local world = pool { { "a", priority = 1 }, { "b", priority = 2 } }
     world:set { { "a", priority = 3 }, { "b", priority = 2 } }
     world:advance(10)
-    assert.equal("a 0, b 4", world:layout())
+    assert.equal("a 0, b 10", world:layout())
     world:remove "b"
     world:advance(10)
-    assert.equal("a 4", world:layout())
+    assert.equal("a 10", world:layout())
   end)
 
   it("can be ignored, also on a living pool", function()
     local world = pool(TIERS, { priorities = 1 })
-    assert.equal("a 1, b 1, c 1, d 1", world:layout())
+    assert.equal("a 3, b 2, c 3, d 2", world:layout())
     assert.equal("", priorities(world))
     world:change { priorities = 0 }
     world:advance(10)
-    assert.equal("a 2, b 2, c 0, d 0", world:layout())
+    assert.equal("a 5, b 5, c 0, d 0", world:layout())
   end)
 
   it("count an ejected backend as one that cannot be used", function()
@@ -158,9 +158,9 @@ describe("priorities", function()
     world:claim "alice"
     world:fail "alice"
     world:advance(10)
-    assert.equal("a 0, b 4", world:layout())
+    assert.equal("a 0, b 10", world:layout())
     world:advance(1100)
-    assert.equal("a 4, b 0", world:layout())
+    assert.equal("a 10, b 0", world:layout())
   end)
 
   it("do not move monitors to backends that stand by", function()

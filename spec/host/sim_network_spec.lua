@@ -243,7 +243,7 @@ describe("the network", function()
       world.sleep(10)
       server:kill()
       world.sleep(10)
-      assert.is_false((sock:is_fit()))
+      assert.same({ nil, "connection reset by peer", "lost" }, { sock:is_fit() })
       sock:close()
     end)
     assert_trace "[   0] connect: 1\n[  10] connection reset by peer"

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MEMORY_RETRY 1000000000 /* ns until what memory did not allow is tried again */
+#define PROBES_SHARE 5          /* probes take this part of the places at most, while live backends could use them */
 
 /* Forgets earlier decisions to drop slots of this backend. */
 static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
@@ -25,7 +26,7 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
 
 /* max_churn_rate: whether a slot may come or go at this backend now.  If not, the
  * plan is taken up again when it may. */
-static bool backend_may_change(cueball_pool *pool, cueball__backend *backend)
+bool cueball__backend_may_change(cueball_pool *pool, cueball__backend *backend)
 {
     if (pool->settings.churn_gap == 0 || pool->now >= backend->churn_at)
         return true;
@@ -35,7 +36,7 @@ static bool backend_may_change(cueball_pool *pool, cueball__backend *backend)
     return false;
 }
 
-static void backend_has_changed(const cueball_pool *pool, cueball__backend *backend)
+void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *backend)
 {
     if (pool->settings.churn_gap)
         backend->churn_at = cueball__time_after(pool->now, pool->settings.churn_gap);
@@ -53,9 +54,9 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
             cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
             if (slot->state != in_order[i] || slot->unwanted || cueball__slot_is_last(pool, slot))
                 continue;
-            if (!backend_may_change(pool, backend))
+            if (!cueball__backend_may_change(pool, backend))
                 return;
-            backend_has_changed(pool, backend);
+            cueball__backend_has_changed(pool, backend);
             slot->unwanted = 1;
             backend->have--;
             cueball__slot_drop(pool, slot, CUEBALL_CAUSE_PLAN);
@@ -133,6 +134,7 @@ static void pool_put_aside(cueball_pool *pool)
         aside += backend->standby;
         if (!backend->standby || !backend->dead)
             continue;
+        cueball__probe_end(pool, backend);
         backend->dead = false;
         pool->dead--;
         if (cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_REVIVED))
@@ -147,42 +149,113 @@ static void pool_put_aside(cueball_pool *pool)
         cueball__event_note(pool, CUEBALL_EVENT_PRIORITY, NULL, priority);
 }
 
-/* What the planner is to know: those neither ejected nor standing by, in order of preference. */
-static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan)
+/* How many dead backends may have a slot: the rest of the places is for those that
+ * live, as far as these could use it. */
+static uint32_t pool_probes_max(const cueball_pool *pool)
+{
+    uint32_t ceiling = pool->options.max_connections;
+    uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
+    uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
+    uint32_t used = pool->options.is_set && live < pool->planned_target ? live : pool->planned_target;
+    if (live == 0)
+        return ceiling;
+    if (ceiling == 1) /* the live one has the only place there is */
+        return 0;
+    return ceiling - used > least ? ceiling - used : least;
+}
+
+/* Whether the planner is to know the backend.  Of dead ones it knows as many as may
+ * be probed, those first that are; where that is not all, a dead backend without a
+ * slot gets one when its time comes, see probe.c. */
+static bool backend_is_planned(const cueball_pool *pool, const cueball__backend *backend, uint32_t *probes)
+{
+    if (backend->ejected || backend->standby)
+        return false;
+    if (!backend->dead)
+        return true;
+    if (backend->total == 0 && pool->dead > pool->probes_max)
+        return false;
+    return (*probes)++ < pool->probes_max;
+}
+
+/* What the planner is to know, in order of preference; how many dead ones are among
+ * it comes out in `probes`. */
+static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uint32_t *probes)
 {
     uint32_t count = 0;
     bool is_slow = false;
+    *probes = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
-        if (backend->ejected || backend->standby)
+        backend->is_planned = backend_is_planned(pool, backend, probes);
+        if (!backend->is_planned)
             continue;
         uint32_t share = backend_share(pool, backend);
         is_slow |= share < SLOW_STEPS;
-        plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share, .dead = backend->dead };
+        plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share,
+                                                .most = backend->takes ? backend->takes + 1 : 0,
+                                                .dead = backend->dead };
     }
+    *probes = *probes < pool->probes_max ? *probes : pool->probes_max;
     for (uint32_t i = 0; i < count && !is_slow; i++)
         plan[i].weight /= SLOW_STEPS;
     return count;
+}
+
+/* Probes that are there stay, though the target is less than there are backends. */
+static void plan_keep_probes(const cueball_pool *pool, cueball_plan_backend *plan, uint32_t count, uint32_t room)
+{
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < count; i++)
+        wanted += plan[i].want;
+    for (uint32_t i = 0, planned = 0; planned < count && wanted < room; i++) {
+        const cueball__backend *backend = pool->preference[i];
+        if (!backend->is_planned)
+            continue;
+        if (backend->dead && backend->total > 0 && plan[planned].want == 0) {
+            plan[planned].want = 1;
+            wanted++;
+        }
+        planned++;
+    }
+}
+
+/* What the plan has for the backend.  If it takes all of its share, what it took
+ * before is of no interest any more. */
+static void backend_take_share(cueball__backend *backend, const cueball_plan_backend *share)
+{
+    backend->want = share->want;
+    if (backend->takes && !share->is_capped && share->want == backend->takes && backend->connected - backend->unproven >= backend->takes)
+        backend->takes = 0;
 }
 
 void cueball__pool_plan(cueball_pool *pool)
 {
     cueball_plan_backend *plan = pool->plan_room;
     uint32_t ceiling = pool->options.max_connections;
-    pool->plan_is_due = pool->churn_holds = false;
+    pool->plan_is_due = pool->churn_holds = pool->hurries = false;
     pool->planned_at = pool->now;
     pool->counters.plans++;
     pool->planned_target = cueball__demand_target(pool);
     pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
     pool_put_aside(pool);
-    uint32_t count = plan_prepare(pool, plan);
-    if (count)
-        cueball_plan(plan, count, pool->planned_target, ceiling, pool->options.is_set, pool->plan_scratch);
-    plan_favour_living(plan, count);
+    pool->probes_max = pool_probes_max(pool);
+    uint32_t probes, count = plan_prepare(pool, plan, &probes);
+    if (count) {
+        /* Places for the probes that will be due. */
+        uint32_t kept = pool->dead > probes ? pool->probes_max - probes : 0;
+        uint32_t room = ceiling - kept > 0 ? ceiling - kept : 1;
+        uint32_t target = pool->planned_target < room ? pool->planned_target : room;
+        cueball_plan(plan, count, target, room, pool->options.is_set, pool->plan_scratch);
+        plan_favour_living(plan, count);
+        plan_keep_probes(pool, plan, count, room);
+    }
     uint32_t wanted = 0;
     for (uint32_t i = 0, planned = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
-        backend->want = backend->ejected || backend->standby ? 0 : plan[planned++].want;
+        backend->want = 0;
+        if (backend->is_planned)
+            backend_take_share(backend, &plan[planned++]);
         wanted += backend->want;
         backend_reprieve(pool, backend);
         if (backend->have > backend->want)
@@ -211,7 +284,7 @@ void cueball__pool_fill(cueball_pool *pool)
             cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, wanting);
             if (pool_is_full(pool))
                 return;
-            if (!backend_may_change(pool, backend))
+            if (!cueball__backend_may_change(pool, backend))
                 continue;
             if (!cueball__slot_add(pool, backend)) {
                 cueball__event_note(pool, CUEBALL_EVENT_MEMORY_SHORT, NULL, 0);
@@ -219,42 +292,11 @@ void cueball__pool_fill(cueball_pool *pool)
                     cueball__timers_arm(&pool->timers, &pool->rebalance, cueball__time_after(pool->now, MEMORY_RETRY));
                 return;
             }
-            backend_has_changed(pool, backend);
+            cueball__backend_has_changed(pool, backend);
             goes_on = true;
             cueball__list_remove(&backend->wanting);
             if (backend->have < backend->want)
                 cueball__list_append(&pool->wanting, &backend->wanting);
         }
     }
-}
-
-static const cueball__backend *pool_untried(const cueball_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->known; i++)
-        if (pool->preference[i]->dead && pool->preference[i]->total == 0)
-            return pool->preference[i];
-    return NULL;
-}
-
-/* With more dead backends than connections, some have no monitor.  One that is
- * about to try its own again leaves its place to another then, or those would
- * never be found alive. */
-bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot)
-{
-    cueball__backend *backend = slot->backend;
-    bool may_change = pool->settings.churn_gap == 0 || pool->now >= backend->churn_at;
-    if (!backend->dead || !may_change || pool->known - pool->standby <= pool->planned_target || !pool_untried(pool))
-        return false;
-    backend_has_changed(pool, backend);
-    uint32_t place = 0;
-    while (pool->preference[place] != backend)
-        place++;
-    memmove(&pool->preference[place], &pool->preference[place + 1], (pool->known - 1 - place) * sizeof *pool->preference);
-    pool->preference[pool->known - 1] = backend;
-    slot->unwanted = 1;
-    backend->have--;
-    backend->want = 0;
-    cueball__slot_drop(pool, slot, CUEBALL_CAUSE_PLAN);
-    pool->plan_is_due = pool->is_unsettled = true;
-    return true;
 }

@@ -9,6 +9,8 @@
 #define PORT_MAX 65535
 #define WEIGHT_MAX 65535
 #define PRIORITY_MAX 65535
+#define REPLACE_GAP UINT64_C(500000) /* ns: 2,000 replacements a second and backend, */
+#define REPLACE_BURST_MIN 100        /* after so many at once, or as many as it has slots */
 #define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo). */
@@ -136,6 +138,12 @@ static bool backend_name(cueball_pool *pool, cueball__backend *backend, const cu
     return true;
 }
 
+/* Whether some connection is open, as far as is known to some purpose. */
+static bool pool_has_open(const cueball_pool *pool)
+{
+    return pool->state != CUEBALL_POOL_FAILED && pool->counts[CUEBALL_SLOT_IDLE] + pool->counts[CUEBALL_SLOT_CHECKING] > 0;
+}
+
 /* Something changed: plan once the resolver has been quiet for a while, but do
  * not wait for ever for a resolver that is never quiet. */
 static void pool_changed(cueball_pool *pool)
@@ -146,6 +154,11 @@ static void pool_changed(cueball_pool *pool)
     if (!pool->change_waits) {
         pool->change_waits = true;
         pool->changed_at = pool->now;
+    }
+    if (!pool_has_open(pool)) { /* what is new is all there is hope for; more may be said in this turn of the host's loop */
+        pool->hurries = true;
+        pool->hurried_at = pool->now;
+        return;
     }
     cueball_time quiet = cueball__time_after(pool->now, pool->settings.rebalance_delay);
     cueball_time latest = cueball__time_after(pool->changed_at, pool->settings.rebalance_delay * CHANGE_DELAYS_MAX);
@@ -167,6 +180,7 @@ static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
     cueball__link_init(&backend->wanting);
     cueball__link_init(&backend->leaving);
     cueball__link_init(&backend->resting);
+    cueball__link_init(&backend->probe);
     if (!backend_name(pool, backend, spec)) {
         cueball__table_remove(&pool->backends, backend);
         return CUEBALL_ENOMEM;
@@ -193,8 +207,10 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
         place = &(*place)->same_bucket;
     *place = backend->same_bucket;
     cueball__list_remove(&backend->wanting);
-    if (backend->dead)
+    if (backend->dead) {
+        cueball__probe_end(pool, backend);
         pool->dead--;
+    }
     if (backend->standby)
         pool->standby--;
     backend->dead = backend->standby = false;
@@ -328,26 +344,57 @@ void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend)
         backend_free(pool, backend);
 }
 
-void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts)
+static void backend_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count, cueball_cause cause)
+{
+    if (!cueball__pool_watches(pool, kind))
+        return;
+    cueball_event event = { .kind = (int32_t)kind, .cause = (int32_t)cause, .count = count };
+    event.backend = cueball__member_handle(&backend->member);
+    cueball__event_add(pool, &event);
+}
+
+void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause)
 {
     assert(!backend->dead);
     assert(!backend->removed);
+    assert(backend->total > 0);
+    assert(backend->connected == backend->unproven);
     backend->dead = true;
+    backend->takes = 0;
+    backend->probe_at = 0;
     pool->dead++;
+    pool->probed++;
     pool->counters.backend_deaths++;
     pool->plan_is_due = pool->is_unsettled = true;
-    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts);
+    cueball__backend_distrust(pool, backend);
+    backend_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts, cause);
 }
 
-void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend)
+void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cueball_cause cause)
 {
     assert(backend->dead);
     assert(pool->dead > 0);
+    cueball__probe_end(pool, backend);
     backend->dead = false;
     backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;
-    cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0);
+    cueball__pool_connected(pool);
+    backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, cause);
+}
+
+/* Whether a connection that was nobody's fault may be replaced now; if not, when.
+ * Claimers who close each connection they get cost a connect each time, so that the
+ * replacements are paced: so many at once and then one for each gap, the generic cell rate
+ * algorithm (ITU-T I.371). */
+bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend, cueball_time *at)
+{
+    cueball_time burst = (backend->total > REPLACE_BURST_MIN ? backend->total : REPLACE_BURST_MIN) * REPLACE_GAP;
+    if (backend->replace_at < pool->now)
+        backend->replace_at = pool->now;
+    *at = backend->replace_at > pool->now + burst ? backend->replace_at - burst : pool->now;
+    backend->replace_at += REPLACE_GAP;
+    return *at == pool->now;
 }
 
 void cueball__backends_free(cueball_pool *pool)
@@ -377,11 +424,13 @@ static void backend_describe(const cueball__backend *backend, cueball_backend_in
     info->removed = backend->removed;
     info->ejected = backend->ejected;
     info->standby = backend->standby;
+    info->takes = backend->takes;
     info->latency_ms = backend->latency / CUEBALL__NS_PER_MS;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         info->idle += slot->state == CUEBALL_SLOT_IDLE;
         info->busy += slot->state == CUEBALL_SLOT_BUSY;
+        info->suspect += slot->suspect;
         info->connecting += slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF;
     }
 }

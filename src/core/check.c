@@ -22,6 +22,8 @@ static bool list_is_sound(const cueball__link *list)
 static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const disagreement *report)
 {
     uint32_t index = slot->member.index;
+    bool rests_in_doubt = slot->state == CUEBALL_SLOT_IDLE && cueball__slot_is_doubtful(slot);
+    bool awaits_check = slot->state == CUEBALL_SLOT_CHECKING && cueball__link_is_linked(&slot->doubt);
     bool waits_for_time = slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF
                           || slot->state == CUEBALL_SLOT_CHECKING || slot->state == CUEBALL_SLOT_CLOSING;
     MUST(slot->state < CUEBALL__SLOT_STATES, "slot %u in state %u", index, slot->state);
@@ -34,26 +36,30 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
         return CUEBALL_OK;
     }
     MUST(slot->backend && slot->backend->key, "slot %u", index);
-    MUST(!waits_for_time || cueball__timer_is_armed(&slot->timer), "slot %u in state %u", index, slot->state);
+    MUST(!waits_for_time || awaits_check || cueball__timer_is_armed(&slot->timer), "slot %u in state %u", index, slot->state);
     MUST(!(slot->chores & CUEBALL__CHORE_OPEN) || slot->state == CUEBALL_SLOT_CONNECTING, "slot %u in state %u", index, slot->state);
     MUST(!(slot->chores & CUEBALL__CHORE_CHECK) || slot->state == CUEBALL_SLOT_CHECKING, "slot %u in state %u", index, slot->state);
     MUST(!(slot->chores & CUEBALL__CHORE_RECALL) || (slot->state == CUEBALL_SLOT_BUSY && slot->on_return), "slot %u", index);
     MUST(!(slot->chores & CUEBALL__CHORE_CLOSE) || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
-    bool is_indexed = slot->state == CUEBALL_SLOT_IDLE && pool->options.balance == CUEBALL_BALANCE_P2C;
+    MUST(cueball__link_is_linked(&slot->doubt) == (rests_in_doubt || awaits_check), "slot %u in state %u", index, slot->state);
+    bool is_indexed = slot->state == CUEBALL_SLOT_IDLE && !rests_in_doubt && pool->options.balance == CUEBALL_BALANCE_P2C;
     MUST((slot->owner != NULL || is_indexed) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
     MUST((slot->owner != NULL) == slot->owned, "slot %u", index);
     MUST(cueball__handle_index(slot->conn) == index && cueball__handle_index(slot->lease) == index, "slot %u", index);
     MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(!(slot->backend->removed || slot->unwanted) || slot->state == CUEBALL_SLOT_BUSY || slot->state == CUEBALL_SLOT_CLOSING,
          "slot %u, which must go, in state %u", index, slot->state);
-    MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead, "slot %u in state %u at a dead backend", index, slot->state);
+    MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead || slot->unproven, "slot %u in state %u at a dead backend", index,
+         slot->state);
+    MUST(cueball__slot_is_connected(slot) || !(slot->unproven || slot->suspect || slot->renews), "slot %u in state %u", index, slot->state);
+    MUST(!slot->blame || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     if (slot->state == CUEBALL_SLOT_BUSY && !slot->untimed) {
         MUST(pool->now < slot->retire_at || pool->now >= pool->timers.earliest, "slot %u", index);
         MUST(cueball__timer_is_armed(&slot->timer) || slot->retire_at == CUEBALL_NEVER, "slot %u", index);
     }
-    if (slot->state == CUEBALL_SLOT_IDLE) {
+    if (slot->state == CUEBALL_SLOT_IDLE && !rests_in_doubt) {
         MUST(slot->idle_at - pool->idle.head < pool->idle.tail - pool->idle.head, "slot %u at %u", index, slot->idle_at);
         MUST(pool->idle.ring[slot->idle_at & pool->idle.mask] == slot, "slot %u at %u", index, slot->idle_at);
     }
@@ -63,12 +69,14 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
 static int slots_check(const cueball_pool *pool, const disagreement *report)
 {
     uint32_t counts[CUEBALL__SLOT_STATES] = { 0 };
-    uint32_t orphans = 0;
+    uint32_t orphans = 0, doubtful = 0, checks = 0;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         const cueball__slot *slot = cueball__table_at(&pool->slots, i);
         if (slot_check(pool, slot, report) != CUEBALL_OK)
             return CUEBALL_EINVAL;
         counts[slot->state]++;
+        doubtful += slot->state == CUEBALL_SLOT_IDLE && cueball__link_is_linked(&slot->doubt);
+        checks += slot->state == CUEBALL_SLOT_CHECKING && !cueball__link_is_linked(&slot->doubt);
         orphans += slot->state != CUEBALL_SLOT_FREE && slot->orphan;
     }
     uint32_t rest = counts[CUEBALL_SLOT_IDLE], total = 0;
@@ -80,15 +88,18 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
     }
     MUST(total == pool->slots.count, "%u slots, %u counted", total, pool->slots.count);
     MUST(orphans == pool->orphans, "%u orphans, %u counted", orphans, pool->orphans);
-    MUST(cueball__idle_count(&pool->idle) == rest, "%u idle, %u in the idle order", rest, cueball__idle_count(&pool->idle));
-    MUST((rest == 0) == cueball__idle_is_empty(&pool->idle), "%u idle", rest);
+    MUST(doubtful == pool->doubtful_count && doubtful == list_length(&pool->doubtful), "%u rest in doubt, %u counted", doubtful,
+         pool->doubtful_count);
+    MUST(checks == pool->checks_running, "%u checks, %u counted", checks, pool->checks_running);
+    MUST(cueball__idle_count(&pool->idle) + doubtful == rest, "%u idle, %u in the idle order", rest, cueball__idle_count(&pool->idle));
+    MUST((rest == doubtful) == cueball__idle_is_empty(&pool->idle), "%u idle", rest);
     MUST(pool->waiting == 0 || rest == 0, "%u claims wait while %u connections rest", pool->waiting, rest);
     return CUEBALL_OK;
 }
 
 static int backend_check(const cueball_pool *pool, const cueball__backend *backend, const disagreement *report)
 {
-    uint32_t have = 0, total = 0, connected = 0, leased = 0;
+    uint32_t have = 0, total = 0, connected = 0, leased = 0, unproven = 0;
     uint64_t leased_sum = 0;
     MUST(list_is_sound(&backend->slots), "backend %s", backend->key);
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
@@ -98,6 +109,7 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
         total++;
         have += !slot->unwanted;
         connected += cueball__slot_is_connected(slot);
+        unproven += slot->unproven;
         if (slot->state == CUEBALL_SLOT_BUSY && pool->options.balance == CUEBALL_BALANCE_P2C) {
             leased++;
             leased_sum += slot->since;
@@ -107,13 +119,14 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
     MUST(leased == backend->leased && leased_sum == backend->leased_sum, "backend %s: %u leased, %u counted", backend->key, leased,
          backend->leased);
+    MUST(unproven == backend->unproven, "backend %s: %u unproven, %u counted", backend->key, unproven, backend->unproven);
     MUST(connected == backend->connected, "backend %s: %u connected, %u counted", backend->key, connected, backend->connected);
     return CUEBALL_OK;
 }
 
 static int backends_check(const cueball_pool *pool, const disagreement *report)
 {
-    uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0, standby = 0;
+    uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0, standby = 0, probed = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
         if (backend_check(pool, backend, report) != CUEBALL_OK)
@@ -134,10 +147,18 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
         ejected += backend->ejected;
         failing += backend->failures > 0;
         dead += backend->dead;
+        probed += backend->dead && backend->total > 0;
+        if (backend->dead && backend->total == 0 && !cueball__pool_is_over(pool)) {
+            MUST(cueball__timer_is_armed(&backend->back) || cueball__link_is_linked(&backend->probe), "nobody tries %s", backend->key);
+        } else {
+            MUST(backend->ejected || cueball__pool_is_over(pool) || !cueball__timer_is_armed(&backend->back), "backend %s", backend->key);
+            MUST(cueball__pool_is_over(pool) || !cueball__link_is_linked(&backend->probe), "backend %s", backend->key);
+        }
         slots += backend->total;
         ceiling += backend->want;
     }
     MUST(dead == pool->dead, "%u dead, %u counted", dead, pool->dead);
+    MUST(probed == pool->probed, "%u probed, %u counted", probed, pool->probed);
     MUST(standby == pool->standby, "%u stand by, %u counted", standby, pool->standby);
     MUST(ejected == pool->ejected, "%u ejected, %u counted", ejected, pool->ejected);
     MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);

@@ -241,11 +241,14 @@ static void grant_tell(const cueball__slot *slot, cueball_grant *grant)
 static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
 {
     cueball__pool_begin(pool, now);
-    if (cueball__idle_is_empty(&pool->idle))
+    if (cueball__idle_is_empty(&pool->idle) && pool->doubtful_count == 0)
         return claim_slowly(pool, options, grant);
     pool->counters.granted_at_once++;
     cueball__slot *slot;
-    if (pool->options.balance == CUEBALL_BALANCE_P2C) {
+    if (cueball__idle_is_empty(&pool->idle)) {
+        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, doubt);
+        cueball__slot_wake(pool, slot);
+    } else if (pool->options.balance == CUEBALL_BALANCE_P2C) {
         slot = cueball__latency_next(pool);
         cueball__slot_wake(pool, slot);
     } else {
@@ -346,7 +349,7 @@ static CUEBALL__ASIDE int release_in_full(cueball_pool *pool, cueball_time now, 
  * its lifetime its timer would have told), and its timer runs. */
 static bool release_is_plain(const cueball_pool *pool, const cueball__slot *slot)
 {
-    return !slot->owned && !slot->on_return && !slot->untimed && !pool->idle.holes;
+    return !slot->owned && !slot->on_return && !slot->untimed && !slot->unproven && !slot->suspect && !pool->idle.holes;
 }
 
 /* Most releases go this short way, which does the same as release_in_full(). */
@@ -359,7 +362,6 @@ int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_ha
     pool->now = now;
     cueball__histogram_add(&pool->leases, now - slot->since);
     pool->lease_sum += now - slot->since;
-    slot->proven = true;
     slot->state = CUEBALL_SLOT_IDLE;
     slot->since = slot->used_at = now;
     cueball__idle_push(&pool->idle, slot);

@@ -86,7 +86,7 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     uint64_t under_way = in_use + pool->counts[CUEBALL_SLOT_CONNECTING];
     if (target < under_way && target < pool->planned_target) /* what has begun to open may end */
         target = under_way < pool->planned_target ? under_way : pool->planned_target;
-    if (target < 1 && (pool->waiting > 0 || pool->dead > 0)) /* one monitor at least */
+    if (target < 1 && pool->waiting > 0)
         target = 1;
     return target < ceiling ? (uint32_t)target : ceiling;
 }

@@ -60,7 +60,7 @@ const char *cueball_event_name(int kind)
         "pool_state", "backend_added",   "backend_removed", "backend_dead", "backend_revived", "resolver_failed",
         "resolver_recovered",  "planned",   "shuffled", "options_changed", "memory_short", "slot_state",
         "claim_waiting", "claim_granted", "claim_refused", "claim_cancelled", "lease_ended",
-        "backend_ejected", "backend_returned", "overloaded", "relieved", "priority",
+        "backend_ejected", "backend_returned", "overloaded", "relieved", "priority", "backend_limited",
     };
     return name_in(names, COUNT_OF(names), kind);
 }
@@ -68,7 +68,8 @@ const char *cueball_event_name(int kind)
 const char *cueball_cause_name(int cause)
 {
     static const char *const names[] = { "none", "plan",  "opened", "failed", "timeout", "delay",    "lost",    "claim", "release", "close",
-                                         "fail", "check", "unfit",  "idle",   "lifetime", "removed", "stop", "owner", "cancel",  "closed" };
+                                         "fail", "check", "unfit",  "idle",   "lifetime", "removed", "stop", "owner", "cancel",  "closed",
+                                         "worn", "lasted", "renew" };
     return name_in(names, COUNT_OF(names), cause);
 }
 

@@ -49,6 +49,7 @@ static const cueball_option all[] = {
     CHOICE("queue", queue, "fifo codel adaptive_lifo", 2),
     CHOICE("priorities", priorities, "strict ignored", 1),
     DURATION("target_claim_delay_ms", target_claim_delay_ms, 0, 0, false),
+    DURATION("proven_after_ms", proven_after_ms, 0, 0, false),
     { "max_churn_rate", NULL, CUEBALL_OPTION_RATE, AT(max_churn_rate), 0.001, 1e6, INFINITY, NONE },
     DURATION("slow_start_ms", slow_start_ms, 0, 0, false),
     COUNT("outlier.consecutive", outlier.consecutive, 0, 1000000, 0, false),
@@ -154,6 +155,11 @@ int cueball_options_check(const cueball_options *options, char *text, size_t siz
             snprintf(text, size, "is_set must be 0 or 1");
         result = CUEBALL_EINVAL;
     }
+    if (result == CUEBALL_OK && options->has_check != 0 && options->has_check != 1) {
+        if (text && size)
+            snprintf(text, size, "has_check must be 0 or 1");
+        result = CUEBALL_EINVAL;
+    }
     if (result == CUEBALL_OK && options->queue != CUEBALL_QUEUE_FIFO && options->target_claim_delay_ms <= 0) {
         if (text && size)
             snprintf(text, size, "option 'queue' codel and adaptive_lifo need option 'target_claim_delay_ms'");
@@ -179,6 +185,7 @@ void cueball__settings_from(cueball__settings *settings, const cueball_options *
                                      .max_lifetime = cueball__ns_from_ms(options->max_lifetime_ms),
                                      .drain_timeout = cueball__ns_from_ms(options->drain_timeout_ms),
                                      .target_claim_delay = cueball__ns_from_ms(options->target_claim_delay_ms),
+                                     .proven_after = cueball__ns_from_ms(options->proven_after_ms),
                                      .slow_start = cueball__ns_from_ms(options->slow_start_ms),
                                      .churn_gap = isinf(options->max_churn_rate) ? 0 : (cueball_time)(1e9 / options->max_churn_rate),
                                      .outlier_interval = cueball__ns_from_ms(options->outlier.interval_ms),

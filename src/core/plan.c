@@ -50,7 +50,7 @@ typedef struct deal {
 
 static bool deal_has(const deal *dealt, const cueball_plan_backend *backend)
 {
-    return !(dealt->is_live_only && backend->dead);
+    return !(dealt->is_live_only && backend->dead) && !backend->is_capped;
 }
 
 /* floor(slots W/w): after that step it may have one more than `slots`.  In two
@@ -221,7 +221,7 @@ static void dead_visit(cueball_plan_backend *backends, uint32_t count, uint64_t 
     uint32_t last = count;
 
     for (uint32_t i = 0; i < count; i++) {
-        if (backends[i].dead || backends[i].want == 0)
+        if (backends[i].dead || backends[i].is_capped || backends[i].want == 0)
             continue;
         if (last == count || visit_is_before(backends, last, backends[last].want, i, backends[i].want))
             last = i;
@@ -238,7 +238,8 @@ static void dead_visit(cueball_plan_backend *backends, uint32_t count, uint64_t 
     }
 }
 
-static void plan_shares(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, uint64_t *scratch)
+/* Deals, without regard to what each takes. */
+static void plan_deal(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, uint64_t *scratch)
 {
     uint64_t replaced = 0, monitors = 0;
 
@@ -261,6 +262,30 @@ static void plan_shares(cueball_plan_backend *backends, uint32_t count, uint32_t
     backends_deal(backends, count, true, live + replacements, scratch);
     if (replacements > 0)
         dead_visit(backends, count, live + monitors + replacements, slots_max);
+}
+
+/* Those whose share is more than they take have what they take, and the rest is
+ * dealt to the others anew: again and again, as that may be too much for some. */
+static void plan_shares(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, uint64_t *scratch)
+{
+    bool is_over = false;
+    while (!is_over) {
+        plan_deal(backends, count, target, slots_max, scratch);
+        is_over = true;
+        uint32_t taken = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            if (backends[i].dead || backends[i].is_capped || backends[i].most == 0 || backends[i].want <= backends[i].most)
+                continue;
+            backends[i].want = backends[i].most;
+            backends[i].is_capped = true;
+            taken += backends[i].most;
+        }
+        if (taken > 0 && taken < target) {
+            target -= taken;
+            slots_max -= taken;
+            is_over = false;
+        }
+    }
 }
 
 /* None is alive: nobody to replace anybody, only monitors.  The first `target`
@@ -324,6 +349,7 @@ void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t targe
         target = slots_max;
     for (uint32_t i = 0; i < count; i++) {
         backends[i].want = 0;
+        backends[i].is_capped = false;
         dead += backends[i].dead;
     }
     if (count == 0 || target == 0)

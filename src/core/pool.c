@@ -11,7 +11,7 @@ static void pool_enter(cueball_pool *pool, cueball_pool_state state)
     pool->state = state;
 }
 
-/* A connection opened. */
+/* A connection opened, or one to a backend that was dead has proven itself. */
 void cueball__pool_connected(cueball_pool *pool)
 {
     if (pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_FAILED)
@@ -67,6 +67,8 @@ void cueball__pool_resettle(cueball_pool *pool)
         if (pool->plan_is_due && pool_may_plan(pool))
             cueball__pool_plan(pool);
         cueball__pool_fill(pool);
+        cueball__probes_begin(pool);
+        cueball__checks_begin(pool);
     }
     pool_judge(pool);
 }
@@ -126,6 +128,10 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
     case CUEBALL__TIMER_CHURN:
         pool->plan_is_due = pool->is_unsettled = true;
         break;
+    case CUEBALL__TIMER_PROBE:
+        if (!cueball__pool_is_over(pool))
+            cueball__probe_due(pool, CUEBALL__OWNER(timer, cueball__backend, back));
+        break;
     case CUEBALL__TIMER_RETURN:
         cueball__outlier_returns(pool, CUEBALL__OWNER(timer, cueball__backend, back));
         break;
@@ -136,11 +142,20 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
     }
 }
 
+/* What changed while nothing was open is planned for now. */
+static void pool_hurry(cueball_pool *pool)
+{
+    pool->hurries = false;
+    pool->plan_is_due = pool->is_unsettled = true;
+}
+
 /* Does what is due at `now`.  Claims at their deadline are refused here, before
  * the input that brought us here, or an owner that is gone, can free a
  * connection. */
 void cueball__pool_run(cueball_pool *pool, cueball_time now)
 {
+    if (pool->hurries && now > pool->hurried_at)
+        pool_hurry(pool);
     for (;;) {
         cueball__timers_collect(&pool->timers, now);
         cueball__timer *timer = cueball__timers_take(&pool->timers);
@@ -168,7 +183,8 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__random_init(&pool->random, seed);
     cueball__histogram_init(&pool->waits);
     cueball__histogram_init(&pool->leases);
-    cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone };
+    cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone,
+                               &pool->doubtful, &pool->probes_due, &pool->to_check };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
     pool->rebalance.kind = CUEBALL__TIMER_REBALANCE;
@@ -249,6 +265,7 @@ int cueball_pool_stop(cueball_pool *pool, cueball_time now)
     if (cueball__pool_is_over(pool))
         return CUEBALL_OK;
     pool_enter(pool, CUEBALL_POOL_STOPPING);
+    pool->hurries = false;
     cueball__timers_cancel(&pool->timers, &pool->rebalance);
     cueball__timers_cancel(&pool->timers, &pool->decoherence);
     cueball__timers_cancel(&pool->timers, &pool->sample);
@@ -311,13 +328,16 @@ cueball_time cueball_pool_deadline(cueball_pool *pool)
 {
     if (!cueball__list_is_empty(&pool->owners_gone))
         return 0;
-    pool->outlook.deadline = cueball__timers_deadline(&pool->timers);
+    cueball_time deadline = cueball__timers_deadline(&pool->timers);
+    pool->outlook.deadline = pool->hurries ? pool->now : deadline;
     cueball__pool_calm(pool);
     return pool->outlook.deadline;
 }
 
 int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now)
 {
+    if (pool->hurries)
+        pool_hurry(pool);
     cueball__pool_begin(pool, now);
     return CUEBALL_OK;
 }

@@ -4,6 +4,8 @@
  *     pool.c     birth, end, time, states: every input begins and ends here
  *     backend.c  the nodes, their order of preference
  *     slot.c     one place for one connection: its state machine
+ *     evidence.c what proves that a backend works, and what counts against it
+ *     probe.c    which dead backends are tried, and when
  *     claim.c    claims, the queue of those who wait, leases, owners
  *     idle.c     the order of the connections at rest
  *     arrange.c  a plan put into effect: which slots go, which come
@@ -51,7 +53,8 @@ enum {
     CUEBALL__TIMER_DRAIN = 5,
     CUEBALL__TIMER_SAMPLE = 6,
     CUEBALL__TIMER_RETURN = 7,
-    CUEBALL__TIMER_CHURN = 8
+    CUEBALL__TIMER_CHURN = 8,
+    CUEBALL__TIMER_PROBE = 9
 };
 
 typedef struct cueball__backend {
@@ -67,6 +70,15 @@ typedef struct cueball__backend {
     uint32_t have;       /* slots it has, but for those to be dropped */
     uint32_t total;      /* slots it has */
     uint32_t connected;  /* of those: idle, busy or checking */
+    uint32_t unproven;   /* of those: have shown nothing but that they opened */
+    uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
+    uint32_t attempt;    /* dead, without a slot: attempts in a row that came to nothing, */
+    cueball_time pause;  /* the last pause, */
+    cueball_time probe_at; /* and when it is tried next */
+    cueball__link probe;   /* in pool->probes_due when that time has come and there is no place yet */
+    cueball_time doubted_at; /* its connections were made suspect `doubts` times since then */
+    uint32_t doubts;
+    cueball_time replace_at; /* see cueball__backend_may_replace() */
     uint32_t failures;   /* leases in a row that failed */
     uint32_t ejections;  /* not yet forgotten */
     uint32_t resting_count;
@@ -79,9 +91,11 @@ typedef struct cueball__backend {
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
     cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
     cueball_time ejected_at;
-    cueball__timer back; /* ejected: when it returns */
+    cueball__timer back; /* ejected: when it returns; dead and without a slot: when it is tried */
     bool dead, removed, ejected;
+    bool has_opened; /* dead, without a slot: some connection of its last slot opened once */
     bool standby; /* left alone: the last plan found better ones alive */
+    bool is_planned; /* the last plan was made for it, among others */
     bool said; /* mark of cueball_pool_backends_replaced() */
 } cueball__backend;
 
@@ -91,7 +105,6 @@ enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHEC
 typedef struct cueball__slot {
     cueball__member member; /* its generation goes unused: the handles are those below */
     uint8_t state;          /* cueball_slot_state */
-    bool proven;            /* this connection came back fit from a lease */
     cueball__backend *backend;
     cueball_time since;     /* in this state; idle: since released, opened or checked */
     cueball_time used_at;   /* last lease's end */
@@ -100,27 +113,35 @@ typedef struct cueball__slot {
     uint32_t idle_at;       /* place in the idle order */
     uint8_t on_return;      /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
+    uint8_t owned : 1;      /* busy: the lease has an owner */
+    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
+    uint8_t unproven : 1;   /* connected: it has shown nothing but that it opened, see evidence.c */
+    uint8_t suspect : 1;    /* connected: another of its backend was found dead since it last worked */
+    uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
     uint8_t has_opened : 1; /* some connection of this slot opened once */
     uint8_t unwanted : 1;   /* the plan drops it */
     uint8_t pauses : 1;     /* closing: a pause comes after */
     uint8_t orphan : 1;     /* was leased when its backend was removed */
-    uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
-    uint8_t owned : 1;      /* busy: the lease has an owner */
-    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
+    uint8_t renews : 1;     /* connected: retire_at is that of cueball_pool_renew() */
     /* The above is what a claim and a release touch: one cache line.  What they
-     * write (`state`, `proven`) lies apart from the flags they only read: these the
-     * compiler reads as one word, which would have to wait for a byte of it that
-     * was just written to come out of the store buffer. */
+     * write (`state`) lies apart from the flags they only read: these the compiler
+     * reads as one word, which would have to wait for a byte of it that was just
+     * written to come out of the store buffer. */
     cueball_owner *owner; /* of the lease */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
     cueball__link at_owner;
     cueball__link chore;
+    cueball__link doubt;     /* idle: in pool->doubtful; checking: in pool->to_check until its check begins */
     cueball_time opened_at;
-    cueball_time retire_at;  /* max_lifetime_ms */
+    cueball_time proven_at;  /* unproven: when it will have lasted */
+    cueball_time outlived;   /* of the attempt: siblings opened before then, and open still at its end, did better */
+    cueball_time retire_at;  /* max_lifetime_ms, or renewed */
+    cueball_time renew_at;   /* connecting: renewed meanwhile, to retire then; 0: it was not */
     cueball_time pause;      /* the last one */
     cueball_handle given_up; /* the attempt to give up */
-    uint32_t attempt;        /* attempts in a row that did not last */
+    uint32_t attempt;        /* attempts in a row that came to nothing */
+    uint8_t blame;           /* closing: the connection counts as an attempt that failed, for this cueball_cause; 0: it does not */
     float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
 } cueball__slot;
 
@@ -196,6 +217,7 @@ typedef struct cueball__settings {
     cueball_time claim_timeout, rebalance_delay, decoherence_interval, check_interval, check_timeout;
     cueball_time idle_timeout, max_lifetime, drain_timeout;
     cueball_time target_claim_delay, slow_start, churn_gap, outlier_interval, outlier_ejection;
+    cueball_time proven_after; /* 0: by the pause */
     cueball__patience standard, initial, connect;
 } cueball__settings;
 
@@ -215,6 +237,8 @@ struct cueball_pool {
     uint32_t watched;
     cueball__table slots;
     cueball__idle idle;
+    cueball__link doubtful; /* slots at rest that are lent when no other rests, oldest first */
+    uint32_t doubtful_count;
     uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state; busy ones with the idle, see cueball__slot_set() */
     uint32_t waiting;
     cueball__link queue;   /* claims that wait, oldest first */
@@ -240,6 +264,11 @@ struct cueball_pool {
     cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
     uint32_t resting_count;
     uint32_t dead, ejected, failing; /* failing: backends whose last lease failed */
+    uint32_t probed;          /* dead backends that have a slot */
+    uint32_t probes_max;      /* how many may have one, by the last plan */
+    cueball__link probes_due; /* dead backends without a slot whose time has come */
+    cueball__link to_check;   /* slots whose check has not begun: so many are under way: */
+    uint32_t checks_running;
     uint32_t standby, priority;      /* priority: the worst that is used; UINT32_MAX: all */
     uint32_t planned_target;
     uint32_t idle_low; /* fewer at rest than this: more may be wanted */
@@ -251,6 +280,8 @@ struct cueball_pool {
     bool is_unsettled; /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
+    bool hurries;             /* nothing is open: what is new is planned for as soon as time advances, */
+    cueball_time hurried_at;  /* which is later than this, or said to be */
     bool change_waits;        /* for its quiet time, since: */
     cueball_time changed_at;
     cueball_time planned_at;
@@ -313,7 +344,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
     if (pool->waiting)
         cueball__why_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
-        pool->outlook.deadline = pool->timers.earliest;
+        pool->outlook.deadline = pool->hurries ? pool->now : pool->timers.earliest;
     cueball__pool_calm(pool);
 }
 
@@ -323,8 +354,9 @@ static inline bool cueball__pool_is_over(const cueball_pool *pool)
 }
 
 /* backend.c */
-void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts);
-void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend);
+void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause);
+void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cueball_cause cause);
+bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend, cueball_time *at);
 void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend);
 void cueball__backends_free(cueball_pool *pool);
 cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key);
@@ -354,6 +386,40 @@ static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 }
 
 void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_check(cueball_pool *pool, cueball__slot *slot);
+void cueball__checks_begin(cueball_pool *pool);
+void cueball__set_has_another(cueball_pool *pool);
+const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot);
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened);
+void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+
+/* evidence.c */
+void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause);
+void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
+void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
+cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot);
+
+/* Whether the connection is lent only where no other rests. */
+static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)
+{
+    return slot->suspect || (slot->unproven && slot->backend->dead);
+}
+
+/* Whether the connection is open, as far as is known to some purpose. */
+static inline bool cueball__slot_works(const cueball__slot *slot)
+{
+    return cueball__slot_is_connected(slot) && !(slot->unproven && slot->backend->dead);
+}
+
+/* probe.c */
+void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cueball__slot *slot);
+void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot);
+void cueball__probe_end(cueball_pool *pool, cueball__backend *backend);
+bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot);
+void cueball__probe_due(cueball_pool *pool, cueball__backend *backend);
+void cueball__probes_begin(cueball_pool *pool);
 
 /* claim.c */
 bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot);
@@ -405,7 +471,8 @@ static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lif
 /* arrange.c */
 void cueball__pool_plan(cueball_pool *pool);
 void cueball__pool_fill(cueball_pool *pool);
-bool cueball__monitor_moves_on(cueball_pool *pool, cueball__slot *slot);
+bool cueball__backend_may_change(cueball_pool *pool, cueball__backend *backend);
+void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *backend);
 
 /* demand.c */
 uint32_t cueball__demand_target(const cueball_pool *pool);
@@ -416,7 +483,7 @@ void cueball__demand_connected(cueball_pool *pool, cueball_time took);
 /* Leased connections: those at rest are counted with them, see cueball__slot_set(). */
 static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
 {
-    return pool->counts[CUEBALL_SLOT_IDLE] - cueball__idle_count(&pool->idle);
+    return pool->counts[CUEBALL_SLOT_IDLE] - cueball__idle_count(&pool->idle) - pool->doubtful_count;
 }
 
 /* overload.c */

@@ -12,6 +12,12 @@
  * closed before it opens another, so there are never more than was allowed. */
 #include "pool.h"
 
+#define SURPLUS_PAUSE_MAX 60000000000 /* ns, see cueball__slot_pause() */
+#define USELESS_PAUSE_MAX 5000000000  /* ns, likewise */
+#define CHECKS_MIN 10                 /* suspect connections checked at the same time: so many, */
+#define CHECKS_SHARE 4                /* or this part of all, if that is more */
+#define RENEW_MS_MAX 86400000.0
+
 /* For those who watch: the slot is about to enter this state. */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
 {
@@ -42,7 +48,7 @@ void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_sta
     slot->since = pool->now;
 }
 
-static const cueball__patience *slot_patience(const cueball_pool *pool, const cueball__slot *slot)
+const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot)
 {
     return slot->has_opened ? &pool->settings.connect : &pool->settings.initial;
 }
@@ -54,11 +60,12 @@ static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 
 static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    const cueball__patience *patience = slot_patience(pool, slot);
+    const cueball__patience *patience = cueball__slot_patience(pool, slot);
     slot->conn = cueball__handle_next(slot->conn);
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
-    slot->proven = false;
+    slot->outlived = slot->attempt == 1 ? CUEBALL_NEVER : pool->now > slot->pause / 2 ? pool->now - slot->pause / 2 : 0;
+    slot->renew_at = 0;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
     cueball_time limit = cueball__patience_limit(patience, slot->attempt);
@@ -78,27 +85,38 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
         cueball__link_init(&slot->at_backend);
         cueball__link_init(&slot->at_owner);
         cueball__link_init(&slot->chore);
+        cueball__link_init(&slot->doubt);
         slot->timer.kind = CUEBALL__TIMER_SLOT;
         slot->conn = slot->lease = cueball__handle(slot->member.index, 0);
     }
     slot->backend = backend;
     slot->attempt = 0;
+    slot->pause = 0;
     slot->has_opened = slot->unwanted = slot->pauses = slot->orphan = 0;
-    slot->on_return = 0;
+    slot->on_return = slot->blame = 0;
     slot->used_at = pool->now;
     cueball__list_append(&backend->slots, &slot->at_backend);
     backend->total++;
     backend->have++;
     pool->counts[CUEBALL_SLOT_FREE]++;
-    slot_open(pool, slot, CUEBALL_CAUSE_PLAN);
+    if (backend->dead && backend->total == 1)
+        cueball__probe_slot_came(pool, backend, slot);
+    if (backend->dead && pool->now < backend->probe_at) {
+        cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, CUEBALL_CAUSE_PLAN);
+        cueball__timers_arm(&pool->timers, &slot->timer, backend->probe_at);
+    } else {
+        slot_open(pool, slot, CUEBALL_CAUSE_PLAN);
+    }
     return true;
 }
 
 /* The slot is no more; its place is free for another. */
-static void slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     cueball__backend *backend = slot->backend;
     assert(!cueball__slot_is_connected(slot));
+    if (backend->dead && backend->total == 1)
+        cueball__probe_slot_goes(pool, backend, slot);
     cueball__timers_cancel(&pool->timers, &slot->timer);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_FREE, cause);
     pool->counts[CUEBALL_SLOT_FREE]--;
@@ -114,22 +132,51 @@ static void slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     pool->is_unsettled = true; /* its place can be another's */
 }
 
-/* An attempt, or a connection that did not last, has used up one of the tries.
- * `elapsed` of the pause is over already. */
-static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause)
+/* Lets pauses double on, beyond those between the attempts that decide whether the
+ * backend is dead, up to `most`. */
+static void patience_go_on(cueball__patience *patience, cueball_time most)
 {
+    cueball_time last = cueball__patience_delay(patience, patience->attempts);
+    most = most > last ? most : last;
+    patience->attempts = UINT32_MAX;
+    patience->delay_max = patience->delay_max < most ? patience->delay_max : most;
+}
+
+/* The pause before the slot's next attempt.  Where the backend takes others and not
+ * this one, nothing is gained by asking often.  A connection that opened
+ * and was of no use costs more than one that was refused. */
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+{
+    cueball__patience patience = *cueball__slot_patience(pool, slot);
+    if (slot->backend->takes && !slot->backend->dead)
+        patience_go_on(&patience, SURPLUS_PAUSE_MAX);
+    else if (slot->backend->dead && has_opened)
+        patience_go_on(&patience, USELESS_PAUSE_MAX);
+    return cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+}
+
+/* Pauses before the next attempt; `elapsed` of the pause is over already. */
+static void slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, bool has_opened, cueball_cause cause)
+{
+    slot->pause = cueball__slot_pause(pool, slot, has_opened);
+    cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
+    cueball_time left = slot->pause > elapsed ? slot->pause - elapsed : 0;
+    cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, left));
+}
+
+/* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
+static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
+{
+    bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
     if (!slot_is_wanted(pool, slot)) {
-        slot_remove(pool, slot, cause);
+        cueball__slot_remove(pool, slot, cause);
         return;
     }
-    const cueball__patience *patience = slot_patience(pool, slot);
-    cueball_time pause = cueball__patience_pause(patience, slot->attempt, slot->pause, &pool->random);
-    slot->pause = pause;
-    cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
-    cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pause > elapsed ? pause - elapsed : 0));
-    if (slot->attempt >= patience->attempts && slot->backend->connected == 0 && !slot->proven && !slot->backend->dead
-        && !slot->backend->ejected)
-        cueball__backend_died(pool, slot->backend, slot->attempt);
+    slot_pause(pool, slot, elapsed, has_opened, cause);
+    if (slot->backend->dead)
+        (void)cueball__probe_yields(pool, slot);
+    else
+        cueball__attempt_judge(pool, slot, blame);
 }
 
 /* Stops the attempt under way.  What it may still report is stale from here on. */
@@ -143,16 +190,38 @@ static void slot_give_up(cueball_pool *pool, cueball__slot *slot)
     slot->conn = cueball__handle_next(slot->conn);
 }
 
-/* Closes the connection of a slot that is connected. */
+/* The check is over, and another may begin. */
+static void slot_checked(cueball_pool *pool, cueball__slot *slot)
+{
+    assert(slot->state == CUEBALL_SLOT_CHECKING);
+    if (cueball__link_is_linked(&slot->doubt)) {
+        cueball__list_remove(&slot->doubt);
+        return;
+    }
+    assert(pool->checks_running > 0);
+    pool->checks_running--;
+    pool->is_unsettled |= !cueball__list_is_empty(&pool->to_check);
+}
+
+/* Closes the connection of a slot that is connected, which is nobody's fault. */
 static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(cueball__slot_is_connected(slot));
     assert(slot->owner == NULL);
     if (slot->state == CUEBALL_SLOT_IDLE)
         cueball__slot_wake(pool, slot);
+    if (slot->state == CUEBALL_SLOT_CHECKING)
+        slot_checked(pool, slot);
     cueball__chore_drop(pool, slot, CUEBALL__CHORE_CHECK);
     slot->on_return = 0;
     slot->backend->connected--;
+    if (slot->unproven) { /* the attempt counts neither way */
+        slot->backend->unproven--;
+        slot->attempt--;
+    } else {
+        slot->attempt = 0;
+    }
+    slot->unproven = slot->suspect = slot->renews = 0;
     pool->counters.closed++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CLOSING, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
@@ -162,26 +231,47 @@ static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
 /* The connection is closed: what next? */
 static void slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    bool pauses = slot->pauses;
+    cueball_cause blame = (cueball_cause)slot->blame;
+    slot->pauses = 0;
+    slot->blame = 0;
+    cueball_time at;
     if (!slot_is_wanted(pool, slot)) {
-        slot_remove(pool, slot, cause);
-    } else if (slot->pauses) {
-        slot->pauses = 0;
-        slot_retry(pool, slot, pool->now - slot->since, cause);
+        cueball__slot_remove(pool, slot, cause);
+    } else if (blame) {
+        slot_retry(pool, slot, pool->now - slot->since, cause, blame);
+    } else if (pauses || slot->backend->dead) {
+        slot_pause(pool, slot, pool->now - slot->since, true, cause);
+        if (slot->backend->dead)
+            (void)cueball__probe_yields(pool, slot);
+    } else if (!cueball__backend_may_replace(pool, slot->backend, &at)) {
+        cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
+        cueball__timers_arm(&pool->timers, &slot->timer, at);
     } else {
-        slot->attempt = 0;
         slot_open(pool, slot, cause);
     }
 }
 
-/* A connection broke.  One that lasted, or that served, is replaced at once; one
- * that did neither counts as one more failed attempt, or a backend that accepts
- * and closes would be reconnected as fast as it can close. */
-static void slot_lose(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+/* The backend broke the connection, or failed who used it.  One that had proven
+ * nothing counts as a failed attempt, or a backend that accepts and closes would be
+ * reconnected as fast as it can close.  One that had is replaced at once, but for
+ * the pause that lease:fail asks for. */
+static void slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    if (cause == CUEBALL_CAUSE_LOST)
-        pool->counters.lost++;
-    slot->pauses = !slot->proven && pool->now - slot->opened_at < cueball__patience_delay(slot_patience(pool, slot), slot->attempt);
+    uint32_t attempt = slot->attempt;
+    bool counts = slot->unproven;
+    cueball__siblings_suspect(pool, slot);
     slot_close(pool, slot, cause);
+    slot->blame = counts ? (uint8_t)cause : 0;
+    bool was_failed = cause == CUEBALL_CAUSE_FAIL;
+    slot->pauses = was_failed && !counts ? 1 : 0;
+    slot->attempt = counts ? attempt : was_failed;
+}
+
+static void slot_lose(cueball_pool *pool, cueball__slot *slot)
+{
+    pool->counters.lost++;
+    slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
 }
 
 static cueball_time slot_span(const cueball__slot *slot, cueball_time span)
@@ -196,37 +286,91 @@ static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
     cueball_time check = cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval));
     cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout));
     cueball_time due = check < unused ? check : unused;
-    cueball__timers_arm(&pool->timers, &slot->timer, due < slot->retire_at ? due : slot->retire_at);
+    due = due < slot->retire_at ? due : slot->retire_at;
+    if (slot->unproven && slot->proven_at < due)
+        due = slot->proven_at;
+    cueball__timers_arm(&pool->timers, &slot->timer, due);
+}
+
+/* Comes to rest, to be lent in its turn, or last. */
+void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot)
+{
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    if (cueball__slot_is_doubtful(slot)) {
+        cueball__list_append(&pool->doubtful, &slot->doubt);
+        pool->doubtful_count++;
+        return;
+    }
+    cueball__idle_append(&pool->idle, slot);
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball__latency_rest(pool, slot);
+}
+
+static void slot_check_begin(cueball_pool *pool, cueball__slot *slot)
+{
+    pool->counters.checks++;
+    pool->checks_running++;
+    cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
+    cueball__chore_add(pool, slot, CUEBALL__CHORE_CHECK);
+}
+
+/* The connection, which rests nowhere, is checked before anything else: now, or
+ * when enough of the checks under way are over. */
+void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
+{
+    uint32_t most = pool->options.max_connections / CHECKS_SHARE;
+    cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
+    if (pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN)) {
+        slot_check_begin(pool, slot);
+    } else {
+        cueball__timers_cancel(&pool->timers, &slot->timer);
+        cueball__list_append(&pool->to_check, &slot->doubt);
+    }
+}
+
+/* Begins those checks that wait for others to be over. */
+void cueball__checks_begin(cueball_pool *pool)
+{
+    uint32_t most = pool->options.max_connections / CHECKS_SHARE;
+    while (!cueball__list_is_empty(&pool->to_check) && pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN)) {
+        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, doubt);
+        cueball__list_remove(&slot->doubt);
+        slot_check_begin(pool, slot);
+    }
 }
 
 /* An open connection is free: for the claim that waits longest, or to rest. */
 static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    if (pool->options.has_check && cueball__slot_is_doubtful(slot)) {
+        cueball__slot_check(pool, slot);
+        return;
+    }
     if (cueball__claim_serve(pool, slot)) {
-        slot->untimed |= !cueball__timer_is_armed(&slot->timer);
+        if (slot->unproven) /* else nobody would notice that it lasted */
+            cueball__timers_arm(&pool->timers, &slot->timer, slot->proven_at);
+        slot->untimed |= !cueball__timer_is_armed(&slot->timer) || slot->unproven;
         return;
     }
     cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
-    cueball__idle_append(&pool->idle, slot);
-    if (pool->options.balance == CUEBALL_BALANCE_P2C)
-        cueball__latency_rest(pool, slot);
-    slot->untimed = 0;
-    if (!cueball__timer_is_armed(&slot->timer))
+    cueball__slot_rest(pool, slot);
+    if (slot->untimed || !cueball__timer_is_armed(&slot->timer))
         slot_arm_rest(pool, slot);
+    slot->untimed = 0;
 }
 
 static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
 {
+    if (slot->unproven && pool->now >= slot->proven_at)
+        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
     if (pool->now >= slot->retire_at) {
-        slot_close(pool, slot, CUEBALL_CAUSE_LIFETIME);
+        slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
     } else if (pool->now >= cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout))) {
         slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
     } else if (pool->now >= cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval))) {
         cueball__slot_wake(pool, slot);
-        pool->counters.checks++;
         cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
-        cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
-        cueball__chore_add(pool, slot, CUEBALL__CHORE_CHECK);
+        slot_check_begin(pool, slot);
     } else {
         slot_arm_rest(pool, slot);
     }
@@ -239,18 +383,17 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
     case CUEBALL_SLOT_CONNECTING:
         pool->counters.open_timeouts++;
         slot_give_up(pool, slot);
-        slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT);
+        slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_BACKOFF:
-        if (!cueball__monitor_moves_on(pool, slot))
-            slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
+        slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
         break;
     case CUEBALL_SLOT_IDLE:
         slot_rest_due(pool, slot);
         break;
     case CUEBALL_SLOT_CHECKING:
         pool->counters.checks_failed++;
-        slot_lose(pool, slot, CUEBALL_CAUSE_TIMEOUT);
+        slot_blame(pool, slot, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_CLOSING:
         /* Not before the host was told: else nobody would close it. */
@@ -261,6 +404,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
         break;
     case CUEBALL_SLOT_BUSY:
         slot->untimed = 1;
+        if (slot->unproven && pool->now >= slot->proven_at)
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
         break;
     case CUEBALL_SLOT_FREE:
         break;
@@ -275,6 +420,8 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
         slot_arm_rest(pool, slot);
     } else if (slot->state == CUEBALL_SLOT_BUSY) {
         cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
+        if (slot->unproven)
+            cueball__timers_arm(&pool->timers, &slot->timer, slot->proven_at);
         slot->untimed = 1;
     }
 }
@@ -282,6 +429,11 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 /* The connection rests no longer. */
 void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
 {
+    if (cueball__link_is_linked(&slot->doubt)) {
+        cueball__list_remove(&slot->doubt);
+        pool->doubtful_count--;
+        return;
+    }
     cueball__idle_remove(&pool->idle, slot);
     if (cueball__link_is_linked(&slot->at_owner))
         cueball__latency_unrest(pool, slot);
@@ -293,12 +445,33 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     cueball_time held = pool->now - slot->since;
     cueball__histogram_add(&pool->leases, held);
     pool->lease_sum += held;
-    if (pool->options.balance == CUEBALL_BALANCE_P2C)
-        cueball__latency_observe(pool, slot->backend, held);
-    if (cause == CUEBALL_CAUSE_FAIL)
+    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT;
+    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    if (has_failed)
         cueball__outlier_failed(pool, slot->backend);
-    else if (cause == CUEBALL_CAUSE_RELEASE && pool->failing)
+    else if (has_worked && pool->failing)
         cueball__outlier_forgive(pool, slot->backend);
+    if (has_worked && !has_failed && pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball__latency_observe(pool, slot->backend, held);
+}
+
+/* What becomes of a connection that its claimer gave back in order. */
+static void slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    if (slot->on_return == CUEBALL_CAUSE_UNFIT || slot->on_return == CUEBALL_CAUSE_TIMEOUT) {
+        slot_close(pool, slot, slot->on_return);
+        return;
+    }
+    if (cause == CUEBALL_CAUSE_RELEASE)
+        cueball__slot_prove(pool, slot, slot->on_return == CUEBALL_CAUSE_WORN ? CUEBALL_CAUSE_WORN : cause);
+    if (slot->on_return)
+        slot_close(pool, slot, slot->on_return);
+    else if (slot->backend->removed)
+        slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
+    else if (pool->now >= slot->retire_at)
+        slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
+    else
+        slot_offer(pool, slot, cause);
 }
 
 /* The lease has ended; `cause` says how, and so what becomes of the connection. */
@@ -325,21 +498,15 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     slot->used_at = pool->now;
     cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
     if (slot->on_return == CUEBALL_CAUSE_LOST) {
-        slot_lose(pool, slot, CUEBALL_CAUSE_LOST);
+        pool->counters.lost++;
+        slot_blame(pool, slot, cause == CUEBALL_CAUSE_FAIL ? cause : CUEBALL_CAUSE_LOST);
     } else if (cause == CUEBALL_CAUSE_FAIL) {
-        slot->attempt = 1;
-        slot->pauses = 1;
-        slot->proven = true; /* it did open: a claimer's word does not make its backend dead */
-        slot_close(pool, slot, cause);
+        slot_blame(pool, slot, cause);
     } else if (cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL) {
-        if (slot->on_return || slot->backend->removed || pool->now >= slot->retire_at) {
-            cueball_cause other = slot->backend->removed ? CUEBALL_CAUSE_REMOVED : CUEBALL_CAUSE_LIFETIME;
-            slot_close(pool, slot, slot->on_return ? slot->on_return : other);
-            return;
-        }
-        slot->proven = slot->proven || cause == CUEBALL_CAUSE_RELEASE;
-        slot_offer(pool, slot, cause);
+        slot_released(pool, slot, cause);
     } else {
+        if (slot->on_return == CUEBALL_CAUSE_WORN)
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
         slot_close(pool, slot, cause);
     }
 }
@@ -361,16 +528,17 @@ bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
         return false;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         const cueball__slot *other = cueball__table_at(&pool->slots, i);
-        if (other != slot && cueball__slot_is_connected(other) && !other->on_return)
+        if (other != slot && cueball__slot_is_connected(other) && cueball__slot_works(other) && !other->on_return)
             return false;
     }
     return true;
 }
 
-/* A set has one more connection: those kept though their backends were removed
- * may go now. */
-static void slot_recall_leftovers(cueball_pool *pool)
+/* A set has one more connection that works: those kept though their backends were
+ * removed may go now. */
+void cueball__set_has_another(cueball_pool *pool)
 {
+    pool->plan_is_due = pool->is_unsettled = true;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         cueball__slot *slot = cueball__table_at(&pool->slots, i);
         if (slot->state == CUEBALL_SLOT_BUSY && slot->backend->removed && !slot->on_return)
@@ -385,10 +553,10 @@ void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     switch ((cueball_slot_state)slot->state) {
     case CUEBALL_SLOT_CONNECTING:
         slot_give_up(pool, slot);
-        slot_remove(pool, slot, cause);
+        cueball__slot_remove(pool, slot, cause);
         break;
     case CUEBALL_SLOT_BACKOFF:
-        slot_remove(pool, slot, cause);
+        cueball__slot_remove(pool, slot, cause);
         break;
     case CUEBALL_SLOT_IDLE:
     case CUEBALL_SLOT_CHECKING:
@@ -433,17 +601,22 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     slot->opened_at = slot->used_at = pool->now;
     slot->spread = (float)(1 - CUEBALL__SPREAD / 2 + CUEBALL__SPREAD * cueball__random_unit(&pool->random));
     slot->retire_at = cueball__time_after(pool->now, slot_span(slot, pool->settings.max_lifetime));
+    if (slot->renew_at && slot->renew_at < slot->retire_at) {
+        slot->retire_at = slot->renew_at;
+        slot->renews = 1;
+    }
+    slot->unproven = 1;
+    slot->proven_at = cueball__time_after(pool->now, cueball__proof_span(pool, slot));
     slot->backend->connected++;
+    slot->backend->unproven++;
     cueball_time took = pool->now - slot->since;
-    if (slot->backend->dead)
-        cueball__backend_revived(pool, slot->backend);
-    cueball__pool_connected(pool);
+    bool is_probe = slot->backend->dead;
+    if (!is_probe)
+        cueball__pool_connected(pool);
     slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
     cueball__demand_connected(pool, took);
-    if (pool->options.is_set) {
-        slot_recall_leftovers(pool);
-        pool->plan_is_due = pool->is_unsettled = true;
-    }
+    if (pool->options.is_set && !is_probe)
+        cueball__set_has_another(pool);
     cueball__pool_settle(pool);
     return CUEBALL_OK;
 }
@@ -456,7 +629,7 @@ int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handl
     if (is_ours) {
         pool->counters.open_failures++;
         slot->conn = cueball__handle_next(slot->conn);
-        slot_retry(pool, slot, 0, CUEBALL_CAUSE_FAILED);
+        slot_retry(pool, slot, 0, CUEBALL_CAUSE_FAILED, CUEBALL_CAUSE_FAILED);
     }
     cueball__pool_settle(pool);
     return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
@@ -466,14 +639,19 @@ int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_hand
 {
     cueball__pool_begin(pool, now);
     cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK);
+    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK)
+                   && !cueball__link_is_linked(&slot->doubt);
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
-        slot->proven = true;
-        slot_offer(pool, slot, CUEBALL_CAUSE_CHECK);
+        slot_checked(pool, slot);
+        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
+        if (slot->unwanted)
+            slot_close(pool, slot, CUEBALL_CAUSE_PLAN);
+        else
+            slot_offer(pool, slot, CUEBALL_CAUSE_CHECK);
     } else if (is_ours) {
         pool->counters.checks_failed++;
-        slot_lose(pool, slot, CUEBALL_CAUSE_UNFIT);
+        slot_blame(pool, slot, CUEBALL_CAUSE_UNFIT);
     }
     cueball__pool_settle(pool);
     return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
@@ -488,10 +666,68 @@ int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle 
         if (slot->state == CUEBALL_SLOT_BUSY)
             slot_want_back(pool, slot, CUEBALL_CAUSE_LOST);
         else
-            slot_lose(pool, slot, CUEBALL_CAUSE_LOST);
+            slot_lose(pool, slot);
     }
     cueball__pool_settle(pool);
     return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
+}
+
+int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle conn, int cause)
+{
+    if (cause != CUEBALL_CAUSE_UNFIT && cause != CUEBALL_CAUSE_WORN && cause != CUEBALL_CAUSE_TIMEOUT)
+        return CUEBALL_EINVAL;
+    cueball__pool_begin(pool, now);
+    cueball__slot *slot = slot_by_conn(pool, conn);
+    bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
+    if (is_ours && slot->state == CUEBALL_SLOT_BUSY) {
+        slot_want_back(pool, slot, (cueball_cause)cause);
+    } else if (is_ours) {
+        if (cause == CUEBALL_CAUSE_WORN)
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
+        slot_close(pool, slot, (cueball_cause)cause);
+    }
+    cueball__pool_settle(pool);
+    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
+}
+
+/* One of `count` connections that are replaced within `span`. */
+static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time span, double share)
+{
+    cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
+    if (slot->state == CUEBALL_SLOT_CONNECTING) {
+        slot->renew_at = at;
+    } else if (cueball__slot_is_connected(slot) && at < slot->retire_at) {
+        slot->retire_at = at;
+        slot->renews = 1;
+        if (slot->state == CUEBALL_SLOT_IDLE)
+            slot_arm_rest(pool, slot);
+        else if (slot->state == CUEBALL_SLOT_BUSY)
+            slot->untimed = 1;
+    }
+}
+
+static void backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span)
+{
+    uint32_t rank = 0;
+    CUEBALL__LIST_EACH(link, following, &backend->slots)
+    {
+        slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (double)rank++ / backend->total);
+    }
+}
+
+int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms)
+{
+    if (!(over_ms >= 0 && over_ms <= RENEW_MS_MAX))
+        return CUEBALL_EINVAL;
+    cueball__pool_begin(pool, now);
+    cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
+    cueball_time span = cueball__ns_from_ms(over_ms);
+    if (backend)
+        backend_renew(pool, backend, span);
+    for (uint32_t i = 0; i < pool->known && !key; i++)
+        backend_renew(pool, pool->preference[i], span);
+    cueball__pool_settle(pool);
+    return key && !backend ? CUEBALL_ENOT_FOUND : CUEBALL_OK;
 }
 
 int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn)

@@ -44,8 +44,8 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     const cueball__counters *counters = &pool->counters;
     memset(stats, 0, sizeof *stats);
     stats->total = pool->slots.count;
-    stats->idle = cueball__idle_count(&pool->idle);
-    stats->busy = pool->counts[CUEBALL_SLOT_IDLE] - stats->idle;
+    stats->idle = cueball__idle_count(&pool->idle) + pool->doubtful_count;
+    stats->busy = cueball__pool_busy(pool);
     stats->connecting = pool->counts[CUEBALL_SLOT_CONNECTING];
     stats->backing_off = pool->counts[CUEBALL_SLOT_BACKOFF];
     stats->checking = pool->counts[CUEBALL_SLOT_CHECKING];

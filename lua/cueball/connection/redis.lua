@@ -249,19 +249,17 @@ end
 
 -- ------------------------------------------------------------------ factory --
 
-local function is_fit(client)
-  local socket = socket_of(client)
-  if not socket.is_fit then return nil end
-  local fit, message = socket:is_fit()
-  if not fit then return message end
-  return nil
-end
-
+-- What a claimer left it in is no fault of the server's; what the socket knows says how the server did.
 local function broken(client)
-  if unfit(client) then return unfit(client) end
-  if rawget(client, "_subscribed") then return "left subscribed" end
-  if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
-  return is_fit(client)
+  local socket = socket_of(client)
+  local fit, message, kind = true, nil, nil
+  if socket.is_fit then fit, message, kind = socket:is_fit() end
+  if not fit and kind ~= "worn" then return message, kind end
+  if unfit(client) then return unfit(client), kind end
+  if rawget(client, "_subscribed") then return "left subscribed", kind end
+  if rawget(client, "_reqs") then return "left with a pipeline that was not sent", kind end
+  if not fit then return message, kind end
+  return nil
 end
 
 local function park(client, idle_ms)

@@ -101,8 +101,8 @@ end
 --   connect(backend, context) → socket; or nil, message ("connection refused", "timeout" …).  Must run in a task.
 --     backend.address and backend.port; context.host, context.timeout_ms and context.socket_options.
 --   close(socket): at once, also if a task waits in it
---   broken(socket) → message if it may not be used again ("closed", "unexpected data" …), else nil
---   watch(socket, lost): lost(message), once, when it is lost at rest, where the host can tell
+--   broken(socket) → message, kind if it may not be used again ("closed", "unexpected data" …; docs/contracts.md), else nil
+--   watch(socket, lost): lost(message, kind), once, when it is lost at rest, where the host can tell
 --   unwatch(socket)
 local function tcp(options)
   options = options or {}
@@ -122,8 +122,8 @@ local function tcp(options)
 
   function factory.broken(sock)
     if not sock.is_fit then return nil end
-    local fit, message = sock:is_fit()
-    if not fit then return message end
+    local fit, message, kind = sock:is_fit()
+    if not fit then return message, kind end
     return nil
   end
 

@@ -13,6 +13,7 @@ local lib = require("cueball.native").lib
 local request = require "cueball.host.ngx.request"
 local crew = require "cueball.host.ngx.crew"
 local fit = require "cueball.host.ngx.fit"
+local socket = require "cueball.host.ngx.socket"
 
 if not pcall(function() return ffi.C.cueball_ngx_setenv end) then -- declarations outlive the module
   ffi.cdef [[int cueball_ngx_setenv(const char *name, const char *value, int replaces) __asm__("setenv");]]
@@ -212,10 +213,13 @@ end
 
 --- A cosocket. It belongs to the request or task that calls this.
 function host.tcp()
-  local socket = ngx.socket.tcp()
-  socket.connect = connect
-  return socket
+  local made = ngx.socket.tcp()
+  made.connect = connect
+  return made
 end
+
+--- Is it a socket of this host, parked or not?
+host.is_socket = socket.is
 
 --- Connections that rest in nginx's keepalive pools, see cueball.parking.
 host.keepalive = {
@@ -227,6 +231,8 @@ host.keepalive = {
   limit = fit.limit, is_in_use = fit.is_in_use, is_known = fit.is_known,
   --- discard(socket_options): closes what is parked under that name → true if nothing was, and the name is to be used again
   discard = fit.discard,
+  --- track(socket, known, number) → known: from now on the socket remembers; untrack(socket); not_parked(known, message) → message, kind
+  track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
 }
 
 -- Running ---------------------------------------------------------------

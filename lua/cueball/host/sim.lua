@@ -192,6 +192,7 @@ local function add_network(world, state, options)
   function world.tcp()
     return socket.new(world, net:transport())
   end
+  world.is_socket = socket.is
 
   function world.server(address, port, given)
     return net:add_server(address, port, given, 2)

@@ -24,12 +24,16 @@
 --     buffer (nginx hides them in the iterator, where receive() does not find them);
 --   * every error but a timeout of a receive closes the whole socket (nginx closes one direction, and
 --     the rest with the request, which we have not).
--- Beyond ngx_lua: abort, is_fit, watch, unwatch.
+-- Beyond ngx_lua: abort, and what is in cueball.host.resting.
+local arguments = require "cueball.host.arguments"
 local buffer = require "cueball.host.buffer"
 local bytes = require "cueball.host.bytes"
+local resting = require "cueball.host.resting"
 local task = require "cueball.host.task"
+local use = require "cueball.host.use"
 
 local TIMEOUT = task.TIMEOUT
+local bad_argument = arguments.bad
 
 local socket = {}
 
@@ -38,14 +42,10 @@ socket.HIGH_WATER = 256 * 1024
 --- A send is written in pieces of this size, so that its time limit is about progress.
 socket.SEND_PIECE = 1024 * 1024
 --- Time limit of each operation where none was set, as in nginx.
-socket.DEFAULT_TIMEOUT_MS = 60000
+socket.DEFAULT_TIMEOUT_MS = arguments.DEFAULT_TIMEOUT_MS
 
 local Socket = {}
 Socket.__index = Socket
-
-local function bad_argument(number, method, what)
-  return ("bad argument #%d to '%s' (%s)"):format(number, method, what)
-end
 
 -- Ties the socket to the current task (made in or connected by it).
 local function own(self)
@@ -72,6 +72,8 @@ function socket.new(host, transport)
     received = buffer.new(),
     ended = nil,          -- why nothing more will come: "closed" or an error
     watcher = nil,
+    use = use.new(),      -- how it was used, see cueball.host.use
+    rested_at = 0,        -- how many polls of the loop had begun as it came to rest
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
@@ -113,6 +115,7 @@ end
 function Socket:abort()
   local connector, reader, writer = self.connector, self.reader, self.writer
   if not self.is_open and not connector then return disown(self) end
+  use.ended(self.use, "claimer", "closed")
   shut(self, "closed")
   self.received:clear()
   if connector then self.tasks:wake(connector, "closed") end
@@ -124,15 +127,17 @@ end
 local function tell_watcher(self, message)
   local watcher = self.watcher
   self.watcher = nil
-  self.tasks:call(watcher, message)
+  self.tasks:call(watcher, use.judge(self.use, message))
 end
 
 local function make_on_read(self)
   return function(data, err)
     if data then
       self.received:push(data)
+      use.arrived(self.use)
     else
       self.ended, self.is_reading = err or "closed", false
+      use.ended(self.use, "peer", self.ended)
     end
     local reader = self.reader
     if is_waiting(reader) then return self.tasks:resume(reader) end
@@ -141,7 +146,7 @@ local function make_on_read(self)
       self.transport:pause()
     end
     if self.watcher then
-      tell_watcher(self, data and "unexpected data" or self.ended)
+      tell_watcher(self, data and use.UNREAD or self.ended)
     end
   end
 end
@@ -150,17 +155,6 @@ local function start_reading(self)
   if self.is_reading or self.ended then return end
   self.is_reading = true
   self.transport:read(self.on_read)
-end
-
--- The port as a number, nil for a path; or false and what is wrong.
-local function port_of(address, port)
-  if address:sub(1, 5) == "unix:" then return nil end
-  local number = tonumber(port)
-  if address == "" or not number then return false, "host or service not provided" end
-  if number % 1 ~= 0 or number < 0 or number > 65535 then
-    return false, ("bad port number: %s"):format(port)
-  end
-  return number
 end
 
 --- Connects; an open connection is closed before.
@@ -176,9 +170,10 @@ function Socket:connect(address, port)
   local me = tasks:must_be_in_task()
   local why = busy(self)
   if why then return nil, why end
-  port, why = port_of(address, port)
+  port, why = arguments.port(address, port)
   if why then return nil, why end
   if self.is_open then shut(self) end
+  self.use = use.again(self.use)
   self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
   own(self)
   self.connector = me
@@ -208,6 +203,7 @@ end
 
 local function fail(self, err)
   if self.is_open then
+    if err ~= "timeout" then use.ended(self.use, "peer", err) end
     shut(self, err)
     if is_waiting(self.reader) then self.tasks:wake(self.reader, "closed") end
     if is_waiting(self.writer) then self.tasks:wake(self.writer, err) end
@@ -226,10 +222,14 @@ function Socket:send(data)
   if not wire then error(bad_argument(1, "send", bad), 2) end
   local size, piece_size = #wire, socket.SEND_PIECE
   if size == 0 then return 0 end
+  use.sends(self.use)
   for from = 1, size, piece_size do
     local piece = size <= piece_size and wire or wire:sub(from, from + piece_size - 1)
     local ok, err = write(self, piece)
-    if not ok then return fail(self, err) end
+    if not ok then
+      if err == "timeout" then use.send_timed_out(self.use) end
+      return fail(self, err)
+    end
   end
   return size
 end
@@ -257,8 +257,14 @@ end
 
 -- The end of a receive that failed: the partial result is taken, and every error but a timeout closes.
 local function give_up(self, err, partial)
-  if err ~= "timeout" then fail(self, err) end
+  if err == "timeout" then use.receive_timed_out(self.use) else fail(self, err) end
   return nil, err, partial
+end
+
+-- The end of a receive that got what it wanted.
+local function deliver(self, data)
+  use.received(self.use)
+  return data
 end
 
 local function receive_size(self, size)
@@ -267,7 +273,8 @@ local function receive_size(self, size)
     local ok, err = wait_for_more(self)
     if not ok then return give_up(self, err, received:take_all()) end
   end
-  return received:take(size)
+  if size == 0 then return "" end
+  return deliver(self, received:take(size))
 end
 
 local function without_cr(line)
@@ -286,14 +293,14 @@ local function receive_line(self)
   end
   local line = received:take(length)
   received:take(1)
-  return without_cr(line)
+  return deliver(self, without_cr(line))
 end
 
 local function receive_all(self)
   local received = self.received
   local ok, err
   repeat ok, err = wait_for_more(self) until not ok
-  if err == "closed" and self.is_open then return received:take_all() end
+  if err == "closed" and self.is_open then return deliver(self, received:take_all()) end
   return give_up(self, err, received:take_all())
 end
 
@@ -329,7 +336,7 @@ function Socket:receiveany(max)
     local ok, err = wait_for_more(self)
     if not ok then return give_up(self, err, "") end
   end
-  return received:take(math.min(max - max % 1, received.size))
+  return deliver(self, received:take(math.min(max - max % 1, received.size)))
 end
 
 -- One step of receiveuntil.
@@ -344,32 +351,16 @@ local function receive_until(self, pattern, size, is_inclusive)
     if before then
       local data = received:take(is_inclusive and before + #pattern or before)
       if not is_inclusive then received:take(#pattern) end
-      return data, true
+      return deliver(self, data), true
     end
-    if limit and received.size >= limit then return received:take(size), false end
+    if limit and received.size >= limit then return deliver(self, received:take(size)), false end
     local safe = received.size - received:held(pattern)
-    if size and safe >= size then return received:take(size), false end
+    if size and safe >= size then return deliver(self, received:take(size)), false end
     local ok, err = wait_for_more(self)
     if not ok then
       return give_up(self, err, received:take(err == "timeout" and safe or received.size))
     end
   end
-end
-
-local function check_until(pattern, options)
-  if type(pattern) == "number" then pattern = tostring(pattern) end
-  if type(pattern) ~= "string" then
-    error(bad_argument(1, "receiveuntil", "string expected, got " .. type(pattern)), 3)
-  end
-  if options == nil then return pattern, false end
-  if type(options) ~= "table" then
-    error(bad_argument(2, "receiveuntil", "table expected, got " .. type(options)), 3)
-  end
-  local inclusive = options.inclusive
-  if inclusive ~= nil and type(inclusive) ~= "boolean" then
-    error(('bad "inclusive" option value type: %s'):format(type(inclusive)), 3)
-  end
-  return pattern, inclusive or false
 end
 
 --- Makes an iterator that receives until a string.
@@ -379,7 +370,7 @@ end
 --   that many bytes and, after the last, nil, nil, nil once.  Or nil, message.
 function Socket:receiveuntil(pattern, options)
   local is_inclusive
-  pattern, is_inclusive = check_until(pattern, options)
+  pattern, is_inclusive = arguments.pattern(pattern, options)
   if pattern == "" then return nil, "pattern is empty" end
   local is_over = false
   return function(size)
@@ -403,25 +394,15 @@ function Socket:receiveuntil(pattern, options)
   end
 end
 
--- nginx: 0 means what is configured, a negative one is a mistake.
-local function timeout_of(ms)
-  if ms == nil then ms = 0 end
-  local number = tonumber(ms)
-  if not number or number ~= number or number < 0 or number > 0x7fffffff then
-    error("bad timeout value", 3)
-  end
-  return number > 0 and number or socket.DEFAULT_TIMEOUT_MS
-end
-
 --- One time limit for connecting, sending and receiving, in ms; 0: the default of 60 s.
 function Socket:settimeout(ms)
-  local limit = timeout_of(ms)
+  local limit = arguments.timeout_ms(ms)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = limit, limit, limit
 end
 
 --- Three time limits, in ms; 0: the default of 60 s.
 function Socket:settimeouts(connect, send, read)
-  local connect_ms, send_ms, read_ms = timeout_of(connect), timeout_of(send), timeout_of(read)
+  local connect_ms, send_ms, read_ms = arguments.timeout_ms(connect), arguments.timeout_ms(send), arguments.timeout_ms(read)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = connect_ms, send_ms, read_ms
 end
 
@@ -440,6 +421,7 @@ function Socket:close()
   local why = busy(self)
   if why then return nil, why end
   if not self.is_open then return nil, "closed" end
+  use.ended(self.use, "claimer", "closed")
   shut(self, "closed")
   self.received:clear()
   return 1
@@ -463,43 +445,11 @@ function Socket:sslhandshake()
   return nil, "not supported"
 end
 
---- Is it fit for another use: open, nobody in it, no bytes that nobody asked for?
--- It says what is known; what the kernel holds is known only while reading or
--- watched.  Not in ngx_lua.
--- @return true; or false, message
-function Socket:is_fit()
-  if not self.is_open then return false, "closed" end
-  local why = busy(self)
-  if why then return false, why end
-  if self.received.size > 0 then return false, "unexpected data" end
-  if self.ended then return false, self.ended end
-  return true
-end
+resting.install(Socket, busy, start_reading)
 
--- Apart from watch, since LuaJIT compiles no function in which a function is made.
-local function tell_later(self, fn, why)
-  self.tasks:defer(function()
-    if self.watcher == fn then
-      self.watcher = nil
-      fn(why)
-    end
-  end)
-end
-
---- Watches a socket at rest: fn(message) is called once, outside of any task and
--- never inside this call, when the peer closes ("closed"), the connection breaks
--- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
--- data"; they stay in the buffer).  What is wrong already is told too.  Not in ngx_lua.
-function Socket:watch(fn)
-  self.watcher = fn
-  local fit, why = self:is_fit()
-  if fit then return start_reading(self) end
-  tell_later(self, fn, why)
-end
-
---- Ends watch(): its fn will not be called.
-function Socket:unwatch()
-  self.watcher = nil
+--- Is it a socket of this module's?
+function socket.is(value)
+  return type(value) == "table" and getmetatable(value) == Socket
 end
 
 return socket

@@ -126,12 +126,24 @@ tasks = task.new {
 }
 host.tasks = tasks
 tasks:install(host)
+
+-- How often the loop has begun to look what came, and how often, and when, it was through with that: whether what it knows of a
+-- connection is news (cueball.host.resting).
+local polls, prepare_handle, check_handle = { begun = 0, done = 0, done_at = 0 }, uv.new_prepare(), uv.new_check()
+tasks.polls = polls
+prepare_handle:start(function() polls.begun = polls.begun + 1 end)
+check_handle:start(function() polls.done, polls.done_at = polls.begun, now() end)
+prepare_handle:unref()
+check_handle:unref()
 signal.install(host, uv)
 versions.install(host, uv, lib)
 
 function host.tcp()
   return socket.new(host, transport.new(uv, tasks))
 end
+
+--- Is it a socket of this host?
+host.is_socket = socket.is
 
 --- Questions to nameservers: docs/hosts.md.
 host.dns = dns.new(uv, host)

@@ -9,6 +9,7 @@
 -- is free, so the number is found out before a connection is opened, and believed if its peer is the backend.
 local ffi = require "ffi"
 local address = require "cueball.address"
+local look = require("cueball.host.descriptor").look
 local C = ffi.C
 
 if not pcall(ffi.typeof, "cueball_ngx_address") then
@@ -18,13 +19,10 @@ if not pcall(ffi.typeof, "cueball_ngx_address") then
     int cueball_ngx_close(int fd) __asm__("close");
     int cueball_ngx_getpeername(int fd, cueball_ngx_address *address, unsigned *size) __asm__("getpeername");
     int cueball_ngx_inet_pton(int family, const char *text, void *address) __asm__("inet_pton");
-    ssize_t cueball_ngx_recv(int fd, void *bytes, size_t size, int flags) __asm__("recv");
   ]]
 end
 
 local AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
-local MSG_PEEK_DONTWAIT = 0x42
-local EAGAIN = 11
 local IS_LINUX = jit.os == "Linux"   -- the numbers above are Linux's
 
 local fit = {}
@@ -38,7 +36,7 @@ local function next_descriptor()
   return number
 end
 
-local peer, peer_size, wanted, byte = ffi.new "cueball_ngx_address", ffi.new "unsigned[1]", ffi.new "unsigned char[16]", ffi.new "char[1]"
+local peer, peer_size, wanted = ffi.new "cueball_ngx_address", ffi.new "unsigned[1]", ffi.new "unsigned char[16]"
 
 local function same_bytes(at, from, count)
   for index = 0, count - 1 do
@@ -63,11 +61,6 @@ local function leads_to(descriptor, backend)
     and same_bytes(peer.bytes + 6, wanted, 16)
 end
 
--- Nothing to read, and nobody hung up?
-local function is_quiet(descriptor)
-  return C.cueball_ngx_recv(descriptor, byte, 1, MSG_PEEK_DONTWAIT) == -1 and ffi.errno() == EAGAIN
-end
-
 --- Takes what is parked, if it is fit; what is not is closed.
 -- @param client  has connect(host, port, options) and close(), as cosockets and the libraries on them have
 -- @param context of the attempt; its socket_options name the keepalive pool
@@ -75,7 +68,7 @@ end
 function fit.take(client, context)
   if not client:connect("", 1, context.socket_options) then return false end
   local descriptor = context.descriptor
-  if not descriptor or is_quiet(descriptor) then return true end
+  if not descriptor or not look(descriptor) then return true end
   client:close()
   return false
 end

@@ -6,6 +6,8 @@
 -- threads, its addresses one after the other), try_write, read.  What can go
 -- wrong comes to the callbacks as nginx would word it.  close() makes every
 -- callback that is still to come from libuv a call that finds its handle gone.
+local descriptor = require "cueball.host.descriptor"
+
 local transport = {}
 
 local Transport = {}
@@ -153,6 +155,12 @@ end
 
 function Transport:pause()
   self.handle:read_stop()
+end
+
+--- What the kernel knows of the connection and nobody has read: nil, "data", or how it ended.
+function Transport:look()
+  local number = self.handle:fileno()
+  return number and descriptor.look(number)
 end
 
 --- "tcp-nodelay" (boolean), "keepalive" (boolean, or ms at rest before the first probe,

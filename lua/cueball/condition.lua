@@ -1,0 +1,108 @@
+--- Whether a connection may be lent again, and whose doing it is if not: what its factory says, and what its socket remembers.
+--
+-- Factories that say nothing are covered too: the pool asks the socket under the connection, where it can find it.
+local condition = {}
+
+--- The kinds of what is wrong with a connection, see docs/contracts.md.
+condition.KINDS = { unfit = true, worn = true, lost = true, timeout = true }
+
+-- The fields in which client libraries have their sockets; others are tried after these.
+local FIELDS = { "_sock", "sock", "socket" }
+
+local function field_with_socket(is_socket, value)
+  if type(value) ~= "table" then return nil end
+  for _, name in ipairs(FIELDS) do
+    local found = rawget(value, name)
+    if found ~= nil and is_socket(found) then return found end
+  end
+  for _, found in next, value do
+    if is_socket(found) then return found end
+  end
+  return nil
+end
+
+-- The socket that a value is, or has in one of its fields.
+local function socket_in(is_socket, value)
+  return is_socket(value) and value or field_with_socket(is_socket, value)
+end
+
+--- The socket under a connection.
+-- @param host   may leave out is_socket: then there is none
+-- @param client what context.connect connected last, or nil
+-- @return it, or nil
+function condition.socket_of(host, connection, client)
+  local is_socket = host.is_socket
+  if not is_socket then return nil end
+  local found = socket_in(is_socket, connection) or client ~= nil and socket_in(is_socket, client)
+  if found or type(connection) ~= "table" then return found or nil end
+  for _, part in next, connection do -- a client in a field of the connection
+    found = field_with_socket(is_socket, part)
+    if found then return found end
+  end
+  return nil
+end
+
+--- A connection was opened: its socket is looked for, and asked from now on.
+-- @param client what context.connect connected last, or nil
+function condition.opened(pool, slot, factory, client)
+  if pool.parking then return end -- each claimer has a socket of his own there
+  local socket = condition.socket_of(pool.host, pool.connections[slot], client)
+  -- One that the factory itself has closed is not what the connection stands on.
+  if not socket or not socket.is_open then return end
+  pool.sockets[slot], factory.inspects = socket, true
+end
+
+-- What a factory without a kind of its own means by its message: the socket knows how the backend did.
+local function kind_by(socket)
+  if not socket then return "unfit" end
+  local fit, _, kind = socket:is_fit()
+  if not fit then return kind end
+  return socket:has_delivered() and "worn" or "unfit"
+end
+
+local function known_kind(pool, kind)
+  if condition.KINDS[kind] then return kind end
+  pool:log("warn", ("the connection factory's broken says the kind %s; there are lost, timeout, unfit and worn"):format(tostring(kind)))
+  return "unfit"
+end
+
+--- Asks whether a connection that comes back may be lent again.
+-- @param factory of the connection
+-- @param socket  under it, or nil
+-- @return nil if it may; or message, kind
+function condition.judge(pool, factory, connection, socket)
+  if factory.broken then
+    local ok, message, kind = pool:guarded("broken", factory.broken, connection)
+    if not ok then return "its factory cannot tell whether it is fit", "unfit" end
+    if message then return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, kind) end
+  end
+  -- Somebody who waits in the socket while nobody has the connection is a reader of the factory's own.
+  if not socket or socket.reader then return nil end
+  local fit, message, kind = socket:is_fit()
+  if fit then return nil end
+  return message, kind
+end
+
+local function still_fit(socket)
+  if socket.reader then return nil end
+  local fit, message, kind = socket:is_fit_still()
+  if fit then return nil end
+  return message, kind
+end
+
+--- Asks whether a connection that is about to be lent has ended as it rested, in a moment in which the event loop did not turn.
+-- @return nil if not; or message, kind
+function condition.at_claim(socket)
+  local message, kind = still_fit(socket)
+  return message, kind == "worn" and "unfit" or kind -- it worked in an earlier lease: nothing new is proven
+end
+
+--- Asks the same of one that came back in order and goes to a claimer who waits: a server that closes after each answer has closed it by
+-- now, and the event loop may not know.
+-- @return nil if it has not; or message, kind
+function condition.at_handover(socket)
+  socket:rest()
+  return still_fit(socket)
+end
+
+return condition

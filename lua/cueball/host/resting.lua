@@ -1,0 +1,114 @@
+--- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
+-- cueball.host.socket; nothing of it is in ngx_lua.
+local use = require "cueball.host.use"
+
+local resting = {}
+
+-- What the loop knows may be so old. A program that computes, or does much in one turn, has older news.
+local FRESH_NS = 0.1e6
+
+-- Has the loop polled the socket since it came to rest, and just now? Then what happened to it is known.
+local function is_up_to_date(self)
+  local tasks = self.tasks
+  local polls = tasks.polls
+  if not polls then return true end
+  return self.is_reading and polls.done > self.rested_at and tasks.now() - polls.done_at < FRESH_NS
+end
+
+-- What the kernel knows of it and the loop does not.
+local function look(self)
+  local transport = self.transport
+  local found = transport.look and transport:look()
+  if not found then return nil end
+  if found == "data" then
+    -- Before its first lease it may be a greeting that the claimer is to read, unless the factory has its connections watched.
+    if not self.watcher and not self.use.was_lent then return nil end
+    use.arrived(self.use)
+    return use.UNREAD
+  end
+  use.ended(self.use, "peer", found)
+  return found
+end
+
+-- Calls the watcher later, unless it is not to be called any more by then. Apart from watch, since LuaJIT compiles no function in
+-- which a function is made.
+local function tell_later(self, fn, message, kind)
+  self.tasks:defer(function()
+    if self.watcher == fn then
+      self.watcher = nil
+      fn(message, kind)
+    end
+  end)
+end
+
+--- Adds the methods.
+-- @param busy          function(socket) → who is in it, as a message, or nil
+-- @param start_reading function(socket)
+function resting.install(Socket, busy, start_reading)
+  -- What is wrong with it at present, as far as is known; nil: nothing.
+  local function trouble(self)
+    if not self.is_open then return self.ended or "closed" end
+    local why = busy(self)
+    if why then return why end
+    if self.received.size > 0 then return use.UNREAD end
+    return self.ended
+  end
+
+  --- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
+  -- It says what is known; what the kernel holds is known only while reading or watched.
+  -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.host.use
+  function Socket:is_fit()
+    local message, kind = use.judge(self.use, trouble(self))
+    if message then return nil, message, kind end
+    return true
+  end
+
+  --- The same, of one that rests and is about to be lent: unless the loop has polled it since it came to rest, and just now, the kernel is
+  -- asked, which costs a system call.
+  -- @return true; or nil, message, kind
+  function Socket:is_fit_still()
+    local message = trouble(self)
+    if not message and not is_up_to_date(self) then message = look(self) end
+    local kind
+    message, kind = use.judge(self.use, message)
+    if message then return nil, message, kind end
+    return true
+  end
+
+  --- Has a byte come since it was lent first?
+  function Socket:has_delivered()
+    return self.use.has_delivered
+  end
+
+  --- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
+  function Socket:rest()
+    use.pooled(self.use)
+    local polls = self.tasks.polls
+    if polls then self.rested_at = polls.begun end
+  end
+
+  --- It is lent.
+  function Socket:lend()
+    use.lent(self.use)
+  end
+
+  --- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
+  -- never inside this call, when the peer closes ("closed"), the connection breaks
+  -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
+  -- data"; they stay in the buffer).  What is wrong already is told too.
+  function Socket:watch(fn)
+    self.watcher = fn
+    self:rest()
+    local fit, message, kind = self:is_fit()
+    if fit then return start_reading(self) end
+    tell_later(self, fn, message, kind)
+  end
+
+  --- Ends watch(): its fn will not be called, and somebody is about to use it.
+  function Socket:unwatch()
+    self.watcher = nil
+    self:lend()
+  end
+end
+
+return resting
