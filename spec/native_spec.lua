@@ -55,7 +55,10 @@ describe("native", function()
 
   it("lists every struct of the headers and its members", function()
     local native = require "cueball.native"
-    local header = read(root .. "/src/cueball.h") .. read(root .. "/src/cueball_tracker.h") .. read(root .. "/src/cueball_dns.h")
+    local header = ""
+    for _, name in ipairs { "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" } do
+      header = header .. read(("%s/src/%s.h"):format(root, name))
+    end
     local structs = {}
     for name in header:gmatch "typedef struct ([%w_]+) {" do
       structs[name] = 0

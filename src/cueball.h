@@ -326,6 +326,9 @@ CUEBALL_API int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner
  * the pool's next input.  Takes no time and does nothing else, so that it can be
  * called where nothing is known but a pointer.  Frees the owner (soon). */
 CUEBALL_API void cueball_owner_gone(void *owner);
+/* The same, but the owner stays, for the next one who comes: an owner whose
+ * users are many need not be made anew for each.  True if it had anything. */
+CUEBALL_API bool cueball_owner_left(void *owner);
 
 typedef struct cueball_claim_options {
     double timeout_ms;    /* total wait; 0: do not wait; INFINITY: for ever; negative: the pool's */
@@ -688,6 +691,8 @@ CUEBALL_API bool cueball_layout_at(uint32_t index, cueball_layout *layout);
 #ifdef __cplusplus
 }
 #endif
+
+#include "cueball_visit.h"
 
 #include "cueball_tracker.h"
 

@@ -47,22 +47,23 @@ local CLAIM_RULES = {
 }
 
 -- Writes the options of a claim where the core reads them; the owner comes back.
-local function read_claim_options(self, given, level)
+local function read_claim_options(self, given, level, who)
   local cdata = self.claim_options
   if given == nil then
     cdata.timeout_ms, cdata.error_on_empty = -1, false
-    cdata.owner = self.parking and parking.owner(self) or nil
+    cdata.owner = self.parking and parking.owner(self, who, level + 1) or nil
     return nil
   end
   options.check("pool:claim", given, CLAIM_RULES, level + 1)
   local timeout = given.timeout_ms
   cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
-  cdata.error_on_empty = given.error_on_empty or false
+  cdata.error_on_empty = given.error_on_empty and not (self.quota and self.quota:knows_backends()) or false
   local claimer = given.owner
   if claimer and (claimer.pool ~= self or not claimer.core) then
     error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
   end
-  cdata.owner = claimer and claimer.core or self.parking and parking.owner(self) or nil
+  local present = self.parking and parking.owner(self, who, level + 1) or nil
+  cdata.owner = claimer and claimer.core or present
   return claimer
 end
 
@@ -101,13 +102,8 @@ local function await(self, user, claimer, level)
     owner = claimer, lease = nil, is_answered = false,
     site = self.notes_sites and watchman.site() or nil,
   }, Claim)
-  if self.parking and self.host.current() == nil then
-    self:input(lib.cueball_pool_claim_cancelled, made.handle)
-    parking.refuse_phase(level + 1)
-  end
   self.waiting[user] = made
   if claimer then claimer.claims[made] = true end
-  if self.parking then parking.waits(self) end
   local can_wait = pcall(self.host.guard, made)
   if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
     made:abort()
@@ -121,11 +117,12 @@ local function await(self, user, claimer, level)
 end
 
 -- `level` is whom to blame, as error() counts.
+-- `who` is what the claimer called, for the refusal of phases without sockets.
 local claim_for
-function claim_for(self, given, level)
-  local claimer = read_claim_options(self, given, level + 1)
+function claim_for(self, given, level, who)
+  local claimer = read_claim_options(self, given, level + 1, who)
   local cdata = self.claim_options
-  local may_wait = self.parking or self.host.current() ~= nil -- what is parked shows whether it can be used
+  local may_wait = self.parking or self.host.current() ~= nil -- of the first the phase was asked above
   local wanted_ms = cdata.timeout_ms
   if not may_wait then cdata.timeout_ms = 0 end
   local user = self.next_claim
@@ -135,7 +132,7 @@ function claim_for(self, given, level)
   if result == 0 then
     local lease = granted(self)
     if lease then return lease end
-    return claim_for(self, given, level)
+    return claim_for(self, given, level, who)
   end
   if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
   self:pump()
@@ -146,15 +143,15 @@ function claim_for(self, given, level)
   return nil, self:refusal(result, 0, 0)
 end
 
---- What pool:claim does; `level` is whom to blame, as error() counts.
-function claim.make(self, given, level)
-  if self.parking then return parking.claim(self, given, level, claim_for) end
-  return claim_for(self, given, level)
+--- What pool:claim does; `level` is whom to blame, as error() counts, and `who` what was called.
+function claim.make(self, given, level, who)
+  if self.parking then return parking.claim(self, given, level, claim_for, who) end
+  return claim_for(self, given, level, who)
 end
 
 --- What pool:try_claim does.
 function claim.try(self, level)
-  if self.parking then return parking.claim(self, NO_WAIT, level, claim_for) end
+  if self.parking then return parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
   local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, self.grant)
   if result == 0 then
     local lease = granted(self)

@@ -17,6 +17,7 @@ local TEXT = {
   closing = "connections were being closed",
   planning = "connections were about to be opened",
   no_backends = "no backend was known",
+  elsewhere = "other workers had all connections",
   forgotten = "longer ago than is on record",
 }
 
@@ -28,7 +29,10 @@ function explain.parts(pool, waited_ms)
   local count = lib.cueball_pool_explain(pool.core, math.max(0, now - waited_ms * 1e6), now, room, ROOM)
   local parts = {}
   for index = 0, count - 1 do
-    parts[index + 1] = { reason = ffi.string(lib.cueball_reason_name(room[index].reason)), ms = tonumber(room[index].span) / 1e6 }
+    local reason = ffi.string(lib.cueball_reason_name(room[index].reason))
+    -- A core that may have no connection at all, since other workers have them, is told of no backends.
+    if reason == "no_backends" and pool.quota and pool.quota:knows_backends() then reason = "elsewhere" end
+    parts[index + 1] = { reason = reason, ms = tonumber(room[index].span) / 1e6 }
   end
   return parts
 end

@@ -10,8 +10,11 @@
 -- What can go wrong: the backend refuses the one who opens it anew. Its lease is failed as if it had come back broken, and the claimer gets
 -- another one, for as long as its time limit lets it; it does not notice.
 --
--- A factory that knows no way to park (no `park`, no connection with set_keepalive or setkeepalive) is taken to have no sockets: what it
--- returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
+-- A factory that knows no way to park (no `park`, no connection with set_keepalive, setkeepalive or keepalive) is taken to have no
+-- sockets: what it returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
+--
+-- A factory that opens its socket under another name than its place's would have it lent to others, and one that has a socket but no way
+-- to park it would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
 local address = require "cueball.address"
 local condition = require "cueball.condition"
 local native = require "cueball.native"
@@ -29,14 +32,9 @@ local traceback = text.traceback
 
 local pools_made = 0
 
--- That an owner is gone is told to the core from C, and to nobody else. Whoever waits for what it held should not wait long.
-local HURRY_NS, CALM_NS = 10e6, 1e9
-
-local function look_after_owners(pool)
-  if pool.is_over then return end
-  if pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
-  if pool.is_over then return end
-  pool.parking.alarm:set(pool.now() + (next(pool.waiting) and HURRY_NS or CALM_NS))
+-- That what a request had is to end is told to the core from C. It ends with the core's next input.
+local function end_what_left(pool)
+  if not pool.is_over and pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
 end
 
 --- Makes the pool's car park, if its host has keepalive pools.
@@ -48,21 +46,25 @@ function parking.new(pool, level)
     error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
   end
   pools_made = pools_made + 1
-  local self = { keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {}, alarm = nil }
-  self.alarm = pool.host.alarm(function() look_after_owners(pool) end)
-  self.alarm:set(pool.now() + CALM_NS)
-  return self
-end
-
---- A claim begins to wait.
-function parking.waits(pool)
-  local alarm, at = pool.parking.alarm, pool.now() + HURRY_NS
-  if alarm.at > at then alarm:set(at) end
+  return {
+    reopened = 0, -- connections that claimers opened anew, in the place of one that was lost
+    keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
+    party = keepalive.party(pool.core, function() end_what_left(pool) end),
+  }
 end
 
 --- The pool is over.
 function parking.close_down(pool)
-  pool.parking.alarm:close()
+  pool.parking.party:close()
+end
+
+--- What requests had that have ended is at an end too, as far as the numbers go.
+parking.end_what_left = end_what_left
+
+--- Adds to a pool's numbers what the core does not hear of: each connection opened anew by a claimer stands for one that was lost.
+function parking.count(pool, stats)
+  local reopened = pool.parking.reopened
+  stats.attempts, stats.opened, stats.lost = stats.attempts + reopened, stats.opened + reopened, stats.lost + reopened
 end
 
 --- What names the keepalive pool of one connection. No two have the same: what is left in one by mistake must not be found by another,
@@ -75,37 +77,81 @@ function parking.options(pool, slot, conn)
   return { pool = empty or ("cueball:%s:%s:%d:%.0f"):format(pool.name, id, slot, conn), pool_size = 1, backlog = 0 }
 end
 
---- What a factory is given as context.connect, for sockets and the clients built on them.
--- @return function(client) → "new", or "reused" if it was parked before; or nil, message
-function parking.connector(pool, backend, context)
+-- Lends a socket's own connect to another function, for one call.
+local function lend_connect(socket, connect)
+  local own = rawget(socket, "connect")
+  socket.connect = function(self)
+    socket.connect = own
+    local how, message = connect(self)
+    if not how then return nil, message end
+    return 1
+  end
+end
+
+-- What is parked is taken; else a connection is opened, within what is left of the claim's time.
+local function connect_parked(pool, backend, context, client)
+  local keepalive = pool.parking.keepalive
+  context.has_connected, context.client = true, client
+  if keepalive.take(client, context) then return "reused" end
+  context.opened_at = pool.now()
+  if context.left_ms then
+    context.timeout_ms = context.left_ms
+    keepalive.limit(client, context.left_ms)
+  end
+  local how, message = keepalive.open(client, backend, context)
+  if how and context.place then pool.parking.reopened = pool.parking.reopened + 1 end
+  return how, message
+end
+
+--- Completes what a factory is given, for sockets and the clients built on them:
+-- context.connect(client) → "new", or "reused" if it was parked before; or nil, message;
+-- context.through(socket): the next call of socket:connect, whatever its arguments, is that.
+function parking.equip(pool, backend, context)
   if pool.parking then
-    local take, open = pool.parking.keepalive.take, pool.parking.keepalive.open
-    return function(client)
+    context.socket_options.context = context -- the host's own sockets know by it what to do
+    function context.connect(client) return connect_parked(pool, backend, context, client) end
+  else
+    function context.connect(client)
       context.client = client
-      if take(client, context) then return "reused" end
-      context.opened_at = pool.now()
-      return open(client, backend, context)
+      local ok, message = address.connect(client, backend, context.socket_options)
+      if not ok then return nil, message end
+      return "new"
     end
   end
-  return function(client)
-    context.client = client
-    local ok, message = address.connect(client, backend, context.socket_options)
-    if not ok then return nil, message end
-    return "new"
-  end
+  function context.through(socket) lend_connect(socket, context.connect) end
 end
 
 -- ----------------------------------------------------------------- factory --
 
+local PARKS = { "set_keepalive", "setkeepalive", "keepalive" } -- as the libraries for cosockets name it
+
 local function park_by_method(connection)
-  return (connection.set_keepalive or connection.setkeepalive)(connection, IDLE_MS)
+  for _, name in ipairs(PARKS) do
+    local park = connection[name]
+    if park then return park(connection, IDLE_MS) end
+  end
 end
 
 local function way_to_park(given, connection)
   if given.park then return given.park end
-  if type(connection) == "table" and (connection.set_keepalive or connection.setkeepalive) then return park_by_method end
+  if type(connection) ~= "table" then return nil end
+  for _, name in ipairs(PARKS) do
+    if connection[name] then return park_by_method end
+  end
   return nil
 end
+
+-- Closes what an attempt opened: its factory may not know how.
+local function close_all(given, context, connection)
+  pcall(given.close, connection)
+  local socket = condition.socket_of(context.host, connection, context.client)
+  if socket then pcall(socket.close, socket) end
+end
+
+local NOT_NAMED = "the connection factory opened its socket past context.connect, so that others could be lent it: connect with "
+  .. "context.connect(client), or context.through(socket) before the client connects, or give context.socket_options to its connect"
+local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
+  .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
 
 -- The claimer's socket remembers what is done with it, and the place what is known of the connection.
 local function track(place, connection)
@@ -135,14 +181,30 @@ local function put(given, place, connection)
   return false, message, "unfit"
 end
 
+-- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
+-- opens a connection is limited by what is left of the claim.
+local function limit(place, limit_ms)
+  local context, keepalive = place.context, place.parking.keepalive
+  context.timeout_ms, context.left_ms = place.limit_ms, nil
+  if not limit_ms or limit_ms >= place.limit_ms then return end
+  if place.uses_connect or keepalive.is_known(context.socket_options) then
+    context.left_ms = limit_ms
+  else
+    context.timeout_ms = limit_ms
+  end
+end
+
 -- → a connection; or nil, message
 local function take(place, limit_ms)
   local context = place.context
   place.is_taken = true
-  context.timeout_ms, context.client = limit_ms or place.limit_ms, nil
+  context.client = nil
+  limit(place, limit_ms)
   local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
   if ok and connection then
     track(place, connection)
+    local socket = place.socket
+    if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
     return connection
   end
   place.is_taken = false
@@ -154,21 +216,42 @@ local function take(place, limit_ms)
   end
 end
 
-local function connect(given, backend, context)
+-- Such a host wants IPv6 addresses in brackets, which context.connect gives it.
+local function hint(backend, message)
+  local is_text = type(message) == "string" and message:find("failed to parse host name", 1, true)
+  if not is_text or address.family(backend.address) ~= 6 then return message end
+  return message .. ": connect with context.connect(client)"
+end
+
+-- An attempt: opens a connection, and parks it.
+local function connect(pool, given, backend, context)
   local limit_ms = context.timeout_ms
   local connection, message = given.connect(backend, context)
-  if not connection then return connection, message end
-  local park = way_to_park(given, connection)
-  if not park then return connection end
-  local place = {
+  if not connection then return connection, hint(backend, message) end
+  local park, keepalive = way_to_park(given, connection), pool.parking.keepalive
+  local uses_connect = context.has_connected or false
+  local is_named = uses_connect or keepalive.is_in_use(context.socket_options)
+  if not park then
+    if not is_named and not condition.socket_of(context.host, connection) then return connection end
+    close_all(given, context, connection)
+    return nil, NO_PARK
+  end
+  local place = setmetatable({
     given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
+    parking = pool.parking, uses_connect = uses_connect,
     socket = nil, -- under what is taken, where it could be found
     known = nil,  -- of the connection, see track
-  }
+  }, Place)
   local parked
   parked, message = put(given, place, connection)
-  if not parked then return nil, message end
-  return setmetatable(place, Place)
+  if not parked then
+    close_all(given, context, connection)
+    return nil, message
+  end
+  context.client = nil
+  if not is_named and not keepalive.is_known(context.socket_options) then return nil, NOT_NAMED end
+  context.place = place
+  return place
 end
 
 -- → fit, message, as a factory's check
@@ -210,7 +293,7 @@ function parking.factory(pool, given)
   local keepalive = pool.parking.keepalive
   local function is_place(connection) return getmetatable(connection) == Place end
   local factory = { given = given, inspects = true }
-  function factory.connect(backend, context) return connect(given, backend, context) end
+  function factory.connect(backend, context) return connect(pool, given, backend, context) end
   function factory.close(connection)
     if not is_place(connection) then return given.close(connection) end
     if connection.is_taken then return end -- whoever took it has closed it, or ended
@@ -244,9 +327,31 @@ local function with_timeout(given, timeout_ms)
   return options
 end
 
+local ASIDE_MAX = 16
+
+-- Another lease, of another backend than the one that has just failed, if one is idle: those of that one are put aside meanwhile.
+local function claim_elsewhere(pool, key, given, left, level, claim, who)
+  local function leads_there(lease)
+    local place = lease.connection
+    return getmetatable(place) == Place and place.backend.key == key
+  end
+  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1, who)
+  if not lease or not leads_there(lease) then return lease, why, name end
+  local aside = {}
+  while #aside < ASIDE_MAX do
+    local other = claim(pool, with_timeout(given, 0), level + 1, who)
+    if not other then break end
+    if not leads_there(other) then lease, other = other, lease end
+    aside[#aside + 1] = other
+    if not leads_there(lease) then break end
+  end
+  for _, other in ipairs(aside) do other:release() end
+  return lease
+end
+
 -- The place of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
 -- @param began when the claim did, as far as is known
-local function get_another(pool, lease, message, given, level, claim, total_ms, began)
+local function get_another(pool, lease, message, given, level, claim, total_ms, began, who)
   while true do
     local place = lease.connection
     lease:fail(message)
@@ -256,7 +361,7 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
         :format(total_ms - left, place.backend.key, message), "claim_timeout"
     end
     local why, name
-    lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1)
+    lease, why, name = claim_elsewhere(pool, place.backend.key, given, left, level + 1, claim, who)
     if not lease then return nil, why, name end
     if getmetatable(lease.connection) ~= Place then return lease end
     left = total_ms and total_ms - (pool.now() - began) / 1e6
@@ -272,9 +377,10 @@ end
 --- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
 -- @param claim function(pool, given, level): how to get a lease
 -- @param level whom to blame, as error() counts
-function parking.claim(pool, given, level, claim)
+-- @param who what the claimer called, for messages
+function parking.claim(pool, given, level, claim, who)
   local total_ms = total_of(pool, given)
-  local lease, message, name = claim(pool, given, level + 1)
+  local lease, message, name = claim(pool, given, level + 1, who)
   if not lease then return nil, message, name end
   local place = lease.connection
   if getmetatable(place) ~= Place then return lease end
@@ -287,23 +393,21 @@ function parking.claim(pool, given, level, claim)
     lease.connection = connection
     return lease
   end
-  if pool.host.current() == nil then
-    lease:release()
-    parking.refuse_phase(level + 1)
-  end
   local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
-  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began)
+  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
   return lease, message, name
 end
 
---- Raises: nothing can be claimed where no socket can be used.
-function parking.refuse_phase(level)
-  error("pool:claim: no socket can be used in this phase; claim in one that may wait (rewrite, access, content, a timer)", level + 1)
-end
-
---- The core's owner of what the present request claims; nil: none is needed.
-function parking.owner(pool)
-  return pool.parking.keepalive.owner(pool.core)
+--- The core's owner of what the present request claims; nil: none is needed. Raises where no socket can be used.
+-- @param who what the claimer called
+-- @param level whom to blame, as error() counts
+function parking.owner(pool, who, level)
+  local owner, phase = pool.parking.party:owner()
+  if owner == false then
+    error(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
+      :format(who, phase), level + 1)
+  end
+  return owner
 end
 
 -- ---------------------------------------------------------------- releases --

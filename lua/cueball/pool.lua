@@ -274,7 +274,7 @@ end
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
-  local lease, message, name = claim.make(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2, "pool:claim")
   return lease, message, name
 end
 
@@ -295,7 +295,7 @@ end
 function Pool:with(fn, given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = claim.make(self, given, 2)
+  local lease, message, name = claim.make(self, given, 2, "pool:with")
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
 end
@@ -332,9 +332,11 @@ end
 --- Numbers, in one flat table; docs/lua.md lists them.
 function Pool:stats()
   local room, stats = self.stats_room, {}
+  if self.parking then parking.end_what_left(self) end
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
+  if self.parking then parking.count(self, stats) end
   if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end
   return stats
 end

@@ -214,7 +214,7 @@ local function open(pool, slot, conn, action)
     socket_options = parking.options(pool, slot, conn),
     log = function(level, message, has_lines) pool:log(level, has_lines and message or text.message(message)) end,
   }
-  context.connect = parking.connector(pool, backend, context)
+  parking.equip(pool, backend, context)
   pool.slot_backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
   start(pool, slot, conn, action.deadline, attempt, backend, pool.factory, context)
 end

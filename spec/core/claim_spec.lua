@@ -453,6 +453,43 @@ describe("an owner that is gone", function()
     assert.equal(0, world:stats().leases_revoked)
   end)
 
+  it("may leave, and come again", function()
+    local world = full(2)
+    world.shows = nil
+    world:owner "o"
+    assert.is_false(world:owner_left "o")
+    world:claim("ann", { owner = "o" })
+    world:claim("bob", { owner = "o" })
+    world:claim("cid", { owner = "o" })
+    world:release "bob"
+    assert.is_true(world:owner_left "o")
+    world:claim("dan", { owner = "o" }) -- before anybody has looked: what was, ends first
+    world:advance(0)
+    assert.trace(world, [[
+      [   0] left o
+      [   0] grant ann: db1/1
+      [   0] grant bob: db1/2
+      [   0] wait cid: 0 ahead
+      [   0] release bob
+      [   0] grant cid: db1/2
+      [   0] left o
+      [   0] wait dan: 0 ahead
+      [   0] close db1/1
+      [   0] closed db1/1
+      [   0] close db1/2
+      [   0] closed db1/2
+      [   0] open db1/1
+      [   0] opened db1/1
+      [   0] grant dan: db1/1
+      [   0] open db1/2
+      [   0] opened db1/2]])
+    assert.same({ 2, 1 }, { world:stats().leases_revoked, world:stats().busy })
+    world:owner_left "o"
+    world:owner_gone "o" -- both before the next input
+    world:advance(0)
+    assert.same({ 3, 0 }, { world:stats().leases_revoked, world:stats().busy })
+  end)
+
   it("leaves a stopping pool free to stop", function()
     local world = full(1)
     world:owner "o"

@@ -735,6 +735,8 @@ static void op_owner(world *w)
         MUST(result == CUEBALL_OK || (result == CUEBALL_ENOMEM && may_fail), "%d", result);
         if (result != CUEBALL_OK)
             meant->owner = NULL;
+    } else if (how & 64) {
+        (void)cueball_owner_left(meant->owner);
     } else {
         cueball_owner_gone(meant->owner);
         meant->is_gone = true;

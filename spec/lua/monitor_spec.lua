@@ -313,4 +313,67 @@ describe("the board", function()
     assert.equal("1 2: 23", seen_by(one))
     assert.equal("1 2: 23", seen_by(two))
   end)
+
+  in_world("loses nothing of one that exits, if another begins before it is buried", function()
+    local one, two = new_worker(1), new_worker(2)
+    one.claims, two.claims = 100, 20
+    assert.equal("1 2: 120", seen_by(one))
+    dict:safe_add("cueball/monitor/lock", "99 1", 0.5) -- nobody can bury meanwhile
+    two.host.is_exiting = true
+    two.board:abort()
+    local three = new_worker(3)
+    three.claims = 3000
+    world.sleep(300)
+    three.board:tend()
+    world.sleep(5000)
+    assert.equal("1 3: 3120", seen_by(one))
+    assert.equal("1 3: 3120", seen_by(three))
+  end)
+
+  local FOREIGN = { 1e300, -1e300, 0 / 0, math.huge, 0.5, -1, "text", "7", "", true, "[]", '{"db":{"claims":-5}}', '{"db":7}',
+    '{"version":"1","time_s":1}\n{"name":"x"}', '{"version":"1","time_s":1}\n7' }
+
+  for index, value in ipairs(FOREIGN) do
+    in_world(("goes on, and says so, where others write to its dict (%d: %s)"):format(index, tostring(value)), function()
+      local one, two = new_worker(1), new_worker(2)
+      one.claims, two.claims = 1, 20
+      assert.equal("1 2: 21", seen_by(one))
+      for _, key in ipairs { "places", "place/1", "place/2", "place/3", "snapshot/1", "snapshot/2", "snapshot/3", "pinned/2", "lock",
+        "retired", "asked" } do
+        dict.entries["cueball/monitor/" .. key] = { value = value }
+        world.sleep(8000)
+        seen_by(one)
+        world.sleep(3000)
+        assert.equal("1 2: 21", seen_by(one), key)
+        assert.equal("1 2: 21", seen_by(two), key)
+      end
+      local count = {}
+      for _, line in ipairs(world.logs) do
+        local key = line.message:match "foreign value at (%S+):"
+        if key then count[key] = (count[key] or 0) + 1 end
+      end
+      for key, times in pairs(count) do assert.is_true(times <= 2, key .. " " .. times) end -- once for each worker
+    end)
+  end
+
+  in_world("gives way to others after each pool", function()
+    local one, pauses = new_worker(1), 0
+    one.board:view(function() pauses = pauses + 1 end)
+    assert.is_true(pauses >= 2)
+  end)
+end)
+
+describe("slices of work", function()
+  it("end after some milliseconds", function()
+    local time, naps = 0, {}
+    local pause = require("cueball.monitor.slices").of { now = function() return time end, sleep = function(ms)
+      naps[#naps + 1] = { time / 1e6, ms }
+      time = time + 10e6
+    end }
+    for _ = 1, 14 do
+      time = time + 1e6
+      pause()
+    end
+    assert.same({ { 5, 1 }, { 20, 1 } }, naps)
+  end)
 end)

@@ -215,7 +215,7 @@ describe("a ledger", function()
   local function one(dict, id, more)
     local given = {
       dict = dict, prefix = "q:", cap = 5, id = id, now = more.now, is_alive = more.is_alive or function() return true end,
-      log = more.log or function() end,
+      log = more.log or function() end, is_id = more.is_id,
     }
     return ledger.open(given)
   end
@@ -261,6 +261,84 @@ describe("a ledger", function()
     assert.equal(4, a.held)
     assert.matches("has lost 1 connections", said[1])
     assert.equal(5, (dict.count "q:token:"))
+  end)
+end)
+
+-- What somebody else may have written over our keys.
+local FOREIGN = { ["1e300"] = 1e300, ["-1e300"] = -1e300, NaN = 0 / 0, infinity = math.huge, half = 0.5, ["-1"] = -1, ["2^40"] = 2 ^ 40,
+  text = "text", number = "7", empty = "", ["true"] = true, ["a line"] = "a|1|99999999999999999999|1e9|-5|0|2",
+  ["a line with a cap"] = "w9|0|4000000000|9|9|9|0", ["a line of another time"] = "w9|99999999999999999|5|1|1|1|0" }
+local KEYS = { "places", "changes", "place:1", "place:2", "place:3", "token:1", "token:3", "reap:w9:1", "heal:q:token:3", "token:3" }
+
+describe("a ledger whose dict others write to", function()
+  for name, value in pairs(FOREIGN) do
+    it("heals, and says so once: " .. name, function()
+      local time, said, alive = 0, {}, { w1 = true, w2 = true }
+      local dict = new_dict(function() return time end)
+      local function open(id)
+        return ledger.open {
+          dict = dict, prefix = "q:", cap = 5, id = id, now = function() return time end,
+          is_alive = function(of) return alive[of] == true end, is_id = function(text) return text:find "^w%d$" ~= nil end,
+          log = function(_, message) said[#said + 1] = message end,
+        }
+      end
+      local a, b = open "w1", open "w2"
+      local function turn(member, count)
+        member:verify()
+        member:members()
+        member:take(count - member.held)
+        member:publish(count, count, false)
+        member:changes()
+      end
+      for _ = 1, 3 do
+        for _, key in ipairs(KEYS) do
+          dict:set("q:" .. key, value)
+          for _ = 1, 8 do
+            turn(a, 3)
+            turn(b, 2)
+            time = time + 1000
+          end
+          assert.same({ 3, 2 }, { a.held, b.held }, key)
+          assert.equal(2, #a:members(), key)
+        end
+      end
+      local count = {}
+      for _, message in ipairs(said) do
+        local of = message:match "foreign value at (%S-)%d* "
+        if of then count[of] = (count[of] or 0) + 1 end
+      end
+      for of, times in pairs(count) do assert.is_true(times <= 2, of) end -- once for each of the two
+    end)
+  end
+
+  it("frees the tokens of one that died after its place was thrown away", function()
+    local time, alive = 0, { a = true, b = true }
+    local dict = new_dict(function() return time end)
+    local function open(id)
+      return ledger.open { dict = dict, prefix = "q:", cap = 5, id = id, now = function() return time end,
+        is_alive = function(of) return alive[of] == true end, log = function() end }
+    end
+    local a, b = open "a", open "b"
+    a:take(4)
+    dict.evict "q:place:1"
+    assert.equal(1, b:take(3)) -- it lives, and may come back
+    alive.a = nil
+    time = 2500
+    b:take(2)
+    assert.equal(2, b:take(2))
+  end)
+
+  it("tells others of a member whose number of places was thrown away", function()
+    local dict = new_dict(function() return 0 end)
+    local time = 0
+    local a = ledger.open { dict = dict, prefix = "q:", cap = 5, id = "a", now = function() return time end,
+      is_alive = function() return true end, log = function() end }
+    a:take(1)
+    a:publish(1, 1, false)
+    dict.evict "q:places"
+    time = 1000
+    a:publish(1, 1, false)
+    assert.equal(1, dict:get "q:places")
   end)
 end)
 
@@ -549,6 +627,65 @@ describe("a cap over all workers", function()
     assert.equal("6", town:held())
     town:exit(a)
     assert.equal("2", town:held())
+  end)
+
+  it("is left in good order by a worker that exits: nobody is said to have died", function()
+    local town = new_town { max_connections = 4, workers = 2 }
+    local a, b = town:start(), town:start()
+    town:load(a, 1, 1000, 0, 800)
+    town.world.advance(500)
+    town:exit(a)
+    town:exit(b)
+    town:start()
+    town:start()
+    town.world.advance(1500) -- the old ones have served their requests by now
+    town.alive.p1, town.alive.p2 = nil, nil
+    table.remove(town.workers, 1)
+    table.remove(town.workers, 1)
+    town.world.advance(10000)
+    assert.equal("2/2", town:held())
+    for _, line in ipairs(town.world.logs) do assert.is_nil(line.message:find("died", 1, true), line.message) end
+  end)
+
+  it("says of a worker that was to end, and was ended before it could leave, that it is gone", function()
+    local town = new_town { max_connections = 4, workers = 1 }
+    local a = town:start()
+    town:load(a, 1, 60000, 0, 800)
+    town.world.advance(500)
+    town:exit(a)
+    town:start()
+    town:kill(1)
+    town.world.advance(10000)
+    assert.equal("4", town:held())
+    local gone
+    for _, line in ipairs(town.world.logs) do
+      assert.is_nil(line.message:find("died", 1, true), line.message)
+      gone = gone or line.level == "info" and line.message:match "a worker that was to end is gone %(p1%.%d+%): its 1 connections"
+    end
+    assert.is_truthy(gone)
+  end)
+
+  it("is no lack of backends, when another worker has all connections", function()
+    local town = new_town { max_connections = 1, workers = 2 }
+    local a, b = town:start(), town:start()
+    town:load(a, 2, 2000, 0, 4000)
+    town.world.advance(500)
+    local message, name
+    b.spawn(function() message, name = select(2, b.pool:claim { timeout_ms = 20, error_on_empty = true }) end)
+    town.world.advance(100)
+    assert.equal("claim_timeout", name)
+    assert.matches("other workers have all 1 connections that there may be", message)
+    assert.matches("20 ms other workers had all connections", message)
+    assert.is_nil(message:find("no backend", 1, true))
+  end)
+
+  it("does not hide that there is no backend", function()
+    local town = new_town { max_connections = 1, workers = 1, resolver = function(sink) sink:set {} end }
+    local a = town:start()
+    local message, name
+    a.spawn(function() message, name = select(2, a.pool:claim { timeout_ms = 20, error_on_empty = true }) end)
+    town.world.advance(100)
+    assert.same({ "pool db: no backend is known", "no_backends" }, { message, name })
   end)
 
   it("gives as much to each of many that want all", function()

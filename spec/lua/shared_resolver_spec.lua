@@ -285,6 +285,39 @@ describe("a shared resolver", function()
     other:stop()
   end)
 
+  for index, value in ipairs { 1e300, -1e300, 0 / 0, math.huge, 0.5, "text", "7", "", true, "cueball 1\tme\twell\t\n+\tkey",
+    "cueball 1\tme\twell\t\n+\tk\tn\ta\tport\t1\t1\t" } do
+    in_world(("goes on, and says so once, where others write to its dict (%d: %s)"):format(index, tostring(value)), function()
+      local resolver = told()
+      local pools = { open(worker(1), resolver), open(worker(2), resolver) }
+      world.sleep(50)
+      resolver.first = function(sink) sink:set { backend(1), backend(2) } end
+      resolver.first(resolver.sinks[1])
+      world.sleep(200)
+      for _ = 1, 2 do
+        for _, key in ipairs { "state", "version", "lease" } do
+          dict.entries["cueball/resolver/db/" .. key] = { value = value }
+          world.sleep(65000)
+          pools[3] = open(worker(3), resolver) -- begins with what is there
+          world.sleep(200)
+          for number, pool in ipairs(pools) do assert.equal("db1 db2", keys(pool), number .. " " .. key) end
+          pools[3]:stop()
+          pools[3] = nil
+        end
+      end
+      resolver.sinks[#resolver.sinks]:set { backend(3) }
+      world.sleep(200)
+      for _, pool in ipairs(pools) do assert.equal("db3", keys(pool)) end
+      local count = {}
+      for _, line in ipairs(world.logs) do
+        local key = line.message:match "foreign value at (%S+):"
+        if key then count[key] = (count[key] or 0) + 1 end
+      end
+      for key, times in pairs(count) do assert.is_true(times <= 4, key .. " " .. times) end -- once for each run of the resolver
+      for _, pool in ipairs(pools) do pool:stop() end
+    end)
+  end
+
   in_world("just runs where nothing is shared", function()
     local pool = open(world, function(sink) sink:add(backend(1)) end, { name = "plain" })
     assert.equal("db1", keys(pool))

@@ -30,8 +30,10 @@ describe("cueball.monitor.serve", function()
     if one then one:stop() one = nil end
   end)
 
-  local function start(workers, http, pools)
-    one = nginx.start { workers = workers, http = http or HTTP, server = SERVER, files = { ["my_pools.lua"] = pools or POOLS } }
+  local function start(workers, http, pools, more)
+    one = nginx.start {
+      workers = workers, http = http or HTTP, server = SERVER .. (more or ""), files = { ["my_pools.lua"] = pools or POOLS },
+    }
   end
 
   local function status()
@@ -146,6 +148,28 @@ describe("cueball.monitor.serve", function()
     assert.is_nil(one:log():match "%[error%][^\n]*")
   end)
 
+  it("lets the worker do other things while it shows many pools", function()
+    start(1, [[
+      lua_shared_dict cueball 8m;
+      init_worker_by_lua_block {
+        ticks = 0
+        for index = 1, 400 do require("my_pools")("pool" .. index) end
+        ngx.timer.at(0, function() while not ngx.worker.exiting() do ngx.sleep(0.001) ticks = ticks + 1 end end)
+      }
+    ]], POOLS:gsub("return cueball.pool", "return function(name) return cueball.pool"):gsub('"cache"', "name"):gsub("}%s*$", "} end"), [[
+      location = /ticks { content_by_lua_block {
+        local most = 0
+        for _ = 1, 2 do
+          local before = ticks
+          require("cueball.monitor.board").own:view()
+          most = math.max(most, ticks - before)
+        end
+        ngx.say(most)
+      } }]])
+    nginx.until_true(function() return #status().pools == 400 end)
+    assert.is_true(tonumber(one:ask "/ticks") >= 3)
+  end)
+
   it("shows its own worker, and says why, where there is no shared dict", function()
     start(1, "init_worker_by_lua_block { pool = require 'my_pools' }\n")
     local seen = status()
@@ -156,7 +180,7 @@ describe("cueball.monitor.serve", function()
   it("says which worker's snapshot did not fit", function()
     local many = {}
     for number = 1, 200 do many[number] = ('"10.0.1.%d:80"'):format(number) end
-    start(2, HTTP:gsub("1m", "32k"), POOLS:gsub('"10.0.0.1:80"', table.concat(many, ",")))
+    start(2, HTTP:gsub("1m", "32k"), (POOLS:gsub('"10.0.0.1:80"', table.concat(many, ","))))
     nginx.until_true(function()
       for _, worker in ipairs(status().workers) do
         if worker.problem then

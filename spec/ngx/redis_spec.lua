@@ -21,6 +21,16 @@ local LEFT = {
   ["a pipeline that was not sent"] = "red:init_pipeline() red:get 'key'",
   ["a name"] = "red:client('setname', 'x')",
   ["a closed socket"] = "red._sock:close()",
+  ["a transaction, in capitals"] = "red:MULTI()",
+  ["another database, in capitals"] = "red:SELECT(3)",
+  ["watched keys, in a mixture"] = "red:Watch 'key'",
+  ["another database, by a pipeline"] = "red:init_pipeline() red:SELECT(3) red:get 'key' red:commit_pipeline()",
+  ["a transaction that a pipeline began"] = "red:init_pipeline() red:multi() red:set('other', 1) red:commit_pipeline()",
+  ["a transaction whose end was in a pipeline that was given up"] = "red:multi() red:init_pipeline() red:exec() red:cancel_pipeline()",
+  ["a transaction that followed another in a pipeline"] = "red:multi() red:init_pipeline() red:exec() red:multi() red:commit_pipeline()",
+  ["the answer of a replica"] = "red:eval([[return redis.error_reply('READONLY You can not write')]], 0)",
+  ["the answer of a replica, in a pipeline"] =
+    "red:init_pipeline() red:get 'key' red:eval([[return redis.error_reply('READONLY You can not write')]], 0) red:commit_pipeline()",
   ["a command that took too long"] = "red:set_timeout(5) red:blpop('nothing', 1)",
 }
 local FIT = {
@@ -28,6 +38,9 @@ local FIT = {
   ["a transaction that was given up"] = "red:watch 'key' red:multi() red:discard()",
   ["watched keys that are not any more"] = "red:watch 'key' red:unwatch()",
   ["a pipeline"] = "red:init_pipeline() red:get 'key' red:get 'key' red:commit_pipeline()",
+  ["a transaction in a pipeline"] = "red:init_pipeline() red:multi() red:get 'key' red:exec() red:commit_pipeline()",
+  ["a transaction that a pipeline was to begin, and did not"] = "red:init_pipeline() red:multi() red:cancel_pipeline()",
+  ["a transaction in capitals"] = "red:MULTI() red:GET 'key' red:EXEC()",
   ["an answer that is an error"] = "red:lpush('key', 1)",
 }
 
@@ -46,7 +59,7 @@ describe("cueball.connection.redis", function()
       http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
       server = [[
         location = /get { content_by_lua_block { ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) } }
-        location = /lost { content_by_lua_block { ngx.say(pools.cache:stats().lost, " ", pools.cache:last_error() or "") } }
+        location = /opened { content_by_lua_block { ngx.print(pools.cache:stats().opened) } }
         location = /leave { content_by_lua_block {
           pools.cache:with(function(red) ]] .. (code or "") .. [[ end)
           ngx.say "left"
@@ -60,7 +73,7 @@ describe("cueball.connection.redis", function()
       assert.equal("value\n", one:ask "/get")
       assert.equal("left\n", one:ask "/leave")
       assert.equal("value\n", one:ask "/get")
-      assert.equal("1 ", one:ask("/lost"):sub(1, 2))
+      assert.equal("2", one:ask "/opened")
     end)
   end
 
@@ -80,7 +93,7 @@ describe("cueball.connection.redis", function()
         assert.equal("left\n", one:ask "/leave")
         assert.equal("value\n", one:ask "/get")
       end
-      assert.equal("0 \n", one:ask "/lost")
+      assert.equal("1", one:ask "/opened")
     end)
   end
 
@@ -114,7 +127,7 @@ describe("cueball.connection.redis", function()
     backend:call("SET", "key", "value")
     start("{ tls = { verify = false, server_name = 'db.test' } }", "127.0.0.1:" .. port)
     for _ = 1, 5 do assert.equal("value\n", one:ask "/get") end
-    assert.equal("0 \n", one:ask "/lost")
+    assert.equal("1", one:ask "/opened")
     assert.equal(1, backend:clients())
     one:stop()
     start("{ tls = true }", "127.0.0.1:" .. port) -- nobody vouches for it
@@ -129,12 +142,54 @@ describe("cueball.connection.redis", function()
         host = uv_host, max_connections = 2, resolver = cueball.resolver.static { backend.backend }, connect = cueball.connection.redis {},
       }
       assert.equal("value", pool:with(function(red) return red:get "key" end))
+      local opened = pool:stats().opened
       pool:with(function(red) red:multi() end)
-      assert.equal("left in a transaction", pool:last_error():match ": (.*)$")
-      assert.equal("value", pool:with(function(red) return red:get "key" end))
+      for _ = 1, 2 do assert.equal("value", pool:with(function(red) return red:get "key" end)) end
+      uv_host.sleep(300)
+      assert.equal(opened + 1, pool:stats().opened)
       assert.is_nil(rawget(_G, "ngx"))
       pool:stop()
     end)
+  end)
+
+  it("has its own time limits again for each claimer, whatever the one before has set", function()
+    uv_host.run(function()
+      local pool = cueball.pool {
+        host = uv_host, max_connections = 1, resolver = cueball.resolver.static { backend.backend },
+        connect = cueball.connection.redis { read_timeout_ms = 3000, send_timeout_ms = 4000 },
+      }
+      pool:with(function(red) red:set_timeout(1) end)
+      pool:with(function(red) assert.same({ 3000, 4000 }, { red._sock.read_timeout_ms, red._sock.send_timeout_ms }) end)
+      pool:stop()
+      pool = cueball.pool {
+        host = uv_host, max_connections = 1, resolver = cueball.resolver.static { backend.backend },
+        connect = cueball.connection.tcp { read_timeout_ms = 3000 },
+      }
+      pool:with(function(socket) socket:settimeouts(1, 2, 3) end)
+      pool:with(function(socket) assert.same({ 3000, 60000 }, { socket.read_timeout_ms, socket.send_timeout_ms }) end)
+      pool:stop()
+    end)
+    start("{ read_timeout_ms = 3000 }", nil, "red:set_timeout(20)")
+    one:ask "/leave"
+    for _ = 1, 3 do assert.equal("value\n", one:ask "/get") end
+    backend:pause()
+    local status
+    uv_host.run(function()
+      uv_host.spawn(function() uv_host.sleep(500) backend:go_on() end)
+      status = one:get "/get"
+    end)
+    assert.equal(200, status)
+  end)
+
+  it("returns what the library does", function()
+    start(nil, nil, [[
+      ngx.print(select("#", red:get "key"), select("#", red:lpush("key", 1)), " ")
+      red:init_pipeline()
+      ngx.print(select("#", red:get "key"), select("#", red:MULTI()), " ")
+      red:cancel_pipeline()
+      ngx.print(select("#", red:commit_pipeline()), " ")
+    ]])
+    assert.equal("12 00 2 left\n", one:ask "/leave")
   end)
 
   it("says what is wrong with its options", function()

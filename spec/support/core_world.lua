@@ -555,6 +555,14 @@ function World:owner_gone(name)
   self:check()
 end
 
+--- The same, but the owner may claim again. -> whether it had anything
+function World:owner_left(name)
+  self:tell("left", name)
+  local had = lib.cueball_owner_left(self.owners[name])
+  self:check()
+  return had
+end
+
 -- --------------------------------------------------------------------------------------------------------- other --
 
 function World:state()

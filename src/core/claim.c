@@ -417,17 +417,33 @@ int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner)
     return CUEBALL_OK;
 }
 
+/* The next input sees to it. */
+static void owner_end_soon(cueball_owner *owner)
+{
+    cueball__list_remove(&owner->place);
+    cueball__list_append(&owner->pool->owners_gone, &owner->place);
+    owner->pool->outlook.deadline = owner->pool->calm_until = 0;
+}
+
 void cueball_owner_gone(void *gone)
 {
     cueball_owner *owner = gone;
     assert(!owner->is_gone);
     owner->is_gone = true;
-    cueball__list_remove(&owner->place);
-    cueball__list_append(&owner->pool->owners_gone, &owner->place);
-    owner->pool->outlook.deadline = owner->pool->calm_until = 0; /* so that the next input sees to it */
+    owner_end_soon(owner);
 }
 
-/* Ends what belongs to owners that are gone.  A granted claim goes with its
+bool cueball_owner_left(void *left)
+{
+    cueball_owner *owner = left;
+    assert(!owner->is_gone);
+    if (cueball__list_is_empty(&owner->claims) && cueball__list_is_empty(&owner->leases))
+        return false;
+    owner_end_soon(owner);
+    return true;
+}
+
+/* Ends what belongs to owners that are gone, or have left.  A granted claim goes with its
  * lease, by way of the lease: it may not have been told yet. */
 void cueball__owners_end(cueball_pool *pool)
 {
@@ -438,6 +454,9 @@ void cueball__owners_end(cueball_pool *pool)
         while (!cueball__list_is_empty(&owner->leases))
             cueball__lease_revoke(pool, CUEBALL__OWNER(owner->leases.next, cueball__slot, at_owner), CUEBALL_CAUSE_OWNER);
         cueball__list_remove(&owner->place);
-        cueball__memory_release(&pool->memory, owner, sizeof *owner);
+        if (owner->is_gone)
+            cueball__memory_release(&pool->memory, owner, sizeof *owner);
+        else
+            cueball__list_append(&pool->owners, &owner->place);
     }
 }

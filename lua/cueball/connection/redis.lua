@@ -39,34 +39,102 @@ local UNSETTLES = {
 }
 local SETTLES = { exec = "transaction", discard = "transaction", unwatch = "watch" }
 
+-- Errors by which a server says that it is not, or no longer, what this connection was opened for: a new one may lead elsewhere.
+local ESTRANGED = { READONLY = true, MASTERDOWN = true, LOADING = true, NOAUTH = true, UNBLOCKED = true }
+
+-- What the library has that is no command.
+local NO_COMMANDS = {}
+for name in ("new connect set_timeout set_timeouts set_keepalive get_reused_times close read_reply array_to_hash add_commands "
+  .. "register_module_prefix init_pipeline cancel_pipeline commit_pipeline"):gmatch "%S+" do
+  NO_COMMANDS[name] = true
+end
+
 -- The library makes a command of any name that it does not know: what is noted in a client is looked up without it.
 local function unfit(client)
   return rawget(client, "cueball_unfit")
 end
 
-local function transaction_over(client)
-  local why = unfit(client)
-  if why == UNSETTLES.multi or why == UNSETTLES.watch then client.cueball_unfit = nil end
+local function unsettle(client, why)
+  client.cueball_unfit = unfit(client) or why
 end
 
--- The library's methods, and over them those that are noted.
-local function methods_of(redis)
-  local methods = setmetatable({}, { __index = redis })
-  for name, why in pairs(UNSETTLES) do
-    local command = redis[name]
-    methods[name] = function(client, ...)
-      client.cueball_unfit = unfit(client) or why
+local function settle(client, name)
+  local why = unfit(client)
+  if why == UNSETTLES.watch or why == UNSETTLES.multi and name ~= "unwatch" then client.cueball_unfit = nil end
+end
+
+-- An answer that is an error.
+local function heard(client, message)
+  local word = type(message) == "string" and (message:match "%-(READONLY) " or message:match "^(%u+)")
+  if ESTRANGED[word] then unsettle(client, "it answered " .. word) end
+end
+
+-- What the commands of a pipeline leave, in their order.
+local function pipeline_sent(client, names, answers)
+  for _, name in ipairs(names or {}) do
+    if UNSETTLES[name] then unsettle(client, UNSETTLES[name]) end
+    if SETTLES[name] and answers then settle(client, name) end
+  end
+  for _, answer in ipairs(answers or {}) do
+    if type(answer) == "table" and answer[1] == false then heard(client, answer[2]) end
+  end
+end
+
+-- A command that leaves something, or ends what another left. In a pipeline it is not sent yet.
+local function noted(name, command)
+  return function(client, ...)
+    if rawget(client, "_reqs") then
+      local names = rawget(client, "cueball_piped") or {}
+      client.cueball_piped = names
+      names[#names + 1] = name
       return command(client, ...)
+    end
+    if UNSETTLES[name] then unsettle(client, UNSETTLES[name]) end
+    local answer, message = command(client, ...)
+    if SETTLES[name] and answer ~= nil then settle(client, name) end
+    if message == nil then return answer end
+    if answer == false then heard(client, message) end
+    return answer, message
+  end
+end
+
+local function plain(command)
+  return function(client, ...)
+    if rawget(client, "_reqs") then return command(client, ...) end
+    local answer, message = command(client, ...)
+    if message == nil then return answer end
+    if answer == false then heard(client, message) end
+    return answer, message
+  end
+end
+
+local function with_pipelines(methods, redis)
+  for _, name in ipairs { "init_pipeline", "cancel_pipeline" } do
+    methods[name] = function(client, ...)
+      client.cueball_piped = nil
+      return redis[name](client, ...)
     end
   end
-  for name in pairs(SETTLES) do
-    local command = redis[name]
-    methods[name] = function(client, ...)
-      if name ~= "unwatch" or unfit(client) == UNSETTLES.watch then transaction_over(client) end
-      return command(client, ...)
-    end
+  function methods.commit_pipeline(client, ...)
+    local names = rawget(client, "cueball_piped")
+    client.cueball_piped = nil
+    local answers, message = redis.commit_pipeline(client, ...)
+    pipeline_sent(client, names, answers)
+    if message == nil then return answers end
+    return answers, message
   end
   return methods
+end
+
+-- The library's methods, those that are commands with an ear on what they leave. Redis knows commands in capitals too.
+local function methods_of(redis)
+  return setmetatable(with_pipelines({}, redis), { __index = function(methods, name)
+    local command = redis[name]
+    if type(command) ~= "function" or NO_COMMANDS[name] then return command end
+    local lower = name:lower()
+    methods[name] = (UNSETTLES[lower] or SETTLES[lower]) and noted(lower, command) or plain(command)
+    return methods[name]
+  end })
 end
 
 local makers = setmetatable({}, { __mode = "k" }) -- by host: how to make a client
@@ -139,6 +207,18 @@ local function whole(ms)
   return ms > 1 and ms - ms % 1 or 1
 end
 
+-- What connecting and greeting may take from now on.
+local function limit_of(settings, context)
+  local limit = context.timeout_ms
+  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
+  return whole(limit)
+end
+
+-- The limits of use: a claimer may have set others.
+local function set_back(socket, settings)
+  socket:settimeouts(settings.connect_timeout_ms or DEFAULT_TIMEOUT_MS, settings.send_timeout_ms, settings.read_timeout_ms)
+end
+
 local function connect(settings, context)
   local make, no_library = makers[context.host]
   if not make then
@@ -148,15 +228,14 @@ local function connect(settings, context)
   local client, message = make()
   if not client then return nil, message end
   local socket = socket_of(client)
-  local limit = context.timeout_ms
-  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
-  limit = whole(limit)
+  local limit = limit_of(settings, context)
   socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
   local why
   why, message = context.connect(socket)
   if why == "reused" then return client end
   if not why then return nil, message end
   -- The greeting is part of connecting, and so is its time.
+  limit = limit_of(settings, context)
   socket:settimeouts(limit, limit, limit)
   local ok
   ok, message = greet(client, settings)
@@ -164,7 +243,7 @@ local function connect(settings, context)
     close(client)
     return nil, message
   end
-  socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
+  set_back(socket, settings)
   return client
 end
 
@@ -212,7 +291,9 @@ local function redis(given)
     close = close, check = check, broken = broken, park = park,
     watch = function(client, lost)
       local socket = socket_of(client)
-      if socket.watch then socket:watch(lost) end
+      if not socket.watch then return end
+      set_back(socket, settings) -- where a client is not made anew for each claimer
+      socket:watch(lost)
     end,
     unwatch = function(client)
       local socket = socket_of(client)

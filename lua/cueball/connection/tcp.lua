@@ -66,6 +66,11 @@ local function set_options(sock, options)
   if options.keepalive_ms then sock:setoption("keepalive", options.keepalive_ms) end
 end
 
+-- The limits of use: a claimer may have set others.
+local function set_back(sock, options)
+  sock:settimeouts(options.connect_timeout_ms or 0, options.send_timeout_ms or 0, options.read_timeout_ms or 0)
+end
+
 -- A socket operation's argument of 0 is the host's default, 60 s. context.connect takes what is parked for this place, where
 -- the host parks connections.
 local function connect(options, backend, context)
@@ -79,7 +84,7 @@ local function connect(options, backend, context)
     ok, message = address.connect(sock, backend, context.socket_options)
   end
   if not ok then return nil, message end
-  sock:settimeouts(limit_ms or 0, options.send_timeout_ms or 0, options.read_timeout_ms or 0)
+  set_back(sock, options)
   set_options(sock, options)
   return sock
 end
@@ -123,7 +128,9 @@ local function tcp(options)
   end
 
   function factory.watch(sock, lost)
-    if sock.watch then sock:watch(lost) end
+    if not sock.watch then return end
+    set_back(sock, copy) -- it came back; where sockets are parked each claimer has one of its own
+    sock:watch(lost)
   end
 
   function factory.unwatch(sock)

@@ -21,11 +21,7 @@ end
 
 local host = { name = "ngx" }
 
--- ngx_lua's phases in which code may wait.
-local CAN_WAIT = {}
-for phase in ("rewrite server_rewrite access content timer ssl_cert ssl_session_fetch ssl_client_hello"):gmatch "%S+" do
-  CAN_WAIT[phase] = true
-end
+local CAN_WAIT = request.CAN_WAIT
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 
@@ -157,16 +153,23 @@ local function wait_in_task(self, task, deadline)
   end
 end
 
+-- Ends the sleep, and not the wait.
+function Waiter:look()
+  if self.semaphore and not self.values then self.semaphore:post(1) end
+end
+
 -- The same in a request: one who waits must not depend on there being a crew.
 local function wait_in_request(self, deadline)
   local helper
+  crew.enter(self)
   while not self.values do
     local time = now()
     if time >= deadline then break end
-    local left = math.min(deadline, crew.patience()) - time
+    local left = math.min(deadline, crew.patience(self)) - time
     if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
-    if not self.values then helper = crew.help(helper) end
+    if not self.values then helper = crew.help(self, helper) end
   end
+  crew.depart(self)
   if helper then crew.leave_off(helper) end
 end
 
@@ -190,9 +193,29 @@ host.alarm = crew.alarm
 
 -- Sockets ---------------------------------------------------------------
 
+-- nginx wants IPv6 addresses in brackets; and a factory that hands context.socket_options to connect means context.connect.
+local function connect(self, ...)
+  self.connect = nil -- nginx's own
+  local to, _, options = ...
+  local context = type(options) == "table" and options.context
+  local ok, message
+  if context and to ~= "" then
+    ok, message = context.connect(self)
+    ok = ok and 1
+  elseif type(to) == "string" then
+    ok, message = self:connect(fit.host_of(to), select(2, ...))
+  else
+    ok, message = self:connect(...)
+  end
+  self.connect = connect -- it may be connected anew
+  return ok, message
+end
+
 --- A cosocket. It belongs to the request or task that calls this.
 function host.tcp()
-  return ngx.socket.tcp()
+  local made = ngx.socket.tcp()
+  made.connect = connect
+  return made
 end
 
 --- Is it a socket of this host, parked or not?
@@ -200,10 +223,12 @@ host.is_socket = socket.is
 
 --- Connections that rest in nginx's keepalive pools, see cueball.parking.
 host.keepalive = {
-  --- The core's owner of what the running request claims from a cueball_pool; nil in a task.
-  owner = request.owner,
+  --- party(core, ended): those who claim from one pool; what ends theirs when their requests end
+  party = request.party,
   --- take(client, context) → true if something fit was parked; open(client, backend, context) → "new"; or nil, message
   take = fit.take, open = fit.open,
+  --- limit(client, ms): of connecting; is_in_use(socket_options), is_known(socket_options) → is something out, or parked, under that name?
+  limit = fit.limit, is_in_use = fit.is_in_use, is_known = fit.is_known,
   --- discard(socket_options): closes what is parked under that name → true if nothing was, and the name is to be used again
   discard = fit.discard,
   --- track(socket, known, number) → known: from now on the socket remembers; untrack(socket); not_parked(known, message) → message, kind

@@ -39,6 +39,11 @@ function workers.id()
   return ffi.C.cueball_workers_getpid() .. ".0"
 end
 
+--- Could it be what workers.id() returns somewhere?
+function workers.is_id(text)
+  return text:find "^%d+%.%d+$" ~= nil
+end
+
 -- Not even a signal could be sent there.
 local function is_gone(pid)
   return ffi.C.cueball_workers_kill(tonumber(pid), 0) ~= 0 and ffi.errno() == ESRCH

@@ -5,17 +5,22 @@
 -- Counters only grow, or those who read them take the fall for a new beginning.  So what a worker has counted outlives it: it is added to
 -- `retired` when the worker exits, or, if it died, by the next who finds its place empty and its snapshot still there.
 -- What can go wrong: a worker is held up for longer than its place lasts, and is thought dead: then it counts from there on.
--- Two change `retired` at once: there is a lock, which ends by itself.  The dict is too small: that is pinned instead.
+-- Two change `retired` at once: there is a lock, which ends by itself.  The dict is too small: that is pinned instead.  Others write to
+-- the dict: what cannot be ours is put right, and told of once.  There are many pools: what takes long is done in slices, none of
+-- which has the lock.
 local json = require "cueball.monitor.json"
+local page = require "cueball.monitor.page"
+local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
 
 local DICT = "cueball"
 local PREFIX = "cueball/monitor/"
 local TICK_MS = 1000
-local PLACE_S, ASKED_S, LOCK_S = 5, 60, 1
+local PLACE_S, ASKED_S, LOCK_S = 5, 60, 3
 local FRESH_S = 1.5        -- a snapshot older than that is waited for
 local PATIENCE_MS, LOOK_MS = 1500, 50
-local LOCK_TRIES = 1200    -- of a millisecond each: whoever has the lock is done by then, or it has ended by itself
+local PLACES_MAX = 1024
+local LOCK_WAIT_NS = 3.5e9 -- whoever has the lock is done by then, or it has ended by itself
 
 local Board = {}
 Board.__index = Board
@@ -26,6 +31,38 @@ local function key(kind, number)
   return PREFIX .. kind .. (number and "/" .. number or "")
 end
 
+-- Somebody else has written there.
+local function complain(self, name)
+  if self.told[name] then return end
+  self.told[name] = true
+  self.host.log("error", ("cueball.monitor: the shared dict %q has a foreign value at %s: it is used for something else too")
+    :format(DICT, name))
+end
+
+-- How many places there were at most.
+local function places_of(self)
+  local count = self.dict:get(key "places")
+  if count == nil then return 0 end
+  if type(count) == "number" and count >= 0 and count <= PLACES_MAX and count % 1 == 0 then return count end
+  complain(self, key "places")
+  local last = 0
+  for number = 1, PLACES_MAX do
+    if self.dict:get(key("place", number)) ~= nil or self.dict:get(key("snapshot", number)) ~= nil then last = number end
+  end
+  self.dict:safe_set(key "places", last)
+  return last
+end
+
+-- Has somebody this place?
+local function is_taken(self, number)
+  local holder = self.dict:get(key("place", number))
+  if holder == nil then return false end
+  if type(holder) == "string" and holder:find "^%d+ %d+$" then return true end
+  complain(self, key "place")
+  self.dict:delete(key("place", number))
+  return false
+end
+
 -- ------------------------------------------------------------------------- retired --
 
 local function lock(self)
@@ -33,12 +70,44 @@ local function lock(self)
 end
 
 local function unlock(self)
-  self.dict:delete(key "lock")
+  if self.dict:get(key "lock") == self.id then self.dict:delete(key "lock") end -- it may have ended, and be another's
 end
 
+local function is_count(value)
+  return type(value) == "number" and value >= 0 and value < math.huge
+end
+
+-- The counts in a text; and whether all of it was ours.
+local function counts_in(text)
+  local counts, is_ours = type(text) == "string" and json.decode(text) or nil, true
+  if type(counts) ~= "table" then return {}, false end
+  for pool, by_name in pairs(counts) do
+    if type(by_name) ~= "table" then by_name = {} is_ours = false end
+    for name, value in pairs(by_name) do
+      if not is_count(value) then by_name[name] = nil is_ours = false end
+    end
+    counts[pool] = by_name
+  end
+  return counts, is_ours
+end
+
+-- Counts never fall. What this worker has seen counts, even if the dict has lost it, or others have written there.
+-- @return by pool, by name; and whether the dict has less
 local function retired_of(self)
   local text = self.dict:get(key "retired")
-  return text and json.decode(text) or {}
+  local found, is_ours = {}, true
+  if text ~= nil then found, is_ours = counts_in(text) end
+  if not is_ours then complain(self, key "retired") end
+  local has_less = not is_ours
+  for pool, seen in pairs(self.retired) do
+    local counts = found[pool] or {}
+    found[pool] = counts
+    for name, value in pairs(seen) do
+      if (counts[name] or 0) < value then counts[name] = value has_less = true end
+    end
+  end
+  self.retired = found
+  return found, has_less
 end
 
 -- What a worker has counted since it began, or since it was taken for dead.
@@ -60,26 +129,26 @@ local function retire(self, number, pinned)
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
     retired[pool] = sum
   end
-  self.dict:set(key "retired", json.encode(retired))
+  if not self.dict:safe_set(key "retired", json.encode(retired)) then return end -- no room: it is tried again
   self.dict:delete(key("snapshot", number))
   self.dict:delete(key("pinned", number))
 end
 
 -- Those who died: their place is empty, their snapshot is there.
 local function is_dead(self, number)
-  return not self.dict:get(key("place", number)) and self.dict:ttl(key("snapshot", number))
+  return not is_taken(self, number) and self.dict:ttl(key("snapshot", number))
 end
 
 -- The lock is ours.
 local function bury_locked(self)
-  for number = 1, self.dict:get(key "places") or 0 do
+  for number = 1, places_of(self) do
     local text = is_dead(self, number) and self.dict:get(key("snapshot", number))
-    if text then retire(self, number, json.decode(text) or {}) end
+    if text then retire(self, number, page.read(text, slices.none) or {}) end
   end
 end
 
 local function bury(self)
-  for number = 1, self.dict:get(key "places") or 0 do
+  for number = 1, places_of(self) do
     if is_dead(self, number) and lock(self) then
       bury_locked(self)
       unlock(self)
@@ -99,15 +168,21 @@ local function rebased(self, taken)
   return taken
 end
 
-local function take(self)
-  local worker, taken = self.host.worker, rebased(self, self.shown())
+-- What it has, and the same as a text.
+local function take(self, pause)
+  local worker, began = self.host.worker, self.host.now()
+  local taken = rebased(self, self.shown(pause))
   taken.pid, taken.id, taken.time_s, taken.is_exiting = worker.pid(), worker.id(), worker.time_s(), worker.is_exiting()
-  return taken
+  taken.base, taken.began = self.base, began
+  return taken, page.write(taken, pause)
 end
 
-local function pin(self, taken)
-  local ok, message = self.dict:safe_set(key("snapshot", self.number), json.encode(taken))
-  self.dict:set(key("pinned", self.number), taken.time_s)
+-- One that was begun before another was pinned is older than that: counts would go back.
+local function pin(self, taken, text)
+  if self.pinned_at and taken.began < self.pinned_at or taken.base ~= self.base then return end
+  self.pinned_at = taken.began
+  local ok, message = self.dict:safe_set(key("snapshot", self.number), text)
+  self.dict:safe_set(key("pinned", self.number), taken.time_s)
   if ok then
     self.pinned = counted(taken.pools, nil)
     return
@@ -115,7 +190,7 @@ local function pin(self, taken)
   self.pinned = nil
   local short = { version = taken.version, pid = taken.pid, id = taken.id, time_s = taken.time_s, is_exiting = taken.is_exiting,
     pools = json.list {}, problem = ("the shared dict %q is too small for the snapshot of this worker (%s)"):format(DICT, message) }
-  self.dict:set(key("snapshot", self.number), json.encode(short))
+  self.dict:safe_set(key("snapshot", self.number), page.write(short, slices.none))
 end
 
 -- Somebody thought this worker dead, and has retired what it had pinned.
@@ -129,20 +204,40 @@ local function start_over(self)
   self.base, self.pinned, self.number = base, nil, nil
 end
 
+-- There are so many places at least.
+local function note_places(self, number)
+  while places_of(self) < number do
+    if self.dict.incr and self.dict:get(key "places") then -- two may do this at once
+      self.dict:incr(key "places", 1)
+    elseif not self.dict:safe_set(key "places", number) then
+      return
+    end
+  end
+end
+
+-- Takes a place. Where a snapshot lies that nobody has buried yet there is none: its counts would be lost.
+local function claim_place(self, number)
+  if not self.dict:safe_add(key("place", number), self.id, PLACE_S) then return false end
+  if self.dict:get(key("snapshot", number)) == nil then return true end
+  self.dict:delete(key("place", number))
+  return false
+end
+
 local function take_place(self)
   local number = 1
-  while not self.dict:safe_add(key("place", number), self.id, PLACE_S) do
-    if number > (self.dict:get(key "places") or 0) then return end -- no room, or somebody was quicker: in a second
+  while not claim_place(self, number) do
+    if number > places_of(self) or number >= PLACES_MAX then return end -- no room, or somebody was quicker: in a second
     number = number + 1
   end
   self.number = number
-  if number > (self.dict:get(key "places") or 0) then self.dict:set(key "places", number) end
+  note_places(self, number)
 end
 
 local function hold_place(self)
   if self.number and self.dict:get(key("place", self.number)) ~= self.id then start_over(self) end
   if self.number then
-    self.dict:set(key("place", self.number), self.id, PLACE_S)
+    self.dict:safe_set(key("place", self.number), self.id, PLACE_S)
+    note_places(self, self.number) -- the number may have been thrown away
   else
     bury(self) -- or the place might be that of one who died, with its snapshot
     take_place(self)
@@ -154,8 +249,8 @@ local function leave(self)
   self.has_left = true
   if not self.number then return end
   if self.pinned then
-    local last = take(self)
-    pin(self, last)
+    local last, text = take(self, slices.none)
+    pin(self, last, text)
     if lock(self) then
       retire(self, self.number, last)
       unlock(self)
@@ -172,7 +267,9 @@ Board.abort = leave
 function Board:tend()
   hold_place(self)
   bury(self)
-  if self.number and self.dict:get(key "asked") then pin(self, take(self)) end
+  if not self.number or not self.dict:get(key "asked") then return end
+  local taken, text = take(self, slices.of(self.host))
+  if self.number then pin(self, taken, text) end
 end
 
 local function run(self)
@@ -187,8 +284,8 @@ end
 
 -- Calls fn(number) for the places of others.
 local function each_other(self, fn)
-  for number = 1, self.dict:get(key "places") or 0 do
-    if number ~= self.number and self.dict:get(key("place", number)) then fn(number) end
+  for number = 1, places_of(self) do
+    if number ~= self.number and is_taken(self, number) then fn(number) end
   end
 end
 
@@ -196,36 +293,49 @@ end
 local function is_whole(self, now_s)
   local is = true
   each_other(self, function(number)
-    if now_s - (self.dict:get(key("pinned", number)) or -math.huge) > FRESH_S then is = false end
+    local pinned = self.dict:get(key("pinned", number))
+    local is_fresh = type(pinned) == "number" and now_s - pinned <= FRESH_S
+    if not is_fresh then is = false end
   end)
   return is
 end
 
--- What the others have pinned.
+-- What the others have pinned: texts.
 local function look(self)
   local found = {}
-  each_other(self, function(number)
-    local text = self.dict:get(key("snapshot", number))
-    found[#found + 1] = text and json.decode(text)
-  end)
+  each_other(self, function(number) found[#found + 1] = self.dict:get(key("snapshot", number)) end)
   return found
 end
 
--- The counts of the dead and the snapshots of the living, of one moment.
-local function look_locked(self)
-  local is_locked = lock(self)
-  for _ = 1, LOCK_TRIES do
-    if is_locked then break end
+local function lock_patiently(self)
+  local give_up = self.host.now() + LOCK_WAIT_NS
+  repeat
+    if lock(self) then return true end
     self.host.sleep(1)
-    is_locked = lock(self)
-  end
+  until self.host.now() >= give_up
+  -- Nobody of ours has it for so long.
+  complain(self, key "lock")
+  self.dict:delete(key "lock")
+  return lock(self)
+end
+
+-- The counts of the dead and the snapshots of the living, of one moment.
+local function look_locked(self, pause)
+  local own, text = take(self, pause)
+  local is_locked = lock_patiently(self)
   -- One that left while another had the lock could not retire what it had: until it is buried it is nowhere to be seen.
   if is_locked then bury_locked(self) end
-  local own = take(self)
-  if self.number then pin(self, own) end
-  local workers, retired = look(self), retired_of(self)
+  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was retired meanwhile
+  if self.number then pin(self, own, text) end
+  local texts = look(self)
+  local retired, has_less = retired_of(self)
+  if has_less and is_locked then self.dict:safe_set(key "retired", json.encode(retired)) end
   if is_locked then unlock(self) end
-  table.insert(workers, own)
+  local workers = { own }
+  for _, other in ipairs(texts) do
+    local read = page.read(other, pause)
+    if read then workers[#workers + 1] = read else complain(self, key "snapshot") end
+  end
   return workers, retired
 end
 
@@ -236,24 +346,28 @@ local function by_id(a, b)
 end
 
 --- All workers, in a task.  Those that have nothing new are waited for, 1.5 s at most.
--- @return { version, workers, pools, time_s }; each worker has age_s
-function Board:view()
+-- @param pause nil, or of cueball.monitor.slices
+-- @return { version, workers, pools, time_s }; each worker has age_s, and lines (see cueball.monitor.page)
+function Board:view(pause)
+  pause = pause or slices.of(self.host)
   if not self.has_left then hold_place(self) end
-  self.dict:set(key "asked", true, ASKED_S)
+  self.dict:safe_set(key "asked", true, ASKED_S)
   local now_s, give_up = self.host.worker.time_s(), self.host.now() + PATIENCE_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
-  local workers, retired = look_locked(self)
+  local workers, retired = look_locked(self, pause)
   now_s = self.host.worker.time_s()
-  for _, worker in ipairs(workers) do worker.age_s = math.max(0, now_s - worker.time_s) end
+  for _, worker in ipairs(workers) do
+    worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
+  end
   table.sort(workers, by_id)
-  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, retired) }
+  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, retired, pause) }
 end
 
 -- -------------------------------------------------------------------------- making --
 
 --- A worker that takes part, from now on.
 -- @param host   has shared and worker
--- @param shown  function() → what the worker has, as snapshot.take
+-- @param shown  function(pause) → what the worker has, as snapshot.take
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
   local dict, message = host.shared(DICT)
@@ -265,6 +379,9 @@ function board.new(host, shown)
     pinned = nil,     -- what it has counted, as of the last snapshot on the board
     base = nil,       -- what of that was retired while it lived
     has_left = false,
+    retired = {},     -- counts of workers that are gone, as far as this one has seen them
+    pinned_at = nil,  -- when that snapshot was begun, by host.now()
+    told = {},        -- of what foreign values
   }, Board)
   host.spawn(run, self)
   return self

@@ -8,6 +8,8 @@ local board = require "cueball.monitor.board"
 local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
 local options = require "cueball.options"
+local page = require "cueball.monitor.page"
+local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
 
 local monitor = {}
@@ -15,9 +17,9 @@ local monitor = {}
 local WHAT = "cueball.monitor.serve"
 
 -- This process alone, as if it were the only worker.
-local function view_of_this()
-  local taken = snapshot.take()
-  return { version = taken.version, workers = json.list { taken }, pools = snapshot.merge { taken } }
+local function view_of_this(pause)
+  local taken = snapshot.take(pause)
+  return { version = taken.version, workers = json.list { taken }, pools = snapshot.merge({ taken }, nil, pause) }
 end
 
 --- The pools of this process, as plain tables.
@@ -62,10 +64,11 @@ function monitor.serve(given)
     return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics\n"):format(format))
   end
   local all, problem = board.follow(host)
-  local view = all and all:view() or view_of_this()
+  local pause = slices.of(host)
+  local view = all and all:view(pause) or view_of_this(pause)
   view.problem = problem
-  if format == "json" then return http.answer(200, "application/json", json.encode(view)) end
-  http.answer(200, openmetrics.content_type, openmetrics.text(view))
+  if format == "json" then return http.answer(200, "application/json", page.json(view, pause)) end
+  http.answer(200, openmetrics.content_type, openmetrics.text(view, pause))
 end
 
 return monitor

@@ -63,6 +63,7 @@ end
 
 function Text:sample(labels, value)
   self:line(("%s%s%s %.17g"):format(self.name, self.suffix, labels_of(labels), value))
+  if self.pause then self.pause() end
 end
 
 local function write_counters(text, pools)
@@ -150,8 +151,9 @@ end
 
 --- The text.
 -- @param view { version, workers, pools }: workers as snapshot.take makes them, with id, pid and is_exiting; pools of snapshot.merge
-function openmetrics.text(view)
-  local text = setmetatable({}, Text)
+-- @param pause nil, or of cueball.monitor.slices
+function openmetrics.text(view, pause)
+  local text = setmetatable({ pause = pause }, Text)
   text:family("build", "info", "Which cueball this is.")
   text:sample({ "version", view.version }, 1)
   text:family("workers", "gauge", "Workers whose pools are shown here.")

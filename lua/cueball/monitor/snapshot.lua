@@ -67,13 +67,15 @@ end
 
 --- Every pool of this process.
 -- Pools of one name are told apart: "db", "db#2".
+-- @param pause nil, or of cueball.monitor.slices
 -- @return { version, pools }
-function snapshot.take()
+function snapshot.take(pause)
   local pools, seen = json.list {}, {}
   for _, pool in ipairs(registry.pools()) do
     local count = (seen[pool.name] or 0) + 1
     seen[pool.name] = count
     pools[#pools + 1] = snapshot.of(pool, count > 1 and ("%s#%d"):format(pool.name, count) or nil)
+    if pause then pause() end
   end
   return { version = native.version, pools = pools }
 end
@@ -137,9 +139,10 @@ end
 -- quantiles cannot be added up and are left out: they are with each worker.
 -- @param workers list of { pools, … } as snapshot.take returns it
 -- @param retired nil; or by pool the counters of workers that are gone
+-- @param pause nil, or of cueball.monitor.slices
 -- @return a list of { name, workers, states = { running = 2 }, stats, options, max_connections (of all), resolver, last_error,
 --   backends = { key, …, states = { up = 2 } } }
-function snapshot.merge(workers, retired)
+function snapshot.merge(workers, retired, pause)
   local merged, by_name = json.list {}, {}
   for _, worker in ipairs(workers) do
     for _, pool in ipairs(worker.pools) do
@@ -150,6 +153,7 @@ function snapshot.merge(workers, retired)
         merged[#merged + 1] = sum
       end
       add_pool(sum, pool)
+      if pause then pause() end
     end
   end
   for _, sum in ipairs(merged) do sum.by_key = nil end

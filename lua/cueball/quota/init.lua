@@ -75,6 +75,10 @@ function quota.attach(pool, shared, cdata)
     dict = shared.dict, prefix = "cueball:quota:" .. pool.name .. ":", cap = cap, id = ("%s.%.0f"):format(workers.id(), pool.host.seed()),
     now = function() return pool.now() / 1e6 end,
     is_alive = function(id) return workers.is_alive((id:gsub("%.%d+$", ""))) end,
+    is_id = workers.is_id and function(text)
+      local worker, count = text:gsub("%.%d+$", "")
+      return count == 1 and workers.is_id(worker)
+    end,
     log = function(kind, message) pool:log(kind, message) end,
   }
   pool.tell = pool.input
@@ -234,6 +238,8 @@ local function deal_anew(self, is_leaving)
   give_back(self, book.held - math.max(goal, open), is_leaving)
   book:publish(need, wish, is_leaving)
   self.is_pressed = book.held < math.min(full, need) or yield > 0 or open > goal
+  -- One that has left in good order is not to be found dead. If more requests come, it takes part again.
+  if is_leaving and book.held == 0 and stats.waiting == 0 then book:close() end
 end
 
 -- The pool stops: nothing is opened any more, what is closed is given back.
@@ -280,6 +286,11 @@ function Quota:close()
   self.is_over = true
   self.ledger:close()
   self.alarm:close()
+end
+
+--- Are there backends, though the core may know of none while other workers have all connections?
+function Quota:knows_backends()
+  return #self.gate.order > 0
 end
 
 --- What this worker may have open at present, and what the whole server may.

@@ -11,6 +11,7 @@
 -- key is thus never deleted by two, one of whom would delete what a third has added meanwhile. Where nobody can tell about processes, a
 -- member that was silent for a minute counts as dead.
 -- The dict throws keys away (it is too small, or others fill it): each member looks whether its tokens are there, and adds them again.
+-- Others write to it: what cannot be ours is not believed, is put right, and is told of once.
 local ledger = {}
 
 local SUSPECT_MS = 2000   -- not heard of for so long: is it still there?
@@ -18,6 +19,9 @@ local SILENCE_MS = 60000  -- where nobody can tell
 local GUARD_S = 3600
 local PROBES_MAX = 4096   -- tokens looked at in one go
 local CHECKS_MAX = 256    -- own tokens looked for in one go
+local PLACES_MAX = 1024
+local NUMBER_MAX = 65535  -- of tokens
+local HEAL_S = 1          -- only one puts a key right
 
 local Ledger = {}
 Ledger.__index = Ledger
@@ -25,11 +29,14 @@ Ledger.__index = Ledger
 --- Opens it.
 -- @param given dict: with get, set, add, delete, as ngx.shared.DICT has them; prefix: of the keys; cap: how many tokens there are;
 --   id: a text without "|", of this member alone, now and ever; now(): milliseconds, on a clock that all members share;
---   is_alive(id): true, false, or nil if that cannot be told; log(level, message)
+--   is_alive(id): true, false, or nil if that cannot be told; is_id(text): could a member have it? (all could, by default);
+--   log(level, message)
 function ledger.open(given)
   local self = setmetatable({
     dict = given.dict, prefix = given.prefix, cap = given.cap, id = given.id,
-    now = given.now, is_alive = given.is_alive, log = given.log,
+    now = given.now, is_alive = given.is_alive, is_id = given.is_id or function() return true end, log = given.log,
+    told = {},        -- of what foreign values it has
+    searched_at = nil, -- for tokens of nobody
     tokens = {},   -- the numbers it has; the last one is given back first
     held = 0,
     cursor = 0,    -- where it looks for one next
@@ -44,23 +51,81 @@ local function key(self, kind, number)
   return self.prefix .. kind .. ":" .. number
 end
 
+-- What is there may be overwritten, and nothing else is pushed out for it.
+local function write(self, name, value)
+  local dict = self.dict
+  return (dict.safe_set or dict.set)(dict, name, value)
+end
+
+local function is_whole(value, max)
+  return type(value) == "number" and value >= 0 and value <= max and value % 1 == 0
+end
+
+-- Somebody else has written there.
+local function complain(self, name, value)
+  local kind = name:gsub("%d+$", "")
+  if self.told[kind] then return end
+  self.told[kind] = true
+  self.log("error", ("the shared dict has a foreign value at %s (%s): it is used for something else too; it was put right")
+    :format(name, tostring(value):sub(1, 64)))
+end
+
 -- What another wants to know of a member.
 local function line(self)
   return ("%s|%.0f|%d|%d|%d|%d|%d"):format(self.id, self.now(), self.cap, self.held, self.need, self.wish, self.is_leaving and 1 or 0)
 end
 
-local function read(text)
+local LATER_MS = 86400e3 -- a clock that is ahead by more is none of ours
+
+-- nil: it is no member's.
+local function read(self, text)
   local id, beat, cap, held, need, wish, leaving = tostring(text):match "^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)$"
-  if not id then return nil end
-  return {
+  if not id or not self.is_id(id) or tonumber(beat) > self.now() + LATER_MS then return nil end
+  local member = {
     id = id, beat = tonumber(beat), cap = tonumber(cap), held = tonumber(held), need = tonumber(need), wish = tonumber(wish),
     is_leaving = leaving == "1",
   }
+  for _, name in ipairs { "cap", "held", "need", "wish" } do
+    if member[name] > NUMBER_MAX then return nil end
+  end
+  return member
+end
+
+-- How many places there were at most.
+local function places_of(self)
+  local name = self.prefix .. "places"
+  local count = self.dict:get(name)
+  if count == nil then return 0 end
+  if is_whole(count, PLACES_MAX) then return count end
+  complain(self, name, count)
+  local last = 0
+  for number = 1, PLACES_MAX do
+    if self.dict:get(key(self, "place", number)) ~= nil then last = number end
+  end
+  write(self, name, last)
+  return last
+end
+
+-- There are so many places at least. The number may have been thrown away.
+local function note_places(self, number)
+  local name = self.prefix .. "places"
+  local known = places_of(self)
+  if known >= number then return end
+  if self.dict:get(name) == nil then self.dict:safe_add(name, 0) end
+  while known < number do known = tonumber((self.dict:incr(name, 1, 0))) or number end
 end
 
 -- For those who look whether anything has changed since.
 local function tell_change(self)
-  self.dict:incr(self.prefix .. "changes", 1, 0)
+  local name = self.prefix .. "changes"
+  local value = self.dict:get(name)
+  if value == nil then
+    self.dict:safe_add(name, 0)
+  elseif not is_whole(value, 2 ^ 52) then
+    complain(self, name, value)
+    write(self, name, 0)
+  end
+  self.dict:incr(name, 1, 0)
 end
 
 --- A number that is another one once a member has come or gone, or has said something new.
@@ -74,15 +139,14 @@ local function take_place(self)
   repeat
     number = number + 1
     local ok, message = self.dict:safe_add(key(self, "place", number), line(self))
-    if not ok and message ~= "exists" then
+    if not ok and message ~= "exists" or number > PLACES_MAX then
       self.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message)))
       return
     end
   until ok
   self.place, self.beat = number, self.now()
   tell_change(self)
-  local known = self.dict:get(self.prefix .. "places") or 0
-  while known < number do known = self.dict:incr(self.prefix .. "places", 1, 0) or number end
+  note_places(self, number)
 end
 
 --- Says what this member holds, needs and would like.
@@ -94,12 +158,13 @@ function Ledger:publish(need, wish, is_leaving)
   if not self.place then return take_place(self) end
   local mark = ("%d|%d|%d"):format(self.held, need, wish)
   if mark == self.written and self.now() - self.beat < SUSPECT_MS / 4 then return end
-  local present = read(self.dict:get(key(self, "place", self.place)))
+  local present = read(self, self.dict:get(key(self, "place", self.place)))
   if present and present.id ~= self.id then -- it was thrown away, and another has the place
     self.place = nil
     return take_place(self)
   end
-  self.dict:set(key(self, "place", self.place), line(self))
+  write(self, key(self, "place", self.place), line(self))
+  note_places(self, self.place)
   if mark ~= self.written then tell_change(self) end
   self.written, self.beat = mark, self.now()
 end
@@ -120,31 +185,42 @@ local function may_reap(self, id)
     if self.dict:safe_add(guard, self.id, GUARD_S) then return true end
     local reaper = self.dict:get(guard)
     if reaper == self.id then return true end
-    if reaper == nil or self.is_alive(reaper) ~= false then return false end
+    if reaper == nil or type(reaper) == "string" and self.is_id(reaper) and self.is_alive(reaper) ~= false then return false end
   end
   return false
 end
 
-local function reap(self, member, number)
-  if not may_reap(self, member.id) then return end
+-- @return how many were freed
+local function free_tokens(self, id, cap)
   local freed = 0
-  for token = 1, math.max(member.cap, self.cap) do
+  for token = 1, cap do
     local name = key(self, "token", token)
-    if self.dict:get(name) == member.id then
+    if self.dict:get(name) == id then
       self.dict:delete(name)
       freed = freed + 1
     end
   end
+  return freed
+end
+
+-- One that was told to leave may not have come to it: nginx ended its last requests.
+local function reap(self, member, number)
+  if not may_reap(self, member.id) then return end
+  local freed = free_tokens(self, member.id, math.max(member.cap, self.cap))
   self.dict:delete(key(self, "place", number))
   tell_change(self)
-  self.log("warn", ("a worker died (%s): its %d connections may be opened by others"):format(member.id, freed))
+  if member.is_leaving then
+    self.log("info", ("a worker that was to end is gone (%s): its %d connections may be opened by others"):format(member.id, freed))
+  else
+    self.log("warn", ("a worker died (%s): its %d connections may be opened by others"):format(member.id, freed))
+  end
 end
 
 --- All members there are, this one first: { id, held, need, wish, is_leaving }, as they last said. Frees what dead ones held.
 function Ledger:members()
   local list = { { id = self.id, held = self.held, need = self.need, wish = self.wish, is_leaving = self.is_leaving, place = self.place } }
-  for number = 1, self.dict:get(self.prefix .. "places") or 0 do
-    local member = read(self.dict:get(key(self, "place", number)))
+  for number = 1, places_of(self) do
+    local member = read(self, self.dict:get(key(self, "place", number)))
     if member and member.id ~= self.id then
       member.place = number
       if is_dead(self, member) then reap(self, member, number) else list[#list + 1] = member end
@@ -153,13 +229,41 @@ function Ledger:members()
   return list
 end
 
---- Takes tokens, as far as there are some.
--- @param count how many at most
--- @return how many it got
-function Ledger:take(count)
+-- A token that no member could have: only one deletes it, and looks again before, since another may have it by now.
+local function heal(self, name)
+  local guard = self.prefix .. "heal:" .. name
+  if not self.dict:safe_add(guard, self.id, HEAL_S) then
+    local healer = self.dict:get(guard)
+    if healer ~= nil and (type(healer) ~= "string" or not self.is_id(healer)) then self.dict:delete(guard) end
+    return
+  end
+  local holder = self.dict:get(name)
+  if holder == nil or type(holder) == "string" and self.is_id(holder) then return end
+  complain(self, name, holder)
+  self.dict:delete(name)
+end
+
+-- Frees the tokens of nobody: those of members that died after the dict had thrown their places away, and what others have written.
+local function search(self)
+  local now = self.now()
+  if self.searched_at and now - self.searched_at < SUSPECT_MS then return end
+  self.searched_at = now
+  local known = {}
+  for _, member in ipairs(self:members()) do known[member.id] = true end
+  for token = 1, math.min(self.cap, PROBES_MAX) do
+    local name = key(self, "token", token)
+    local holder = self.dict:get(name)
+    if holder ~= nil and (type(holder) ~= "string" or not self.is_id(holder)) then
+      heal(self, name)
+    elseif holder ~= nil and not known[holder] then
+      known[holder] = true
+      if self.is_alive(holder) == false and may_reap(self, holder) then free_tokens(self, holder, self.cap) end
+    end
+  end
+end
+
+local function take(self, count)
   local got = 0
-  if not self.place then take_place(self) end
-  if not self.place then return 0 end -- nobody would know whose they are
   for _ = 1, math.min(self.cap, PROBES_MAX) do
     if got >= count then break end
     self.cursor = self.cursor % self.cap + 1
@@ -169,6 +273,17 @@ function Ledger:take(count)
       self.tokens[self.held] = self.cursor
     end
   end
+  return got
+end
+
+--- Takes tokens, as far as there are some.
+-- @param count how many at most
+-- @return how many it got
+function Ledger:take(count)
+  if not self.place then take_place(self) end
+  if not self.place then return 0 end -- nobody would know whose they are
+  local got = take(self, count)
+  if got < count then search(self) end -- what that frees is there the next time
   return got
 end
 
@@ -209,15 +324,15 @@ function Ledger:verify()
   return lost
 end
 
---- Leaves: gives everything back.
+--- Leaves: gives everything back. It may come again.
 function Ledger:close()
   self:give(self.held)
   if self.place and self.dict:get(key(self, "place", self.place)) then
-    local present = read(self.dict:get(key(self, "place", self.place)))
+    local present = read(self, self.dict:get(key(self, "place", self.place)))
     if present and present.id == self.id then self.dict:delete(key(self, "place", self.place)) end
     tell_change(self)
   end
-  self.place = nil
+  self.place, self.written = nil, nil
 end
 
 return ledger

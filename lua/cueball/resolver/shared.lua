@@ -11,6 +11,7 @@
 -- - The dict throws keys away, or was written by one who did not know yet that he leads no more: who leads writes anew when the version
 --   is not the one he wrote.
 -- - The dict is too small: that is said, in the log of the one and as the failure of the others.
+-- - Others write to it: what cannot be ours is not believed; who leads writes it anew, and it is told of once.
 -- Where nothing is shared (hosts without host.shared) it just runs the resolver.
 local options = require "cueball.options"
 local recorder = require "cueball.sharing.recorder"
@@ -18,7 +19,7 @@ local state = require "cueball.sharing.state"
 
 local WHAT = "cueball.resolver.shared"
 local POLL_MS, LEASE_MS, RENEWALS = 250, 3000, 3
-local COMPLAINT_NS = 60e9
+local COMPLAINT_NS, LEASE_MAX_NS = 60e9, 60e9
 
 local Shared = {}
 Shared.__index = Shared
@@ -66,16 +67,57 @@ local function too_small(self, size, message)
   return ("the shared dict %q is too small: %d bytes of %s do not fit%s"):format(self.of.dict, size, self.of.name, message or "")
 end
 
+local VERSION_MAX = 2 ^ 53
+
+-- Somebody else has written there.
+local function complain_of(self, name)
+  if self.told[name] then return end
+  self.told[name] = true
+  self.sink.pool:log("error", ("resolver: the shared dict %q has a foreign value at %s: it is used for something else too")
+    :format(self.of.dict, name))
+end
+
+-- nil: there is none that could be ours.
+local function version_in(self)
+  local version = self.dict:get(self.keys.version)
+  if version == nil or type(version) == "number" and version % 1 == 0 and math.abs(version) <= VERSION_MAX then return version end
+  complain_of(self, self.keys.version)
+  return nil
+end
+
+-- What was written, read; nil: nothing that could be ours.
+local function state_in(self)
+  local text = self.dict:get(self.keys.state)
+  if text == nil then return nil end
+  local found = type(text) == "string" and state.read(text)
+  if found then return found end
+  complain_of(self, self.keys.state)
+  return nil
+end
+
+-- Who leads; nil: nobody. A text that is no worker's name is let be as long as a lease may last: it may end by itself.
+local function leader_in(self)
+  local holder, now = self.dict:get(self.keys.lease), self.host.now()
+  if holder == nil or type(holder) == "string" and holder:find "^%d+ %d+$" then
+    self.stranger_at = nil
+    return holder
+  end
+  self.stranger_at = self.stranger_at or now
+  if type(holder) == "string" and now - self.stranger_at < LEASE_MAX_NS then return holder end
+  complain_of(self, self.keys.lease)
+  self.dict:delete(self.keys.lease)
+  return nil
+end
+
 -- Takes up what is written, if it is new. A version below 0 says how many bytes could not be written.
 local function follow(self)
-  local version = self.dict:get(self.keys.version)
+  local version = version_in(self)
   if version == self.version then return end
   if version and version < 0 then
     self.version = version
     return apply_failure(self, too_small(self, -version))
   end
-  local text = self.dict:get(self.keys.state)
-  local found = text and state.read(text)
+  local found = state_in(self)
   if not found then return end
   self.version = version
   apply(self, found)
@@ -112,10 +154,10 @@ local function publish(self, is_lost)
 end
 
 local function lead(self)
-  local text = self.dict:get(self.keys.state)
+  local inherited = state_in(self)
   self.renewed_at = self.host.now()
   self.sink.pool:log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
-  self.recorder = recorder.start(self.of.resolver, self.sink, text and state.read(text) or nil, function()
+  self.recorder = recorder.start(self.of.resolver, self.sink, inherited, function()
     self.is_dirty = true
     self.sink:wake() -- it is written in a moment, with what else comes in this one
   end)
@@ -138,7 +180,7 @@ local function take_lease(self)
 end
 
 local function keep_leading(self)
-  local holder = self.dict:get(self.keys.lease)
+  local holder = leader_in(self)
   if holder ~= self.id and (holder or not take_lease(self)) then
     self.sink.pool:log("info", ("resolver: another worker runs %s now"):format(self.of.name))
     step_down(self)
@@ -149,7 +191,7 @@ local function keep_leading(self)
   if self.host.now() - self.renewed_at >= self.of.lease_ms * 1e6 / RENEWALS then
     self.dict:safe_set(self.keys.lease, self.id, self.of.lease_ms / 1000)
     self.renewed_at = self.host.now()
-    is_lost = is_lost or not self.dict:ttl(self.keys.state) and self.text ~= nil
+    is_lost = is_lost or self.text ~= nil and self.dict:get(self.keys.state) ~= self.text
   end
   self.recorder:tend()
   if self.is_dirty or is_lost and self.recorder:has_said() then publish(self, is_lost) end
@@ -158,7 +200,7 @@ end
 local function turn(self)
   if self.recorder then return keep_leading(self) end
   follow(self)
-  if not self.dict:get(self.keys.lease) and take_lease(self) then lead(self) end
+  if not leader_in(self) and take_lease(self) then lead(self) end
 end
 
 -- --------------------------------------------------------------------- running --
@@ -185,6 +227,8 @@ local function new_run(self, sink, dict)
     renewed_at = nil, is_dirty = false, complained_at = nil,
     text = nil,       -- that it wrote last, while it leads
     last_version = 0, -- of that
+    stranger_at = nil, -- since when somebody has the lease who is no worker
+    told = {},        -- of what foreign values
   }, Run)
 end
 

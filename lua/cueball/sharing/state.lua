@@ -55,6 +55,7 @@ local function read_line(line, found)
   if fields[1] == "-" then
     found.gone[fields[2]] = fields[3]
   elseif fields[1] == "+" then
+    found.is_whole = found.is_whole and tonumber(fields[5]) and tonumber(fields[6]) and tonumber(fields[7]) and fields[8] ~= nil
     found.backends[#found.backends + 1] = {
       key = fields[2], name = fields[3], address = fields[4], port = tonumber(fields[5]), weight = tonumber(fields[6]),
       priority = tonumber(fields[7]), provenance = fields[8] ~= "" and fields[8] or nil,
@@ -66,7 +67,7 @@ end
 --- Reads it.
 -- @return { writer, failure, backends, gone, lines = { the backend's line, by key } }; nil: it is something else
 function state.read(text)
-  local found = { backends = {}, gone = {}, lines = {} }
+  local found = { backends = {}, gone = {}, lines = {}, is_whole = true }
   for line in text:gmatch "[^\n]+" do
     if found.writer then
       read_line(line, found)
@@ -76,7 +77,7 @@ function state.read(text)
       found.writer, found.failure = head[2], head[3] == "failed" and head[4] or nil
     end
   end
-  return found.writer and found or nil
+  return found.writer and found.is_whole and found or nil
 end
 
 return state

@@ -10,8 +10,8 @@
 -- What can go wrong:
 -- - No timer can be had (lua_max_running_timers, lua_max_pending_timers, worker_connections). A watchdog tries again every second.
 -- - The worker is exiting: it would wait for the crew. So the crew ends its tasks and goes; requests that are left do without.
--- - There is no crew: then whoever waits runs the alarms that are due, and the tasks that may be begun anew, in its own request,
---   until its own wait is over. Those not done by then wait for the next to come.
+-- - There is no crew: then one of those who wait, the lookout, runs the alarms that are due, and the tasks that may be begun anew, in
+--   its own request, until its own wait is over; then another one does. Tasks not done by then are begun anew by that one.
 local alarms_of = require "cueball.host.alarms"
 local semaphore = require "ngx.semaphore"
 local request = require "cueball.host.ngx.request"
@@ -20,7 +20,8 @@ local lib = require("cueball.native").lib
 local TASKS_MAX = 200         -- begun by one crew
 local TICK_S = 1              -- a crew looks around at least this often
 local SILENCE_NS = 3e9        -- a crew not heard of for so long is gone
-local GRACE_NS = 20e6         -- an alarm this late is run by whoever waits
+local LOOK_NS = 10e6          -- a lookout looks at least this often for requests that ended
+local RELIEF_NS = 250e6       -- a lookout not heard of for so long is gone
 local HELPER_TASKS_MAX = 16 -- at once, by one that waits
 
 local spawn, kill, running = ngx.thread.spawn, ngx.thread.kill, coroutine.running
@@ -33,6 +34,8 @@ local crew = {
 local present             -- the crew that takes tasks; nil: none
 local heard_at = 0        -- of it, by now()
 local has_left = false    -- the worker is exiting
+local waiting = setmetatable({}, { __mode = "k" }) -- requests' waiters
+local lookout, looked_at = nil, 0 -- one of them, where there is no crew; and when it did
 local watchdog_set = false
 local queue = { first = 1, last = 0 }
 local by_thread = setmetatable({}, { __mode = "k" }) -- light thread to its task
@@ -223,9 +226,17 @@ local function begin_asked(self)
   end
 end
 
+-- There is no crew any more: those who wait see to things.
+local function give_up_post()
+  present = nil
+  request.ring(nil)
+  for waiter in pairs(waiting) do waiter:look() end
+end
+
 -- The worker is exiting. Tasks that would keep it are ended; errands are over before long.
 local function leave(self)
-  has_left, present = true, nil
+  has_left = true
+  give_up_post()
   for task in pairs(self.tasks) do
     if task.kind ~= "errand" then crew.kill(task) end
   end
@@ -245,6 +256,7 @@ local function serve(self)
     heard_at = now()
     if ngx.worker.exiting() or crew.has_to_end and crew.has_to_end() then return leave(self) end
     kill_asked(self)
+    request.tell_ended()
     alarms:run()
     begin_asked(self)
     if self.begun >= TASKS_MAX and not self.is_relief_asked then
@@ -285,10 +297,11 @@ function crew.run(premature)
   }, Crew)
   record.crew = self
   present = self
+  request.ring(self.semaphore)
   if before then post(before) end
   local ok, message = xpcall(serve, debug.traceback, self)
   if not ok then
-    if present == self then present = nil end
+    if present == self then give_up_post() end
     crew.log("error", "the driver threw: " .. message)
   end
   remain(self)
@@ -331,18 +344,37 @@ function Helper:done(task)
   drop(self, task)
 end
 
---- How long one that waits in a request may leave it to the crew; nanoseconds, a time.
-function crew.patience()
-  local at = math.min(alarms:next(), now() + TICK_S * 1e9)
-  return is_manned() and at + GRACE_NS or at
+--- One begins to wait in a request, or is done.
+-- @param waiter has look(), which ends its sleep
+function crew.enter(waiter)
+  waiting[waiter] = true
+end
+
+function crew.depart(waiter)
+  waiting[waiter] = nil
+  if lookout ~= waiter then return end
+  lookout = nil
+  local other = next(waiting)
+  if other then other:look() end
+end
+
+--- How long one that waits in a request may sleep; nanoseconds, a time. Where there is a crew it has nothing to do but to wait.
+function crew.patience(waiter)
+  local time = now()
+  if is_manned() then return time + SILENCE_NS end
+  if lookout and lookout ~= waiter and time - looked_at < RELIEF_NS then return time + RELIEF_NS end
+  lookout, looked_at = waiter, time
+  return math.min(alarms:next(), time + LOOK_NS)
 end
 
 --- Does what is overdue, in the request that calls this.
+-- @param waiter as of crew.patience
 -- @param helper what this returned before in the same wait, or nil
 -- @return the helper, to be given to crew.leave_off when the wait is over; or nil
-function crew.help(helper)
-  if alarms:next() <= now() - (is_manned() and GRACE_NS or 0) then alarms:run() end
-  if is_manned() then return helper end
+function crew.help(waiter, helper)
+  if is_manned() or lookout ~= waiter then return helper end
+  request.tell_ended()
+  if alarms:next() <= now() then alarms:run() end
   crew.ensure()
   helper = helper or setmetatable({ tasks = {}, kills = {}, count = 0 }, Helper)
   local held, last = {}, queue.last

@@ -73,16 +73,66 @@ function fit.take(client, context)
   return false
 end
 
+--- An address as nginx takes it: one of IPv6 in brackets.
+function fit.host_of(text)
+  if text:find(":", 1, true) and text:sub(1, 5) ~= "unix:" and text:sub(1, 1) ~= "[" then return "[" .. text .. "]" end
+  return text
+end
+
 --- Opens a connection, under the same name.
 -- @param backend { address, port }
 -- @return "new"; or nil, message
 function fit.open(client, backend, context)
   local descriptor = next_descriptor()
   context.descriptor = nil
-  local ok, message = address.connect(client, backend, context.socket_options)
+  local given = context.socket_options
+  local options = { pool = given.pool, pool_size = given.pool_size, backlog = given.backlog } -- without what leads sockets of ours here
+  local ok, message
+  if address.is_unix(backend.address) then
+    ok, message = client:connect(backend.address, options)
+  else
+    ok, message = client:connect(fit.host_of(backend.address), backend.port, options)
+  end
   if not ok then return nil, message end
   if descriptor and leads_to(descriptor, backend) then context.descriptor = descriptor end
   return "new"
+end
+
+-- Where ngx_lua keeps a cosocket's limits. What is not there is the default, 0.
+local CONNECT_LIMIT, SEND_LIMIT, READ_LIMIT = 2, 4, 5
+
+local function number_at(socket, index)
+  local value = rawget(socket, index)
+  return type(value) == "number" and value or 0
+end
+
+--- Lowers a client's limit of connecting; those of sending and reading stay.
+function fit.limit(client, ms)
+  local socket = rawget(client, "_sock") or rawget(client, "sock") or client
+  if not rawget(socket, 1) or not socket.settimeouts then return end -- no cosocket
+  local present = number_at(socket, CONNECT_LIMIT)
+  if present > 0 and present <= ms then return end
+  socket:settimeouts(math.max(1, math.floor(ms)), number_at(socket, SEND_LIMIT), number_at(socket, READ_LIMIT))
+end
+
+-- What is said where nothing lies under a name.
+local NOTHING = "failed to parse host name"
+
+--- Is a connection out that was opened under these options?
+function fit.is_in_use(options)
+  local ok, message = ngx.socket.tcp():connect("", 1, { pool = options.pool })
+  return not ok and not message:find(NOTHING, 1, true)
+end
+
+--- Is one parked under these options, or out?
+function fit.is_known(options)
+  local socket = ngx.socket.tcp()
+  local ok, message = socket:connect("", 1, { pool = options.pool })
+  if ok then
+    socket:setkeepalive(0)
+    return true
+  end
+  return not message:find(NOTHING, 1, true)
 end
 
 --- Closes what is parked under these options, if anything is.
@@ -94,7 +144,7 @@ function fit.discard(options)
     socket:close()
     return false
   end
-  return message:find("failed to parse host name", 1, true) ~= nil
+  return message:find(NOTHING, 1, true) ~= nil
 end
 
 return fit
