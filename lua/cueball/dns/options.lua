@@ -32,6 +32,7 @@ local RULES = {
   max_dns_concurrency = options.whole(1, 1000),
   min_ttl_ms = options.number(1, DAY_MS, "milliseconds"),
   max_ttl_ms = options.number(1, 30 * DAY_MS, "milliseconds"),
+  max_recheck_ms = options.number(1, DAY_MS, "milliseconds"),
   search = { check = is_list_of_names, range = "a list of domains, or false for none" },
   ndots = options.whole(0, 15),
   families = { check = function(value) return FAMILIES[value] ~= nil end, range = '"ipv4", "ipv6" or "both"' },
@@ -111,7 +112,7 @@ function dns_options.recovery(what, given, level)
   return options.recovery(what, "dns", dns, level + 1), options.recovery(what, "dns_srv", over(given.dns_srv, dns), level + 1)
 end
 
-local COPIED = { "default_port", "max_dns_concurrency", "min_ttl_ms", "max_ttl_ms" }
+local COPIED = { "default_port", "max_dns_concurrency", "min_ttl_ms", "max_ttl_ms", "max_recheck_ms" }
 
 --- A cueball_tracker_options.  The texts in it belong to the second value that is returned.
 -- @param read      of dns_options.read
