@@ -3,6 +3,7 @@
  *     tracker.c          birth, end, inputs: every input begins and ends here
  *     tracker_name.c     the names whose addresses are followed
  *     tracker_lookup.c   one lookup: its attempts and servers
+ *     tracker_failure.c  why one was given up, in words
  *     tracker_search.c   which of the names that a short one may stand for
  *     tracker_belief.c   which records of an answer count
  *     tracker_outcome.c  what an outcome changes, and when to ask again
@@ -127,6 +128,7 @@ typedef struct cueball__lookup {
     cueball__link late; /* questions that are waited for no longer, whose answers still count */
     cueball__addresses *set; /* what is known; SRV: only who told, and for how long */
     char *message;           /* has_failed: how; NULL without memory */
+    char *alias;             /* what the name led to by CNAME, where there was nothing; NULL: to nothing, or no memory */
 } cueball__lookup;
 
 /* One question to one server. */
@@ -277,6 +279,7 @@ void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup); /
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /* off */
 void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /* its timer came */
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
+void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias); /* NULL: none */
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup); /* for want of memory */
 void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool has_outcome, bool has_failed);
 /* What came of a question of it: the question is over. */
@@ -287,6 +290,11 @@ void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *o
 void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup); /* at its candidate, from whatever state but off */
 void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
 const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
+
+/* tracker_failure.c */
+/* verdict: the response code it is given up for; NULL: there is none. */
+void cueball__failure_write(const cueball_tracker *tracker, const cueball__lookup *lookup, const cueball__vote *verdict, char *message,
+                            size_t size);
 
 /* tracker_search.c */
 /* The name of the candidate it is at; "" if it has none. */

@@ -64,6 +64,23 @@ void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, boo
     }
 }
 
+static void text_free(cueball_tracker *tracker, char **text)
+{
+    if (*text)
+        cueball__memory_release(&tracker->memory, *text, strlen(*text) + 1);
+    *text = NULL;
+}
+
+void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias)
+{
+    text_free(tracker, &lookup->alias);
+    size_t size = alias ? strlen(alias) + 1 : 0;
+    if (alias)
+        lookup->alias = cueball__memory_allocate(&tracker->memory, size);
+    if (lookup->alias)
+        memcpy(lookup->alias, alias, size);
+}
+
 static void lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, bool has_stumbled)
 {
     lookup_count(tracker, lookup, -1);
@@ -252,6 +269,7 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
     cueball__list_remove(&lookup->place);
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_OFF);
     lookup->has_stumbled = false;
+    cueball__lookup_alias(tracker, lookup, NULL);
     cueball__lookup_mark(tracker, lookup, lookup->has_outcome, false);
     cueball__search_left(tracker, lookup);
 }
@@ -268,60 +286,10 @@ static const cueball__vote *lookup_verdict(const cueball__lookup *lookup)
     return most;
 }
 
-/* "a, b and c" of those asked, the first three; returns the length. */
-static size_t servers_write(const cueball_tracker *tracker, uint64_t tried, char *text, size_t size)
-{
-    enum { NAMED = 3 };
-    uint32_t count = 0, named = 0;
-    size_t used = 0;
-    for (uint32_t i = 0; i < tracker->servers_n; i++)
-        count += (uint32_t)(tried >> i & 1);
-    for (uint32_t i = 0; i < tracker->servers_n && named < NAMED && used < size; i++) {
-        if (!(tried >> i & 1))
-            continue;
-        const char *between = named == 0 ? "" : named + 1 == count ? " and " : ", ";
-        used += (size_t)snprintf(text + used, size - used, "%s%s", between, tracker->servers[i].text);
-        named++;
-    }
-    if (count > NAMED && used < size)
-        used += (size_t)snprintf(text + used, size - used, " and %u more", count - NAMED);
-    return used < size ? used : size - 1;
-}
-
-/* "no answer from ", "connection refused, asking "; returns the length. */
-static size_t causes_write(uint32_t causes, char *text, size_t size)
-{
-    static const char *const words[] = { [CUEBALL_SILENCE_TIMEOUT] = "no answer",
-                                         [CUEBALL_SILENCE_NETWORK] = "unreachable",
-                                         [CUEBALL_SILENCE_GARBAGE] = "nothing that can be read",
-                                         [CUEBALL_SILENCE_REFUSED] = "connection refused",
-                                         [CUEBALL_SILENCE_CUT] = "a cut answer",
-                                         [CUEBALL_SILENCE_LOCAL] = "no descriptors or memory left here",
-                                         [CUEBALL__LAME] = "a mere referral" };
-    const uint32_t of_the_way = 1U << CUEBALL_SILENCE_NETWORK | 1U << CUEBALL_SILENCE_REFUSED | 1U << CUEBALL_SILENCE_LOCAL;
-    size_t used = 0;
-    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-        if (causes >> i & 1)
-            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", words[i]);
-    used += (size_t)snprintf(text + used, size - used, causes & of_the_way ? ", asking " : " from ");
-    return used;
-}
-
 static void lookup_give_up(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__vote *verdict)
 {
-    char message[CUEBALL__MESSAGE], name[CUEBALL__NAME_TEXT];
-    cueball__lookup_name(tracker, lookup, name, sizeof name);
-    size_t used = (size_t)snprintf(message, sizeof message, "%s %.300s: ", cueball_rr_name(lookup->type), name);
-    uint64_t servers = verdict ? UINT64_C(1) << verdict->server : lookup->tried;
-    if (!verdict)
-        used += causes_write(lookup->causes, message + used, sizeof message - used);
-    else if (verdict->rcode <= CUEBALL_RCODE_REFUSED)
-        used += (size_t)snprintf(message + used, sizeof message - used, "%s from ", cueball_rcode_name(verdict->rcode));
-    else
-        used += (size_t)snprintf(message + used, sizeof message - used, "rcode %u from ", verdict->rcode);
-    used += servers_write(tracker, servers, message + used, sizeof message - used);
-    if (used < sizeof message)
-        snprintf(message + used, sizeof message - used, " (%u attempt%s)", lookup->attempt, lookup->attempt == 1 ? "" : "s");
+    char message[CUEBALL__MESSAGE];
+    cueball__failure_write(tracker, lookup, verdict, message, sizeof message);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
     cueball__outcome_failed(tracker, lookup, message);
@@ -444,6 +412,8 @@ static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, con
     cueball__belief belief;
     cueball__lookup_name(tracker, lookup, name, sizeof name);
     cueball__belief_form(&belief, name, lookup->type, answer);
+    bool is_dangling = belief.count == 0 && belief.chain_n > 1;
+    cueball__lookup_alias(tracker, lookup, is_dangling ? belief.chain[belief.chain_n - 1] : NULL);
     if (belief.count == 0)
         return cueball__search_absent(tracker, lookup, answer->rcode, belief_negative_ttl(&belief));
     int result = cueball__outcome_records(tracker, lookup, &belief);
