@@ -48,7 +48,7 @@
 #define CUEBALL__NEGATIVE_MAX (3600 * CUEBALL__SECOND) /* of addresses */
 #define CUEBALL__PUT_OFF (1 * CUEBALL__SECOND)         /* for want of memory */
 #define CUEBALL__GRACE (CUEBALL__SECOND / 20)          /* how long what is known waits for the rest (RFC 8305, 3) */
-#define CUEBALL__LISTENS 4 /* an answer counts for so many times as long as it is waited for, while the round lasts */
+#define CUEBALL__LISTENS 8 /* an answer counts for so many times as long as it is waited for, while the round lasts */
 #define CUEBALL__JITTER_MAX (CUEBALL__SECOND / 2)      /* so that the pool follows within TTL + 1 s */
 
 /* timer.kind */

@@ -74,6 +74,7 @@ function driver.new(host, options, listener, recovery)
   local self = setmetatable({
     host = host, dns = host.dns, now = host.now, options = options, listener = listener,
     core = nil,
+    last_asked = nil,  -- in words
     asking = {},       -- ids of host.dns.ask, by question
     later = {},        -- answers for a later turn, by question
     from_hosts = {},   -- names that the hosts file answered, by type and name
@@ -176,6 +177,7 @@ local function ask(self, action)
   end, self.settings.system.use_vc)
   if id then
     self.asking[question] = id
+    self.last_asked = ("%s %s of %s"):format(ffi.string(lib.cueball_rr_name(rr)), asked, server)
   else
     complain(self, server, ("%s cannot be asked: %s"):format(server, tostring(message)))
     answer_later(self, question, function() silent(self, question, "local") end)
@@ -394,6 +396,11 @@ end
 local STATS = {}
 for _, one in ipairs(native.layout) do
   if one.type == "cueball_tracker_stats" and one.member ~= "" then STATS[#STATS + 1] = one.member end
+end
+
+--- "A db.example of 10.0.0.53:53": what was asked last; nil: nothing.
+function Driver:last_question()
+  return self.last_asked
 end
 
 --- The tracker's numbers (cueball_tracker.h), and memory_bytes.

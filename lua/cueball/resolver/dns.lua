@@ -243,10 +243,12 @@ local function lookup_in_task(self, host, timeout_ms)
   host.unguard(run)
   local backends
   backends, message = found_by(self, run)
+  local last = run.driver:last_question()
   run:close()
   if #backends > 0 then return backends end
   if name then return nil, message or problem or self.options.domain .. " has no addresses", name end
-  return nil, ("%s: no answer within %.6g ms%s"):format(self.options.domain, timeout_ms, problem and ": " .. problem or ""), "timeout"
+  return nil, ("%s: no answer within %.6g ms%s"):format(self.options.domain, timeout_ms,
+    problem and ": " .. problem or last and ", asking for " .. last or ""), "timeout"
 end
 
 --- Asks once.
