@@ -93,7 +93,7 @@ static void lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, bo
 static void question_end(cueball_tracker *tracker, cueball__question *question, bool is_forgotten)
 {
     cueball__lookup *lookup = question->lookup;
-    if (lookup->question == question) {
+    if (lookup && lookup->question == question) {
         lookup->question = NULL;
         cueball__timers_cancel(&tracker->timers, &lookup->timer);
     }
