@@ -94,9 +94,14 @@ local function clean_utf8(given)
   return given:find "[\128-\255]" and not given:find "[%z\1-\31\127]" and text.clean(given) or given
 end
 
---- Reads a backend as a resolver gives it: { address=, port=, name=, key=, weight=, priority=, provenance= }.
+--- Reads a backend as a resolver gives it: "10.0.0.1:80", or { address=, port=, name=, key=, weight=, priority=, provenance= }.
 -- @return { key, name, address, port, weight, priority, provenance }, all but the last filled in; or nil, message
 function address.backend(given)
+  if type(given) == "string" then
+    local host, port = address.split(given)
+    if not host then return nil, "not a backend: " .. port end
+    given = { address = host, port = port }
+  end
   if type(given) ~= "table" then
     return nil, ("a backend must be a table {address=, port=, …}, not %s"):format(type(given))
   end

@@ -6,6 +6,7 @@
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
 local options = require "cueball.options"
 local misuse = require "cueball.misuse"
+local random = require "cueball.random"
 local sink = require "cueball.sink"
 local text = require "cueball.text"
 local peers = require "cueball.balance.peers"
@@ -46,15 +47,6 @@ local RULES = {
   host = options.of_type("table", "a host"),
 }
 
--- Park and Miller's generator with the multiplier of 1993 (Communications of the ACM 36/7, page 105).
-local function random_from(seed)
-  local state = seed % 2147483646 + 1
-  return function()
-    state = state * 48271 % 2147483647
-    return (state - 1) / 2147483646
-  end
-end
-
 --- Makes a balancer and starts its resolver. See docs/balancer.md for the options.
 -- @return the balancer; mistakes in the options raise an error at the caller's line
 function Balancer.new(given)
@@ -74,7 +66,7 @@ function Balancer.new(given)
     given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
   self.set = peers.new {
-    now = host.now, random = random_from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
+    now = host.now, random = random.from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
     attempts = given.attempts or 3, delay_ms = delay_ms, max_delay_ms = max_delay_ms, spread = given.spread or 0.2,
     priorities = given.priorities, log = function(level, message) self:log(level, message) end,
   }
@@ -88,7 +80,9 @@ function Balancer:log(level, message)
 end
 
 function Balancer:input(...)
-  return self.set:input(...)
+  local result = self.set:input(...)
+  self.sink:pool_failed(self.set:is_dead())
+  return result
 end
 
 -- ---------------------------------------------------------------- requests --
@@ -99,6 +93,7 @@ local function close_try(self, state, went, took_ms, is_error)
   if not request then return end
   state.request = nil
   self.set:ended(request, went, took_ms, is_error)
+  if went ~= nil then self.sink:pool_failed(self.set:is_dead()) end
 end
 
 -- An answer that says "not now" or "not here", usually at once: that peer is not to be preferred for it.
@@ -186,6 +181,11 @@ end
 --- The last thing that went wrong with the resolver, or nil.
 function Balancer:last_error()
   return self.error
+end
+
+--- How the resolver does: { failing = boolean, message = text or nil, since_ms = for how long it has failed, or nil }.
+function Balancer:resolver()
+  return self.sink:state()
 end
 
 --- Ends the resolver. The peers known stay.

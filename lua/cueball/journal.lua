@@ -10,6 +10,8 @@ local journal = {}
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
 local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
 
+local FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
+
 local function bit_of(kind) return 2 ^ tonumber(kind) end
 
 -- The few that the log needs; the rest costs nothing until somebody subscribes.
@@ -17,7 +19,8 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED)
+  + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)
@@ -204,6 +207,13 @@ local function tell(pool, event)
   end
 end
 
+-- A pool that failed though backends are known is news to whoever knows where they are.
+-- Its state is asked for: the event may be among those that were too many.
+local function tell_resolver(pool)
+  local is_failed = lib.cueball_pool_state_of(pool.core) == FAILED
+  pool.sink:pool_failed(is_failed and lib.cueball_pool_backend_at(pool.core, 0, pool.backend_info))
+end
+
 --- Reads what the core has noted.
 function journal.read(pool)
   if pool.is_reading then return end
@@ -220,6 +230,7 @@ function journal.read(pool)
   end
   if next(pool.removed) then forget_removed(pool) end
   pool.is_reading = false
+  if pool.sink then tell_resolver(pool) end
   watch(pool)
 end
 

@@ -324,6 +324,11 @@ function Pool:last_error()
   return self.error
 end
 
+--- How the resolver does: { failing = boolean, message = text or nil, since_ms = for how long it has failed, or nil }.
+function Pool:resolver()
+  return self.sink:state()
+end
+
 local STATS = {}
 for _, one in ipairs(native.layout) do
   if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "reserved" then STATS[#STATS + 1] = one.member end

@@ -205,6 +205,7 @@ end
 --- As of a pool: "starting", "running", "failed", "stopping", "stopped".
 function Set:state() return self.pool:state() end
 function Set:last_error() return self.pool:last_error() end
+function Set:resolver() return self.pool:resolver() end
 function Set:backends() return self.pool:backends() end
 function Set:stats() return self.pool:stats() end
 function Set:subscribe(fn) return self.pool:subscribe(fn) end

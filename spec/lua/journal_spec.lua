@@ -71,12 +71,12 @@ describe("subscribe", function()
       return {}
     end
     open { connect = connect, decoherence_interval_ms = 50, recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
-      resolver = function(sink)
-        sink:sleep(10)
+      resolver = function(sink) -- its sleep would end when the pool fails
+        sink.host.sleep(10)
         sink:add(sim_pool.backend(1))
-        sink:sleep(10)
+        sink.host.sleep(10)
         sink:fail "x"
-        sink:sleep(10)
+        sink.host.sleep(10)
         sink:remove "db1"
       end }
     trace_events()

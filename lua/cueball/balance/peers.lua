@@ -85,6 +85,14 @@ local function is_fit(self, peer)
   return not peer.is_dead or not peer.is_tried and self.now() >= peer.retry_at
 end
 
+--- Whether there are peers, and all of them are dead.
+function Peers:is_dead()
+  for _, peer in ipairs(self.list) do
+    if not peer.is_dead then return false end
+  end
+  return #self.list > 0
+end
+
 -- Those of the best priority that are fit and not tried yet; where all are fit and nothing was tried, the list itself.
 local function candidates(self, tried)
   local fit, best = {}, math.huge

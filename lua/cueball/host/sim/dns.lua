@@ -11,7 +11,8 @@
 --     zone         a zone of its own, as text; by default it has the world's
 --     latency      ms to it and as many back, default 0.05: as for servers (cueball.host.sim.duration)
 --     rcode        answers everything so: "SERVFAIL", "REFUSED" …
---     silence      does not answer but so: "timeout", "network" or "garbage"
+--     lame         knows nothing of the zone and asks nobody: NOERROR, and a referral elsewhere
+--     silence      does not answer but so: "timeout", "network", "garbage", "refused", "cut" or "local"
 --     drop         probability that a question is lost
 --     additionals  whether addresses of SRV targets come along, default true
 --   nameserver:set{...}, stop(), start()      stop: "network" to whatever is asked
@@ -33,7 +34,7 @@ local dns = {}
 local TYPES = { A = 1, CNAME = 5, SOA = 6, AAAA = 28, SRV = 33 }
 local TYPE_NAMES = { [1] = "A", [28] = "AAAA", [33] = "SRV" }
 local RCODES = { NOERROR = 0, FORMERR = 1, SERVFAIL = 2, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5 }
-local SILENCES = { timeout = true, network = true, garbage = true }
+local SILENCES = { timeout = true, network = true, garbage = true, refused = true, cut = true, ["local"] = true }
 local CHAIN_MAX = 8     -- aliases in a row
 local HOSTS_TTL_S = 60
 
@@ -165,8 +166,10 @@ end
 local BEHAVIOUR = {
   zone = { function(value) return type(value) == "string" end, "text" },
   latency = { function(value) return duration.read(value) ~= nil end, duration.EXPECTED },
+  lame = { function(value) return type(value) == "boolean" end, "true or false" },
   rcode = { function(value) return value == false or RCODES[value] ~= nil end, "the name of a response code, or false" },
-  silence = { function(value) return value == false or SILENCES[value] ~= nil end, '"timeout", "network", "garbage" or false' },
+  silence = { function(value) return value == false or SILENCES[value] ~= nil end,
+    '"timeout", "network", "garbage", "refused", "cut", "local" or false' },
   drop = { function(value) return type(value) == "boolean" or is_amount(value, 1) end, "a probability from 0 to 1" },
   additionals = { function(value) return type(value) == "boolean" end, "true or false" },
 }
@@ -208,7 +211,9 @@ local function arrive(state, question)
   if not silence then
     server.questions = server.questions + 1
     if network.random:chance(server.drop) or network:strikes(nil, "hang") then return end
-    if server.rcode then
+    if server.lame then
+      rcode, records = RCODES.NOERROR, { is_referral = true }
+    elseif server.rcode then
       rcode, records = RCODES[server.rcode], {}
     else
       rcode, records = look_up(server.zone or state.zone, question.name, question.type, server.additionals)
@@ -262,8 +267,10 @@ local function add_settings(world, state)
   function world.dns.system()
     local is = state.system
     if not is then return nil, "there is no resolv.conf" end
-    local servers, search = { unpack(is.servers or {}) }, { unpack(is.search or {}) }
-    return { servers = servers, search = search, ndots = is.ndots or 1, rotate = is.rotate or false }
+    local found = { ndots = 1, rotate = false }
+    for field, value in pairs(is) do found[field] = value end
+    found.servers, found.search = { unpack(is.servers or {}) }, { unpack(is.search or {}) }
+    return found
   end
 
   function world.dns.families() return state.families end
@@ -278,11 +285,17 @@ local function add_settings(world, state)
     return #records > 0 and require("cueball.dns.answer").make(0, records) or nil
   end
 
-  function world.dns.system_is(given) state.system = given end
+  -- As on hosts that have files: each change is another version.
+  function world.dns.stamps() return tostring(state.system_version), tostring(state.hosts_version) end
+
+  function world.dns.system_is(given)
+    state.system, state.system_version = given, state.system_version + 1
+  end
+
   function world.dns.families_are(mask) state.families = mask end
 
   function world.dns.hosts_are(given)
-    state.hosts = {}
+    state.hosts, state.hosts_version = {}, state.hosts_version + 1
     for name, list in pairs(given) do state.hosts[folded(name)] = list end
   end
 
@@ -292,7 +305,7 @@ local function add_settings(world, state)
     local host, port = address.split(tostring(at))
     if not host or not port or address.is_unix(host) then error(("nameserver: expected IP:PORT, got %s"):format(tostring(at)), 2) end
     local made = setmetatable({
-      address = at, zone = nil, latency = 0.05, rcode = false, silence = false, drop = 0, additionals = true, questions = 0,
+      address = at, zone = nil, latency = 0.05, rcode = false, silence = false, lame = false, drop = 0, additionals = true, questions = 0,
     }, Nameserver)
     set(made, given or {}, 2)
     state.servers[at] = made
@@ -309,7 +322,7 @@ function dns.install(world, network, random)
     clock = network.clock, network = network, random = random,
     servers = {}, zone = read_zone("", 1), hosts = {}, families = 3,
     system = { servers = { "127.0.0.1:53" }, search = {}, ndots = 1, rotate = false },
-    open = members.new(), by_id = {}, last_id = 0,
+    open = members.new(), by_id = {}, last_id = 0, system_version = 0, hosts_version = 0,
   }
   world.dns = { asked = {} }
   add_questions(world, state)
