@@ -64,7 +64,8 @@ end
 function Model:better(now, weights)
   local a, a_leases = self:expects("a", now)
   local b, b_leases = self:expects("b", now)
-  local slower, a_rests, b_rests = math.max(a, b)
+  local slower = math.max(a, b)
+  local a_rests, b_rests
   a, a_rests = self:outlook("a", now, a, slower)
   b, b_rests = self:outlook("b", now, b, slower)
   if a_rests ~= b_rests then
