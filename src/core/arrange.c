@@ -136,6 +136,7 @@ static void pool_put_aside(cueball_pool *pool)
             continue;
         cueball__probe_end(pool, backend);
         backend->dead = false;
+        cueball__backend_trust(pool, backend);
         pool->dead--;
         if (cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_REVIVED))
             cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_REVIVED,
@@ -193,7 +194,7 @@ static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uin
         uint32_t share = backend_share(pool, backend);
         is_slow |= share < SLOW_STEPS;
         plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share,
-                                                .most = backend->takes ? backend->takes + 1 : 0,
+                                                .most = backend->takes ? backend->takes + backend->surplus : 0,
                                                 .dead = backend->dead };
     }
     *probes = *probes < pool->probes_max ? *probes : pool->probes_max;

@@ -72,6 +72,7 @@ typedef struct cueball__backend {
     uint32_t connected;  /* of those: idle, busy or checking */
     uint32_t unproven;   /* of those: have shown nothing but that they opened */
     uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
+    uint32_t surplus;    /* then: how many more try whether it takes them, too */
     uint32_t attempt;    /* dead, without a slot: attempts in a row that came to nothing, */
     cueball_time pause;  /* the last pause, */
     cueball_time probe_at; /* and when it is tried next */
@@ -344,7 +345,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
     if (pool->waiting)
         cueball__why_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
-        pool->outlook.deadline = pool->hurries ? pool->now : pool->timers.earliest;
+        pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;
     cueball__pool_calm(pool);
 }
 
@@ -399,6 +400,7 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
 void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause);
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
 void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
+void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend);
 cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot);
 
 /* Whether the connection is lent only where no other rests. */
