@@ -384,6 +384,7 @@ void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cue
     assert(pool->dead > 0);
     cueball__probe_end(pool, backend);
     backend->dead = false;
+    cueball__backend_trust(pool, backend);
     backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;

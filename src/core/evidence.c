@@ -36,22 +36,37 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     return cueball__time_after(slot->opened_at, span);
 }
 
-/* It takes more than was seen before: the plan may give it one more. */
+/* What rested in doubt is lent in its turn, if there is no doubt any more. */
+static void slot_trust(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->state != CUEBALL_SLOT_IDLE || !slot->doubted || cueball__slot_is_doubtful(slot))
+        return;
+    cueball__slot_wake(pool, slot);
+    cueball__slot_rest(pool, slot);
+}
+
+/* It takes more than was seen before: the plan gives it some more to try, and twice
+ * as many each time it took them all, as its limit may be gone. */
 static void backend_takes_more(cueball_pool *pool, cueball__backend *backend)
 {
     uint32_t proven = backend->connected - backend->unproven;
-    if (backend->takes == 0 || proven <= backend->takes)
+    bool has_all = proven >= backend->takes + backend->surplus || proven >= backend->want;
+    if (backend->takes == 0 || proven <= backend->takes || !has_all)
         return;
     backend->takes = proven;
+    if (backend->surplus <= pool->options.max_connections)
+        backend->surplus *= 2;
     pool->plan_is_due = pool->is_unsettled = true;
 }
 
-/* The connection has shown that its backend works. */
+/* The connection has shown that its backend works.  Of one that is suspect it says
+ * nothing that it lasted: so do those that broke without a word. */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(cueball__slot_is_connected(slot));
     cueball__backend *backend = slot->backend;
-    slot->suspect = 0;
+    if (cause != CUEBALL_CAUSE_LASTED)
+        slot->suspect = 0;
     if (slot->unproven) {
         assert(backend->unproven > 0);
         slot->unproven = 0;
@@ -64,10 +79,7 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
                 cueball__set_has_another(pool);
         }
     }
-    if (slot->doubted && slot->state == CUEBALL_SLOT_IDLE) {
-        cueball__slot_wake(pool, slot);
-        cueball__slot_rest(pool, slot);
-    }
+    slot_trust(pool, slot);
 }
 
 /* How many of the backend's connections did better than a slot's attempts: they
@@ -90,9 +102,10 @@ static uint32_t backend_steady(const cueball__backend *backend, cueball_time out
 static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_t takes)
 {
     bool is_new = backend->takes == 0;
-    if (takes == backend->takes)
+    if (takes == backend->takes && backend->surplus == 1)
         return;
     backend->takes = takes;
+    backend->surplus = 1;
     pool->plan_is_due = pool->is_unsettled = true;
     if (is_new && cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_LIMITED))
         cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_LIMITED,
@@ -164,5 +177,15 @@ void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend)
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         if (slot->state == CUEBALL_SLOT_IDLE && !slot->doubted)
             slot_doubt(pool, slot);
+    }
+}
+
+/* The backend is dead no longer, which was all there was to be said against some of
+ * its connections. */
+void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend)
+{
+    CUEBALL__LIST_EACH(link, following, &backend->slots)
+    {
+        slot_trust(pool, CUEBALL__OWNER(link, cueball__slot, at_backend));
     }
 }

@@ -335,7 +335,7 @@ cueball_time cueball_pool_deadline(cueball_pool *pool)
     if (!cueball__list_is_empty(&pool->owners_gone))
         return 0;
     cueball_time deadline = cueball__timers_deadline(&pool->timers);
-    pool->outlook.deadline = pool->hurries ? pool->now : deadline;
+    pool->outlook.deadline = pool->hurries && pool->now < deadline ? pool->now : deadline;
     cueball__pool_calm(pool);
     return pool->outlook.deadline;
 }

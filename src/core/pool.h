@@ -73,6 +73,7 @@ typedef struct cueball__backend {
     uint32_t connected;  /* of those: idle, busy or checking */
     uint32_t unproven;   /* of those: have shown nothing but that they opened */
     uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
+    uint32_t surplus;    /* then: how many more try whether it takes them, too */
     uint32_t attempt;    /* dead, without a slot: attempts in a row that came to nothing, */
     cueball_time pause;  /* the last pause, */
     cueball_time probe_at; /* and when it is tried next */
@@ -349,7 +350,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
     if (pool->waiting)
         cueball__why_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
-        pool->outlook.deadline = pool->hurries ? pool->now : pool->timers.earliest;
+        pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;
     cueball__pool_calm(pool);
 }
 
@@ -405,6 +406,7 @@ void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueba
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
 void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
 cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot);
+void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend);
 
 /* Whether the connection is lent only where no other rests. */
 static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)

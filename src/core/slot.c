@@ -425,6 +425,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
         slot->untimed = 1;
         if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
             cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
+        else if (slot->unproven) /* it was armed for something of its rest */
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
         break;
     case CUEBALL_SLOT_FREE:
         break;
@@ -562,13 +564,20 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     }
 }
 
-/* Its lease is to end, and the connection with it. */
+/* What is known of the connection itself, rather than wanted by the plan. */
+static bool cause_is_of_conn(cueball_cause cause)
+{
+    return cause == CUEBALL_CAUSE_LOST || cause == CUEBALL_CAUSE_UNFIT || cause == CUEBALL_CAUSE_WORN || cause == CUEBALL_CAUSE_TIMEOUT;
+}
+
+/* Its lease is to end, and the connection with it.  That the plan wants it back too
+ * does not make one of unknown state a proof when it is released. */
 static void slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->options.is_set && !slot->on_return)
         cueball__chore_add(pool, slot, CUEBALL__CHORE_RECALL);
-    if (slot->on_return != CUEBALL_CAUSE_LOST)
+    if (slot->on_return != CUEBALL_CAUSE_LOST && (cause_is_of_conn(cause) || !cause_is_of_conn(slot->on_return)))
         slot->on_return = (uint8_t)cause;
 }
 
