@@ -170,12 +170,14 @@ typedef struct cueball_options {
     double check_timeout_ms;
     double idle_timeout_ms; /* 0: off */
     double max_lifetime_ms; /* 0: off */
+    double lifetime_spread; /* 0 to 1: each connection's max_lifetime_ms is longer or shorter by up to that share, by chance */
     double drain_timeout_ms;
     double target_claim_delay_ms; /* for `queue`; 0: off */
     double max_churn_rate;        /* connections a second and backend; INFINITY: none */
     double proven_after_ms;       /* a connection open for so long has shown that its backend works; 0: twice the pause
                                      before its attempt, 1000 at least */
     double slow_start_ms;         /* 0: off */
+    uint32_t max_uses;            /* leases of one connection; UINT32_MAX: any number */
     uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
     int32_t balance;              /* cueball_balance */
     int32_t queue;                /* cueball_queue */
@@ -511,7 +513,9 @@ typedef enum cueball_cause {
     CUEBALL_CAUSE_CLOSED = 19,   /* closed as asked */
     CUEBALL_CAUSE_WORN = 20,     /* it has worked, and is used up */
     CUEBALL_CAUSE_LASTED = 21,   /* the connection stayed open */
-    CUEBALL_CAUSE_RENEW = 22     /* cueball_pool_renew() */
+    CUEBALL_CAUSE_RENEW = 22,    /* cueball_pool_renew() */
+    CUEBALL_CAUSE_MAX_USES = 23, /* max_uses */
+    CUEBALL_CAUSE_LAST = 23      /* the greatest there is */
 } cueball_cause;
 
 CUEBALL_API const char *cueball_cause_name(int cause); /* static */
@@ -579,11 +583,19 @@ typedef struct cueball_stats {
     uint64_t ejections;
     double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;      /* of granted claims */
     double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max; /* of ended leases */
+    double create_ms_p50, create_ms_p90, create_ms_p99, create_ms_p999, create_ms_max; /* of attempts that opened */
 } cueball_stats;
 
 CUEBALL_API void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats);
 
-typedef enum cueball_measure { CUEBALL_MEASURE_WAIT = 0, CUEBALL_MEASURE_LEASE = 1 } cueball_measure;
+typedef enum cueball_measure {
+    CUEBALL_MEASURE_WAIT = 0,  /* of granted claims */
+    CUEBALL_MEASURE_LEASE = 1, /* of ended leases */
+    CUEBALL_MEASURE_CREATE = 2 /* of attempts that opened */
+} cueball_measure;
+
+/* How many connections were closed for this cueball_cause; 0 for what is none. */
+CUEBALL_API uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause);
 
 /* The q-quantile (0 to 1) in milliseconds; 0 where nothing was measured. */
 CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
@@ -601,7 +613,8 @@ typedef enum cueball_reason {
     CUEBALL_REASON_CLOSING = 6,     /* those open were being closed */
     CUEBALL_REASON_PLANNING = 7,    /* backends were known, slots not yet made */
     CUEBALL_REASON_NO_BACKENDS = 8, /* none was known */
-    CUEBALL_REASON_FORGOTTEN = 9    /* too long ago to be on record */
+    CUEBALL_REASON_FORGOTTEN = 9,   /* too long ago to be on record */
+    CUEBALL_REASON_STALLED = 10     /* the host stood still: it came back to the pool so much later than its deadline */
 } cueball_reason;
 
 CUEBALL_API const char *cueball_reason_name(int reason); /* "busy"; static */

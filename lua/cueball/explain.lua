@@ -19,6 +19,7 @@ local TEXT = {
   no_backends = "no backend was known",
   elsewhere = "other workers had all connections",
   forgotten = "longer ago than is on record",
+  stalled = "the event loop stood still",
 }
 
 --- What held a claim that waited so long and is answered now.

@@ -334,12 +334,19 @@ for _, one in ipairs(native.layout) do
   if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "reserved" then STATS[#STATS + 1] = one.member end
 end
 
+-- Of the causes for which connections are closed.
+local CLOSED_BY = {}
+for cause in ("TIMEOUT LOST PLAN CLOSE FAIL UNFIT IDLE LIFETIME REMOVED STOP OWNER WORN RENEW MAX_USES"):gmatch "%S+" do
+  CLOSED_BY[tonumber(lib["CUEBALL_CAUSE_" .. cause])] = "closed_" .. cause:lower()
+end
+
 --- Numbers, in one flat table; docs/lua.md lists them.
 function Pool:stats()
   local room, stats = self.stats_room, {}
   if self.parking then parking.end_what_left(self) end
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
+  for cause, name in pairs(CLOSED_BY) do stats[name] = tonumber(lib.cueball_pool_closed_by(self.core, cause)) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
   if self.parking then parking.count(self, stats) end
   if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end

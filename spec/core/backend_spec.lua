@@ -282,6 +282,16 @@ describe("replacing the list of backends", function()
   end)
 end)
 
+describe("a list of backends", function()
+  it("with a key given twice means the first", function()
+    local world = World.new { max_connections = 2 }
+    world:set { { "db1", address = "10.0.0.1", weight = 2 }, { "db1", address = "10.0.0.2", weight = 5 } }
+    local backends = world:backends()
+    assert.equal(1, #backends)
+    assert.same({ "10.0.0.1", 2 }, { backends[1].address, backends[1].weight })
+  end)
+end)
+
 describe("a resolver", function()
   it("that goes on changing is planned for when it is quiet", function()
     local world = World.new { max_connections = 10, rebalance_delay_ms = 100 }

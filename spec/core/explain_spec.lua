@@ -111,6 +111,17 @@ describe("what held a claim", function()
     assert.equal("no_backends 40, connecting 10", (explain(world, 0, 50)))
   end)
 
+  it("is that the host stood still, as far as it came later than its deadline", function()
+    local world = pool({ max_connections = 1 })
+    world.host.open = 100
+    world:set { "db" }
+    world:claim("ann", { timeout_ms = 5000 })
+    world:at(30, function() world:claim("bob", { timeout_ms = 40 }) end)
+    world:advance(30)
+    world:oversleep(470)
+    assert.equal("connecting 70, stalled 430", (explain(world, 0, 500)))
+  end)
+
   it("is told for the stretch of each claim by itself, though others wait", function()
     local world = pool({ max_connections = 1 })
     world.host.open = 100

@@ -37,7 +37,7 @@ describe("options", function()
     local expected = {
       max_connections = 10, max_waiters = math.huge, claim_timeout_ms = math.huge, rebalance_delay_ms = 100,
       decoherence_interval_ms = 300000, check_interval_ms = 30000, check_timeout_ms = 5000, idle_timeout_ms = 0,
-      max_lifetime_ms = 0, proven_after_ms = 0, drain_timeout_ms = 30000, balance = 0,
+      max_lifetime_ms = 0, proven_after_ms = 0, lifetime_spread = 0.1, max_uses = math.huge, drain_timeout_ms = 30000, balance = 0,
       spares = math.huge, queue = 0, priorities = 0, target_claim_delay_ms = 0, max_churn_rate = math.huge, slow_start_ms = 0,
       ["outlier.consecutive"] = 0, ["outlier.interval_ms"] = 10000, ["outlier.ejection_ms"] = 30000, ["outlier.max_ejected"] = 0.1,
     }

@@ -398,6 +398,65 @@ describe("options of a living pool", function()
     assert.equal(1, world:stats().checks)
   end)
 
+  local function failing(options)
+    local all = World.recovery({ attempts = 5, delay_ms = 60000, spread = 0 }, options)
+    all.check_interval_ms, all.decoherence_interval_ms = 0, 0
+    local world = World.new(all)
+    world.host.open = "fail"
+    world.shows = "open"
+    return world
+  end
+
+  it("shorten a pause under way", function()
+    local world = failing { max_connections = 1 }
+    world:set { "db" }
+    world:advance(1000)
+    world:change(World.recovery { delay_ms = 3000, max_delay_ms = 3000 })
+    world:advance(3000)
+    assert.trace(world, [[
+      [   0] open db/1
+      [3000] open db/1, attempt 2]])
+  end)
+
+  it("shorten the pause of a dead backend that has no slot meanwhile", function()
+    local world = failing { max_connections = 1 }
+    world:change(World.recovery { attempts = 1 })
+    world:set { "a", "b" }
+    world:advance(1000)
+    assert.equal("failed", world:state())
+    world:forget()
+    world:change(World.recovery { delay_ms = 2000, max_delay_ms = 2000 })
+    world:advance(3000)
+    assert.truthy(world:trace():find("open a/", 1, true) and world:trace():find("open b/", 1, true), world:trace())
+  end)
+
+  it("shorten the time of an attempt under way", function()
+    local world = failing { max_connections = 1 }
+    world.host.open = "never"
+    world:set { "db" }
+    world:change(World.recovery { timeout_ms = 50, max_timeout_ms = 50 })
+    world:advance(50)
+    assert.equal(1, world:stats().open_timeouts)
+  end)
+
+  it("judge by fewer attempts at once", function()
+    local world = failing { max_connections = 1 }
+    world:set { "db" }
+    assert.equal("starting", world:state())
+    world:change(World.recovery { attempts = 1 })
+    assert.equal("failed", world:state())
+  end)
+
+  it("of a pool that stops may change: its leases are counted on", function()
+    local world = full(2, { balance = "p2c" })
+    world:claim "ann"
+    world:stop()
+    world:change { balance = "fifo" } -- each input is followed by the pool's own check
+    world:change { balance = "p2c" }
+    world:release "ann"
+    assert.equal("stopped", world:state())
+  end)
+
   it("are left as they were by wrong ones", function()
     local world = full(1)
     local before = world:layout()

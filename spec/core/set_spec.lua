@@ -143,6 +143,22 @@ describe("a set", function()
       [ 200] grant s2: a/1]])
   end)
 
+  it("asks a lease back once: what was asked back comes back, though the plan wants its connection again", function()
+    local world = set({ spares = 2 }, { "a", "b" })
+    world:advance(100)
+    world:forget()
+    world:change { spares = 1 }
+    local name = world:trace():match "recall (s%d+)"
+    assert.is_truthy(name)
+    world:change { spares = 2 }
+    world:change { spares = 1 }
+    world:change { spares = 2 }
+    assert.equal(1, select(2, world:trace():gsub("recall", "")))
+    world:release(name)
+    world:advance(1)
+    assert.equal(2, world:stats().busy)
+  end)
+
   it("asks all back when it stops, and takes them when drain_timeout_ms is over", function()
     local world = set({ spares = 2, drain_timeout_ms = 500 }, { "a", "b" })
     world:forget()

@@ -613,3 +613,66 @@ describe("handles", function()
     assert.same(before, world:stats())
   end)
 end)
+
+describe("max_uses", function()
+  it("closes a connection when it came back for the last time", function()
+    local world = one { max_uses = 3 }
+    world:set { "db1" }
+    world:advance(1)
+    world:forget()
+    for i = 1, 4 do
+      world:claim("c" .. i)
+      world:release("c" .. i)
+    end
+    assert.trace(world, [[
+      [   1] grant c1: db1/1
+      [   1] release c1
+      [   1] grant c2: db1/1
+      [   1] release c2
+      [   1] grant c3: db1/1
+      [   1] release c3
+      [   1] close db1/1
+      [   1] closed db1/1
+      [   1] open db1/1
+      [   1] opened db1/1
+      [   1] grant c4: db1/1
+      [   1] release c4]])
+    assert.equal(1, tonumber(lib.cueball_pool_closed_by(world.pool, lib.CUEBALL_CAUSE_MAX_USES)))
+  end)
+
+  it("may change while the pool runs", function()
+    local world = one()
+    world:set { "db1" }
+    for i = 1, 5 do
+      world:claim("c" .. i)
+      world:release("c" .. i)
+    end
+    world:change { max_uses = 2 }
+    world:claim "last"
+    world:release "last"
+    assert.equal(2, world:stats().opened)
+  end)
+end)
+
+describe("lifetime_spread", function()
+  local function lifetimes(spread)
+    local low, high = math.huge, 0
+    for seed = 1, 400 do
+      local world = one { seed = seed, max_lifetime_ms = 1000, lifetime_spread = spread, proven_after_ms = 1 }
+      world:set { "db1" }
+      world:advance(10)
+      local ends = world:deadline_ms()
+      low, high = math.min(low, ends), math.max(high, ends)
+    end
+    return low, high
+  end
+
+  it("is how far lifetimes differ", function()
+    local low, high = lifetimes(0)
+    assert.same({ 1000, 1000 }, { low, high })
+    low, high = lifetimes(0.5)
+    assert.is_true(low >= 500 and low < 510 and high <= 1500 and high > 1490, low .. " " .. high)
+    low, high = lifetimes(1)
+    assert.is_true(low >= 50 and low < 80 and high <= 2000 and high > 1980, low .. " " .. high)
+  end)
+end)

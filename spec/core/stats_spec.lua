@@ -96,6 +96,25 @@ describe("statistics", function()
     assert.same({ open_timeouts = 1, connecting = -1, backing_off = 1 }, changed(function() world:advance(200) end))
   end)
 
+  it("tell how long connecting took, and for what connections were closed", function()
+    world = make { max_connections = 3 }
+    world.host.open = 40
+    world:lose "db1/1"
+    world:advance(200)
+    local stats = world:stats()
+    assert.is_true(stats.create_ms_max == 40, stats.create_ms_max)
+    assert.is_true(stats.create_ms_p50 < 1, "the first ones took no time")
+    world:claim "ann"
+    world:close "ann"
+    world:claim "bob"
+    world:fail "bob"
+    local function closed_by(cause) return tonumber(lib.cueball_pool_closed_by(world.pool, lib["CUEBALL_CAUSE_" .. cause])) end
+    assert.same({ 1, 1, 1, 0 }, { closed_by "LOST", closed_by "CLOSE", closed_by "FAIL", closed_by "IDLE" })
+    assert.equal(3, world:stats().closed)
+    assert.equal(0, tonumber(lib.cueball_pool_closed_by(world.pool, -1)))
+    assert.equal(0, tonumber(lib.cueball_pool_closed_by(world.pool, 1000)))
+  end)
+
   it("count deaths and plans", function()
     world.host.open = "fail"
     world:lose "db1/1"

@@ -91,7 +91,7 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     action->kind = in_order[which].kind;
     action->slot = slot->member.index;
     if (action->kind == CUEBALL_ACTION_GIVE_UP) {
-        action->conn = slot->given_up;
+        action->conn = cueball__handle(slot->member.index, slot->given_up);
         return;
     }
     action->conn = slot->conn;

@@ -70,13 +70,13 @@ const char *cueball_cause_name(int cause)
 {
     static const char *const names[] = { "none", "plan",  "opened", "failed", "timeout", "delay",    "lost",    "claim", "release", "close",
                                          "fail", "check", "unfit",  "idle",   "lifetime", "removed", "stop", "owner", "cancel",  "closed",
-                                         "worn", "lasted", "renew" };
+                                         "worn", "lasted", "renew", "max_uses" };
     return name_in(names, COUNT_OF(names), cause);
 }
 
 const char *cueball_reason_name(int reason)
 {
     static const char *const names[] = { "busy",     "growing", "churn",    "connecting",  "backoff",
-                                         "checking", "closing", "planning", "no_backends", "forgotten" };
+                                         "checking", "closing", "planning", "no_backends", "forgotten", "stalled" };
     return name_in(names, COUNT_OF(names), reason);
 }

@@ -43,6 +43,8 @@ static const cueball_option all[] = {
     DURATION("check_timeout_ms", check_timeout_ms, 0.001, 5000, false),
     DURATION("idle_timeout_ms", idle_timeout_ms, 0, 0, false),
     DURATION("max_lifetime_ms", max_lifetime_ms, 0, 0, false),
+    { "lifetime_spread", NULL, CUEBALL_OPTION_FRACTION, AT(lifetime_spread), 0, 1, 0.1, false },
+    COUNT("max_uses", max_uses, 1, 4000000000.0, INFINITY, NONE),
     DURATION("drain_timeout_ms", drain_timeout_ms, 0, 30000, false),
     COUNT("spares", spares, 0, 1000000, INFINITY, NONE),
     CHOICE("balance", balance, "fifo lifo p2c", 2),

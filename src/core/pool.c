@@ -156,6 +156,7 @@ void cueball__pool_run(cueball_pool *pool, cueball_time now)
 {
     if (pool->hurries && now > pool->hurried_at)
         pool_hurry(pool);
+    cueball__why_stalled(pool, pool->outlook.deadline);
     for (;;) {
         cueball__timers_collect(&pool->timers, now);
         cueball__timer *timer = cueball__timers_take(&pool->timers);
@@ -183,6 +184,7 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__random_init(&pool->random, seed);
     cueball__histogram_init(&pool->waits);
     cueball__histogram_init(&pool->leases);
+    cueball__histogram_init(&pool->creates);
     cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone,
                                &pool->doubtful, &pool->probes_due, &pool->to_check };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)

@@ -34,7 +34,7 @@
 #define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
 #define CUEBALL__SLOT_STATES 7
 #define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
-#define CUEBALL__SPREAD 0.2 /* of lifetimes, idle timeouts, check intervals: +-10 % */
+#define CUEBALL__SPREAD 0.1 /* of idle timeouts and check intervals: +-10 % */
 
 #if defined __GNUC__
 #define CUEBALL__PREFETCH(address) __builtin_prefetch(address)
@@ -139,9 +139,10 @@ typedef struct cueball__slot {
     cueball_time opened_at;
     cueball_time retire_at;  /* max_lifetime_ms, or renewed */
     cueball_time pause;      /* the last one */
-    cueball_handle given_up; /* the attempt to give up */
+    uint32_t given_up;       /* generation of the attempt to give up */
+    uint32_t leases_before;  /* connected: generation of the last lease of the connection before */
     uint32_t attempt;        /* attempts in a row that came to nothing */
-    float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
+    float spread;            /* of this connection's intervals: -1 to 1, times how far they spread */
 } cueball__slot;
 
 _Static_assert(sizeof(cueball__slot) == 3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
@@ -230,8 +231,9 @@ typedef struct cueball__counters {
     uint64_t granted_at_once, queued, refused_at_once;
     uint64_t claim_timeouts, claims_refused, claims_cancelled;
     uint64_t leases_closed, leases_failed, leases_revoked;
-    uint64_t attempts, opened, open_failures, open_timeouts, lost, closed, checks, checks_failed;
+    uint64_t attempts, opened, open_failures, open_timeouts, lost, checks, checks_failed;
     uint64_t plans, shuffles, backend_deaths, ejections;
+    uint64_t closed_by[CUEBALL_CAUSE_LAST + 1];
 } cueball__counters;
 
 struct cueball_pool {
@@ -301,6 +303,7 @@ struct cueball_pool {
     uint32_t waiting_max;
     cueball__histogram waits; /* of claims that had to wait */
     cueball__histogram leases;
+    cueball__histogram creates; /* how long attempts that opened took */
     uint64_t lease_sum; /* ns, of all in `leases` */
 };
 
@@ -328,7 +331,7 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
     bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing
-                   && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->options.is_set;
+                   && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->options.is_set && pool->options.max_uses == UINT32_MAX;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 
@@ -341,6 +344,7 @@ static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time 
 
 /* why.c */
 void cueball__why_note(cueball_pool *pool);
+void cueball__why_stalled(cueball_pool *pool, cueball_time since);
 
 /* Every input ends so. */
 static inline void cueball__pool_settle(cueball_pool *pool)

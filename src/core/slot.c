@@ -17,6 +17,7 @@
 #define CHECKS_MIN 10                 /* suspect connections checked at the same time: so many, */
 #define CHECKS_SHARE 4                /* or this part of all, if that is more */
 #define RENEW_MS_MAX 86400000.0
+#define SPAN_LEAST 0.05 /* of a connection's lifetime, however far it spreads */
 
 /* For those who watch: the slot is about to enter this state. */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
@@ -200,7 +201,7 @@ static void slot_give_up(cueball_pool *pool, cueball__slot *slot)
 {
     if (!cueball__chore_drop(pool, slot, CUEBALL__CHORE_OPEN)) {
         assert(!(slot->chores & CUEBALL__CHORE_GIVE_UP));
-        slot->given_up = slot->conn;
+        slot->given_up = cueball__handle_generation(slot->conn);
         cueball__chore_add(pool, slot, CUEBALL__CHORE_GIVE_UP);
     }
     slot->conn = cueball__handle_next(slot->conn);
@@ -239,7 +240,7 @@ static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
         slot->attempt = 0;
     }
     slot->unproven = slot->suspect = slot->renews = 0;
-    pool->counters.closed++;
+    pool->counters.closed_by[cause]++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CLOSING, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_CLOSE);
@@ -291,17 +292,21 @@ static void slot_lose(cueball_pool *pool, cueball__slot *slot)
     slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
 }
 
-static cueball_time slot_span(const cueball__slot *slot, cueball_time span)
+/* A time that is not the same for all connections: up to `share` longer or shorter. */
+static cueball_time slot_span(const cueball__slot *slot, cueball_time span, double share)
 {
-    return span == 0 || span == CUEBALL_NEVER ? CUEBALL_NEVER : (cueball_time)((double)span * (double)slot->spread);
+    if (span == 0 || span == CUEBALL_NEVER)
+        return CUEBALL_NEVER;
+    double factor = 1 + share * (double)slot->spread;
+    return (cueball_time)((double)span * (factor > SPAN_LEAST ? factor : SPAN_LEAST));
 }
 
 /* The timer of a connection at rest: for what comes first.  A claim and a release
  * leave it alone; it may therefore fire early, and is then armed for the rest. */
 static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time check = cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval));
-    cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout));
+    cueball_time check = cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD));
+    cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD));
     cueball_time due = check < unused ? check : unused;
     due = due < slot->retire_at ? due : slot->retire_at;
     cueball_time proven = slot->unproven ? cueball__proof_due(pool, slot) : CUEBALL_NEVER;
@@ -384,9 +389,9 @@ static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
         cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
     if (pool->now >= slot->retire_at) {
         slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
-    } else if (pool->now >= cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout))) {
+    } else if (pool->now >= cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD))) {
         slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
-    } else if (pool->now >= cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval))) {
+    } else if (pool->now >= cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
         cueball__slot_wake(pool, slot);
         cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
         slot_check_begin(pool, slot);
@@ -436,7 +441,7 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 /* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
 static void slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime));
+    cueball_time retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
     if (slot->renews && slot->retire_at <= retire_at)
         return;
     slot->retire_at = retire_at;
@@ -507,6 +512,11 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         cueball__latency_failed(pool, slot->backend, held);
 }
 
+static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
+{
+    return cueball__handle_generation(slot->lease) - slot->leases_before >= pool->options.max_uses;
+}
+
 /* What becomes of a connection that its claimer gave back in order. */
 static void slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
@@ -522,6 +532,8 @@ static void slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause
         slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
     else if (pool->now >= slot->retire_at)
         slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
+    else if (slot_is_used_up(pool, slot) && cause == CUEBALL_CAUSE_RELEASE)
+        slot_close(pool, slot, CUEBALL_CAUSE_MAX_USES);
     else
         slot_offer(pool, slot, cause);
 }
@@ -679,12 +691,14 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     pool->counters.opened++;
     slot->has_opened = 1;
     slot->opened_at = slot->used_at = pool->now;
-    slot->spread = (float)(1 - CUEBALL__SPREAD / 2 + CUEBALL__SPREAD * cueball__random_unit(&pool->random));
+    slot->spread = (float)(2 * cueball__random_unit(&pool->random) - 1);
+    slot->leases_before = cueball__handle_generation(slot->lease);
     slot_limit_life(pool, slot);
     slot->unproven = 1;
     slot->backend->connected++;
     slot->backend->unproven++;
     cueball_time took = pool->now - slot->since;
+    cueball__histogram_add(&pool->creates, took);
     bool is_probe = slot->backend->dead;
     if (!is_probe)
         cueball__pool_connected(pool);

@@ -21,8 +21,15 @@ double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
         q = 0;
     if (q > 1)
         q = 1;
-    double ns = measure == CUEBALL_MEASURE_WAIT ? wait_quantile(pool, q) : cueball__histogram_quantile(&pool->leases, q);
-    return ns / CUEBALL__NS_PER_MS;
+    if (measure == CUEBALL_MEASURE_WAIT)
+        return wait_quantile(pool, q) / CUEBALL__NS_PER_MS;
+    const cueball__histogram *measured = measure == CUEBALL_MEASURE_CREATE ? &pool->creates : &pool->leases;
+    return cueball__histogram_quantile(measured, q) / CUEBALL__NS_PER_MS;
+}
+
+uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause)
+{
+    return cause >= 0 && cause <= CUEBALL_CAUSE_LAST ? pool->counters.closed_by[cause] : 0;
 }
 
 static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
@@ -37,6 +44,11 @@ static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
     stats->lease_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.99);
     stats->lease_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.999);
     stats->lease_ms_max = (double)pool->leases.max / CUEBALL__NS_PER_MS;
+    stats->create_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.5);
+    stats->create_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.9);
+    stats->create_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.99);
+    stats->create_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.999);
+    stats->create_ms_max = (double)pool->creates.max / CUEBALL__NS_PER_MS;
 }
 
 void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
@@ -72,7 +84,8 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     stats->open_failures = counters->open_failures;
     stats->open_timeouts = counters->open_timeouts;
     stats->lost = counters->lost;
-    stats->closed = counters->closed;
+    for (size_t i = 0; i < sizeof counters->closed_by / sizeof *counters->closed_by; i++)
+        stats->closed += counters->closed_by[i];
     stats->checks = counters->checks;
     stats->checks_failed = counters->checks_failed;
     stats->plans = counters->plans;

@@ -4,6 +4,8 @@
  * costs nothing. */
 #include "pool.h"
 
+#define STALL_MIN 50000000 /* ns later than its deadline: a host that is only busy comes sooner */
+
 static cueball_reason pool_reason(const cueball_pool *pool)
 {
     uint32_t in_use = cueball__pool_busy(pool);
@@ -25,6 +27,23 @@ static cueball_reason pool_reason(const cueball_pool *pool)
     return pool->churn_holds ? CUEBALL_REASON_CHURN : CUEBALL_REASON_PLANNING;
 }
 
+static void why_add(cueball__why *why, cueball_time since, cueball_reason reason)
+{
+    if (why->count > 0 && why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].since > since)
+        since = why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].since;
+    why->ring[why->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .since = since, .reason = reason };
+}
+
+/* The host should have come back at `since` (0: at once, for an owner): if claims wait, and it is long past that, the
+ * host stood still meanwhile.  What held them holds again from now on. */
+void cueball__why_stalled(cueball_pool *pool, cueball_time since)
+{
+    if (pool->waiting == 0 || since == 0 || pool->now < since || pool->now - since < STALL_MIN)
+        return;
+    why_add(&pool->why, since, CUEBALL_REASON_STALLED);
+    why_add(&pool->why, pool->now, pool_reason(pool));
+}
+
 /* Notes the reason that holds from now on, if claims wait. */
 void cueball__why_note(cueball_pool *pool)
 {
@@ -34,7 +53,7 @@ void cueball__why_note(cueball_pool *pool)
     cueball_reason reason = pool_reason(pool);
     if (why->count > 0 && why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].reason == reason)
         return;
-    why->ring[why->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .since = pool->now, .reason = reason };
+    why_add(why, pool->now, reason);
 }
 
 uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueball_time ended, cueball_wait *waits, uint32_t room)
