@@ -495,8 +495,7 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     pool->lease_sum += held;
     bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
                       || slot->went == WENT_BADLY;
-    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || slot->went == WENT_WELL
-                      || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    bool has_worked = slot->went == WENT_WELL || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
     if (has_failed)
         cueball__outlier_failed(pool, slot->backend);
     else if (has_worked && pool->failing)
