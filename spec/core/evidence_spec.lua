@@ -1,5 +1,5 @@
---- What proves that a backend works, what counts against it, and what neither does: opened is not working, and what a claimer did is not the
--- backend's fault.
+--- What proves that a backend works, what counts against it, and what does neither: opened is not working, and what a claimer did is not
+-- the backend's fault.
 
 local World = require "spec.support.core_world"
 

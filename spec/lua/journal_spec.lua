@@ -70,7 +70,8 @@ describe("subscribe", function()
       if is_down then return nil, "down" end
       return {}
     end
-    open { connect = connect, decoherence_interval_ms = 50, proven_after_ms = 2, recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
+    open { connect = connect, decoherence_interval_ms = 50, proven_after_ms = 2,
+      recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
       resolver = function(sink) -- its sleep would end when the pool fails
         sink.host.sleep(10)
         sink:add(sim_pool.backend(1))
