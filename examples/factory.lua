@@ -46,9 +46,9 @@ local function login(user, secret)
       local answer, message = ask(session.socket, "PING")
       return answer == "PONG", answer or message
     end,
-    -- Asked whenever a lease is released, so it must be quick: what is wrong, or nil.
+    -- Asked whenever a lease is released, so it must be quick: what is wrong, and whose doing it is; or nil.
     broken = function(session)
-      if session.is_in_transaction then return "left in a transaction" end
+      if session.is_in_transaction then return "left in a transaction", "unfit" end
       return tcp.broken(session.socket)
     end,
     -- Where the host can tell, the loss of an idle connection is noticed at once.
@@ -109,10 +109,13 @@ cueball.run(function()
   while pings < 4 do cueball.sleep(5) end
   print "idle connections were checked"
 
-  pool:with(function(session) return session:begin() end)
-  print("released in a transaction:", pool:last_error():match ": (.*)")
+  local unsubscribe = pool:subscribe(function(event)
+    if event.to == "closing" then print("closed as " .. event.cause) end
+  end)
+  pool:with(function(session) return session:begin() end) -- and nothing else: it is released in a transaction
   while pool:stats().idle < 2 do cueball.sleep(5) end
   print(("%d logged in: that one was replaced"):format(logins))
+  unsubscribe()
   pool:stop()
 
   -- A factory that cannot connect says why, and the claimers hear it.

@@ -72,7 +72,7 @@ only the third:
 the value of x
 2 logged in
 idle connections were checked
-released in a transaction:	left in a transaction
+closed as unfit
 3 logged in: that one was replaced
 pool_failed	pool stranger has failed: dead: HOST:PORT (login: DENIED)
 ]], (output:gsub("%d%S+ %a+ cueball stranger: [^\n]*\n", "")))

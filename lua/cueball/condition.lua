@@ -83,6 +83,15 @@ function condition.judge(pool, factory, connection, socket)
   return message, kind
 end
 
+--- A claimer closes the connection: what does its socket know of the backend? Its factory is not asked, as nobody is to get it any more.
+-- @return nil if nothing; or message, kind
+function condition.at_close(socket)
+  local fit, message, kind = socket:is_fit()
+  if not fit then return message, kind end
+  if socket:has_delivered() then return "closed by its claimer", "worn" end
+  return nil
+end
+
 local function still_fit(socket)
   if socket.reader then return nil end
   local fit, message, kind = socket:is_fit_still()

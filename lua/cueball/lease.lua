@@ -53,7 +53,6 @@ end
 
 local function discard(self, ended, counted)
   local pool, place = self.pool, self.place
-  if self.connection == nil then return stale() end
   if pool.parking then parking.close(pool, place.slot, self.connection) end
   self.connection, self.place = nil, nil
   local result = ended(pool.core, pool.now(), self.handle)
@@ -66,9 +65,14 @@ local function discard(self, ended, counted)
   return true
 end
 
---- Closes the connection: it is of no more use, and that is nobody's fault.
+--- Closes the connection: it is of no more use, and that is nobody's fault. If its socket knows better, that is told: a backend that
+-- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
 -- @return true; or nil, message, "stale"
 function Lease:close()
+  if self.connection == nil then return stale() end
+  local pool, slot = self.pool, self.place.slot
+  local socket = pool.sockets[slot] or pool.parking and parking.socket(pool, slot)
+  if socket and is_in_place(self) then pool:inspect_closed(slot, socket) end
   return discard(self, lib.cueball_pool_lease_closed)
 end
 
@@ -76,6 +80,7 @@ end
 -- @param message what went wrong; becomes pool:last_error()
 -- @return true; or nil, message, "stale"
 function Lease:fail(message)
+  if self.connection == nil then return stale() end
   return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
     pool:failed_with(slot, message or "a claimer failed the lease")
   end)

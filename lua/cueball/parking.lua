@@ -431,6 +431,12 @@ function parking.put(pool, slot, connection)
   return true
 end
 
+--- The socket under what a claimer has taken from this slot; nil if there is none, or it could not be found.
+function parking.socket(pool, slot)
+  local place = pool.connections[slot]
+  return getmetatable(place) == Place and place.is_taken and place.socket or nil
+end
+
 --- Closes a connection that a claimer holds and that will not be parked; nothing if it is a place, which the pool closes itself.
 function parking.close(pool, slot, connection)
   if getmetatable(connection) == Place then return end

@@ -203,6 +203,17 @@ function Pool:inspect(slot, factory, connection)
   if self.conns[slot] == conn then work.rest(self, slot) end
 end
 
+--- A claimer closes the connection. That blames nobody, but its socket may know that the backend closed it first, kept an answer back, or
+-- delivered.
+function Pool:inspect_closed(slot, socket)
+  local message, kind = condition.at_close(socket)
+  if kind == "worn" then
+    lib.cueball_pool_conn_unfit(self.core, self.now(), self.conns[slot], UNFIT.worn)
+  elseif kind == "lost" or kind == "timeout" then
+    self:unfit(slot, message, kind)
+  end
+end
+
 local function set_alarm(self, deadline)
   if deadline < NEVER then
     self.alarm_at = deadline

@@ -55,10 +55,10 @@ describe("subscribe", function()
       [   1] claim_cancelled claim=#
       [  21] claim_refused claim=# error=claim_timeout
       [  21] lease_ended backend=db1 cause=release conn=# lease=# slot=0
-      [  21] slot_state backend=db1 cause=claim conn=# count=1 from=busy slot=0 to=busy
+      [  21] slot_state backend=db1 cause=claim conn=# count=0 from=busy slot=0 to=busy
       [  21] claim_granted backend=db1 claim=# conn=# lease=# slot=0
       [  21] lease_ended backend=db1 cause=close conn=# lease=# slot=0
-      [  21] slot_state backend=db1 cause=close conn=# count=1 from=busy slot=0 to=closing
+      [  21] slot_state backend=db1 cause=close conn=# count=0 from=busy slot=0 to=closing
       [  21] slot_state backend=db1 cause=closed conn=# count=1 from=closing slot=0 to=connecting
       [  21] slot_state backend=db1 cause=opened conn=# count=1 from=connecting slot=0 to=idle]])
     pool:stop()
@@ -70,7 +70,8 @@ describe("subscribe", function()
       if is_down then return nil, "down" end
       return {}
     end
-    open { connect = connect, decoherence_interval_ms = 50, recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
+    open { connect = connect, decoherence_interval_ms = 50, proven_after_ms = 2,
+      recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
       resolver = function(sink) -- its sleep would end when the pool fails
         sink.host.sleep(10)
         sink:add(sim_pool.backend(1))
@@ -94,27 +95,27 @@ describe("subscribe", function()
       [  10] slot_state backend=db1 cause=plan conn=# count=1 from=free slot=0 to=connecting
       [  10] pool_state from=starting to=running
       [  10] slot_state backend=db1 cause=opened conn=# count=1 from=connecting slot=0 to=idle
-      [  15] slot_state backend=db1 cause=claim conn=# count=1 from=idle slot=0 to=busy
+      [  15] slot_state backend=db1 cause=claim conn=# count=0 from=idle slot=0 to=busy
       [  15] claim_granted backend=db1 conn=# lease=# slot=0
       [  15] lease_ended backend=db1 cause=close conn=# lease=# slot=0
-      [  15] slot_state backend=db1 cause=close conn=# count=1 from=busy slot=0 to=closing
+      [  15] slot_state backend=db1 cause=close conn=# count=0 from=busy slot=0 to=closing
       [  15] slot_state backend=db1 cause=closed conn=# count=1 from=closing slot=0 to=connecting
       [  15] slot_state backend=db1 cause=failed conn=# count=1 error=down from=connecting slot=0 to=backoff
-      [  15] backend_dead backend=db1 count=1 error=down
+      [  15] backend_dead backend=db1 cause=failed count=1 error=down
       [  15] planned count=1
       [  15] pool_state from=running message=dead: db1 (down) to=failed
       [  20] slot_state backend=db1 cause=delay conn=# count=2 from=backoff slot=0 to=connecting
       [  20] resolver_failed message=x
-      [  20] backend_revived backend=db1
-      [  20] pool_state from=failed to=running
       [  20] slot_state backend=db1 cause=opened conn=# count=2 from=connecting slot=0 to=idle
-      [  20] planned count=1
       [  20] options_changed
+      [  22] backend_revived backend=db1 cause=lasted
+      [  22] pool_state from=failed to=running
+      [  22] planned count=1
       [  30] backend_removed backend=db1
-      [  30] slot_state backend=db1 cause=removed conn=# count=2 from=idle slot=0 to=closing
-      [  30] planned count=0
-      [  30] slot_state backend=db1 cause=closed conn=# count=2 from=closing slot=0 to=free
+      [  30] slot_state backend=db1 cause=removed conn=# count=0 from=idle slot=0 to=closing
+      [  30] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=0 to=free
       [  30] resolver_recovered
+      [  30] planned count=0
       [  50] shuffled count=0
       [  80] pool_state from=running to=stopping
       [  80] pool_state from=stopping to=stopped]])
@@ -281,12 +282,12 @@ describe("subscribe", function()
     lease:release()
     assert.trace(town, [[
       [   0] backend_removed backend=db1
-      [   0] slot_state backend=db1 cause=removed conn=# count=1 from=idle slot=1 to=closing
+      [   0] slot_state backend=db1 cause=removed conn=# count=0 from=idle slot=1 to=closing
       [   0] planned count=0
-      [   0] slot_state backend=db1 cause=closed conn=# count=1 from=closing slot=1 to=free
+      [   0] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=1 to=free
       [   5] lease_ended backend=db1 cause=release conn=# lease=# slot=0
-      [   5] slot_state backend=db1 cause=removed conn=# count=1 from=busy slot=0 to=closing
-      [   5] slot_state backend=db1 cause=closed conn=# count=1 from=closing slot=0 to=free]])
+      [   5] slot_state backend=db1 cause=removed conn=# count=0 from=busy slot=0 to=closing
+      [   5] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=0 to=free]])
     assert.is_nil(next(pool.backend_names))
     assert.is_nil(next(pool.removed))
     town:stop()
@@ -326,10 +327,10 @@ describe("the log", function()
     for _ = 1, 100 do pool:claim():release() end
     town:stop()
     assert.log(town, "all", [[
-      [  10] warn: cueball db: backend db1 is dead after 2 attempts: down
+      [  10] warn: cueball db: backend db1 is dead after 2 attempts, the last one failed: down
       [  10] error: cueball db: failed (was starting): dead: db1 (down)
-      [ 110] info: cueball db: backend db1 is alive again
-      [ 110] info: cueball db: running (was failed)
+      [ 500] info: cueball db: backend db1 is alive again: a connection came back in order
+      [ 500] info: cueball db: running (was failed)
       [ 500] info: cueball db: stopping (was running)
       [ 500] info: cueball db: stopped (was stopping)]])
   end)

@@ -128,7 +128,7 @@ describe("the monitor", function()
     assert.equal(1, found["cueball_backend_workers{backend=10.0.0.1:7000," .. label .. ",state=up}"])
     assert.equal(0, found["cueball_pool_claim_wait_seconds{" .. label .. ",quantile=0.99,worker=0}"])
     assert.equal(1, found["cueball_build_info{version=" .. cueball.version .. "}"])
-    assert.equal(38, found.families)
+    assert.equal(39, found.families)
     assert.matches("# EOF\n$", monitor.openmetrics())
     town:release "alice"
   end)

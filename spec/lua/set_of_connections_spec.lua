@@ -178,7 +178,7 @@ describe("cueball.set", function()
 
   it("keeps the last that works while no other is up, though its backend was removed", function()
     local sink
-    open { target = 1, rebalance_delay_ms = 0, resolver = function(given_sink)
+    open { target = 1, rebalance_delay_ms = 0, proven_after_ms = 1, resolver = function(given_sink)
       sink = given_sink
       sink:add(sim_pool.backend(1))
       town.world.waiter():wait()
@@ -215,7 +215,7 @@ describe("cueball.set", function()
   end)
 
   it("has failed while all backends are dead, and goes on with the first that lives", function()
-    open({ target = 2 }, 2)
+    open({ target = 2, proven_after_ms = 1 }, 2)
     town:advance(50)
     said()
     for number = 1, 2 do town.servers[number]:kill() end

@@ -19,6 +19,8 @@
 --     "fail"       fails (open), or finds it unfit (check); "fail 10": after 10 ms
 --     "never"      says nothing at all
 --     "late 10"    as 10, but also reported when the pool gave up on it meanwhile
+--     a function(world, backend) that returns one of these
+-- and `world.host.lasts = 50`: a connection is lost 50 ms after it opened; nil: it lasts.
 --
 -- The trace names a connection by its backend and its slot's number there: db1/2 stays db1/2 when it is opened anew.
 -- `world.shows` is the set of words that are traced, as a string; nil: all.
@@ -109,14 +111,14 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- life --
 
---- Options as for World.options, and: seed (1), start (ms, 0), is_set (false).
+--- Options as for World.options, and: seed (1), start (ms, 0), is_set (false), has_check (false).
 function World.new(options)
   local changes = {}
   for name, value in pairs(options or {}) do
     changes[name] = value
   end
-  local seed, start, is_set = changes.seed or 1, changes.start or 0, changes.is_set
-  changes.seed, changes.start, changes.is_set = nil, nil, nil
+  local seed, start, is_set, has_check = changes.seed or 1, changes.start or 0, changes.is_set, changes.has_check
+  changes.seed, changes.start, changes.is_set, changes.has_check = nil, nil, nil, nil
   local self = setmetatable({
     start = ffi.cast("uint64_t", start) * 1000000ULL, host = { open = 0, close = 0, check = 0 }, is_draining = true,
     lines = {}, events = {}, sequence = 0, names = {}, users = 0, claims = {}, leases = {}, conns = {}, labels = {},
@@ -124,7 +126,7 @@ function World.new(options)
   }, World)
   self.now = self.start
   self.options = World.options(changes)
-  self.options.is_set = is_set and 1 or 0
+  self.options.is_set, self.options.has_check = is_set and 1 or 0, has_check and 1 or 0
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
   assert(result == 0, "cueball_pool_new: " .. ffi.string(lib.cueball_error_name(result)))
@@ -283,6 +285,9 @@ end
 function World:rule(operation, backend)
   local own = self.host[backend]
   local rule = own and own[operation] or self.host[operation]
+  if type(rule) == "function" then
+    rule = rule(self, backend)
+  end
   if rule == "never" then
     return nil
   elseif type(rule) == "number" then
@@ -307,6 +312,13 @@ function World:report(word, conn)
   end
   if result ~= "ok" then
     self:tell("stale", ("%s: %s"):format(conn.label, word))
+  elseif word == "opened" and conn.lasts then
+    self:schedule(self.now + ns(conn.lasts), function()
+      local present = self.conns[conn.label]
+      if present.handle == conn.handle and not present.is_closing then
+        self:report("lost", conn)
+      end
+    end)
   end
   return result
 end
@@ -318,11 +330,13 @@ function World:perform(operation, conn, backend)
   end
   local word = outcome == "well" and WELL[operation] or BADLY[operation]
   local handle = conn.handle
+  local own = self.host[backend]
+  local lasts = own and own.lasts or self.host.lasts
   local function report()
     if conn.handle == handle and not (conn.is_given_up and not is_late) then
-      self:report(word, { handle = handle, label = conn.label })
+      self:report(word, { handle = handle, label = conn.label, lasts = lasts })
     elseif is_late then
-      self:report(word, { handle = handle, label = conn.label })
+      self:report(word, { handle = handle, label = conn.label, lasts = lasts })
     end
   end
   if delay == 0 then
@@ -387,6 +401,8 @@ function World:step()
   local label = self:label(action)
   if kind == "open" then
     self.conns[label] = { handle = action.conn, label = label, slot = action.slot }
+  elseif kind == "close" then
+    self.conns[label].is_closing = true
   end
   self:tell(kind, kind == "open" and action.attempt > 1 and ("%s, attempt %d"):format(label, action.attempt) or label)
   self:perform(kind, self.conns[label], self:key_of(action.backend))
@@ -448,7 +464,7 @@ function World:backends()
       handle = info.backend, key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
       port = info.port, weight = info.weight, total = info.total, idle = info.idle, busy = info.busy,
       connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
-      priority = info.priority, standby = info.standby,
+      priority = info.priority, standby = info.standby, takes = info.takes, suspect = info.suspect,
       latency_ms = info.latency_ms, success_rate = info.success_rate,
     }
   end
@@ -538,6 +554,32 @@ end
 --- The connection of that label breaks.
 function World:lose(label)
   return self:report("lost", self.conns[label])
+end
+
+local UNFIT = { unfit = lib.CUEBALL_CAUSE_UNFIT, worn = lib.CUEBALL_CAUSE_WORN, timeout = lib.CUEBALL_CAUSE_TIMEOUT }
+
+--- The connection of that label is of no more use: cause "unfit", "worn" or "timeout".
+function World:unfit(label, cause)
+  self:tell(cause, label)
+  return self:input("conn_unfit", self.conns[label].handle, UNFIT[cause])
+end
+
+--- As a host does it where the socket tells: the lease's connection is unfit, and comes back.
+function World:release_as(name, cause)
+  self:unfit(self.leases[name].label, cause)
+  return self:release(name)
+end
+
+--- The lease's connection broke, and its claimer gives it back.
+function World:release_lost(name)
+  self:lose(self.leases[name].label)
+  return self:release(name)
+end
+
+--- Replaces connections: of one backend, or of all with nil.
+function World:renew(key, over_ms)
+  self:tell("renew", key or "all")
+  return self:input("renew", key, over_ms)
 end
 
 function World:owner(name)

@@ -151,14 +151,14 @@ static void pool_changed(cueball_pool *pool)
     pool->is_unsettled = true;
     if (cueball__pool_is_over(pool))
         return;
-    if (!pool->change_waits) {
-        pool->change_waits = true;
-        pool->changed_at = pool->now;
-    }
     if (!pool_has_open(pool)) { /* what is new is all there is hope for; more may be said in this turn of the host's loop */
         pool->hurries = true;
         pool->hurried_at = pool->now;
         return;
+    }
+    if (!pool->change_waits) {
+        pool->change_waits = true;
+        pool->changed_at = pool->now;
     }
     cueball_time quiet = cueball__time_after(pool->now, pool->settings.rebalance_delay);
     cueball_time latest = cueball__time_after(pool->changed_at, pool->settings.rebalance_delay * CHANGE_DELAYS_MAX);
@@ -388,8 +388,8 @@ void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cue
     backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;
-    cueball__pool_connected(pool);
     backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, cause);
+    cueball__pool_connected(pool);
 }
 
 /* Whether a connection that was nobody's fault may be replaced now; if not, when.

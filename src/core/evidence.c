@@ -29,7 +29,8 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     assert(slot->unproven && slot->attempt > 0);
     cueball_time span = pool->settings.proven_after;
     if (span == 0) {
-        cueball_time pause = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt);
+        cueball_time delay = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt);
+        cueball_time pause = slot->attempt > 1 && slot->pause > delay ? slot->pause : delay; /* it may have grown on */
         span = pause * PROOF_PAUSES; /* a pause is a day at most */
         span = span > PROOF_MIN ? span : PROOF_MIN;
     }

@@ -61,12 +61,13 @@ void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backen
 }
 
 /* Whether the slot, which is about to pause, leaves its place to the probe of
- * another dead backend. */
+ * another dead backend: if there are more of these than places, so that each comes
+ * in its turn. */
 bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot)
 {
     cueball__backend *backend = slot->backend;
     assert(backend->dead && slot->state == CUEBALL_SLOT_BACKOFF);
-    if (pool->dead == pool->probed || pool->probed < pool->probes_max || !cueball__backend_may_change(pool, backend))
+    if (pool->dead <= pool->probes_max || !cueball__backend_may_change(pool, backend))
         return false;
     cueball__backend_has_changed(pool, backend);
     slot->unwanted = 1;

@@ -500,8 +500,7 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     pool->lease_sum += held;
     bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
                       || slot->went == WENT_BADLY;
-    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || slot->went == WENT_WELL
-                      || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    bool has_worked = slot->went == WENT_WELL || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
     if (has_failed)
         cueball__outlier_failed(pool, slot->backend);
     else if (has_worked && pool->failing)
@@ -732,7 +731,8 @@ int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_hand
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
         slot_checked(pool, slot);
-        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
+        if (pool->options.has_check) /* else the check asked nothing */
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
         if (slot->unwanted)
             slot_close(pool, slot, CUEBALL_CAUSE_PLAN);
         else
@@ -778,7 +778,7 @@ int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle
     return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
-/* One of `count` connections that are replaced within `span`. */
+/* The slot's connection is replaced when this share of `span` is over. */
 static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time span, double share)
 {
     cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
@@ -787,18 +787,20 @@ static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time spa
         slot->retire_at = at;
         slot->renews = 1;
         if (slot->state == CUEBALL_SLOT_IDLE)
-            slot_arm_rest(pool, slot);
+            slot_rest_due(pool, slot);
         else if (slot->state == CUEBALL_SLOT_BUSY)
             slot->untimed = 1;
     }
 }
 
-static void backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span)
+/* One connection after the other.  Where there are other backends, they take turns:
+ * this one begins at `phase` of its first interval, 0 to 1. */
+static void backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span, double phase)
 {
     uint32_t rank = 0;
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
-        slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (double)rank++ / backend->total);
+        slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (rank++ + phase) / backend->total);
     }
 }
 
@@ -810,9 +812,9 @@ int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, do
     cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
     cueball_time span = cueball__ns_from_ms(over_ms);
     if (backend)
-        backend_renew(pool, backend, span);
+        backend_renew(pool, backend, span, 0);
     for (uint32_t i = 0; i < pool->known && !key; i++)
-        backend_renew(pool, pool->preference[i], span);
+        backend_renew(pool, pool->preference[i], span, (double)i / pool->known);
     cueball__pool_settle(pool);
     return key && !backend ? CUEBALL_ENOT_FOUND : CUEBALL_OK;
 }

@@ -132,6 +132,13 @@ local function write_backends(text, pools)
   end)
 end
 
+local function write_takes(text, pools)
+  text:family("backend_connections_taken", "gauge", "Connections that the backend takes, where the pool wants more.")
+  each_backend(pools, function(pool, backend)
+    if backend.takes then text:sample({ "pool", pool.name, "backend", backend.key }, backend.takes) end
+  end)
+end
+
 -- Quantiles of several workers cannot be made into one: each has its own.  An old worker leaves its label to the new one.
 local function write_quantiles(text, workers, name, prefix, help)
   text:family(name, "gauge", help, "seconds")
@@ -163,6 +170,7 @@ function openmetrics.text(view, pause)
   write_quantiles(text, view.workers, "pool_claim_wait_seconds", "wait_ms_", "How long granted claims waited.")
   write_quantiles(text, view.workers, "pool_lease_seconds", "lease_ms_", "How long leases lasted.")
   write_backends(text, view.pools)
+  write_takes(text, view.pools)
   text:line "# EOF\n"
   return table.concat(text, "\n")
 end

@@ -41,6 +41,7 @@ local function backends_of(pool)
     list[#list + 1] = {
       key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
       state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
+      takes = one.takes, suspect = one.suspect,
       latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = pool.provenance[one.key],
     }
   end
@@ -102,12 +103,15 @@ local function add_backends(merged, by_key, backends)
     if not sum then
       sum = {
         key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
-        provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, states = {},
+        provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0,
+        states = {},
       }
       by_key[one.key] = sum
       merged[#merged + 1] = sum
     end
     for _, name in ipairs { "total", "idle", "busy", "connecting" } do sum[name] = sum[name] + one[name] end
+    if one.takes then sum.takes = (sum.takes or 0) + one.takes end
+    sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none
     count_in(sum.states, one.state)
     sum.error = sum.error or one.error
   end
