@@ -106,7 +106,7 @@ describe("statistics", function()
   end)
 
   it("count checks and shuffles", function()
-    world = make { check_interval_ms = 100, decoherence_interval_ms = 1000 }
+    world = make { check_interval_ms = 100, decoherence_interval_ms = 1000, proven_after_ms = 1 }
     world.host.check = 1
     assert.same({ checks = 2 }, changed(function() world:advance(115) end))
     world.host.check = "never"

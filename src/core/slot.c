@@ -718,7 +718,8 @@ int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_hand
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
         slot_checked(pool, slot);
-        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
+        if (pool->options.has_check)
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
         if (slot->unwanted)
             slot_close(pool, slot, CUEBALL_CAUSE_PLAN);
         else
