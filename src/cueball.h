@@ -183,7 +183,7 @@ typedef struct cueball_options {
     int32_t queue;                /* cueball_queue */
     int32_t priorities;           /* cueball_priorities */
     int32_t has_check;            /* 1: CHECK actions tell something, so that suspect connections are checked before they
-                                     are lent; 0: those are lent last */
+                                     are lent, and one that is fit has proven itself; 0: those are lent last */
     int32_t is_set;               /* 1: at most one connection a backend, `spares` of them, each leased for good: it is
                                      asked back with CUEBALL_ACTION_RECALL, the last one never before another is open.
                                      One more than max_connections may be open meanwhile.  Not to be changed. */

@@ -14,6 +14,10 @@
  *   wait add up to it;
  * - slots stay within max_connections but for removed backends' leases, and for
  *   one more in a set; only sets ask leases back;
+ * - a dead backend revives by a proof: a release in order, a check, a connection
+ *   that delivered or lasted; it dies of what it did, not of what claimers did;
+ * - what is lost, unfit or renewed is lent no more; dead backends have a fifth of
+ *   the slots at most, and one with a single slot none, while others live;
  * - once faults end the distribution is the plan's; after stop() all is closed;
  *   after free() no byte is held.
  *
@@ -27,7 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAIMS_MAX = 2048, LEASES_MAX = 2048, CONNS_MAX = 4096, OWNERS_MAX = 6, KEYS = 6, HEAL_ROUNDS = 400 };
+enum { CLAIMS_MAX = 2048, LEASES_MAX = 2048, CONNS_MAX = 4096, OWNERS_MAX = 6, KEYS = 6, HEAL_ROUNDS = 400, BLAMED_MAX = 512 };
 
 #define MS UINT64_C(1000000)
 
@@ -49,9 +53,13 @@ typedef struct lease {
 typedef enum { OPENING, OPEN, CLOSING } conn_state;
 
 typedef struct conn {
-    cueball_handle conn;
+    cueball_handle conn, backend;
     conn_state state;
     bool is_checking;
+    bool is_lost;
+    int unfit_for; /* the cause that was told; 0: none */
+    cueball_time opened_at;
+    cueball_time renew_by; /* at rest it is closed then; 0: it was not renewed */
 } conn;
 
 typedef struct owner {
@@ -78,6 +86,13 @@ typedef struct world {
     owner owners[OWNERS_MAX];
     uint32_t claims_n, leases_n, conns_n, oldest_open;
     cueball_handle last; /* the last handle of any kind */
+    cueball_handle dead[KEYS]; /* backends, after the last input */
+    uint32_t dead_n;
+    cueball_handle proven;              /* the backend that the present input says works; 0: none */
+    cueball_time least_span;            /* the least there was for a connection to have lasted */
+    cueball_handle blamed[BLAMED_MAX];  /* backends against which there was evidence */
+    uint32_t blamed_n;
+    uint64_t timeouts;                  /* attempts and checks, after the last input */
     cueball_stats told;  /* the same counts as the pool's, as far as they can be known here */
 } world;
 
@@ -173,6 +188,12 @@ static void read_control(world *w, cueball_options *options)
     options->recovery_connect.jitter = next_byte(w) % 3;
 }
 
+static void read_proof(world *w, cueball_options *options)
+{
+    options->proven_after_ms = ONE_OF(w, 0, 0.001, 3, 1000, 86400000);
+    options->has_check = next_byte(w) % 2;
+}
+
 static void read_options(world *w, cueball_options *options)
 {
     cueball_options_init(options);
@@ -196,6 +217,11 @@ static void read_options(world *w, cueball_options *options)
         read_recovery(w, &options->recovery_connect);
     if (which & 0x20) /* that one, as it is not set in the older inputs of the corpus */
         read_control(w, options);
+    if (which & 0x40)
+        read_proof(w, options);
+    cueball_time span = options->proven_after_ms > 0 ? (cueball_time)(options->proven_after_ms * 1e6) : 1000 * MS;
+    if (w->least_span == 0 || span < w->least_span)
+        w->least_span = span;
     options->is_set = (which & 0xa0) == 0xa0;
 }
 
@@ -378,6 +404,100 @@ static void queue_seen(world *w)
         w->target_ms = w->options.target_claim_delay_ms;
 }
 
+/* ---------------------------------------------------------------- evidence -- */
+
+static bool is_blamed(const world *w, cueball_handle backend)
+{
+    for (uint32_t i = 0; i < w->blamed_n; i++)
+        if (w->blamed[i] == backend)
+            return true;
+    return w->blamed_n == BLAMED_MAX;
+}
+
+static void blame(world *w, cueball_handle backend)
+{
+    if (!is_blamed(w, backend))
+        w->blamed[w->blamed_n++] = backend;
+}
+
+static bool has_lasted(const world *w, cueball_handle backend)
+{
+    for (uint32_t i = 0; i < w->conns_n; i++) {
+        const conn *one = &w->conns[i];
+        if (one->backend == backend && one->state == OPEN && w->known - one->opened_at >= w->least_span)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the backend may have been left alone for a better one, which forgets that
+ * it was dead. */
+static bool has_better(const world *w, uint32_t priority)
+{
+    cueball_backend_info info;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
+        if (!info.removed && info.priority < priority)
+            return w->options.priorities == CUEBALL_PRIORITIES_STRICT;
+    return false;
+}
+
+static bool was_dead(const world *w, cueball_handle backend)
+{
+    for (uint32_t i = 0; i < w->dead_n; i++)
+        if (w->dead[i] == backend)
+            return true;
+    return false;
+}
+
+static void tell_backends(const world *w)
+{
+    cueball_backend_info info;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
+        TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
+             info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
+}
+
+/* Dead backends leave the places to those that live. */
+static void check_probes(const world *w, uint32_t probes, uint32_t living)
+{
+    const cueball_options *options = &w->options;
+    uint32_t most = options->max_connections / 5 > 1 ? options->max_connections / 5 : options->max_connections > 1;
+    bool has_use = options->spares >= options->max_connections && isinf(options->max_churn_rate) && !options->is_set;
+    bool is_well = living == 0 || !has_use || w->is_stopping || probes <= most;
+    if (!is_well)
+        tell_backends(w);
+    MUST(is_well, "%u probes, and %u backends live", probes, living);
+}
+
+/* Who died and who revived, and whether there was reason to. */
+static void check_backends(world *w, const cueball_stats *stats)
+{
+    cueball_backend_info info;
+    cueball_handle dead[KEYS];
+    uint32_t dead_n = 0, probes = 0, living = 0;
+    bool is_late = stats->open_timeouts + stats->checks_failed > w->timeouts; /* somebody's, and so anybody's */
+    w->timeouts = stats->open_timeouts + stats->checks_failed;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++) {
+        if (info.removed)
+            continue;
+        if (is_late)
+            blame(w, info.backend);
+        living += !info.dead && info.total > 0; /* others may be new, and not planned for yet */
+        probes += info.dead && info.idle + info.connecting > 0;
+        if (info.dead && !was_dead(w, info.backend))
+            MUST(is_blamed(w, info.backend), "backend %s died, and nothing was wrong with it", info.key);
+        if (!info.dead && was_dead(w, info.backend))
+            MUST(w->proven == info.backend || has_lasted(w, info.backend) || has_better(w, info.priority), "backend %s revived without proof",
+                 info.key);
+        if (info.dead)
+            dead[dead_n++] = info.backend;
+    }
+    check_probes(w, probes, living);
+    memcpy(w->dead, dead, dead_n * sizeof *dead);
+    w->dead_n = dead_n;
+    w->proven = 0;
+}
+
 /* After every input: does all agree? */
 static void check(world *w)
 {
@@ -394,6 +514,7 @@ static void check(world *w)
     queue_seen(w);
     MUST(cueball_pool_memory(w->pool) == w->held, "%zu bytes, held %zu", cueball_pool_memory(w->pool), w->held);
     check_counts(w, &stats);
+    check_backends(w, &stats);
 }
 
 static void granted(world *w, cueball_handle handle, cueball_handle conn_handle, uint32_t slot, int owner_index)
@@ -407,6 +528,14 @@ static void granted(world *w, cueball_handle handle, cueball_handle conn_handle,
     MUST(w->leases_n < LEASES_MAX, "leases");
     w->leases[w->leases_n++] = (lease){ handle_seen(w, handle), conn_handle, slot, owner_index };
     w->told.granted++;
+}
+
+/* What rests may be lent. */
+static void check_fit(world *w, cueball_handle handle)
+{
+    const conn *on = conn_find(w, handle);
+    MUST(!on->is_lost && !on->unfit_for && !on->is_checking, "conn %" PRIx64 " is lent and not fit", handle);
+    MUST(on->renew_by == 0 || w->known < on->renew_by, "conn %" PRIx64 " is lent and should have been renewed", handle);
 }
 
 static void op_claim(world *w)
@@ -434,6 +563,7 @@ static void op_claim(world *w)
         cueball_pool_stats(w->pool, &stats);
         MUST(stats.waiting == 0, "granted at once while %u wait", stats.waiting);
         granted(w, grant.lease, grant.conn, grant.slot, owner_index);
+        check_fit(w, grant.conn);
         break;
     case CUEBALL_WAITING: {
         double timeout = options.timeout_ms < 0 ? w->options.claim_timeout_ms : options.timeout_ms;
@@ -489,12 +619,43 @@ static void lease_end(world *w, unsigned how, cueball_handle handle)
     MUST(result == (meant ? CUEBALL_OK : CUEBALL_ESTALE), "lease %" PRIx64 ", ended by %u: %d", handle, how % 3, result);
     if (!meant)
         return;
+    const conn *on = conn_find(w, meant->conn);
+    bool is_known = on->unfit_for != CUEBALL_CAUSE_UNFIT && on->unfit_for != CUEBALL_CAUSE_TIMEOUT && !on->is_lost;
+    if (how % 3 == 2)
+        blame(w, on->backend);
+    else if (is_known && (how % 3 == 0 || on->unfit_for == CUEBALL_CAUSE_WORN))
+        w->proven = on->backend;
     uint64_t *counters[] = { &w->told.released, &w->told.leases_closed, &w->told.leases_failed };
     ++*counters[how % 3];
     lease_forget(w, meant);
 }
 
 typedef enum { REPORT_OPENED, REPORT_FAILED, REPORT_FIT, REPORT_UNFIT, REPORT_LOST, REPORT_CLOSED, REPORTS } report;
+
+static void op_unfit(world *w)
+{
+    static const int causes[] = { CUEBALL_CAUSE_UNFIT, CUEBALL_CAUSE_WORN, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_LOST };
+    int cause = causes[next_byte(w) % 4];
+    cueball_handle handle = conn_pick(w);
+    cueball_time now = begin(w);
+    int result = cueball_pool_conn_unfit(w->pool, now, handle, cause);
+    TELL("conn %" PRIx64 " is unfit for %d: %d\n", handle, cause, result);
+    if (cause == CUEBALL_CAUSE_LOST) {
+        MUST(result == CUEBALL_EINVAL, "unfit for that: %d", result);
+        return;
+    }
+    MUST(result == CUEBALL_OK || result == CUEBALL_ESTALE, "unfit: %d", result);
+    conn *meant = conn_find(w, handle);
+    MUST(result != CUEBALL_OK || (meant && meant->state == OPEN), "a conn that is not open is unfit");
+    if (result != CUEBALL_OK)
+        return;
+    bool is_leased = false;
+    for (uint32_t i = 0; i < w->leases_n; i++)
+        is_leased |= w->leases[i].conn == handle;
+    meant->unfit_for = cause;
+    if (cause == CUEBALL_CAUSE_WORN && !is_leased)
+        w->proven = meant->backend;
+}
 
 static void conn_report(world *w, report what, cueball_handle handle)
 {
@@ -523,11 +684,16 @@ static void conn_report(world *w, report what, cueball_handle handle)
         return;
     conn *meant = conn_find(w, handle);
     MUST(meant, "report %d on an unknown conn is taken", (int)what);
+    if (what == REPORT_FAILED || what == REPORT_UNFIT || what == REPORT_LOST)
+        blame(w, meant->backend);
+    if (what == REPORT_FIT && w->options.has_check)
+        w->proven = meant->backend;
     if (what == REPORT_OPENED || what == REPORT_FAILED) {
         MUST(meant->state == OPENING, "report %d, not opening", (int)what);
         meant->state = OPEN;
         if (what == REPORT_OPENED) {
             w->told.opened++;
+            meant->opened_at = w->known;
         } else {
             w->told.open_failures++;
             conn_forget(w, meant);
@@ -537,6 +703,7 @@ static void conn_report(world *w, report what, cueball_handle handle)
         meant->is_checking = false;
     } else if (what == REPORT_LOST) {
         MUST(meant->state == OPEN, "lost, not open");
+        meant->is_lost = true;
     } else {
         MUST(meant->state == CLOSING, "closed, not closing");
         conn_forget(w, meant);
@@ -590,7 +757,7 @@ static void conn_told(world *w, const cueball_action *action)
     case CUEBALL_ACTION_OPEN:
         MUST(!meant, "conn %" PRIx64 " opens twice", action->conn);
         MUST(w->conns_n < CONNS_MAX, "conns");
-        w->conns[w->conns_n++] = (conn){ handle_seen(w, action->conn), OPENING, false };
+        w->conns[w->conns_n++] = (conn){ .conn = handle_seen(w, action->conn), .backend = action->backend, .state = OPENING };
         break;
     case CUEBALL_ACTION_GIVE_UP:
         MUST(meant && meant->state == OPENING, "conn %" PRIx64 " is given up, and not opening", action->conn);
@@ -612,8 +779,9 @@ static void recall_told(world *w, const cueball_action *action)
     const lease *meant = lease_find(w, action->lease);
     MUST(w->options.is_set, "a lease is asked back, and this is no set");
     MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out", action->lease);
-    MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_LOST
-             || action->cause == CUEBALL_CAUSE_STOP,
+    bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT
+                      || action->cause == CUEBALL_CAUSE_WORN || action->cause == CUEBALL_CAUSE_TIMEOUT;
+    MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_STOP || is_of_conn,
          "asked back for %d", action->cause);
 }
 
@@ -686,6 +854,35 @@ static void op_replace(world *w)
     int result = cueball_pool_backends_replaced(w->pool, begin(w), specs, count);
     TELL("replace by %zu: %d\n", count, result);
     MUST(result == CUEBALL_OK || (result == CUEBALL_ENOMEM && may_fail), "%d", result);
+}
+
+/* Connections that are open now are replaced in time. */
+static void op_renew(world *w)
+{
+    unsigned how = next_byte(w);
+    const char *key = how & 1 ? keys[how / 2 % KEYS] : NULL;
+    double over_ms = ONE_OF(w, 0, 5, 1000, -1, INFINITY, (double)NAN);
+    cueball_time now = begin(w);
+    int result = cueball_pool_renew(w->pool, now, key, over_ms);
+    TELL("renew %s over %g: %d\n", key ? key : "all", over_ms, result);
+    if (!(over_ms >= 0 && over_ms < INFINITY)) {
+        MUST(result == CUEBALL_EINVAL, "renew over %g: %d", over_ms, result);
+        return;
+    }
+    cueball_backend_info info;
+    bool is_known = !key;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++) {
+        if (info.removed || (key && strcmp(key, info.key) != 0))
+            continue;
+        is_known = true;
+        for (uint32_t k = 0; k < w->conns_n; k++) {
+            conn *one = &w->conns[k];
+            cueball_time by = w->known + (cueball_time)(over_ms * 1e6);
+            if (one->backend == info.backend && one->state == OPEN && (one->renew_by == 0 || by < one->renew_by))
+                one->renew_by = by;
+        }
+    }
+    MUST(result == (is_known ? CUEBALL_OK : CUEBALL_ENOT_FOUND), "renew: %d", result);
 }
 
 /* ------------------------------------------------------------ other inputs -- */
@@ -809,6 +1006,10 @@ static void step(world *w)
         break;
     case 5:
     case 6:
+        if (op >= 120) {
+            op_unfit(w);
+            break;
+        }
         conn_report(w, (report)(next_byte(w) % REPORTS), conn_pick(w));
         break;
     case 7:
@@ -846,6 +1047,8 @@ static void step(world *w)
     case 18:
         if (op == 18)
             op_stop(w);
+        else if (op == 38)
+            op_renew(w);
         else if (op & 128)
             op_watch(w);
         else
@@ -890,12 +1093,14 @@ static bool is_even(const world *w)
         count++;
     if (count > KEYS)
         return false; /* removed ones are still there */
-    uint32_t used = 0, best = UINT32_MAX; /* a dead one without a slot has nothing to learn by that it is back */
+    bool has_probes = w->options.max_connections > 1;
+    uint32_t used = 0, best = UINT32_MAX; /* where there is a single slot, nobody learns that a dead one is back */
     for (uint32_t i = 0; i < count; i++)
         if (infos[i].priority < best && !(infos[i].dead && infos[i].total == 0))
             best = infos[i].priority;
     for (uint32_t i = 0; i < count; i++) {
-        if (infos[i].removed || (infos[i].dead && infos[i].total > 0) || infos[i].ejected || infos[i].idle != infos[i].total)
+        bool is_dead = infos[i].dead && (has_probes || infos[i].total > 0);
+        if (infos[i].removed || is_dead || infos[i].ejected || infos[i].idle != infos[i].total)
             return false;
         if (infos[i].standby != (infos[i].priority > best) || (infos[i].standby && infos[i].total > 0))
             return false;
@@ -940,6 +1145,7 @@ static void heal(world *w)
         cueball_pool_time_advanced(w->pool, begin(w));
         check(w);
     }
+    tell_backends(w);
     FAIL("not even after %d deadlines", HEAL_ROUNDS);
 }
 

@@ -251,7 +251,7 @@ STEP["with"] = function(self)
     if not ok and result ~= "injected: the work throws" then self.fail("with threw: %s", tostring(result)) end
     if ok and plan.throws and result == "answered" then self.fail("with did not throw what its function threw") end
     if ok and result == nil then answered(self, claimer, nil, name) end
-    if claimer.holding then must_have_ended(self, claimer, plan.ends or plan.throws and "fail" or "release") end
+    if claimer.holding then must_have_ended(self, claimer, plan.ends or plan.throws and "close" or "release") end
   end)
 end
 
