@@ -257,6 +257,7 @@ void cueball__pool_plan(cueball_pool *pool)
     pool->plan_is_due = pool->churn_holds = pool->hurries = false;
     pool->planned_at = pool->now;
     pool->counters.plans++;
+    cueball__preference_planned(pool);
     uint32_t target_before = pool->planned_target;
     pool->planned_target = cueball__demand_target(pool);
     cueball__demand_planned(pool, target_before);

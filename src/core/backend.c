@@ -1,6 +1,4 @@
-/* The nodes of the service, and the order in which this pool prefers them.  The
- * order is drawn at random, so that many clients with fewer connections than
- * there are backends do not all choose the same ones. */
+/* The nodes of the service: what is known of them, and how that changes. */
 #include "pool.h"
 
 #include <string.h>
@@ -101,6 +99,8 @@ static bool pool_make_room(cueball_pool *pool)
         memcpy(new.preference, old.preference, pool->known * sizeof *new.preference);
     if (pool->resting_count)
         memcpy(new.resting, old.resting, pool->resting_count * sizeof *new.resting);
+    if (pool->vacancies)
+        memcpy(new.scratch + wider, old.scratch + pool->known_max, pool->vacancies * sizeof *new.scratch);
     memset(new.buckets, 0, wider * sizeof *new.buckets);
     rooms_free(pool, &old, pool->known_max);
     pool->preference = new.preference;
@@ -189,10 +189,7 @@ static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
     backend->weight = spec->weight;
     backend->priority = spec->priority;
     backend->said = true;
-    uint32_t place = (uint32_t)cueball__random_below(&pool->random, (uint64_t)pool->known + 1);
-    memmove(&pool->preference[place + 1], &pool->preference[place], (pool->known - place) * sizeof *pool->preference);
-    pool->preference[place] = backend;
-    pool->known++;
+    cueball__preference_add(pool, backend);
     bucket_add(pool, backend);
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_ADDED, backend, 0);
     return CUEBALL_OK;
@@ -227,29 +224,9 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
         backend_free(pool, backend);
 }
 
-/* Removes all that are not `said`, in one pass. */
-static bool pool_sweep(cueball_pool *pool)
-{
-    uint32_t known = pool->known;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < known; i++) {
-        cueball__backend *backend = pool->preference[i];
-        if (backend->said)
-            pool->preference[kept++] = backend;
-        else
-            backend_leave(pool, backend);
-    }
-    pool->known = kept;
-    return kept < known;
-}
-
 static void backend_remove(cueball_pool *pool, cueball__backend *backend)
 {
-    uint32_t place = 0;
-    while (pool->preference[place] != backend)
-        place++;
-    pool->known--;
-    memmove(&pool->preference[place], &pool->preference[place + 1], (pool->known - place) * sizeof *pool->preference);
+    cueball__preference_remove(pool, backend);
     backend_leave(pool, backend);
 }
 
@@ -337,7 +314,7 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
         has_changed |= result == CUEBALL_OK;
     }
     if (result != CUEBALL_ENOMEM)
-        has_changed |= pool_sweep(pool);
+        has_changed |= cueball__preference_sweep(pool, backend_leave);
     if (has_changed && is_first) /* the whole list is here: there is nothing to wait for */
         pool->plan_is_due = pool->is_unsettled = true;
     else if (has_changed)

@@ -126,6 +126,22 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
     return CUEBALL_OK;
 }
 
+/* The order of preference. */
+static int preference_check(const cueball_pool *pool, const disagreement *report)
+{
+    uint32_t newcomers = 0, place = 0;
+    for (uint32_t i = 0; i < pool->known; i++)
+        newcomers += pool->preference[i]->is_new;
+    MUST(newcomers == pool->newcomers, "%u came, %u counted", newcomers, pool->newcomers);
+    MUST(pool->vacancies <= pool->known_max, "%u places are free of %u", pool->vacancies, pool->known_max);
+    for (uint32_t i = 0; i < pool->vacancies; i++) {
+        uint32_t next = (uint32_t)pool->plan_scratch[pool->known_max + i];
+        MUST(next >= place && next <= pool->known, "place %u of %u", next, pool->known);
+        place = next;
+    }
+    return CUEBALL_OK;
+}
+
 static int backends_check(const cueball_pool *pool, const disagreement *report)
 {
     uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0, standby = 0, probed = 0;
@@ -211,7 +227,8 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
 int cueball_pool_check(const cueball_pool *pool, char *text, size_t size)
 {
     const disagreement whole = { text, size }, *report = &whole;
-    if (slots_check(pool, report) != CUEBALL_OK || backends_check(pool, report) != CUEBALL_OK || claims_check(pool, report) != CUEBALL_OK)
+    if (slots_check(pool, report) != CUEBALL_OK || preference_check(pool, report) != CUEBALL_OK
+        || backends_check(pool, report) != CUEBALL_OK || claims_check(pool, report) != CUEBALL_OK)
         return CUEBALL_EINVAL;
     MUST(pool->state != CUEBALL_POOL_STOPPED || pool->slots.count == 0, "%u slots", pool->slots.count);
     MUST(pool->outlook.deadline <= pool->timers.earliest, "-");

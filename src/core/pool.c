@@ -73,22 +73,9 @@ void cueball__pool_resettle(cueball_pool *pool)
     pool_judge(pool);
 }
 
-/* The backend preferred least comes to any place, the last among them; so in
- * time each client uses others, if there are more backends than connections. */
-static void pool_prefer_anew(cueball_pool *pool)
-{
-    if (pool->known < 2)
-        return;
-    uint32_t place = (uint32_t)cueball__random_below(&pool->random, pool->known);
-    cueball__backend *last = pool->preference[pool->known - 1];
-    memmove(&pool->preference[place + 1], &pool->preference[place], (pool->known - 1 - place) * sizeof *pool->preference);
-    pool->preference[place] = last;
-    pool->plan_is_due = pool->is_unsettled = true;
-}
-
 static void pool_shuffle(cueball_pool *pool)
 {
-    pool_prefer_anew(pool);
+    cueball__preference_shuffle(pool);
     cueball__idle_shuffle(&pool->idle, &pool->random);
     pool->counters.shuffles++;
     cueball__event_note(pool, CUEBALL_EVENT_SHUFFLED, NULL, cueball__idle_count(&pool->idle));

@@ -2,7 +2,8 @@
  * functions that cross files.  One noun, one file:
  *
  *     pool.c     birth, end, time, states: every input begins and ends here
- *     backend.c  the nodes, their order of preference
+ *     backend.c  the nodes
+ *     preference.c  whom it prefers
  *     slot.c     one place for one connection: its state machine
  *     evidence.c what proves that a backend works, and what counts against it
  *     probe.c    which dead backends are tried, and when
@@ -96,6 +97,7 @@ typedef struct cueball__backend {
     bool standby; /* left alone: the last plan found better ones alive */
     bool is_planned; /* the last plan was made for it, among others */
     bool said; /* mark of cueball_pool_backends_replaced() */
+    bool is_new; /* came since the last plan, to a place of its own: it can have that of one that goes */
 } cueball__backend;
 
 /* What is to be done about a slot, for action.c. */
@@ -263,6 +265,8 @@ struct cueball_pool {
 
     cueball__backend **preference; /* known backends */
     uint32_t known, known_max;
+    uint32_t newcomers; /* of them: is_new */
+    uint32_t vacancies; /* places in the order of preference of those that went since the last plan */
     cueball__backend **buckets; /* the same by key; as many as known_max */
     cueball_plan_backend *plan_room; /* room to plan in, for known_max */
     uint64_t *plan_scratch;
@@ -370,6 +374,13 @@ bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend,
 void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend);
 void cueball__backends_free(cueball_pool *pool);
 cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key);
+
+/* preference.c */
+void cueball__preference_add(cueball_pool *pool, cueball__backend *backend);
+void cueball__preference_remove(cueball_pool *pool, const cueball__backend *backend);
+bool cueball__preference_sweep(cueball_pool *pool, void (*leave)(cueball_pool *pool, cueball__backend *backend));
+void cueball__preference_shuffle(cueball_pool *pool);
+void cueball__preference_planned(cueball_pool *pool);
 
 /* slot.c */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
