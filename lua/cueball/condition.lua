@@ -105,4 +105,14 @@ function condition.at_handover(socket)
   return still_fit(socket)
 end
 
+--- Tells the core what the socket knows of a connection that a claimer is about to close: a claimer that throws, or closes, as a receive
+-- timed out says no less than one that returns.
+function condition.at_close(pool, slot, connection)
+  local place = pool.parking and pool.connections[slot]
+  local socket = pool.sockets[slot] or place and place ~= connection and place.socket
+  if not socket or socket.reader then return end
+  local fit, message, kind = socket:is_fit()
+  if not fit and (kind == "timeout" or kind == "lost") then pool:unfit(slot, message, kind) end
+end
+
 return condition

@@ -6,6 +6,7 @@
 -- what tells whether it was collected, see cueball.watchman; it is dropped with
 -- the connection.
 local native = require "cueball.native"
+local condition = require "cueball.condition"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
 local misuse = require "cueball.misuse"
@@ -65,9 +66,12 @@ local function discard(self, ended, counted)
   return true
 end
 
---- Closes the connection: it is of no more use, and that is nobody's fault.
+--- Closes the connection: it is of no more use, and that is nobody's fault, unless its socket knows better: that an answer did not come
+-- in time, or that the backend broke it before it answered anything.
 -- @return true; or nil, message, "stale"
 function Lease:close()
+  local pool, connection = self.pool, self.connection
+  if connection ~= nil and is_in_place(self) then condition.at_close(pool, self.place.slot, connection) end
   return discard(self, lib.cueball_pool_lease_closed)
 end
 
