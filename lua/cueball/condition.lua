@@ -86,6 +86,7 @@ end
 --- A claimer closes the connection: what does its socket know of the backend? Its factory is not asked, as nobody is to get it any more.
 -- @return nil if nothing; or message, kind
 function condition.at_close(socket)
+  if socket.reader then return nil end -- of the factory's own
   local fit, message, kind = socket:is_fit()
   if not fit then return message, kind end
   if socket:has_delivered() then return "closed by its claimer", "worn" end

@@ -189,6 +189,31 @@ describe("a factory's broken", function()
   end)
 end)
 
+describe("a claimer that does not give its lease back", function()
+  local function left(fn)
+    open(cueball.connection.tcp { read_timeout_ms = 100 })
+    town:run(function() pcall(pool.with, pool, fn) end)
+    local found = table.concat(unfit, ", ")
+    town:stop()
+    return found
+  end
+
+  it("but throws, or closes it, tells what the socket knows", function()
+    assert.equal("timeout: " .. RECEIVE, left(function(socket) assert(ask(socket, "150 late")) end))
+    assert.equal("timeout: " .. RECEIVE, left(function(socket, lease) ask(socket, "150 late") lease:close() end))
+    assert.equal("lost: closed", left(function(socket)
+      town.servers[1]:list()[1]:close()
+      assert(ask(socket, "150 late"))
+    end))
+  end)
+
+  it("says nothing where that is his own doing", function()
+    assert.equal("", left(function() error "a bug" end))
+    assert.equal("", left(function(socket, lease) ask(socket, "1 a") socket:close() lease:close() end))
+    assert.equal("", left(function(socket) ask(socket, "1 a") socket:close() error "a bug" end))
+  end)
+end)
+
 describe("while the program computes", function()
   local function count_dead(connect)
     open(connect, { max_connections = 20 })

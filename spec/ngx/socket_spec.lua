@@ -176,6 +176,15 @@ describe("a cosocket", function()
     assert.equal("unfit: in a transaction", left_by("wrapped", "connection.left = 'in a transaction'"))
   end)
 
+  it("tells what it knows also if its claimer throws, or closes the lease", function()
+    assert.equal(RECEIVE, run("tcp", [[pools.tcp.said = {}
+      pcall(pools.tcp.with, pools.tcp, function(socket) assert(ask(socket, "300 late")) end)
+      return pools.tcp.said[1] ]]))
+    assert.equal("nil", run("tcp", [[pools.tcp.said = {}
+      pcall(pools.tcp.with, pools.tcp, function(socket) ask(socket, "1 a") error "a bug" end)
+      return pools.tcp.said[1] ]]))
+  end)
+
   it("is nginx's own again as it is parked", function()
     assert.equal("true", run("tcp", [[
       local kept

@@ -47,7 +47,7 @@ local message_of = transport.message_of
 --- @param uv the luv module
 -- @param tasks the host's scheduler; callbacks that luv would not give go through its queue
 function transport.new(uv, tasks)
-  return setmetatable({ uv = uv, tasks = tasks, handle = nil, lookup = nil }, Transport)
+  return setmetatable({ uv = uv, tasks = tasks, handle = nil, number = nil, lookup = nil }, Transport)
 end
 
 -- fn(err) in the loop's time, unless closed by then.
@@ -59,12 +59,18 @@ end
 
 local function close_handle(self)
   local handle = self.handle
-  self.handle = nil
+  self.handle, self.number = nil, nil
   if handle and not handle:is_closing() then handle:close() end
 end
 
 local function is_number(address)
   return address:find(":", 1, true) ~= nil or address:find("^%d+%.%d+%.%d+%.%d+$") ~= nil
+end
+
+-- The descriptor is asked for once: LuaJIT compiles no call of luv's.
+local function connected(self, err, done)
+  self.number = not err and self.handle:fileno() or nil
+  done(err and message_of(err))
 end
 
 -- Tries addresses[index], then the next ones; done(err) has the last one's error.
@@ -82,7 +88,7 @@ local function connect_tcp(self, addresses, index, port, done)
       return connect_tcp(self, addresses, index + 1, port, done)
     end
     if not err then handle:nodelay(true) end
-    done(err and message_of(err))
+    connected(self, err, done)
   end
   -- It throws for what is no address, and returns what the kernel refuses at once.
   local ok, request, err = pcall(handle.connect, handle, addresses[index], port, answer)
@@ -117,7 +123,7 @@ local function connect_unix(self, path, done)
   local handle = self.uv.new_pipe(false)
   self.handle = handle
   local function answer(err)
-    if self.handle == handle then done(err and message_of(err)) end
+    if self.handle == handle then connected(self, err, done) end
   end
   local request, err = handle:connect(path, answer)
   if not request then soon(self, handle, answer, err) end
@@ -162,7 +168,7 @@ end
 
 --- What the kernel knows of the connection and nobody has read: nil, "data", or how it ended.
 function Transport:look()
-  local number = self.handle:fileno()
+  local number = self.number
   return number and descriptor.look(number)
 end
 
