@@ -31,6 +31,7 @@
 #include "timers.h"
 
 #define CUEBALL__NS_PER_MS 1000000.0
+#define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
 #define CUEBALL__SLOT_STATES 7
 #define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
 #define CUEBALL__SPREAD 0.2 /* of lifetimes, idle timeouts, check intervals: +-10 % */

@@ -152,7 +152,9 @@ cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, 
         patience_go_on(&patience, SURPLUS_PAUSE_MAX);
     else if (slot->backend->dead && has_opened)
         patience_go_on(&patience, USELESS_PAUSE_MAX);
-    return cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+    cueball_time pause = cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+    bool goes_on = slot->attempt >= cueball__slot_patience(pool, slot)->attempts; /* for ever */
+    return goes_on && pause < CUEBALL__PERIOD_MIN ? CUEBALL__PERIOD_MIN : pause;
 }
 
 /* Pauses before the next attempt; `elapsed` of the pause is over already. */
@@ -587,10 +589,30 @@ static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn
     return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
 }
 
+/* Takes the time.  Who reports may be late, because its loop stood still; what it
+ * reports happened all the same, so the limit of what waits for it does not run
+ * out before it is heard.  The slot, or NULL. */
+static cueball__slot *slot_begin(cueball_pool *pool, cueball_time now, cueball_handle conn)
+{
+    cueball__slot *slot = slot_by_conn(pool, conn);
+    bool is_awaited = slot
+                      && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING
+                          || slot->state == CUEBALL_SLOT_CLOSING);
+    cueball_time limit = CUEBALL_NEVER;
+    if (is_awaited && cueball__timer_is_armed(&slot->timer) && slot->timer.deadline < now) {
+        limit = slot->timer.deadline;
+        cueball__timers_cancel(&pool->timers, &slot->timer);
+    }
+    cueball__pool_begin(pool, now);
+    slot = slot_by_conn(pool, conn);
+    if (slot && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&slot->timer))
+        cueball__timers_arm(&pool->timers, &slot->timer, limit);
+    return slot;
+}
+
 int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     if (!slot || slot->state != CUEBALL_SLOT_CONNECTING || slot->chores & CUEBALL__CHORE_OPEN) {
         cueball__pool_settle(pool);
         return CUEBALL_ESTALE;
@@ -637,8 +659,7 @@ int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handl
 
 int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK)
                    && !cueball__link_is_linked(&slot->doubt);
     if (is_ours && is_fit) {
@@ -732,8 +753,7 @@ int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, do
 
 int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CLOSING && !(slot->chores & CUEBALL__CHORE_CLOSE);
     if (is_ours) {
         cueball__timers_cancel(&pool->timers, &slot->timer);

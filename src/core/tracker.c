@@ -235,10 +235,27 @@ static cueball__lookup *lookup_by_question(const cueball_tracker *tracker, cueba
     return question && question->is_told ? question->lookup : NULL;
 }
 
+/* Takes the time.  Who tells of an answer may be late, because its loop stood
+ * still; the answer is there all the same, so the limit of what waits for it does
+ * not run out before it is heard.  The lookup that waits for it, or NULL. */
+static cueball__lookup *tracker_begin_answered(cueball_tracker *tracker, cueball_time now, cueball_handle question)
+{
+    cueball__lookup *lookup = lookup_by_question(tracker, question);
+    cueball_time limit = CUEBALL_NEVER;
+    if (lookup && cueball__timer_is_armed(&lookup->timer) && lookup->timer.deadline < now) {
+        limit = lookup->timer.deadline;
+        cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    }
+    cueball__tracker_begin(tracker, now);
+    lookup = lookup_by_question(tracker, question);
+    if (lookup && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&lookup->timer))
+        cueball__timers_arm(&tracker->timers, &lookup->timer, limit); /* for its other questions */
+    return lookup;
+}
+
 int cueball_tracker_answered(cueball_tracker *tracker, cueball_time now, cueball_handle question, const cueball_answer *answer)
 {
-    cueball__tracker_begin(tracker, now);
-    cueball__lookup *lookup = lookup_by_question(tracker, question);
+    cueball__lookup *lookup = tracker_begin_answered(tracker, now, question);
     int result = CUEBALL_ESTALE;
     if (lookup)
         result = cueball__answer_is_sound(answer) ? cueball__lookup_answered(tracker, lookup, answer) : CUEBALL_EINVAL;

@@ -186,7 +186,8 @@ local dns = {}
 --- host.dns for this host.
 -- @param uv the luv module
 -- @param host its log, now and tasks are used
-function dns.new(uv, host)
+-- @param polled a cueball.host.uv.polled
+function dns.new(uv, host, polled)
   local self = setmetatable({
     uv = uv,
     host = host,
@@ -201,11 +202,12 @@ function dns.new(uv, host)
     hosts_answer = ffi.new "cueball_answer",
   }, Dns)
   self.on_turn = function() drain(self) end
-  self.on_time = function()
+  local function pass_time()
     lib.cueball_dns_time_passed(self.client)
     pump(self)
     drain(self)
   end
+  self.on_time = function() polled:call(pass_time, true) end
   return {
     ask = function(...) return ask(self, ...) end,
     forget = function(id) return forget(self, id) end,
