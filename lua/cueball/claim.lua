@@ -4,12 +4,17 @@ local native = require "cueball.native"
 local options = require "cueball.options"
 local owner = require "cueball.owner"
 local parking = require "cueball.parking"
+local deadlock = require "cueball.deadlock"
 local watchman = require "cueball.watchman"
 local work = require "cueball.work"
 local lib = native.lib
 
 local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
+
+-- Where hosts cannot suspend the claimer.
+local CANNOT_WAIT = "pool:claim: no connection is idle, and a claim cannot wait here: inside a function that C code calls "
+  .. "(a comparison of table.sort, a replacement of string.gsub), or in a coroutine that its host does not know"
 
 local NO_WAIT = { timeout_ms = 0 }
 
@@ -27,6 +32,7 @@ end
 -- Its task was killed: nobody will take the answer.
 function Claim:abort()
   local pool = self.pool
+  deadlock.waited(self)
   if self.owner then self.owner.claims[self] = nil end
   if self.lease then
     self.lease:release()
@@ -81,7 +87,7 @@ local function take_back(self, slot, handle, message, kind)
 end
 
 -- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
-local function granted(self)
+local function granted(self, claimer)
   local grant = self.grant
   local slot, handle = grant.slot, tonumber(grant.lease)
   local socket = self.sockets[slot]
@@ -90,9 +96,22 @@ local function granted(self)
     if message then return take_back(self, slot, handle, message, kind) end
   end
   local lease = work.lease(self, slot, handle)
+  if claimer then lease.place.owner = claimer end
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)
   return lease
+end
+
+-- When the claim is refused for its time limit, as host.now() counts.
+local function deadline_of(self, timeout_ms)
+  if timeout_ms < 0 then timeout_ms = self.given.claim_timeout_ms or math.huge end
+  return self.now() + timeout_ms * 1e6
+end
+
+-- Nobody can ever serve it: it is taken back.
+local function refuse_deadlock(made, message)
+  made:abort()
+  return nil, message, "deadlock"
 end
 
 -- Parks the claimer until the core has an answer.
@@ -101,19 +120,27 @@ local function await(self, user, claimer, level)
     pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
     site = self.notes_sites and watchman.site() or nil,
+    holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
+  if self.host.can_wait and not self.host.can_wait() then
+    made:abort()
+    error(CANNOT_WAIT, level + 1)
+  end
   self.waiting[user] = made
   if claimer then claimer.claims[made] = true end
-  local can_wait = pcall(self.host.guard, made)
-  if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
-    made:abort()
-    error("pool:claim: only the task itself can wait, not a coroutine made inside it", level + 1)
+  local never = deadlock.waits(made)
+  if never then return refuse_deadlock(made, never) end
+  local can_wait, lease, message, name = pcall(self.host.guard, made)
+  if can_wait then
+    self:pump()
+    can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
+    self.host.unguard(made)
   end
-  self:pump()
-  local lease, message, name = made.waiter:wait()
-  self.host.unguard(made)
+  deadlock.waited(made)
   if claimer then claimer.claims[made] = nil end
-  return lease, message, name
+  if can_wait then return lease, message, name end
+  made:abort()
+  error(CANNOT_WAIT, level + 1)
 end
 
 -- `level` is whom to blame, as error() counts.
@@ -130,7 +157,7 @@ function claim_for(self, given, level, who)
   cdata.user = user
   local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
   if result == 0 then
-    local lease = granted(self)
+    local lease = granted(self, claimer)
     if lease then return lease end
     return claim_for(self, given, level, who)
   end

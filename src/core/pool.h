@@ -147,7 +147,7 @@ typedef struct cueball__slot {
     float spread;            /* of this connection's intervals: -1 to 1, times how far they spread */
 } cueball__slot;
 
-_Static_assert(sizeof(cueball__slot) == 3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
+_Static_assert(sizeof(cueball__slot) == (size_t)3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
 _Static_assert(offsetof(cueball__slot, owner) <= CUEBALL__CACHE_LINE, "what a claim and a release touch is in one cache line");
 
 typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_REFUSED = 3 } cueball__claim_state;
