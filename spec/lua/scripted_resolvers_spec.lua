@@ -194,7 +194,8 @@ describe("resolver.file", function()
     world.advance(1100)
     assert.equal("10.0.0.2:80", keys(pool))
     for text, words in pairs {
-      ["10.0.0.3:80 wight=2"] = ':1: "wight=2" is not understood; there are key=, name=, priority=, weight=', ["10.0.0.3"] = ":1: there is no port",
+      ["10.0.0.3:80 wight=2"] = ':1: "wight=2" is not understood; there are key=, name=, priority=, weight=',
+      ["10.0.0.3"] = ":1: there is no port",
       ["10.0.0.3:80\nx"] = ':2: "x" is not an address', ["10.0.0.3:80 weight=0"] = "its weight must be",
     } do
       write(text)

@@ -200,8 +200,8 @@ describe("sink:set", function()
   end)
 
   it("refuses a map, one backend, a list with gaps or names, and a list of nothing but rubbish, and changes nothing", function()
-    local answers = set({ a = { address = "10.0.0.9", port = 80 } }, { address = "10.0.0.9", port = 80 }, { [1] = "10.0.0.9:80", [3] = "x" },
-      { "10.0.0.9:80", extra = { address = "10.0.0.8", port = 80 } }, { "rubbish", 7 })
+    local answers = set({ a = { address = "10.0.0.9", port = 80 } }, { address = "10.0.0.9", port = 80 },
+      { [1] = "10.0.0.9:80", [3] = "x" }, { "10.0.0.9:80", extra = { address = "10.0.0.8", port = 80 } }, { "rubbish", 7 })
     for index, words in ipairs { 'the key "a"', "one backend", "the key 3", 'the key "extra"', "none of 2 is a backend" } do
       assert.is_nil(answers[index][1])
       assert.equal("invalid", answers[index][3])
@@ -218,7 +218,8 @@ describe("sink:set", function()
   end)
 
   it("complains once of the same, and again once it is something else", function()
-    set({ "10.0.0.1:80", "rubbish" }, { "10.0.0.1:80", "rubbish" }, { "10.0.0.1:80", "other" }, { "10.0.0.1:80" }, { "10.0.0.1:80", "rubbish" })
+    local good, bad = { "10.0.0.1:80" }, { "10.0.0.1:80", "rubbish" }
+    set(bad, bad, { "10.0.0.1:80", "other" }, good, bad)
     local list = {}
     for _, line in ipairs(warnings()) do list[#list + 1] = line:match '"(%a+)" is not' end
     assert.same({ "rubbish", "other", "rubbish" }, list)
