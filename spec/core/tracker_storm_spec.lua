@@ -7,7 +7,9 @@ local storm = require "spec.support.tracker_storm"
 local first, count = tonumber(os.getenv "CUEBALL_TRACKER_FIRST" or 1), tonumber(os.getenv "CUEBALL_TRACKER_SEEDS" or 150)
 
 describe("a tracker in random weather", function()
-  it(("has what DNS says soon after it is right, and asks no more than it may (seeds %d to %d)"):format(first, first + count - 1), function()
+  local seeds = (" (seeds %d to %d)"):format(first, first + count - 1)
+
+  it("has what DNS says soon after it is right, and asks no more than it may" .. seeds, function()
     for seed = first, first + count - 1 do storm.run(seed) end
   end)
 end)

@@ -116,7 +116,8 @@ local function new(seed)
   self.srv_name = self.has_search and "_pg._tcp.web.one.test" or "_pg._tcp.web"
   local recovery = { attempts = self.attempts, timeout_ms = self.timeout_ms, max_timeout_ms = 4 * self.timeout_ms, delay_ms = 20 }
   self.world = World.new {
-    domain = "web", service = self.has_service and "_pg._tcp" or nil, default_port = 80, families = self.families, seed = seed, spread = 0.2,
+    domain = "web", service = self.has_service and "_pg._tcp" or nil, default_port = 80, families = self.families, seed = seed,
+    spread = 0.2,
     search = self.has_search and { "one.test", "two.test" } or {}, dns = recovery, dns_srv = recovery,
     max_recheck_ms = self.max_recheck_ms, keep_missing_ms = self.keep_missing_ms, max_dns_concurrency = self:one_of { 1, 5, 50 },
   }
@@ -216,7 +217,8 @@ local function check_thrift(self)
   local lookups = (self.has_service and 1 + 2 * #TARGETS or 2) * 1
   local looks = self.has_search and 2 * #CANDIDATES * span / self.max_recheck_ms or 0
   local most = lookups * span / 1000 + looks + (self.has_service and span / math.min(self.max_recheck_ms, 1000) or 0) + 10
-  if self.world.asked_n - before > most then fail(self, "%d questions in a minute at rest, %d are the most", self.world.asked_n - before, most) end
+  local asked = self.world.asked_n - before
+  if asked > most then fail(self, "%d questions in a minute at rest, %d are the most", asked, most) end
 end
 
 -- Nobody answers: so many questions for each name and type in each round, and a round every max_recheck_ms at most.
