@@ -19,8 +19,8 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED)
-  + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY)
+  + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)

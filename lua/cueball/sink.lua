@@ -270,6 +270,11 @@ end
 
 -- ------------------------------------------------------------ the pool's failure --
 
+--- Whether the resolver is to go on.
+function Sink:is_wanted()
+  return not is_over(self)
+end
+
 --- Whether the pool has failed: backends are known, and none of them works.
 function Sink:failed()
   return self.is_pool_failed

@@ -107,6 +107,45 @@ describe("a shared resolver", function()
     second:stop()
   end)
 
+  in_world("has it told when the pool of any worker has failed, and no more once that is over", function()
+    local looks, answer, is_down = {}, backend(1), false
+    local resolver = { name = "db", run = function(_, sink)
+      repeat
+        looks[#looks + 1] = { at = world.time_ms(), failed = sink:failed() }
+        sink:set { answer }
+      until not sink:sleep(3600e3)
+    end }
+    local first = open(worker(1), resolver)
+    world.sleep(10)
+    local second = cueball.pool {
+      host = worker(2), max_connections = 1, rebalance_delay_ms = 0,
+      recovery = { default = { attempts = 1, delay_ms = 10, max_delay_ms = 10 } },
+      resolver = cueball.resolver.shared { resolver = resolver, poll_ms = 100, lease_ms = 2000 },
+      connect = function(one)
+        if is_down and one.key == "db1" then return nil, "down" end
+        return {}
+      end,
+    }
+    world.sleep(10000)
+    assert.equal(1, #looks)
+    is_down = true
+    second:claim():close()
+    world.sleep(2000)
+    assert.equal(2, #looks)
+    assert.is_true(looks[2].failed)
+    world.sleep(60000)
+    assert.is_true(#looks >= 4 and #looks <= 6, #looks .. " looks")
+    answer = backend(2)
+    world.sleep(31000)
+    assert.same({ "db2", "db2", "running" }, { keys(first), keys(second), second:state() })
+    world.sleep(60000)
+    local count = #looks
+    world.sleep(600000)
+    assert.equal(count, #looks)
+    first:stop()
+    second:stop()
+  end)
+
   in_world("passes on failures and recoveries", function()
     local resolver = told()
     local first, second = open(worker(1), resolver), open(worker(2), resolver)

@@ -3,6 +3,7 @@
 --   local servers = require "spec.support.dns_servers"
 --   local knot = servers.knot { zones = { ["example."] = "db A 10.0.0.1\n" } }   -- authoritative; text as in a zone file
 --   local unbound = servers.unbound { forward_to = knot.server }                  -- a resolver with a cache, in between
+--   local dnsmasq = servers.dnsmasq { records = { "--host-record=db.example,127.0.0.2,5" } }      -- sends no SOA
 --   local fake = servers.fake(function(query, reply) reply(query) end)            -- in this process, on luv's loop
 --
 --   one.server                "127.0.0.1:PORT";  one.port
@@ -247,6 +248,33 @@ forward-zone:
   name: "."
   forward-addr: %s@%s
 ]]):format(self.port, self.folder, options.is_minimal and "yes" or "no", address, port))
+  return self:start()
+end
+
+-- dnsmasq: a forwarder that sends no SOA for what it knows itself ---------------
+
+local Dnsmasq = setmetatable({}, { __index = Process })
+
+-- What it knows itself is in its command line.
+local function dnsmasq_command(self, records)
+  local command = {
+    "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file", "--user=", "--bind-interfaces",
+    "--listen-address=127.0.0.1", "--port=" .. self.port, "--local=/example/", "--host-record=probe.example,127.0.0.1",
+  }
+  for _, record in ipairs(records) do command[#command + 1] = record end
+  return command
+end
+
+--- It ends, and another takes its place that knows other things.
+function Dnsmasq:rewrite(records)
+  self:stop()
+  self.command = dnsmasq_command(self, records)
+  return self:start()
+end
+
+--- @param options records: { "--host-record=db.example,127.0.0.2,5" (the TTL), "--srv-host=_pg._tcp.example,db.example,5432" }; port
+function servers.dnsmasq(options)
+  local self = process(Dnsmasq, options, function(one) return dnsmasq_command(one, options.records) end, servers.query("probe.example", 1))
   return self:start()
 end
 

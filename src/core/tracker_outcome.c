@@ -29,8 +29,9 @@ static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *loo
     cueball_time pause = CUEBALL__RECHECK_FIRST;
     for (uint32_t i = 0; i < lookup->rechecks && pause < most; i++)
         pause *= 2;
-    lookup->rechecks++;
-    if (pause > most)
+    if (pause < most)
+        lookup->rechecks++; /* no further: another failure may have a longer limit */
+    else
         pause = most;
     double spread = cueball__lookup_patience(tracker, lookup)->spread;
     if (spread > 0)

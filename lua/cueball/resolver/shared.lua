@@ -12,7 +12,7 @@
 --   is not the one he wrote.
 -- - The dict is too small: that is said, in the log of the one and as the failure of the others.
 -- - Others write to it: what cannot be ours is not believed; who leads writes it anew, and it is told of once.
--- Where nothing is shared (hosts without host.shared) it just runs the resolver.
+-- On hosts with one process (without host.shared) one run serves all pools of that: the first begins it, the last ends it.
 local options = require "cueball.options"
 local recorder = require "cueball.sharing.recorder"
 local state = require "cueball.sharing.state"
@@ -250,13 +250,74 @@ local function new_run(self, sink, dict)
   }, Run)
 end
 
+-- ------------------------------------------------------------- in one process --
+
+-- By host, then by resolver: who follow its one run.
+local groups = setmetatable({}, { __mode = "k" })
+
+local Group = {}
+Group.__index = Group
+
+local Follower = {}
+Follower.__index = Follower
+
+local function group_of(self, sink)
+  local of_host = groups[sink.host] or setmetatable({}, { __mode = "k" })
+  groups[sink.host] = of_host
+  if of_host[self] then return of_host[self] end
+  local group = setmetatable({ of_host = of_host, of = self, followers = {}, text = nil, recorder = nil, is_dirty = false }, Group)
+  of_host[self] = group
+  group.recorder = recorder.start(self.resolver, sink, nil, function()
+    group.is_dirty = true
+    for _, follower in ipairs(group.followers) do follower.sink:wake() end
+  end)
+  return group
+end
+
+-- Tells of what was said since, and hears whether a pool has failed.
+function Group:serve(follower)
+  if self.is_dirty then
+    self.is_dirty = false
+    self.text = state.write("", self.recorder:facts())
+  end
+  if self.text and self.text ~= follower.text and self.recorder:has_said() then
+    follower.text = self.text
+    apply(follower, state.read(self.text))
+  end
+  local has_failed = false
+  for _, one in ipairs(self.followers) do has_failed = has_failed or one.sink:failed() end
+  self.recorder:pool_failed(has_failed)
+end
+
+function Follower:close()
+  local followers = self.group.followers
+  for index, one in ipairs(followers) do
+    if one == self then
+      table.remove(followers, index)
+      break
+    end
+  end
+  if #followers > 0 or self.group.of_host[self.group.of] ~= self.group then return end
+  self.group.of_host[self.group.of] = nil
+  self.group.recorder:close()
+end
+
+Follower.abort = Follower.close
+
+local function run_in_process(self, sink)
+  local group = group_of(self, sink)
+  local follower = setmetatable({ group = group, sink = sink, known = nil, failure = nil, text = nil }, Follower)
+  table.insert(group.followers, follower)
+  sink.host.guard(follower)
+  repeat group:serve(follower) until not sink:sleep(math.huge)
+  sink.host.unguard(follower)
+  follower:close()
+end
+
 --- For a pool: see docs/contracts.md.
 function Shared:run(sink)
   local host = sink.host
-  if not host.shared then
-    if type(self.resolver) == "function" then return self.resolver(sink) end
-    return self.resolver:run(sink)
-  end
+  if not host.shared then return run_in_process(self, sink) end
   local dict, message = host.shared(self.dict)
   if not dict then
     sink:fail(message)
@@ -291,7 +352,7 @@ local function check_dict(name, level)
   if not dict then error(WHAT .. ": " .. message, level + 1) end
 end
 
---- Makes a resolver that is run once for all workers of an nginx.
+--- Makes a resolver that is run once for all pools: of all workers of an nginx, or of the process elsewhere.
 -- @param given
 --   resolver  any resolver: a function, or a table with run
 --   name      of what it finds, the same in all workers; the resolver's own by default, a function needs one
