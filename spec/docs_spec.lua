@@ -191,7 +191,7 @@ describe("docs/lua.md", function()
 
   it("has every kind of event in a table", function()
     local kinds = names_of(lib.cueball_event_name)
-    assert.equal(22, #kinds)
+    assert.equal(24, #kinds)
     assert.same({}, missing_from(event_rows(text), kinds))
     assert.same({ "backend_dead" }, missing_from(event_rows((text:gsub("`backend_dead`", "`backend_gone`"))), kinds))
   end)
@@ -307,7 +307,7 @@ describe("docs/core.md", function()
 
   it("names every error, action and event", function()
     local names = quoted_names(text)
-    for enum, count in pairs { cueball_error = 12, cueball_action_kind = 8, cueball_event_kind = 23, cueball_reason = 10 } do
+    for enum, count in pairs { cueball_error = 12, cueball_action_kind = 8, cueball_event_kind = 25, cueball_reason = 10 } do
       local members = members_of(header, enum)
       assert.equal(count, #members)
       assert.same({}, missing_from(names, members))

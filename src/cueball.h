@@ -278,7 +278,7 @@ CUEBALL_API int cueball_pool_backend_added(cueball_pool *pool, cueball_time now,
  * back.  CUEBALL_ENOT_FOUND. */
 CUEBALL_API int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key);
 /* These are all the backends there are now; the difference is worked out, a key
- * given twice counts once.  CUEBALL_EINVAL: nothing was changed.
+ * given twice counts once, as it is given first.  CUEBALL_EINVAL: nothing was changed.
  * CUEBALL_ENOMEM: some may have been added, none was removed; say it again. */
 CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count);
 /* The resolver cannot tell where the backends are / can again.  The last known
@@ -303,11 +303,15 @@ typedef struct cueball_backend_info {
     bool standby;                           /* left alone for its priority; nobody knows whether it is dead */
     uint32_t takes;                         /* connections it takes, as far as was seen, where the pool wants more; else 0 */
     uint32_t suspect;                       /* connections not known to work since another was found dead */
-    double latency_ms;                      /* peak EWMA of its leases; p2c only */
+    double latency_ms;                      /* peak EWMA of its leases that went well; p2c only */
+    double success_rate;                    /* share of its leases that go well, 0 to 1, of late; p2c only */
 } cueball_backend_info;
 
 /* CUEBALL_ESTALE: gone, with its last connection. */
 CUEBALL_API int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle backend, cueball_backend_info *info);
+/* What was said of a backend: the same without what has to be counted, in O(1).
+ * CUEBALL_ESTALE. */
+CUEBALL_API int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle backend, cueball_backend_spec *spec);
 /* The backend number `index`, in order of preference and from 0, those removed
  * last; false beyond the last. */
 CUEBALL_API bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info);
@@ -363,6 +367,12 @@ CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time no
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
 CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, its backend's fault */
+/* The lease goes on: how it went, whichever way it ends.  Not well: the
+ * connection may be fit, but what was answered on it is a failure of its backend
+ * (for `outlier` and p2c; nobody dies of it).  Well: so it is though the
+ * connection has to be closed.  Else a lease went well if it is released, and for
+ * p2c it did not if it ends otherwise.  The last word counts. */
+CUEBALL_API int cueball_pool_lease_reported(cueball_pool *pool, cueball_time now, cueball_handle lease, bool went_well);
 
 /* ----------------------------------------------------------- connections -- */
 
@@ -471,7 +481,8 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_RELIEVED = 20,          /* no longer overloaded */
     CUEBALL_EVENT_PRIORITY = 21,          /* count: backends of this priority and better are used from now on */
     CUEBALL_EVENT_BACKEND_LIMITED = 22,   /* backend, count: connections it takes, from: those the plan has for it */
-    CUEBALL_EVENT_LAST = 22               /* the greatest kind there is */
+    CUEBALL_EVENT_BACKEND_CHANGED = 23,   /* backend: its weight, priority or name is another; count: its weight */
+    CUEBALL_EVENT_LAST = 23               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
@@ -635,6 +646,33 @@ typedef struct cueball_plan_backend {
  * Pure: no pool needed. */
 CUEBALL_API void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, bool is_singleton,
                               uint64_t *scratch);
+
+/* ------------------------------------------------------------------- p2c -- */
+
+/* What the balance p2c knows of one backend, to balance what no pool holds: all
+ * zero at first, changed by these functions only.  Times are in ns, of one clock.
+ * Pure: no pool needed. */
+typedef struct cueball_latency {
+    double average;          /* peak EWMA of what went well, ns, as of average_at */
+    double failing;          /* share that failed, 0 to 1, as of failing_at */
+    cueball_time average_at; /* the last that went well */
+    cueball_time failing_at; /* the last that ended */
+    uint64_t leased_sum;     /* when those under way began, added up modulo 2^64 */
+    uint32_t leased;         /* how many are under way */
+} cueball_latency;
+
+/* One is under way since `began`; and no longer (there must be one that is).  How
+ * it went is said with the next two, or not at all if that tells nothing. */
+CUEBALL_API void cueball_latency_began(cueball_latency *latency, cueball_time began);
+CUEBALL_API void cueball_latency_ended(cueball_latency *latency, cueball_time began);
+CUEBALL_API void cueball_latency_observed(cueball_latency *latency, cueball_time now, cueball_time took); /* it went well */
+CUEBALL_API void cueball_latency_failed(cueball_latency *latency, cueball_time now, cueball_time took);   /* it did not */
+/* The share that is expected to go well, 0 to 1. */
+CUEBALL_API double cueball_latency_success_rate(const cueball_latency *latency, cueball_time now);
+/* Of two drawn at random: whether the next goes to `other` rather than to `first`.
+ * Weights are 1 and up. */
+CUEBALL_API bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first,
+                                           uint32_t first_weight, cueball_time now);
 
 /* ------------------------------------------------------------------- ABI -- */
 

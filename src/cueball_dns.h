@@ -2,7 +2,7 @@
  * It opens sockets and reads the clock, so it is no part of the core; it starts
  * no thread and never blocks.  Whoever has an event loop watches its sockets:
  *
- *     cueball_dns_ask(dns, "127.0.0.1:53", "db.example", CUEBALL_RR_A, 2000, user);
+ *     cueball_dns_ask(dns, "127.0.0.1:53", "db.example", CUEBALL_RR_A, 2000, 0, user);
  *     for (;;) {
  *         while (cueball_dns_next_reply(dns, &reply)) ...
  *         while (cueball_dns_next_socket(dns, &socket))
@@ -27,42 +27,22 @@ extern "C" {
 
 typedef struct cueball_dns cueball_dns;
 
-/* What the system's resolver is set to: resolv.conf(5) and its environment
- * variables (LOCALDOMAIN, RES_OPTIONS).  Strings live until the client is freed
- * or cueball_dns_system_read() is called again. */
-typedef struct cueball_dns_system {
-    const char *const *servers; /* "127.0.0.53:53", "[::1]:53" */
-    const char *const *search;
-    uint32_t server_count, search_count;
-    uint32_t ndots;
-    uint32_t rotate;
-} cueball_dns_system;
-
 /* A new client in *dns, to be freed with cueball_dns_free().  CUEBALL_ENOMEM. */
 CUEBALL_API int cueball_dns_new(cueball_dns **dns);
 /* Questions under way are dropped, and every socket is closed: stop watching
  * them before.  NULL is allowed. */
 CUEBALL_API void cueball_dns_free(cueball_dns *dns);
 
-/* Reads the system's settings anew.  CUEBALL_ENOMEM; a file that is not there is
- * no error: there is then the one server 127.0.0.1:53. */
-CUEBALL_API int cueball_dns_system_read(cueball_dns *dns, cueball_dns_system *system);
-
-/* Addresses of `name` in the hosts file (and 127.0.0.1, ::1 for localhost and
- * what ends with it, RFC 6761) as records of `type` A or AAAA, TTL 60 s, into
- * *answer.  1: there are some; 0: none; CUEBALL_EINVAL, CUEBALL_ENOMEM.  They
- * live until the next cueball_dns_hosts().  The file is /etc/hosts, or what the
- * environment variable CARES_HOSTS names. */
-CUEBALL_API int cueball_dns_hosts(cueball_dns *dns, const char *name, uint32_t type, cueball_answer *answer);
-
-/* Asks one server, once: over UDP with EDNS (RFC 6891), without if it answers
- * FORMERR to that, over TCP if the answer is cut.  `server` is "IP:PORT" or
- * "[IPv6]:PORT", `type` a cueball_rr_type, `user` comes back with the reply and is
+/* Asks one server, once: over UDP with EDNS (RFC 6891), over TCP if the answer is
+ * cut, or with over_tcp (not 0).  Without EDNS if it answers that with FORMERR,
+ * NOTIMP or BADVERS, and, besides, if nothing came in half of the time.  `server`
+ * is "IP:PORT", "[IPv6]:PORT" or "[fe80::1%eth0]:PORT", `type` a cueball_rr_type, `user` comes back with the reply and is
  * the question's name: not that of another under way.  0: exactly one reply will
  * come, unless it is forgotten; never within this call.  CUEBALL_EINVAL (server,
  * name or type; timeout_ms not above 0, or above 12 hours; `user` is under way),
  * CUEBALL_ENOMEM. */
-CUEBALL_API int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint64_t user);
+CUEBALL_API int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint32_t over_tcp,
+                                uint64_t user);
 /* No reply is wanted any more.  CUEBALL_ENOT_FOUND: it was taken already. */
 CUEBALL_API int cueball_dns_forget(cueball_dns *dns, uint64_t user);
 

@@ -73,13 +73,17 @@ typedef struct cueball_answer {
     uint32_t rcode; /* cueball_rcode, or another number */
     uint32_t count;
     const cueball_record *records;
+    uint32_t is_referral; /* not 0: NOERROR with nothing but NS, of a server that neither has the zone nor asks others */
 } cueball_answer;
 
 /* Why no answer came from one server. */
 typedef enum cueball_silence {
     CUEBALL_SILENCE_TIMEOUT = 0, /* nothing came in time */
     CUEBALL_SILENCE_NETWORK = 1, /* it cannot be reached, or closed the connection */
-    CUEBALL_SILENCE_GARBAGE = 2  /* what came cannot be read */
+    CUEBALL_SILENCE_GARBAGE = 2, /* what came cannot be read */
+    CUEBALL_SILENCE_REFUSED = 3, /* nobody listens there */
+    CUEBALL_SILENCE_CUT = 4,     /* the answer did not fit, and could not be had over TCP */
+    CUEBALL_SILENCE_LOCAL = 5    /* it was not asked: this host has no descriptors or memory left */
 } cueball_silence;
 
 #ifndef CUEBALL_CDEF
@@ -94,12 +98,15 @@ typedef struct cueball_tracker_options {
     const char *const *search; /* domains to look in (resolv.conf(5)); may be NULL */
     uint32_t search_count;
     uint32_t ndots;               /* names with fewer dots are looked for in `search` first */
+    uint32_t no_tld_query;        /* not 0: one without a dot is looked for in `search` only */
     uint32_t default_port;        /* of backends that SRV does not name; 0 to 65535 */
     uint32_t max_dns_concurrency; /* questions under way at once; 1 to 1000 */
     uint32_t families;            /* CUEBALL_FAMILY_IPV4, _IPV6, or both */
     uint32_t rotate;              /* not 0: nameservers take turns; else the first that answers is kept to */
     double min_ttl_ms;            /* what is known is kept so long at least; 1 to one day */
     double max_ttl_ms;            /* and at most; min_ttl_ms to 30 days */
+    double keep_missing_ms;       /* a backend is kept until the answers lack it for so long; 0 to one day */
+    double max_recheck_ms;        /* after a failure: from one second on, doubled, the next question comes so late at most; 1 to one day */
     cueball_recovery recovery_dns, recovery_dns_srv;
 } cueball_tracker_options;
 
@@ -136,6 +143,14 @@ CUEBALL_API int cueball_tracker_unanswered(cueball_tracker *tracker, cueball_tim
                                            int silence); /* cueball_silence */
 /* Everything known is as if expired: it is asked for again now.  Always 0. */
 CUEBALL_API int cueball_tracker_expired(cueball_tracker *tracker, cueball_time now);
+/* None of the backends works: likewise, and what was searched for is looked for
+ * from the first candidate on.  Rate-limiting is the caller's.  Always 0. */
+CUEBALL_API int cueball_tracker_backends_failed(cueball_tracker *tracker, cueball_time now);
+/* The search list, ndots and no_tld_query are these now (see the options): if any
+ * is another, names are searched for anew; what is known stays meanwhile.
+ * CUEBALL_EINVAL, CUEBALL_ENOMEM: nothing has changed. */
+CUEBALL_API int cueball_tracker_search_replaced(cueball_tracker *tracker, cueball_time now, const char *const *search, uint32_t count,
+                                                uint32_t ndots, uint32_t no_tld_query);
 CUEBALL_API int cueball_tracker_time_advanced(cueball_tracker *tracker, cueball_time now); /* always 0 */
 /* When to call that at the latest; CUEBALL_NEVER: no need. */
 CUEBALL_API cueball_time cueball_tracker_deadline(cueball_tracker *tracker);
@@ -160,8 +175,7 @@ typedef enum cueball_targets_from {
     CUEBALL_TARGETS_SRV = 1,      /* an SRV answer */
     CUEBALL_TARGETS_NXDOMAIN = 2, /* the domain itself, since the SRV name does not exist, */
     CUEBALL_TARGETS_NODATA = 3,   /* has no SRV records, */
-    CUEBALL_TARGETS_NOTIMP = 4,   /* the server knows no SRV, */
-    CUEBALL_TARGETS_FAILED = 5    /* or no answer could be had */
+    CUEBALL_TARGETS_NOTIMP = 4    /* or the server knows no SRV */
 } cueball_targets_from;
 
 /* Why a backend is gone. */
@@ -195,7 +209,7 @@ typedef struct cueball_tracker_action {
     int32_t kind; /* cueball_tracker_action_kind */
     uint32_t type;           /* ASK: cueball_rr_type */
     cueball_handle question; /* ASK, FORGET */
-    cueball_time deadline;   /* ASK: the tracker waits no longer */
+    cueball_time deadline;   /* ASK: an answer is of no use any more; the tracker asks elsewhere before that */
     const char *name;        /* ASK */
     const char *server;      /* ASK */
     const char *message;     /* FAIL */
@@ -224,10 +238,11 @@ typedef struct cueball_tracker_stats {
     uint32_t failing;                  /* 1 between FAIL and RECOVER */
     uint64_t questions;                /* to one server each */
     uint64_t answers;                  /* of any response code */
-    uint64_t timeouts, network_errors, garbage;
+    uint64_t timeouts, network_errors, garbage; /* network_errors: REFUSED, CUT and LOCAL too; garbage: referrals too */
     uint64_t retries;         /* attempts after the first */
     uint64_t given_up;        /* lookups that had no answer in all attempts */
     uint64_t records_ignored; /* not of the name asked, its chain, or an SRV target */
+    uint64_t targets_refused; /* SRV targets that are written as addresses (RFC 2782 has names) */
     uint64_t backends_added, backends_removed;
     uint64_t srv_failures;    /* of given_up: SRV */
     uint64_t empty_sets;      /* how often nothing was left and the previous backends were kept */

@@ -5,7 +5,10 @@
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
 local options = require "cueball.options"
+local misuse = require "cueball.misuse"
+local random = require "cueball.random"
 local sink = require "cueball.sink"
+local text = require "cueball.text"
 local peers = require "cueball.balance.peers"
 
 local Balancer = {}
@@ -31,7 +34,7 @@ local RULES = {
     check = function(value) return type(value) == "function" or type(value) == "table" and type(value.run) == "function" end,
     range = "a function(sink) or a table with run(self, sink)",
   },
-  name = options.of_type "string",
+  name = options.NAME,
   balance = one_of("p2c", "rr"),
   priorities = one_of("strict", "ignored"),
   tries = options.whole(1, 100),
@@ -43,15 +46,6 @@ local RULES = {
   seed = options.whole(0, 2 ^ 53 - 1),
   host = options.of_type("table", "a host"),
 }
-
--- Park and Miller's generator with the multiplier of 1993 (Communications of the ACM 36/7, page 105).
-local function random_from(seed)
-  local state = seed % 2147483646 + 1
-  return function()
-    state = state * 48271 % 2147483647
-    return (state - 1) / 2147483646
-  end
-end
 
 --- Makes a balancer and starts its resolver. See docs/balancer.md for the options.
 -- @return the balancer; mistakes in the options raise an error at the caller's line
@@ -65,14 +59,14 @@ function Balancer.new(given)
     error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms), 2)
   end
   local host = given.host or require("cueball.host").default()
-  local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and given.resolver.name
+  local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
     name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.host.proxy",
     tries = given.tries or 3, error = nil,
     given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
   self.set = peers.new {
-    now = host.now, random = random_from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
+    now = host.now, random = random.from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
     attempts = given.attempts or 3, delay_ms = delay_ms, max_delay_ms = max_delay_ms, spread = given.spread or 0.2,
     priorities = given.priorities, log = function(level, message) self:log(level, message) end,
   }
@@ -82,21 +76,29 @@ end
 
 -- For the sink.
 function Balancer:log(level, message)
-  pcall(self.host.log, level, ("cueball %s: %s"):format(self.name, message))
+  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
 end
 
 function Balancer:input(...)
-  return self.set:input(...)
+  local result = self.set:input(...)
+  self.sink:pool_failed(self.set:is_dead())
+  return result
 end
 
 -- ---------------------------------------------------------------- requests --
 
 -- The try before this one is over.
-local function close_try(self, state, went, took_ms)
+local function close_try(self, state, went, took_ms, is_error)
   local request = state.request
   if not request then return end
   state.request = nil
-  self.set:ended(request, went, took_ms)
+  self.set:ended(request, went, took_ms, is_error)
+  if went ~= nil then self.sink:pool_failed(self.set:is_dead()) end
+end
+
+-- An answer that says "not now" or "not here", usually at once: that peer is not to be preferred for it.
+local function is_error(status)
+  return status ~= nil and (status >= 500 or status == 429)
 end
 
 local function state_of(self)
@@ -119,7 +121,7 @@ function Balancer:balance()
     state.tried, state.count = {}, 0
     close_try(self, state, nil)
   end
-  close_try(self, state, went)
+  close_try(self, state, went, nil, true) -- an answer for which nginx tries the next is none that was wanted
   local peer, message, name = self.set:pick(state.count > 0 and state.tried or nil)
   local ok
   if peer then
@@ -127,7 +129,7 @@ function Balancer:balance()
     if not ok then peer, name = nil, "invalid" end
   end
   if not peer then
-    self:log("error", "a request was refused: " .. tostring(message) .. (self.error and " (" .. self.error .. ")" or ""))
+    self:log("error", "a request was refused: " .. text.message(message) .. (self.error and " (" .. self.error .. ")" or ""))
     proxy.refuse()
     return nil, message, name
   end
@@ -141,34 +143,36 @@ end
 
 --- Tells what became of the present request, for log_by_lua: that is how latencies are known, and that a peer is alive again.
 -- Without balance() before it does nothing.
--- @param went    nil: as nginx says. Else true: well; false: hold it against the peer
+-- @param went    nil: as nginx says, and statuses of 500 and more, and 429, are errors. Else true: well; false: hold it against the peer
 -- @param took_ms nil: as nginx says
 -- @return true
 function Balancer:report(went, took_ms)
   local state = self.proxy.context()[self]
   if not state or not state.request then return true end
-  local found, found_ms = self.proxy.outcome()
+  local found, found_ms, status = self.proxy.outcome()
+  local has_erred = went == nil and is_error(status)
   if went == nil then went = found end
   if not took_ms and found_ms then
     -- nginx counts in whole milliseconds; what was measured here may be longer, since the client was sent to as well.
     took_ms = math.min((self.host.now() - state.request.at) / 1e6, found_ms + 1)
   end
-  close_try(self, state, went, took_ms)
+  close_try(self, state, went, took_ms, has_erred)
   return true
 end
 
 -- ------------------------------------------------------------------- state --
 
 --- The peers there are: a list of { key, name, address, port, weight, priority, dead, retry_in_ms, pending, requests, failed, failures,
--- latency_ms }: requests under way, in all and failed ones, failures in a row.
+-- latency_ms, success_rate }: requests under way, in all and failed ones, failures in a row.
 function Balancer:peers()
   local list, now = {}, self.host.now()
   for _, peer in ipairs(self.set.list) do
+    local latency_ms, success_rate = self.set.order.describe(peer, now)
     list[#list + 1] = {
       key = peer.key, name = peer.name, address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority,
       dead = peer.is_dead, retry_in_ms = peer.is_dead and math.max(0, (peer.retry_at - now) / 1e6) or nil,
       pending = peer.pending, requests = peer.requests, failed = peer.failed, failures = peer.failures,
-      latency_ms = peer.latency,
+      latency_ms = latency_ms, success_rate = success_rate,
     }
   end
   return list
@@ -177,6 +181,11 @@ end
 --- The last thing that went wrong with the resolver, or nil.
 function Balancer:last_error()
   return self.error
+end
+
+--- How the resolver does: { failing = boolean, message = text or nil, since_ms = for how long it has failed, or nil }.
+function Balancer:resolver()
+  return self.sink:state()
 end
 
 --- Ends the resolver. The peers known stay.
@@ -189,5 +198,7 @@ end
 function Balancer:__tostring()
   return ("cueball.balancer (%s, %d peers)"):format(self.name, #self.set.list)
 end
+
+misuse.guard(Balancer, "balancer", { "balance", "report", "peers", "last_error", "stop" })
 
 return Balancer

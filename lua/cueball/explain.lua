@@ -66,24 +66,64 @@ function explain.text(parts)
   return table.concat(words, ", then ")
 end
 
---- The backends that are dead now: a list of { key =, error =, ms = }, for explain.dead.
-function explain.note_dead(pool)
-  local dead, now_ms = {}, pool.now() / 1e6
-  for _, backend in ipairs(pool:backends()) do
-    if backend.dead then
-      dead[#dead + 1] = { key = backend.key, error = backend.error, ms = now_ms - (pool.dead_since[backend.key] or now_ms) }
+local NAMED_MAX = 3 -- dead backends that a sentence names: it goes into log lines and answers
+local ERROR_MAX = 200 -- bytes of each one's error
+
+--- A backend died. Those that are dead for longest are kept at hand, so that no claim has to look for them.
+function explain.note_death(pool, key, time_ms)
+  if pool.dead_since[key] then return end
+  pool.dead_since[key] = time_ms
+  local longest = pool.dead_longest
+  if #longest < NAMED_MAX then longest[#longest + 1] = key end
+end
+
+--- It is alive, or gone.
+function explain.note_end_of_death(pool, key)
+  local since, longest = pool.dead_since, pool.dead_longest
+  if not since[key] then return end
+  since[key] = nil
+  for _, one in ipairs(longest) do
+    if one == key then
+      local all = {}
+      for other in pairs(since) do all[#all + 1] = other end
+      table.sort(all, function(a, b)
+        if since[a] ~= since[b] then return since[a] < since[b] end
+        return a < b
+      end)
+      pool.dead_longest = { unpack(all, 1, NAMED_MAX) }
+      return
     end
+  end
+end
+
+-- For those whose death has not been read from the core's events yet.
+local function look_for_dead(pool, now_ms)
+  local info, index = pool.backend_info, 0
+  while lib.cueball_pool_backend_at(pool.core, index, info) do
+    if info.dead then explain.note_death(pool, ffi.string(info.key), now_ms) end
+    index = index + 1
+  end
+end
+
+--- The backends that are dead now: a list of { key =, error =, ms = } of those that are so for longest, with the `count` of all.
+function explain.note_dead(pool)
+  lib.cueball_pool_stats(pool.core, pool.stats_room)
+  local dead, now_ms = { count = pool.stats_room.dead_backends }, pool.now() / 1e6
+  if #pool.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
+  for index, key in ipairs(pool.dead_longest) do
+    dead[index] = { key = key, error = pool.errors[key], ms = now_ms - pool.dead_since[key] }
   end
   return dead
 end
 
---- In words: "db2 (connection refused; for 1200 ms)".
+--- In words: "db2 (connection refused; for 1200 ms)", and how many more there are.
 function explain.dead(dead)
   local words = {}
   for index, one in ipairs(dead) do
     local since = one.ms >= 1 and ("; for %.0f ms"):format(one.ms) or ""
-    words[index] = ("%s (%s%s)"):format(one.key, one.error or "no reason known", since)
+    words[index] = ("%s (%s%s)"):format(one.key, (one.error or "no reason known"):sub(1, ERROR_MAX), since)
   end
+  if dead.count > #dead then words[#words + 1] = ("and %d more"):format(dead.count - #dead) end
   return table.concat(words, ", ")
 end
 

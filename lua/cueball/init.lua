@@ -17,6 +17,7 @@
 local native = require "cueball.native"
 local Pool = require "cueball.pool"
 local Set = require "cueball.set"
+local text = require "cueball.text"
 
 local cueball = { version = native.version, pool = Pool.new, set = Set.new }
 
@@ -63,12 +64,14 @@ end
 --- Runs the event loop until fn(...) is done; inside a task it just calls it.
 -- @return what fn returned; an error in it is raised here with its traceback
 function cueball.run(fn, ...)
+  if type(fn) ~= "function" then error("cueball.run: expected a function, got " .. text.show(fn), 2) end
   return cueball.host().run(fn, ...)
 end
 
 --- Runs fn(...) in a task of its own, at once until it first waits.
 -- @return the task
 function cueball.spawn(fn, ...)
+  if type(fn) ~= "function" then error("cueball.spawn: expected a function, got " .. text.show(fn), 2) end
   return cueball.host().spawn(fn, ...)
 end
 

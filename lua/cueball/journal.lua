@@ -1,12 +1,16 @@
 --- What happened in a pool: read from the core, put into the log where a person
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
+local explain = require "cueball.explain"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local journal = {}
 
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
 local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
+
+local FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
 
 local function bit_of(kind) return 2 ^ tonumber(kind) end
 
@@ -15,7 +19,8 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED)
+  + bit_of(lib.CUEBALL_EVENT_PRIORITY) + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
 -- What is unread is lost by it.
 local function watch(pool)
@@ -60,8 +65,8 @@ end
 -- one whose adding was among too many events has no name at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
-  local names, info = pool.backend_names, pool.backend_info
-  if not names[handle] and lib.cueball_pool_backend_info(pool.core, handle, info) >= 0 then
+  local names, info = pool.backend_names, pool.backend_spec
+  if not names[handle] and lib.cueball_pool_backend_spec(pool.core, handle, info) >= 0 then
     names[handle] = ffi.string(info.key)
   end
   return names[handle] or "?"
@@ -70,7 +75,7 @@ end
 -- Forgets backends that are gone, after their last event.
 local function forget_removed(pool)
   for handle in pairs(pool.removed) do
-    if lib.cueball_pool_backend_info(pool.core, handle, pool.backend_info) < 0 then
+    if lib.cueball_pool_backend_spec(pool.core, handle, pool.backend_spec) < 0 then
       pool.removed[handle], pool.backend_names[handle] = nil, nil
     end
   end
@@ -85,6 +90,29 @@ local function provenance_of(pool, kind, key)
   local farewell = pool.farewells[key]
   pool.farewells[key] = nil
   return farewell
+end
+
+-- Causes that are somebody's fault, by name.
+local FAILURES = { failed = true, timeout = true, lost = true, fail = true, unfit = true }
+
+-- What went wrong with a backend, where an event is about that: its text is remembered before the core is told.
+local function error_of(pool, made)
+  local is_failure = made.kind == "backend_dead" or made.kind == "backend_ejected"
+    or made.kind == "slot_state" and FAILURES[made.cause]
+  return is_failure and pool.errors[made.backend] or nil
+end
+
+local function message_of(pool, made)
+  if made.kind == "resolver_failed" then return pool.sink and pool.sink.message end
+  if made.kind == "pool_state" and made.to == "failed" then return pool:troubles() end
+  return nil
+end
+
+-- What a backend is now.
+local function add_change(pool, made, event)
+  local info = pool.backend_info
+  if lib.cueball_pool_backend_info(pool.core, event.backend, info) < 0 then return end
+  made.weight, made.priority, made.name = info.weight, info.priority, ffi.string(info.name)
 end
 
 local STATE_NAME = {
@@ -120,6 +148,8 @@ local function table_of(pool, event)
   if state_name then
     made.from, made.to = ffi.string(state_name(event.from)), ffi.string(state_name(event.to))
   end
+  made.error, made.message = made.error or error_of(pool, made), message_of(pool, made)
+  if made.kind == "backend_changed" then add_change(pool, made, event) end
   return made
 end
 
@@ -137,18 +167,18 @@ local PROOFS = { release = "came back in order", check = "passed its check", wor
 local SAY = {
   pool_state = function(pool, event)
     local level = event.to == "failed" and "error" or "info"
-    pool:log(level, ("%s (was %s)"):format(event.to, event.from) .. (event.to == "failed" and ": " .. pool:troubles() or ""))
+    pool:log(level, ("%s (was %s)%s"):format(event.to, event.from, event.message and ": " .. event.message or ""))
   end,
   backend_added = say_of_backend "added",
   backend_removed = say_of_backend "removed",
   backend_dead = function(pool, event)
-    local message = pool.errors[event.backend] or "no reason known"
-    pool.dead_since[event.backend] = event.time_ms
+    local message = event.error or "no reason known"
+    explain.note_death(pool, event.backend, event.time_ms)
     pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
       DEATHS[event.cause] or event.cause, message))
   end,
   backend_revived = function(pool, event)
-    pool.dead_since[event.backend] = nil
+    explain.note_end_of_death(pool, event.backend)
     if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
     pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
   end,
@@ -156,7 +186,7 @@ local SAY = {
     pool:log("info", ("%s takes %d, the pool wants %d: the rest goes to others"):format(event.backend, event.count, event.wanted))
   end,
   backend_ejected = function(pool, event)
-    local message = pool.errors[event.backend] or "no reason known"
+    local message = event.error or "no reason known"
     pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
   end,
   backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
@@ -172,9 +202,16 @@ local SAY = {
 local function tell(pool, event)
   for _, subscriber in ipairs(pool.subscribers) do
     local ok, message = true, nil
-    if subscriber.fn then ok, message = xpcall(subscriber.fn, debug.traceback, event) end
-    if not ok then pool:log("error", "a subscriber threw: " .. tostring(message)) end
+    if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
+    if not ok then pool:log("error", "a subscriber threw: " .. message) end
   end
+end
+
+-- A pool that failed though backends are known is news to whoever knows where they are.
+-- Its state is asked for: the event may be among those that were too many.
+local function tell_resolver(pool)
+  local is_failed = lib.cueball_pool_state_of(pool.core) == FAILED
+  pool.sink:pool_failed(is_failed and lib.cueball_pool_backend_at(pool.core, 0, pool.backend_info))
 end
 
 --- Reads what the core has noted.
@@ -185,13 +222,15 @@ function journal.read(pool)
     local event = table_of(pool, pool.event)
     if event.kind == "backend_removed" then
       pool.removed[tonumber(pool.event.backend)] = true
-      pool.errors[event.backend], pool.dead_since[event.backend] = nil, nil
+      pool.errors[event.backend] = nil
+      explain.note_end_of_death(pool, event.backend)
     end
     if SAY[event.kind] then SAY[event.kind](pool, event) end
     tell(pool, event)
   end
   if next(pool.removed) then forget_removed(pool) end
   pool.is_reading = false
+  if pool.sink then tell_resolver(pool) end
   watch(pool)
 end
 

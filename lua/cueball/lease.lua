@@ -8,6 +8,8 @@
 local native = require "cueball.native"
 local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
+local misuse = require "cueball.misuse"
+local options = require "cueball.options"
 local parking = require "cueball.parking"
 local lib = native.lib
 
@@ -28,6 +30,7 @@ end
 -- broken, it is replaced instead.
 -- @return true; or nil, message, "stale"
 function Lease:release()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
   local pool, connection, place = self.pool, self.connection, self.place
   if connection == nil then return stale() end
   self.connection = nil
@@ -78,6 +81,19 @@ function Lease:fail(message)
   end)
 end
 
+--- Says how the lease went, before it ends; the last word counts. Without it, it went well if the connection is released.
+-- @param went_well false: what was answered is a failure of the backend, though the connection may be fit: for `outlier` and p2c.
+--   true: it went well, though the connection will be closed
+-- @return true; or nil, message, "stale"
+function Lease:report(went_well)
+  if type(went_well) ~= "boolean" then
+    error("lease:report: expected true (it went well) or false, got " .. options.show(went_well), 2)
+  end
+  if self.connection == nil then return stale() end
+  if self.pool:input(lib.cueball_pool_lease_reported, self.handle, went_well) < 0 then return stale() end
+  return true
+end
+
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
   return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.place.slot] or nil
@@ -96,5 +112,7 @@ function Lease:__tostring()
   local backend = self:backend()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
+
+misuse.guard(Lease, "lease", { "close", "fail", "backend", "explain" })
 
 return Lease

@@ -1,6 +1,7 @@
 --- Reading options from a Lua table: the pool's own by the core's list, and
 -- small tables of options by a list of rules.
 local native = require "cueball.native"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local options = {}
@@ -9,13 +10,17 @@ local COUNT, DURATION, FRACTION, CHOICE, RATE = lib.CUEBALL_OPTION_COUNT, lib.CU
   lib.CUEBALL_OPTION_FRACTION, lib.CUEBALL_OPTION_CHOICE, lib.CUEBALL_OPTION_RATE
 
 --- A value as a message shows it.
-function options.show(value)
-  return type(value) == "string" and ("%q"):format(value) or tostring(value)
-end
+options.show = text.show
 
---- Raises "what: text" at `level`, counted as error() does from the caller's point of view.
-local function object(what, text, level)
-  error(what .. ": " .. text, level + 1)
+--- A rule for options.check: the name of a pool and the like, shown in logs, JSON and metrics.
+options.NAME = {
+  check = function(value) return text.is_clean(value) and #value >= 1 and #value <= 255 end,
+  range = "a string of 1 to 255 bytes without control characters",
+}
+
+--- Raises "what: fault" at `level`, counted as error() does from the caller's point of view.
+local function object(what, fault, level)
+  error(what .. ": " .. fault, level + 1)
 end
 
 local function sorted_names(list)
@@ -48,12 +53,14 @@ local function unknown(name, known, also)
   local nearest, least
   for _, candidate in ipairs(names) do
     local far = distance(name, candidate)
-    if not least or far < least then nearest, least = candidate, far end
+    -- A third of the letters wrong is a slip, and so is a unit left out; more is another word.
+    local is_near = far <= math.max(1, math.floor(#name / 3)) or candidate:sub(1, #name + 1) == name .. "_"
+    if is_near and far <= 3 and (not least or far < least) then nearest, least = candidate, far end
   end
-  if nearest and least <= 3 then
-    return ("unknown option '%s'; did you mean '%s'?"):format(name, nearest)
+  if nearest then
+    return ("unknown option '%s'; did you mean '%s'?"):format(text.message(name), nearest)
   end
-  return ("unknown option '%s'; there are %s"):format(name, table.concat(names, ", "))
+  return ("unknown option '%s'; there are %s"):format(text.message(name), table.concat(names, ", "))
 end
 
 --- Checks a small table of options.
@@ -230,9 +237,9 @@ function options.recovery(what, operation, given, level)
     object(what, ("option '%s' must be a table, not %s"):format(path, options.show(given)), level + 1)
   end
   fill(cdata, what, given or {}, tree.recovery.default, path .. ".", level + 1)
-  local text = ffi.new("char[?]", 256)
-  if lib.cueball_options_check(cdata, text, 256) ~= 0 then
-    object(what, (ffi.string(text):gsub("recovery%.default", path)), level + 1)
+  local fault = ffi.new("char[?]", 256)
+  if lib.cueball_options_check(cdata, fault, 256) ~= 0 then
+    object(what, (ffi.string(fault):gsub("recovery%.default", path)), level + 1)
   end
   return ffi.new("cueball_recovery", cdata.recovery_default)
 end
@@ -270,8 +277,8 @@ function options.read(what, given, level, also)
   core.recovery = recovery
   fill(cdata, what, core, tree, "", level + 1, also)
   fill(cdata, what, { recovery = inherit(recovery), outlier = with_consecutive(given.outlier) }, tree, "", level + 1)
-  local text = ffi.new("char[?]", 256)
-  if lib.cueball_options_check(cdata, text, 256) ~= 0 then object(what, ffi.string(text), level + 1) end
+  local fault = ffi.new("char[?]", 256)
+  if lib.cueball_options_check(cdata, fault, 256) ~= 0 then object(what, ffi.string(fault), level + 1) end
   return cdata
 end
 

@@ -1,5 +1,6 @@
 --- An owner: somebody all of whose claims and leases end together, such as a
 -- request that is served.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
 
@@ -38,5 +39,7 @@ function Owner:gone()
   end
   pool:input(lib.cueball_pool_time_advanced)
 end
+
+misuse.guard(Owner, "owner", { "gone" })
 
 return owner

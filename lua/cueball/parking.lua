@@ -18,6 +18,7 @@
 local address = require "cueball.address"
 local condition = require "cueball.condition"
 local native = require "cueball.native"
+local text = require "cueball.text"
 local lib = native.lib
 
 local parking = {}
@@ -27,9 +28,7 @@ Place.__index = Place
 
 local IDLE_MS = 0 -- for ever: when a connection is to go is the pool's business
 
-local function traceback(message)
-  return debug.traceback(tostring(message), 2)
-end
+local traceback = text.traceback
 
 local pools_made = 0
 
@@ -177,7 +176,7 @@ local function put(given, place, connection)
     return true
   end
   pcall(given.close, connection)
-  message = "it could not be parked: " .. tostring(ok and message or parked)
+  message = "it could not be parked: " .. text.message(ok and message or parked)
   if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
   return false, message, "unfit"
 end
@@ -210,10 +209,10 @@ local function take(place, limit_ms)
   end
   place.is_taken = false
   if not ok then
-    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
+    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection), true)
     return nil, connection:match "^[^\n]*"
   else
-    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
+    return nil, message ~= nil and text.message(message) or "the connection factory returned nothing"
   end
 end
 

@@ -14,6 +14,10 @@ local watchman = require "cueball.watchman"
 local parking = require "cueball.parking"
 local claim = require "cueball.claim"
 local quota = require "cueball.quota"
+local hosts = require "cueball.host"
+local misuse = require "cueball.misuse"
+local registry = require "cueball.registry"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local NEVER = 2 ^ 63
@@ -38,7 +42,7 @@ end
 
 -- What is not the core's.
 local OWN = {
-  name = options.of_type "string",
+  name = options.NAME,
   resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
   connect = { check = is_factory, range = "a function(backend, context) or a table with connect(backend, context)" },
   seed = options.whole(0, 2 ^ 53 - 1),
@@ -98,13 +102,16 @@ function Pool.new_for(given, what, level, recalled)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
-  local host = own.host or require("cueball.host").default()
+  local lacking = own.host and hosts.lacks(own.host)
+  if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
+  local host = own.host or hosts.default()
   local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
   if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
   local self = setmetatable({
-    name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and own.resolver.name or "pool",
+    name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and text.message(own.resolver.name)
+      or "pool",
     host = host,
     now = host.now,
     core = ffi.gc(made[0], lib.cueball_pool_free),
@@ -120,12 +127,13 @@ function Pool.new_for(given, what, level, recalled)
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
     errors = {},  -- the last one of each backend, by key
-    dead_since = {},
+    dead_since = {}, dead_longest = {}, -- see explain.note_death
     debts = setmetatable({}, { __mode = "k" }), -- by task, see work
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
+    backend_spec = ffi.new "cueball_backend_spec",
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
@@ -142,7 +150,7 @@ function Pool.new_for(given, what, level, recalled)
   end)
   quota.attach(self, shared, cdata)
   sink.start(self, own.resolver)
-  require("cueball.registry").add(self)
+  registry.add(self)
   self:pump()
   return self
 end
@@ -151,13 +159,13 @@ end
 
 --- One line in the log.
 function Pool:log(level, message)
-  pcall(self.host.log, level, ("cueball %s: %s"):format(self.name, message))
+  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
 end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message, kind = xpcall(fn, debug.traceback, ...)
-  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, tostring(message))) end
+  local ok, message, kind = xpcall(fn, text.traceback, ...)
+  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message)) end
   return ok, message, kind
 end
 
@@ -168,7 +176,7 @@ function Pool:remember(backend, message)
 end
 
 function Pool:failed_with(slot, message)
-  self:remember(self.slot_backends[slot], tostring(message))
+  self:remember(self.slot_backends[slot], text.message(message))
 end
 
 local UNFIT = {
@@ -265,6 +273,7 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
 function Pool:claim(given)
+  if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
   local lease, message, name = claim.make(self, given, 2, "pool:claim")
   return lease, message, name
 end
@@ -272,6 +281,7 @@ end
 --- Claims a connection if one is idle.
 -- @return a lease; or nil, message, name as pool:claim
 function Pool:try_claim()
+  if getmetatable(self) ~= Pool then misuse.colon("pool:try_claim", 2) end
   local lease, message, name = claim.try(self, 2)
   return lease, message, name
 end
@@ -283,6 +293,7 @@ end
 -- @param given options as for pool:claim
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
+  if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
   local lease, message, name = claim.make(self, given, 2, "pool:with")
   if not lease then return nil, message, name end
@@ -313,6 +324,11 @@ function Pool:last_error()
   return self.error
 end
 
+--- How the resolver does: { failing = boolean, message = text or nil, since_ms = for how long it has failed, or nil }.
+function Pool:resolver()
+  return self.sink:state()
+end
+
 local STATS = {}
 for _, one in ipairs(native.layout) do
   if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "reserved" then STATS[#STATS + 1] = one.member end
@@ -332,7 +348,7 @@ end
 
 --- The backends, those preferred first:
 -- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
---   removed, latency_ms, error, provenance }
+--   removed, latency_ms, success_rate, error, provenance }
 function Pool:backends()
   local info, list = self.backend_info, {}
   while lib.cueball_pool_backend_at(self.core, #list, info) do
@@ -342,7 +358,8 @@ function Pool:backends()
       weight = info.weight, priority = info.priority, standby = info.standby,
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
-      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms, error = self.errors[key],
+      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
+      success_rate = info.success_rate, error = self.errors[key],
       provenance = not info.removed and self.provenance[key] or nil,
     }
   end
@@ -467,5 +484,7 @@ end
 function Pool:__tostring()
   return ("cueball.pool (%s, %s)"):format(self.name, self:state())
 end
+
+misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop" })
 
 return Pool

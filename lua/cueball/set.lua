@@ -1,8 +1,10 @@
 --- A set: one shared connection to each of some backends, for protocols that
 -- multiplex.  The pool's machinery with another end: instead of being claimed,
 -- a connection is announced when it is open and asked back when it has to go.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local options = require "cueball.options"
+local text = require "cueball.text"
 local work = require "cueball.work"
 local Pool = require "cueball.pool"
 local lib, ffi = native.lib, native.ffi
@@ -58,8 +60,8 @@ end
 -- In a task of its own: it may wait, and the pool does not.
 local function notify(self, fn, ...)
   self.pool.host.spawn(function(...)
-    local ok, message = xpcall(fn, debug.traceback, ...)
-    if not ok then self.pool:log("error", "a set's notice threw: " .. tostring(message)) end
+    local ok, message = xpcall(fn, text.traceback, ...)
+    if not ok then self.pool:log("error", "a set's notice threw: " .. message) end
   end, ...)
 end
 
@@ -70,7 +72,7 @@ local function announce(self, lease)
   self.serials[backend.key] = serial
   local member = setmetatable({
     set = self, lease = lease, slot = lease.place.slot, backend = backend, connection = lease.connection,
-    key = ("%s.%d"):format(backend.key, serial), is_recalled = false,
+    key = ("%s.%d"):format(backend.key, serial), is_recalled = false, is_over = false,
   }, Member)
   self.members[member.slot] = member
   notify(self, self.added, member)
@@ -134,7 +136,9 @@ function Set.new(given)
   core.max_connections, core.spares = maximum, target
   core.check_interval_ms = false
   local resolver = core.resolver
-  core.name = core.name or type(resolver) == "table" and type(resolver.name) == "string" and resolver.name or "set"
+  if core.name == nil then
+    core.name = type(resolver) == "table" and type(resolver.name) == "string" and text.message(resolver.name) or "set"
+  end
   local self = setmetatable({
     added = own.added, removed = own.removed, members = {}, serials = {},
     claim_options = ffi.new("cueball_claim_options", { timeout_ms = math.huge }),
@@ -147,13 +151,14 @@ end
 
 -- The member's lease is over.
 local function ended(self)
+  self.is_over = true
   if self.set.members[self.slot] == self then self.set.members[self.slot] = nil end
 end
 
 --- The removed connection is used no longer.  Before `removed` it is a mistake.
 -- @return true; or nil, message, "stale"
 function Member:release()
-  if not self.is_recalled then error("member:release: the connection was not removed; use member:close", 2) end
+  if not self.is_recalled and not self.is_over then error("member:release: the connection was not removed; use member:close", 2) end
   ended(self)
   return self.lease:close()
 end
@@ -200,6 +205,7 @@ end
 --- As of a pool: "starting", "running", "failed", "stopping", "stopped".
 function Set:state() return self.pool:state() end
 function Set:last_error() return self.pool:last_error() end
+function Set:resolver() return self.pool:resolver() end
 function Set:backends() return self.pool:backends() end
 function Set:stats() return self.pool:stats() end
 function Set:subscribe(fn) return self.pool:subscribe(fn) end
@@ -211,5 +217,8 @@ function Set:stop() return self.pool:stop() end
 function Set:__tostring()
   return ("cueball.set (%s, %s)"):format(self.pool.name, self:state())
 end
+
+misuse.guard(Set, "set", { "connections", "set", "state", "last_error", "backends", "stats", "subscribe", "stop" })
+misuse.guard(Member, "member", { "release", "close", "fail" })
 
 return Set

@@ -2,19 +2,21 @@
 -- threw, told when to end, and nothing it says can hurt the pool.
 local native = require "cueball.native"
 local address = require "cueball.address"
+local misuse = require "cueball.misuse"
+local text = require "cueball.text"
+local options = require "cueball.options"
+local random = require "cueball.random"
 local lib, ffi = native.lib, native.ffi
 
 local BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 100, 30000
 local TIMES_TO_DOUBLE = 9 -- 100 ms · 2^9 is past the longest
+local FAILURE_FIRST_NS, FAILURE_MAX_NS = 5e9, 30e9 -- how often the resolver is told that its pool has failed
+local COMPLAINTS_MAX = 100 -- so many that were said are remembered
 
 local Sink = {}
 Sink.__index = Sink
 
 local sink = {}
-
-local function traceback(message)
-  return debug.traceback(tostring(message), 2)
-end
 
 -- A resolver that is ended may not have noticed yet.
 local function is_over(self)
@@ -25,16 +27,24 @@ local function over()
   return nil, "the resolver was ended", "pool_stopping"
 end
 
-local function complain(self, message)
-  self.pool:log("warn", "resolver: " .. message)
+-- Says what is wrong with what the resolver said, once until it is something else.
+-- @param call "add", "set" …
+local function complain(self, call, message)
+  local said = self.complaints[call]
+  if not said or not said[message] then
+    self.pool:log("warn", "resolver: " .. message)
+    self.complaints[call] = { [message] = true }
+  end
   return nil, message, "invalid"
 end
 
 -- A good answer: the resolver works again.
 local function recovered(self)
-  self.has_answered = true
-  if self.message then
-    self.message = nil
+  self.has_answered, self.has_listed = true, true
+  self.pauses = 0
+  self.message, self.failed_at = nil, nil
+  if self.is_told then
+    self.is_told = false
     self.pool:input(lib.cueball_pool_resolver_recovered)
   end
 end
@@ -49,13 +59,14 @@ local function refusal(result)
 end
 
 --- A backend is there.
--- @param backend { address=, port= [, name=, key=, weight=, priority=, provenance=] }; key is "address:port" by default,
---   provenance is a text for people: where this is known from
+-- @param backend "10.0.0.1:80", or { address=, port= [, name=, key=, weight=, priority=, provenance=] }; key is "address:port" by
+--   default, provenance is a text for people: where this is known from
 -- @return true; or nil, message, name: "invalid" (said in the log, and passed over), "no_memory", "pool_stopping"
 function Sink:add(backend)
   if is_over(self) then return over() end
   local fit, message = address.backend(backend)
-  if not fit then return complain(self, message) end
+  if not fit then return complain(self, "add", message) end
+  self.complaints.add = nil
   local spec = ffi.new "cueball_backend_spec"
   spec_of(fit, spec)
   local known = self.pool.provenance
@@ -76,41 +87,75 @@ end
 -- @return true; or nil, message, name: "not_found" (said in the log), "invalid", "pool_stopping"
 function Sink:remove(key, provenance)
   if is_over(self) then return over() end
-  if type(key) ~= "string" then return complain(self, "remove: a key must be a string, not " .. type(key)) end
+  if type(key) ~= "string" then return complain(self, "remove", "remove: a key must be a string, not " .. type(key)) end
   if provenance ~= nil and type(provenance) ~= "string" then
-    return complain(self, ("remove %q: a provenance must be a string, not %s"):format(key, type(provenance)))
+    return complain(self, "remove", ("remove %s: a provenance must be a string, not %s"):format(text.show(key), type(provenance)))
   end
   local pool = self.pool
   local before = pool.provenance[key]
-  pool.provenance[key], pool.farewells[key] = nil, provenance
+  pool.provenance[key], pool.farewells[key] = nil, provenance and text.message(provenance)
   local result = pool:input(lib.cueball_pool_backend_removed, key)
   if result < 0 then
     pool.provenance[key], pool.farewells[key] = before, nil
-    local text = ("remove: no backend has the key %q"):format(key)
-    self.pool:log("warn", "resolver: " .. text)
-    return nil, text, "not_found"
+    local _, message = complain(self, "remove", ("remove: no backend has the key %s"):format(text.show(key)))
+    return nil, message, "not_found"
   end
+  self.complaints.remove = nil
   recovered(self)
   return true
 end
 
---- These are all the backends there are now; the difference is worked out.
--- @param backends a list, each as for add; one that is not fit is said in the log and passed over
--- @return true; or nil, message, name: "invalid" (not a list), "no_memory", "pool_stopping"
-function Sink:set(backends)
-  if is_over(self) then return over() end
-  if type(backends) ~= "table" then return complain(self, "set: a list of backends is expected, not " .. type(backends)) end
-  local fit, seen = {}, {}
+-- What keeps a value from being a list of backends, or nil.
+local function list_fault(backends)
+  if type(backends) ~= "table" then return "not " .. type(backends) end
+  if backends.address ~= nil then return "not one backend: put it into a list" end
+  local count = #backends
+  for key in pairs(backends) do
+    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
+      return ("without names or gaps, not a table with the key %s"):format(options.show(key))
+    end
+  end
+end
+
+-- Those of a list that are fit, each once; and what is wrong with the others.
+local function read_list(backends)
+  local fit, seen, faults = {}, {}, {}
   for index = 1, #backends do
     local backend, message = address.backend(backends[index])
-    if not backend then
-      complain(self, message)
-    elseif seen[backend.key] then
-      complain(self, ("set: the key %q is given twice"):format(backend.key))
+    if backend and seen[backend.key] then message = ("set: the key %s is given twice"):format(text.show(backend.key)) end
+    if message then
+      faults[#faults + 1] = message
     else
       seen[backend.key] = true
       fit[#fit + 1] = backend
     end
+  end
+  return fit, faults
+end
+
+-- What the set before was not faulted for already.
+local function complain_of_set(self, faults)
+  local before, said = self.complaints.set or {}, {}
+  for index, message in ipairs(faults) do
+    if not before[message] and not said[message] then self.pool:log("warn", "resolver: " .. message) end
+    if index <= COMPLAINTS_MAX then said[message] = true end
+  end
+  self.complaints.set = said
+end
+
+--- These are all the backends there are now; the difference is worked out.
+-- @param backends a list, each as for add; one that is not fit is said in the log and passed over
+-- @return true, how many were passed over, and a list of why; or nil, message, name: "invalid" (not a list, or nothing in it is
+--   fit: nothing has changed then), "no_memory", "pool_stopping"
+function Sink:set(backends)
+  if is_over(self) then return over() end
+  local fault = list_fault(backends)
+  if fault then return complain(self, "list", "set: a list of backends is expected, " .. fault) end
+  self.complaints.list = nil
+  local fit, faults = read_list(backends)
+  complain_of_set(self, faults)
+  if #fit == 0 and #faults > 0 then
+    return nil, ("set: none of %d is a backend: %s"):format(#faults, faults[1]), "invalid"
   end
   local specs, before, now = ffi.new("cueball_backend_spec[?]", #fit), self.pool.provenance, {}
   for index, backend in ipairs(fit) do
@@ -124,22 +169,30 @@ function Sink:set(backends)
     return refusal(result)
   end
   recovered(self)
-  return true
+  return true, #faults, faults
 end
 
-local function failed(self, message)
+local function failed(self, message, is_quiet)
+  self.failed_at = self.failed_at or self.pool.now()
   self.message = message
   self.pool.error = "resolver: " .. message
+  if is_quiet then return end
+  self.is_told = true
   self.pool:input(lib.cueball_pool_resolver_failed)
 end
 
 --- The backends cannot be found at present.  The last known ones stay; go on trying.
 -- @param message what went wrong
-function Sink:fail(message)
+-- @param how     nil; or { not_yet = true }: before the first list claims wait all the same, for as long as they are willing
+-- @return true; or nil, message, "pool_stopping"
+function Sink:fail(message, how)
+  if how ~= nil and type(how) ~= "table" then
+    error("sink:fail: expected nil or { not_yet = true } as its second argument, got " .. options.show(how), 2)
+  end
   if is_over(self) then return over() end
-  message = tostring(message)
+  message = text.message(message)
   if self.message ~= message then self.pool:log("warn", "resolver: " .. message) end
-  failed(self, message)
+  failed(self, message, how and how.not_yet and not self.has_listed)
   return true
 end
 
@@ -156,7 +209,7 @@ end
 -- @return true; false once the resolver is to end, at once then
 function Sink:sleep(ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error("sink:sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
+    error("sink:sleep: expected a number of milliseconds from 0, got " .. text.message(ms), 2)
   end
   if is_over(self) then return false end
   if self.is_awake then ms = 0 end
@@ -174,6 +227,88 @@ function Sink:wake()
   if self.sleeper then self.sleeper:wake() end
   return true
 end
+
+--- Waits before the next attempt: delay_ms of the pool's recovery.default, twice as long with each call up to max_delay_ms (30 s at
+-- most), give or take its `spread`; add, set, remove and recover begin anew.
+-- @return as sink:sleep
+function Sink:pause()
+  local recovery = self.pacing
+  if not recovery then
+    recovery = options.recovery("sink:pause", "default", (self.recovery or {}).default, 2)
+    self.pacing = recovery
+  end
+  local most = math.min(recovery.max_delay_ms, BACKOFF_MAX_MS)
+  local pause = math.min(recovery.delay_ms * 2 ^ math.min(self.pauses, TIMES_TO_DOUBLE * 2), most)
+  self.pauses = self.pauses + 1
+  self.draw = self.draw or random.from(self.host.seed())
+  return self:sleep(pause * (1 - recovery.spread / 2 + recovery.spread * self.draw()))
+end
+
+--- Calls fn() once, when the resolver is to end, or threw and is about to be started again: for handles of its own.  At once if it
+-- has been told already.
+-- @param fn called outside of the resolver's task; it may not wait
+-- @return function() that takes it back
+function Sink:on_end(fn)
+  if type(fn) ~= "function" then error("sink:on_end: expected a function, got " .. options.show(fn), 2) end
+  local entry = { fn = fn }
+  table.insert(self.endings, entry)
+  if is_over(self) then self:end_handles() end
+  return function() entry.fn = nil end
+end
+
+-- The latest first.
+function Sink:end_handles()
+  local endings = self.endings
+  self.endings = {}
+  for index = #endings, 1, -1 do
+    local fn = endings[index].fn
+    local ok, message = true, nil
+    if fn then ok, message = xpcall(fn, text.traceback) end
+    if not ok then self.pool:log("error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
+  end
+end
+
+-- ------------------------------------------------------------ the pool's failure --
+
+--- Whether the pool has failed: backends are known, and none of them works.
+function Sink:failed()
+  return self.is_pool_failed
+end
+
+-- Wakes the resolver now, and again later, less and less often, while the pool stays failed.
+local function tell_failure(self)
+  if is_over(self) or not self.is_pool_failed then return end
+  local now = self.pool.now()
+  self.told_at = now
+  self.alarm = self.alarm or self.host.alarm(function() tell_failure(self) end)
+  self.alarm:set(now + self.failure_pause)
+  self.failure_pause = math.min(self.failure_pause * 2, FAILURE_MAX_NS)
+  self:wake()
+end
+
+--- For the pool: whether it has failed.
+function Sink:pool_failed(is_failed)
+  if self.is_done or is_failed == self.is_pool_failed then return end
+  self.is_pool_failed = is_failed
+  if not is_failed then
+    if self.alarm then self.alarm:clear() end
+    return
+  end
+  self.failure_pause = FAILURE_FIRST_NS
+  local wait = self.told_at and self.told_at + FAILURE_FIRST_NS - self.pool.now() or 0
+  if wait <= 0 then return tell_failure(self) end
+  self.alarm:set(self.pool.now() + wait)
+end
+
+--- How it does: { failing =, message =, since_ms = }; since_ms: for how long it has failed.
+function Sink:state()
+  return {
+    failing = self.message ~= nil, message = self.message,
+    since_ms = self.failed_at and (self.pool.now() - self.failed_at) / 1e6 or nil,
+  }
+end
+
+-- -------------------------------------------------------------------- running --
 
 local function run_once(self)
   local resolver = self.resolver
@@ -196,8 +331,9 @@ local function run(self)
   while not is_over(self) do
     local begun = now()
     self.has_answered = false
-    local ok, message = xpcall(run_once, traceback, self)
+    local ok, message = xpcall(run_once, text.traceback, self)
     if ok or is_over(self) then break end
+    self:end_handles()
     local pause = pause_after(self, (now() - begun) / 1e6)
     self.pool:log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
     failed(self, (message:match "^[^\n]*"))
@@ -205,6 +341,8 @@ local function run(self)
   end
   self.is_done = true
 end
+
+misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep", "wake" })
 
 --- Starts a resolver.
 -- @param pool     whom it tells; pool.sink becomes the new one
@@ -219,7 +357,13 @@ function sink.start(pool, resolver)
     failures = 0,      -- throws in a row
     pause_ms = 0,      -- after the last of them
     has_answered = false, -- since it was started or started again
-    message = nil,     -- of its failure, while it lasts
+    has_listed = before ~= nil and before.has_listed, -- some backends were told of, if only that there are none
+    message = nil, failed_at = nil, -- of its failure, while it lasts
+    is_told = false,   -- the pool knows of that
+    complaints = {},   -- by call: what was said in the log last
+    pauses = 0, pacing = nil, draw = nil, -- of sink:pause
+    endings = {},      -- of sink:on_end
+    is_pool_failed = before ~= nil and before.is_pool_failed, told_at = nil, failure_pause = nil, alarm = nil,
     has_ended = false, -- it is to end
     is_done = false,   -- it has
     is_awake = false,  -- sink:wake was called, and no sleep has ended since
@@ -227,14 +371,17 @@ function sink.start(pool, resolver)
     task = nil,
   }, Sink)
   pool.sink = self
-  if before and before.message then pool:input(lib.cueball_pool_resolver_recovered) end
+  if before and before.is_told then pool:input(lib.cueball_pool_resolver_recovered) end
   self.task = (self.host.service or self.host.spawn)(run, self)
 end
 
 --- Ends it: what sleeps in sink:sleep wakes with false.
 function Sink:finish()
   self.has_ended = true
+  if self.alarm then self.alarm:close() end
+  self.alarm = nil
   if self.sleeper then self.sleeper:wake() end
+  self:end_handles()
 end
 
 --- Ends it, and calls done() when it has ended: what does not return by itself
@@ -250,7 +397,8 @@ function Sink:end_soon(done)
 end
 
 function Sink:kill()
-  self.has_ended, self.is_done = true, true
+  self:finish()
+  self.is_done = true
   if self.task and self.task ~= self.host.current() then self.host.kill(self.task) end
 end
 

@@ -7,15 +7,14 @@ local explain = require "cueball.explain"
 local watchman = require "cueball.watchman"
 local condition = require "cueball.condition"
 local parking = require "cueball.parking"
+local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local work = {}
 
 local POOL_FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
 
-local function traceback(message)
-  return debug.traceback(tostring(message), 2)
-end
+local traceback = text.traceback
 
 --- A lease on the connection of this slot.
 function work.lease(pool, slot, handle)
@@ -75,11 +74,11 @@ function work.lend(pool, lease, fn)
 end
 
 local function backend_of(pool, handle)
-  local info = pool.backend_info
-  if lib.cueball_pool_backend_info(pool.core, handle, info) < 0 then return nil end
+  local spec = pool.backend_spec
+  if lib.cueball_pool_backend_spec(pool.core, handle, spec) < 0 then return nil end
   return {
-    key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
-    port = info.port, weight = info.weight, priority = info.priority,
+    key = ffi.string(spec.key), name = ffi.string(spec.name), address = ffi.string(spec.address),
+    port = spec.port, weight = spec.weight, priority = spec.priority,
   }
 end
 
@@ -124,10 +123,10 @@ end
 -- What is told that a connection broke while it was watched. Made once for each connection and not once for each
 -- release: LuaJIT compiles no code that makes a function.
 local function on_loss(pool, slot, conn)
-  return function(message)
+  return function(message, kind)
     if pool.conns[slot] ~= conn or pool.connections[slot] == nil then return end
-    pool:failed_with(slot, message or "the connection was lost")
-    report(pool, lib.cueball_pool_conn_lost, conn)
+    pool:unfit(slot, message or "the connection was lost", kind or "lost")
+    pool:pump()
   end
 end
 
@@ -140,7 +139,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
     pool:log("error", ("connecting to %s threw: %s"):format(backend.key, connection))
     return is_wanted and attempt_failed(pool, backend, conn, connection:match "^[^\n]*")
   elseif connection == nil or connection == false then
-    message = message ~= nil and tostring(message) or "the connection factory returned nothing"
+    message = message ~= nil and text.message(message) or "the connection factory returned nothing"
     pool:log("debug", ("attempt %d to connect to %s failed: %s"):format(context.attempt, backend.key, message))
     return is_wanted and attempt_failed(pool, backend, conn, message)
   elseif not is_wanted then
@@ -213,7 +212,7 @@ local function open(pool, slot, conn, action)
     timeout_ms = math.max(0.001, (tonumber(action.deadline) - pool.now()) / 1e6),
     attempt = action.attempt,
     socket_options = parking.options(pool, slot, conn),
-    log = function(level, message) pool:log(level, message) end,
+    log = function(level, message, has_lines) pool:log(level, has_lines and message or text.message(message)) end,
   }
   parking.equip(pool, backend, context)
   pool.slot_backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
@@ -255,11 +254,11 @@ local function check_task(pool, slot, conn, factory, connection)
   end
   if not ok then
     message = factory.check and fit or message
-    pool:log("error", "checking a connection threw: " .. tostring(message))
-    fit, message = false, tostring(message):match "^[^\n]*"
+    pool:log("error", "checking a connection threw: " .. message)
+    fit, message = false, message:match "^[^\n]*"
   end
   if not leave(pool, slot, conn) then return end
-  if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. tostring(message or "not fit")) end
+  if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. text.message(message or "not fit")) end
   if fit then work.rest(pool, slot) end
   report(pool, lib.cueball_pool_conn_checked, conn, fit and true or false)
 end

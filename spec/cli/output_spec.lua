@@ -145,9 +145,9 @@ describe("JSON", function()
   it("has names where the tracker has numbers, and leaves out what is not known", function()
     local system = machine.new()
     output.new(system, { json = true, why = true }):event("removed", backend("10.0.0.1", 80, { provenance = "p", why = {
-      record = "A", owner = "db", server = "127.0.0.1:53", ttl = 0, targets_from = 5, removal = 3, srv_name = "_pg._tcp.db",
+      record = "A", owner = "db", server = "127.0.0.1:53", ttl = 0, targets_from = 4, removal = 3, srv_name = "_pg._tcp.db",
       srv_server = "", srv_ttl = 0, is_additional = false } }))
-    assert.same({ provenance = "p", record = "A", owner = "db", server = "127.0.0.1:53", ttl = 0, targets_from = "failed",
+    assert.same({ provenance = "p", record = "A", owner = "db", server = "127.0.0.1:53", ttl = 0, targets_from = "notimp",
       removal = "name", srv_name = "_pg._tcp.db", is_additional = false }, json.decode(system.out).why)
     local lib = require("cueball.native").lib
     for prefix, names in pairs { CUEBALL_TARGETS_ = output.names.targets_from, CUEBALL_REMOVAL_ = output.names.removal } do

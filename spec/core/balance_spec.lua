@@ -10,19 +10,30 @@ local Model = {}
 Model.__index = Model
 
 local function model()
-  return setmetatable({ latency = { a = 0, b = 0 }, at = { a = 0, b = 0 }, leases = { a = {}, b = {} } }, Model)
+  local function both() return { a = 0, b = 0 } end
+  return setmetatable({ latency = both(), at = both(), failing = both(), failing_at = both(), leases = { a = {}, b = {} } }, Model)
+end
+
+local function kept(since, now)
+  return math.min(math.exp(-(now - since) / DECAY), 0.75)
 end
 
 function Model:began(key, name, now)
   self.leases[key][name] = now
 end
 
-function Model:ended(key, name, now)
+function Model:ended(key, name, now, has_failed)
   local held = now - self.leases[key][name]
   self.leases[key][name] = nil
-  if held < self.latency[key] then
-    local kept = math.min(math.exp(-(now - self.at[key]) / DECAY), 0.75)
-    held = self.latency[key] * kept + held * (1 - kept)
+  local keeps = kept(self.failing_at[key], now)
+  self.failing[key], self.failing_at[key] = self.failing[key] * keeps + (has_failed and 1 - keeps or 0), now
+  if has_failed then -- it may say that the backend is slower, not that it is faster
+    if held <= self.latency[key] * math.exp(-(now - self.at[key]) / DECAY) then
+      return
+    end
+  elseif held < self.latency[key] then
+    keeps = kept(self.at[key], now)
+    held = self.latency[key] * keeps + held * (1 - keeps)
   end
   self.latency[key], self.at[key] = held, now
 end
@@ -39,11 +50,27 @@ function Model:expects(key, now)
   return latency, count
 end
 
+--- What it would take until one goes well, and whether the backend is left alone.
+function Model:outlook(key, now, latency, slower)
+  local fails = self.failing[key] * math.exp(-(now - self.failing_at[key]) / DECAY)
+  if fails == 0 then
+    return latency, false
+  end
+  local works = math.max(1 - fails, 0.001)
+  return ((1 - fails) * latency + fails * math.max(slower, 0.001)) / works, works < 0.25 and now - self.failing_at[key] < 1000
+end
+
 --- The better of a and b; nil: too close to say.
 function Model:better(now, weights)
   local a, a_leases = self:expects("a", now)
   local b, b_leases = self:expects("b", now)
-  if math.abs(a - 4 * b) < 1e-6 * a or math.abs(b - 4 * a) < 1e-6 * b then
+  local slower = math.max(a, b)
+  local a_rests, b_rests
+  a, a_rests = self:outlook("a", now, a, slower)
+  b, b_rests = self:outlook("b", now, b, slower)
+  if a_rests ~= b_rests then
+    return a_rests and "b" or "a"
+  elseif math.abs(a - 4 * b) < 1e-6 * a or math.abs(b - 4 * a) < 1e-6 * b then
     return nil
   elseif a > 4 * b and a_leases > 0 then
     return "b"
@@ -63,7 +90,7 @@ end
 local function latency_of(world, key)
   for _, one in ipairs(world:backends()) do
     if one.key == key then
-      return one.latency_ms
+      return one.latency_ms, one.success_rate
     end
   end
 end
@@ -91,31 +118,33 @@ local function lease_at(world, key, span)
   end
   world.leases.found, world.leases[found] = world.leases[found], nil
   for _, name in ipairs(others) do
+    world:went(name, true)
     world:close(name) -- that leaves their backends' latency alone but for this instant
   end
   world:advance(span)
   world:release "found"
 end
 
-describe("p2c", function()
-  it("takes of two backends the one with the lower latency * (leases + 1) / weight, unless it is far slower and has leases", function()
-    for seed = 1, 30 do
-      math.randomseed(seed)
-      local weights = { a = 1, b = seed % 3 + 1 }
-      local world = pool({ balance = "p2c", max_connections = 16, seed = seed, check_interval_ms = 0 },
-        { "a", { "b", weight = weights.b } })
-      local known, held, serial, choices = model(), {}, 0, { a = 0, b = 0 }
-      for _ = 1, 500 do
-        world:advance(math.random() * 5)
-        local now = world:time()
-        if #held < 14 and math.random() < 0.55 then
-          local rests = {}
-          for _, one in ipairs(world:backends()) do
-            rests[one.key] = one.idle > 0
-          end
-          serial = serial + 1
-          local name = "c" .. serial
-          assert.equal("granted", world:claim(name))
+--- Random claims on two backends, as many seeds as said, each choice compared with the model's.
+-- @param ends list of how leases end, drawn from evenly: { function(world, name), has_failed }
+local function compare(seeds, ends)
+  for seed = 1, seeds do
+    math.randomseed(seed)
+    local weights = { a = 1, b = seed % 3 + 1 }
+    local world = pool({ balance = "p2c", max_connections = 16, seed = seed, check_interval_ms = 0 },
+      { "a", { "b", weight = weights.b } })
+    local known, held, serial, choices = model(), {}, 0, { a = 0, b = 0 }
+    for _ = 1, 500 do
+      world:advance(math.random() < 0.02 and math.random() * 3000 or math.random() * 5)
+      local now = world:time()
+      if #held < 14 and math.random() < 0.55 then
+        local rests = {}
+        for _, one in ipairs(world:backends()) do
+          rests[one.key] = one.idle > 0
+        end
+        serial = serial + 1
+        local name = "c" .. serial
+        if world:claim(name) == "granted" then
           local key = key_of(world.leases[name])
           if rests.a and rests.b then
             local better = known:better(now, weights)
@@ -124,14 +153,39 @@ describe("p2c", function()
           end
           known:began(key, name, now)
           held[#held + 1] = { name = name, key = key }
-        elseif #held > 0 then
-          local one = table.remove(held, math.random(#held))
-          known:ended(one.key, one.name, now)
-          world:release(one.name)
+        else
+          world:cancel(name) -- those that were closed are not open again yet
         end
+      elseif #held > 0 then
+        local one = table.remove(held, math.random(#held))
+        local how = ends[math.random(#ends)]
+        known:ended(one.key, one.name, now, how.has_failed)
+        how[1](world, one.name)
       end
-      assert.is_true(choices.a > 20 and choices.b > 20, ("a %d, b %d times"):format(choices.a, choices.b))
     end
+    assert.is_true(choices.a > 20 and choices.b > 20, ("a %d, b %d times"):format(choices.a, choices.b))
+  end
+end
+
+describe("p2c", function()
+  it("takes of two backends the one with the lower latency * (leases + 1) / weight, unless it is far slower and has leases", function()
+    compare(30, { { World.release } })
+  end)
+
+  it("counts what fails as no latency unless it was slower, and divides by the share that goes well", function()
+    local function well(world, name)
+      world:went(name, false)
+      world:went(name, true) -- the last word counts
+      world:close(name)
+    end
+    local function badly(world, name)
+      world:went(name, false)
+      world:release(name)
+    end
+    compare(60, {
+      { World.release }, { World.release }, { well },
+      { badly, has_failed = true }, { World.close, has_failed = true }, -- a failed lease would make others suspect, which are lent last
+    })
   end)
 
   it("draws two of all: of five the best gets 4/10, then 3/10, 2/10, 1/10, and the slowest nothing", function()
@@ -249,6 +303,155 @@ describe("p2c", function()
       names[#names + 1] = name
     end
     assert.same({ "c1", "c2", "c3" }, names)
+  end)
+end)
+
+--- Load on backends of which some fail within 1 ms; the others take 40 to 60 ms.
+-- @param given backends; every_ms, lasts_ms; fails(key, time): nil, true or "reported"
+-- @return leases by key; and of each that failed: { key, time }
+local function load_on(given)
+  local world = pool({ balance = "p2c", max_connections = 400, check_interval_ms = 0 }, given.backends)
+  world:advance(10)
+  local count, failed, began = {}, {}, world:time()
+  Load.start(world, {
+    every_ms = given.every_ms, until_ms = began + given.lasts_ms,
+    hold_ms = function(lease)
+      local key, now = key_of(lease), world:time() - began
+      count[key] = (count[key] or 0) + 1
+      lease.fails = given.fails(key, now)
+      if lease.fails then
+        failed[#failed + 1] = { key, now }
+        return 1
+      end
+      return 40 + math.random() * 20
+    end,
+    fails = function(lease)
+      return lease.fails
+    end,
+  })
+  for _ = 1, given.lasts_ms / 1000 + 1 do
+    world:advance(1000)
+  end
+  return count, failed
+end
+
+describe("p2c, of a backend that fails at once", function()
+  for _, how in ipairs { "reported", true } do
+    it("takes it now and then, not most of the time: " .. tostring(how), function()
+      for _, every_ms in ipairs { 1, 5, 30, 100 } do
+        local count, failed = load_on {
+          backends = { "works", "fails" }, every_ms = every_ms, lasts_ms = 25000, fails = function(key)
+            return key == "fails" and how
+          end,
+        }
+        local told = ("every %g ms: %d of %d"):format(every_ms, count.fails, count.fails + count.works)
+        assert.is_true(count.fails / (count.fails + count.works) < 0.05, told)
+        -- Until it is known to fail there were some; then one a second at most, and one in 11 seconds at least.
+        local last = 0
+        for number, one in ipairs(failed) do
+          assert.is_true(one[2] - last <= 11000, told)
+          assert.is_true(number <= 12 or one[2] - last >= 990, told .. " at " .. one[2] .. " after " .. last)
+          last = one[2]
+        end
+        assert.is_true(last > 14000, told)
+      end
+    end)
+  end
+
+  it("leaves it to the others, by weight as far as drawing two of three can", function()
+    local function fails(key)
+      return key == "c" and "reported"
+    end
+    local count = load_on { backends = { "a", "b", "c" }, every_ms = 5, lasts_ms = 20000, fails = fails }
+    assert.is_true(count.c < 50 and math.abs(count.a - count.b) < 400, ("%d %d %d"):format(count.a, count.b, count.c))
+    count = load_on {
+      backends = { { "a", weight = 1 }, { "b", weight = 3 }, { "c", weight = 10 } }, every_ms = 1, lasts_ms = 20000, fails = fails,
+    }
+    assert.is_true(count.c < 100, "c " .. count.c)
+    -- Of three draws one is a or c, which is a; one is b or c; so that b gets twice as many at most.
+    assert.is_true(count.b > 1.7 * count.a and count.b < 2.1 * count.a, ("%d %d"):format(count.a, count.b))
+  end)
+
+  it("goes by the share that goes well: of one that fails half of the time a bit less, of one that fails rarely hardly less", function()
+    local function half(share)
+      math.randomseed(1)
+      return load_on {
+        backends = { "a", "b" }, every_ms = 2, lasts_ms = 20000, fails = function(key)
+          return key == "b" and math.random() < share and "reported"
+        end,
+      }
+    end
+    local rare, often = half(0.02), half(0.4)
+    assert.is_true(rare.b > 0.9 * rare.a, ("%d %d"):format(rare.a, rare.b))
+    assert.is_true(often.b > 0.1 * often.a and often.b < 0.97 * often.a, ("%d %d"):format(often.a, often.b))
+  end)
+
+  it("takes all evenly if all fail, by weight", function()
+    local function fails()
+      return "reported"
+    end
+    local count = load_on { backends = { "a", "b", "c" }, every_ms = 2, lasts_ms = 10000, fails = fails }
+    for _, key in ipairs { "a", "b", "c" } do
+      assert.is_true(math.abs(count[key] - 5000 / 3) < 250, ("%d %d %d"):format(count.a, count.b, count.c))
+    end
+    count = load_on { backends = { "a", { "b", weight = 3 } }, every_ms = 0.2, lasts_ms = 5000, fails = fails }
+    assert.is_true(count.b > 2 * count.a and count.b < 4 * count.a, ("%d %d"):format(count.a, count.b))
+  end)
+
+  it("gives it its share again within 20 s of its recovery, sooner under load", function()
+    for _, backends in ipairs { { "a", "b" }, { "a", "b", "c" } } do
+      for every_ms, within_ms in pairs { [2] = 2000, [5] = 4000, [100] = 20000 } do
+        local before, after = 0, { a = 0, b = 0 }
+        load_on {
+          backends = backends, every_ms = every_ms, lasts_ms = 45000, fails = function(key, now)
+            local fails = key == "b" and now > 2000 and now < 15000
+            before = before + (fails and 1 or 0)
+            if now > 15000 + within_ms and after[key] then
+              after[key] = after[key] + 1
+            end
+            return fails and "reported"
+          end,
+        }
+        local told = ("of %d every %d ms: %d, then %d and %d"):format(#backends, every_ms, before, after.a, after.b)
+        assert.is_true(before >= 1 and before < 40, told)
+        assert.is_true(math.abs(after.a - after.b) < 0.35 * (after.a + after.b), told)
+      end
+    end
+  end)
+
+  it("holds a slow failure for what it is, and a quick one for nothing", function()
+    local world = pool({ balance = "p2c", max_connections = 1, check_interval_ms = 0 }, { "a" })
+    local function lease(span, is_well)
+      world:claim "one"
+      world:advance(span)
+      world:went("one", is_well)
+      world:release "one"
+      return latency_of(world, "a")
+    end
+    assert.same({ 10, 1 }, { lease(10, true) })
+    local latency, rate = lease(1, false)
+    assert.equal(10, latency)
+    assert.is_true(math.abs(rate - 0.75) < 1e-9, rate) -- one of those that ended of late: a quarter
+    latency, rate = lease(2000, false)
+    assert.equal(2000, latency)
+    assert.is_true(rate < 0.61)
+    world:advance(10000)
+    world:input "time_advanced" -- what is known is as of the last input
+    assert.is_true(math.abs(1 - select(2, latency_of(world, "a")) - (1 - rate) / math.exp(1)) < 1e-9)
+  end)
+
+  it("knows the share only with p2c, and has none of it otherwise", function()
+    local world = pool({ max_connections = 2 }, { "a" })
+    world:claim "one"
+    world:went("one", false)
+    world:release "one"
+    assert.same({ 0, 1 }, { latency_of(world, "a") })
+    world:change { balance = "p2c" }
+    world:claim "one"
+    world:went("one", false)
+    world:release "one"
+    assert.is_true(select(2, latency_of(world, "a")) < 1)
+    assert.equal("stale", world:input("lease_reported", 12345, false))
   end)
 end)
 

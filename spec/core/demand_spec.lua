@@ -69,7 +69,9 @@ describe("spares", function()
     world:advance(10)
     assert.same({ 1, 0, 1 }, numbers(world))
     world:release "ann"
-    world:advance(5000)
+    world:advance(9000)
+    assert.same({ 1, 1, 0 }, numbers(world))
+    world:advance(6000)
     assert.same({ 0, 0, 0 }, numbers(world))
     assert.equal("waiting", world:claim "bob")
     world:advance(10)
@@ -219,11 +221,11 @@ describe("a pool that grows", function()
 end)
 
 describe("a pool that shrinks", function()
-  --- 20 in use for 8 s, then none.
+  --- 20 in use for 18 s, then none.
   local function fallen(spares)
     local world = started { spares = spares, max_connections = 50 }
     claim_many(world, 20)
-    world:advance(8000)
+    world:advance(18000)
     assert.same({ 20 + spares, spares, 20 }, numbers(world))
     release_many(world, 20)
     return world
@@ -233,8 +235,8 @@ describe("a pool that shrinks", function()
     local world = fallen(2)
     world:advance(1)
     assert.equal(22, world:stats().total)
-    world:advance(399)
-    assert.is_true(world:stats().total < 22, "it begins within 0.4 s")
+    world:advance(599) -- within the first sample they were in use
+    assert.is_true(world:stats().total < 22, "it begins within 0.6 s")
     -- 2 + 20 exp(-t), rounded up, from the sample before; a hair above 2 is 2 in the end.
     for tenths = 6, 24, 2 do
       world:advance(200)
@@ -253,7 +255,7 @@ describe("a pool that shrinks", function()
 
   it("ends with exactly its spares, be they 0", function()
     local world = fallen(0)
-    world:advance(5000)
+    world:advance(15000)
     assert.equal(0, world:stats().total)
   end)
 
@@ -273,6 +275,26 @@ describe("a pool that shrinks", function()
     assert.equal(0, world:stats().waiting)
   end)
 
+  it("closes one for 200 claims while there are claims, and more when there are none", function()
+    local world = started { spares = 2, max_connections = 50 }
+    claim_many(world, 20)
+    world:advance(18000)
+    for i = 1, 10 do
+      claim_many(world, 1, "d" .. i)
+      world:release("d" .. i .. "1")
+    end
+    local before = world:stats().total
+    release_many(world, 20)
+    for i = 1, 600 do -- 60 s with ten a second
+      world:claim("e" .. i)
+      world:release("e" .. i)
+      world:advance(100)
+    end
+    assert.is_true(before - world:stats().total <= 3, "3 for 600 claims")
+    world:advance(20000)
+    assert.equal(2, world:stats().total)
+  end)
+
   it("keeps what is in use, and closes the rest", function()
     local world = started { spares = 1, max_connections = 50 }
     claim_many(world, 10)
@@ -280,7 +302,7 @@ describe("a pool that shrinks", function()
     for i = 1, 7 do
       world:release("c" .. i)
     end
-    world:advance(5000)
+    world:advance(10000)
     assert.same({ 4, 1, 3 }, numbers(world))
   end)
 
@@ -291,7 +313,7 @@ describe("a pool that shrinks", function()
     world:claim "ann"
     world:advance(5000)
     world:release "ann"
-    world:advance(10000)
+    world:advance(20000)
     assert.equal(World.NEVER, world:deadline())
     assert.equal(2, world:stats().total)
   end)

@@ -71,6 +71,18 @@ describe("events", function()
     }, told(world))
   end)
 
+  it("tell of a backend that changed, and of none that did not", function()
+    local world = make()
+    world:set { "db1", { "db2", weight = 2 } }
+    world:watch(10, "backend_changed")
+    world:set { "db1", { "db2", weight = 2 } }
+    world:add("db1", { weight = 3 })
+    world:set { { "db1", weight = 3, priority = 1 }, { "db2", weight = 2, name = "second" } }
+    assert.same({ "0 backend_changed 3", "0 backend_changed 3", "0 backend_changed 2" }, told(world))
+    world:add("db1", { weight = 3, priority = 1 })
+    assert.same({}, told(world))
+  end)
+
   it("tell why a slot changed", function()
     local world = make { check_interval_ms = 1000, check_timeout_ms = 10, proven_after_ms = 1 }
     world:set { "db1" }
@@ -233,7 +245,7 @@ describe("events", function()
       assert.equal(name, ffi.string(lib.cueball_slot_state_name(state)))
     end
     for _, name in ipairs { "event_name", "cause_name", "error_name", "pool_state_name", "slot_state_name" } do
-      for _, number in ipairs { -12, 23, 1000, -2147483648, 2147483647 } do
+      for _, number in ipairs { -12, 24, 1000, -2147483648, 2147483647 } do
         assert.equal("unknown", ffi.string(lib["cueball_" .. name](number)))
       end
     end

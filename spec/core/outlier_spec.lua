@@ -43,9 +43,11 @@ local function ejected(world)
   return table.concat(list, " ")
 end
 
---- Ends leases at that backend so: "fail fail release". Others taken on the way are closed, which says nothing.
+--- Ends leases at that backend so: "fail fail badly:release"; what stands before a colon is said before it ends.
+-- Others taken on the way are closed, which says nothing.
 local function leases(world, key, ends)
-  for word in ends:gmatch "%a+" do
+  for step in ends:gmatch "%S+" do
+    local said, word = step:match "^(%a-):?(%a+)$"
     local others, found = {}, nil
     while not found do
       local name = "try" .. #others
@@ -61,6 +63,9 @@ local function leases(world, key, ends)
       else
         others[#others + 1] = name
       end
+    end
+    if said ~= "" then
+      world:went(found, said == "well")
     end
     world[word](world, found)
     for _, other in ipairs(others) do
@@ -109,6 +114,29 @@ describe("a backend whose leases fail", function()
     leases(world, "a", "fail fail release fail fail")
     assert.equal("", ejected(world))
     leases(world, "a", "close fail")
+    assert.equal("a", ejected(world))
+  end)
+
+  it("may be told so and keep its connection, and is alive", function()
+    local world = pool { "a", "b" }
+    for number = 1, 10 do
+      world:claim("c" .. number)
+    end
+    for number = 1, 10 do
+      world:went("c" .. number, number % 2 == 0)
+      world:went("c" .. number, true)
+      world:release("c" .. number)
+    end
+    assert.same({ 10, 0, 10 }, { world:stats().opened, world:stats().leases_failed, world:stats().idle })
+    leases(world, "a", "badly:release badly:release well:release badly:release badly:release")
+    assert.equal("", ejected(world))
+    leases(world, "a", "badly:release")
+    assert.equal("a", ejected(world))
+    assert.is_false(backend(world, "a").dead)
+    world:advance(2000)
+    leases(world, "a", "badly:close badly:fail well:close badly:fail badly:release") -- each counts once
+    assert.equal("", ejected(world))
+    leases(world, "a", "close badly:close")
     assert.equal("a", ejected(world))
   end)
 

@@ -53,13 +53,13 @@ describe("an SRV answer", function()
   end)
 
   for rcode, from in pairs { NODATA = "nodata", NXDOMAIN = "nxdomain" } do
-    it(("of %s makes the domain the target, for 3600 s"):format(rcode), function()
+    it(("of %s makes the domain the target, and is looked at again after 30 s"):format(rcode), function()
       local world = new()
       world.zone[SRV] = rcode
       world:start():advance(10)
       assert.equal("10.0.0.9:99 db.example", world:layout())
       assert.equal(from, world:backends()[1].targets_from)
-      assert.equal(3600001, next_time(world, SRV, 4e6))
+      assert.equal(30001, next_time(world, SRV, 4e6))
     end)
 
     it(("of %s makes the domain the target, for as long as the SOA says"):format(rcode), function()
@@ -74,24 +74,24 @@ describe("an SRV answer", function()
     local world = new()
     world.zone[SRV] = { rcode = "NXDOMAIN", "? ample 300 SOA 20" }
     world:start():advance(10)
-    assert.equal(3600001, next_time(world, SRV, 4e6))
+    assert.equal(30001, next_time(world, SRV, 4e6))
   end)
 
-  it("of NOTIMP makes the domain the target, for 3600 s", function()
+  it("of NOTIMP makes the domain the target, and is looked at again after 30 s", function()
     local world = new { dns_srv = { attempts = 3 } }
     world.zone[SRV] = "NOTIMP"
     world:start():advance(10)
     assert.equal("notimp", world:backends()[1].targets_from)
-    assert.equal(3600001, next_time(world, SRV, 4e6))
+    assert.equal(30001, next_time(world, SRV, 4e6))
   end)
 
   it("of REFUSED is not asked for again in this round", function()
     local world = new { dns_srv = { attempts = 3 } }
     world.zone[SRV] = "REFUSED"
     world:start():advance(10)
-    assert.equal("failed", world:backends()[1].targets_from)
+    assert.equal("", world:layout())
     assert.truthy(world:trace():find("fail SRV _pg._tcp.db.example: REFUSED from ns1 (1 attempt)", 1, true))
-    assert.equal(60001, next_time(world, SRV, 1e6))
+    assert.equal(1001, next_time(world, SRV, 1e6))
   end)
 
   it("that does not come is asked for so many times, with more patience and longer pauses", function()
@@ -104,41 +104,84 @@ describe("an SRV answer", function()
       [   0] ask SRV _pg._tcp.db.example
       [ 110] ask SRV _pg._tcp.db.example
       [ 330] ask SRV _pg._tcp.db.example
-      [ 630] ask A db.example
-      [ 630] ask AAAA db.example
       [ 630] fail SRV _pg._tcp.db.example: no answer from ns1 (3 attempts)]])
   end)
 
-  it("that does not come, SRV never seen but addresses, is asked for after 15 min", function()
+  it("that does not come is asked for again after 1 s, then after twice as long each time, up to max_recheck_ms", function()
+    local world = new { max_recheck_ms = 5000 }
+    world.zone[SRV] = "SERVFAIL"
+    world.shows = "ask"
+    world:start():advance(18000)
+    assert.trace(world, [[
+      [   0] ask SRV _pg._tcp.db.example
+      [1001] ask SRV _pg._tcp.db.example
+      [3002] ask SRV _pg._tcp.db.example
+      [7003] ask SRV _pg._tcp.db.example
+      [12004] ask SRV _pg._tcp.db.example
+      [17005] ask SRV _pg._tcp.db.example]])
+  end)
+
+  it("that does not come is no reason to look elsewhere, if there were none before (RFC 2782)", function()
     local world = new()
     world.zone[SRV] = "SERVFAIL"
+    world.zone["A a.example"] = { "500 A 10.0.0.1" }
+    world:start():advance(70000)
+    assert.equal("", world:layout())
+    world.zone[SRV] = { "3600 SRV 0 1 80 a.example" }
+    world:advance(30000)
+    assert.equal("10.0.0.1:80 a.example", world:layout())
+  end)
+
+  it("that does not come after the domain took its place leaves that, and is asked for soon", function()
+    local world = new()
+    world.zone[SRV] = { rcode = "NXDOMAIN", "? example 300 SOA 20" }
     world:start():advance(10)
+    world.zone[SRV] = "SERVFAIL"
+    assert.equal(20001, next_time(world, SRV, 4e6))
+    assert.equal(21002, next_time(world, SRV, 4e6))
     assert.equal("10.0.0.9:99 db.example", world:layout())
-    assert.equal(60001, next_time(world, SRV, 1e6))
-    world:advance(10)
-    assert.equal(60002 + 900000, next_time(world, SRV, 2e6))
   end)
 
   it("that does not come, SRV seen before, changes nothing, and addresses are not asked for before it (anti-flap)", function()
     local world = new { families = 1 }
     world.zone[SRV] = { "60 SRV 0 1 80 a.example" }
-    world.zone["A a.example"] = { "70 A 10.0.0.1" }
+    world.zone["A a.example"] = { "62 A 10.0.0.1" }
     world:start():advance(10)
     world.zone[SRV] = "SERVFAIL"
     world:forget()
-    world:advance(115000)
+    world:advance(62500)
     assert.trace(world, [[
       [60001] ask SRV _pg._tcp.db.example
       [60002] fail SRV _pg._tcp.db.example: SERVFAIL from ns1 (1 attempt)
-      [60002] settle]])
+      [60002] settle
+      [61002] ask SRV _pg._tcp.db.example
+      [61003] settle]])
     world:forget()
     world.zone[SRV] = { "60 SRV 0 1 80 a.example" }
-    world:advance(10000)
+    world:advance(1000)
     assert.trace(world, [[
-      [120002] ask SRV _pg._tcp.db.example
-      [120002] ask A a.example
-      [120003] recover
-      [120003] settle]])
+      [63003] ask SRV _pg._tcp.db.example
+      [63003] ask A a.example
+      [63004] recover
+      [63004] settle]])
+  end)
+
+  it("of no records is doubted for a while where there were some", function()
+    local world = new { families = 1 }
+    world.zone[SRV] = { "60 SRV 0 1 80 a.example" }
+    world.zone["A a.example"] = { "500 A 10.0.0.1" }
+    world:start():advance(10):forget()
+    world.zone[SRV] = "NXDOMAIN"
+    world.shows = "ask add remove"
+    world:advance(68000)
+    assert.trace(world, [[
+      [60001] ask SRV _pg._tcp.db.example
+      [60002] ask A db.example
+      [60003] add 10.0.0.9:99 db.example
+      [60003] remove 10.0.0.1:80 a.example: target
+      [61002] ask SRV _pg._tcp.db.example
+      [63003] ask SRV _pg._tcp.db.example
+      [67004] ask SRV _pg._tcp.db.example]])
   end)
 
   it("drops the domain's own addresses once there are SRV records", function()
@@ -275,7 +318,7 @@ describe("an answer for addresses", function()
       [   1] settle]])
   end)
 
-  it("that does not come keeps the addresses, and is asked for after the last TTL", function()
+  it("that does not come keeps the addresses, and is asked for soon, whatever their TTL was", function()
     local world = domain()
     world:start():advance(10)
     world.zone[A] = "SERVFAIL"
@@ -284,43 +327,68 @@ describe("an answer for addresses", function()
     assert.equal(30000, math.floor(next_time(world, A, 1e6) / 10) * 10)
     world:advance(10)
     assert.equal("[2001:db8::1]:99 db.example, 10.0.0.1:99 db.example", world:layout())
-    assert.equal(30002 + 40000, next_time(world, A, 1e6))
+    assert.equal(31002, next_time(world, A, 1e6))
+    assert.equal(33003, next_time(world, A, 1e6))
     assert.trace(world, "")
   end)
 
-  it("that never came for AAAA is not asked for within the hour where there is IPv4", function()
+  it("that never came for AAAA is asked for with pauses of up to an hour where there is IPv4", function()
     local world = domain()
     world.zone[AAAA] = { rcode = "SERVFAIL", delay = 2 }
     world:start():advance(10)
-    assert.equal(3600002, next_time(world, AAAA, 4e6))
+    assert.equal(1002, next_time(world, AAAA, 4e6))
+    world:advance(4095e3)
+    local last = world.asked[AAAA].at
+    assert.equal(last + 3600002, next_time(world, AAAA, 4e6))
   end)
 
-  it("that never came for AAAA is asked for after 60 s where there is nothing else", function()
+  it("that never came for AAAA is asked for soon where there is nothing else", function()
     local world = domain { families = 2 }
     world.zone[AAAA] = "SERVFAIL"
     world:start():advance(10)
-    assert.equal(60001, next_time(world, AAAA, 4e6))
+    assert.equal(1001, next_time(world, AAAA, 4e6))
   end)
 
   it("whose union is empty keeps the previous backends", function()
     local world = domain { families = 1 }
     world:start():advance(10):forget()
-    world.zone[A] = "NXDOMAIN"
-    world:advance(60000)
+    world.zone[A] = { rcode = "NXDOMAIN", "? . 900 SOA 900" }
+    world:advance(31500)
     assert.trace(world, [[
       [30001] ask A db.example
       [30002] fail db.example does not exist (NXDOMAIN from ns1)
-      [30002] settle]])
+      [30002] settle
+      [31002] ask A db.example
+      [31003] settle]])
     assert.equal("10.0.0.1:99 db.example", world:layout())
     assert.equal(1, world:stats().empty_sets)
     world:forget()
     world.zone[A] = { "30 A 10.0.0.3" }
-    world:advance(40000)
+    world:advance(2000)
     assert.trace(world, [[
-      [90002] ask A db.example
-      [90003] add 10.0.0.3:99 db.example
-      [90003] remove 10.0.0.1:99 db.example: address
-      [90003] recover
-      [90003] settle]])
+      [33003] ask A db.example
+      [33004] add 10.0.0.3:99 db.example
+      [33004] remove 10.0.0.1:99 db.example: address
+      [33004] recover
+      [33004] settle]])
+  end)
+
+  it("that there is nothing, while nothing is known, is not obeyed for longer than max_recheck_ms", function()
+    local world = domain { families = 1 }
+    world.zone[A] = { rcode = "NXDOMAIN", "? . 900 SOA 900" }
+    world.shows = "ask add"
+    world:start():advance(62000)
+    world.zone[A] = { "30 A 10.0.0.3" }
+    world:advance(30000)
+    assert.trace(world, [[
+      [   0] ask A db.example
+      [1001] ask A db.example
+      [3002] ask A db.example
+      [7003] ask A db.example
+      [15004] ask A db.example
+      [31005] ask A db.example
+      [61006] ask A db.example
+      [91007] ask A db.example
+      [91008] add 10.0.0.3:99 db.example]])
   end)
 end)

@@ -173,7 +173,7 @@ additional: four.example 60 A 10.0.0.4]], sorted(ask(knot.server, "_http._tcp.ex
     local other = servers.knot { zones = { ["example."] = "a A 10.0.0.1" } }
     assert.equal("NOERROR\na.example 60 A 10.0.0.1", ask(other.server, "a.example", A))
     other:stop()
-    assert.equal("network", ask(other.server, "a.example", A))
+    assert.equal("refused", ask(other.server, "a.example", A))
     other:start()
     assert.equal("NOERROR\na.example 60 A 10.0.0.1", ask(other.server, "a.example", A))
     other:rewrite("example.", "a A 10.0.0.2")
@@ -185,12 +185,12 @@ end)
 describe("a nameserver that is not there, or silent", function()
   task_it("is a network error, also on IPv6", function()
     local port = server.refused_port()
-    assert.equal("network", ask("127.0.0.1:" .. port, "a.example", A))
-    assert.equal("network", ask("[::1]:" .. port, "a.example", A))
+    assert.equal("refused", ask("127.0.0.1:" .. port, "a.example", A))
+    assert.equal("refused", ask("[::1]:" .. port, "a.example", A))
     -- Refused by the kernel within the call; done is called after it even so.
     assert.equal("network", ask("255.255.255.255:53", "a.example", A))
     -- No route to it (TEST-NET-1), or one on which nothing comes back.
-    assert.is_true(({ network = true, timeout = true })[ask("192.0.2.1:53", "a.example", A, SHORT_MS)])
+    assert.is_true(({ network = true, timeout = true, refused = true })[ask("192.0.2.1:53", "a.example", A, SHORT_MS)])
   end)
 
   task_it("is a timeout, at the question's own limit", function()
@@ -211,7 +211,7 @@ describe("a nameserver that is not there, or silent", function()
       assert.is_true(took >= ms * 1e6)
     end
     assert.same({ 50, 100, 200 }, order)
-    assert.equal(3, #fake.queries)
+    assert.equal(6, #fake.queries) -- with EDNS and, after half of the time, without
   end)
 end)
 
@@ -266,6 +266,7 @@ describe("a false nameserver", function()
   passed_over("in another class", falsified { question = message.wire "a.example" .. "\0\1\0\3" })
   passed_over("to no question", falsified { question = "", count = 0 })
   passed_over("with nothing", function() return "" end)
+  passed_over("with the query itself", function(query) return query end)
   passed_over("with less than a header", function(query) return query:sub(1, 11) end)
   passed_over("from another port", function(query, reply_from_elsewhere)
     reply_from_elsewhere(falsified {} (query))
@@ -277,7 +278,6 @@ describe("a false nameserver", function()
     end)
   end
 
-  garbage("with a query", function(query) return query end)
   garbage("with less than it says", function(query) return good(query):sub(1, -2) end)
   garbage("with more than it says", function(query) return good(query) .. "\0" end)
   garbage("with a compression loop", function(query)
@@ -302,6 +302,9 @@ describe("a false nameserver", function()
     function() return { rcode = 1 } end,
     function() return { rcode = 1, question = "", count = 0 } end,
     function() return { rcode = 1, additional = { message.opt() } } end,
+    function() return { rcode = 4 } end, -- NOTIMP
+    function() return { rcode = 4, question = "", count = 0 } end,
+    function() return { rcode = 0, additional = { message.opt(1) } } end, -- BADVERS
   }
 
   local function refusing_edns(refusal)
@@ -311,7 +314,7 @@ describe("a false nameserver", function()
     end)
   end
 
-  task_it("that answers EDNS with FORMERR is asked without: with the question in it, without, and with EDNS", function()
+  task_it("that answers EDNS with FORMERR, NOTIMP or BADVERS is asked without: with the question in it, without, and with EDNS", function()
     for _, refusal in ipairs(REFUSALS) do
       local fake = refusing_edns(refusal)
       assert.equal(GOOD, ask(fake.server, "a.example", A))
@@ -328,9 +331,46 @@ describe("a false nameserver", function()
       return message.reply(query, { id = (message.of_query(query) + 1) % 65536, rcode = 1, question = "", count = 0 })
     end)
     assert.equal("timeout", ask(forged.server, "a.example", A, SHORT_MS))
-    assert.equal(1, #forged.queries)
-    local always = answers(function(query) return message.reply(query, { rcode = 1 }) end)
-    assert.equal("FORMERR", ask(always.server, "a.example", A))
+    assert.equal(2, #forged.queries) -- the second since nothing came
+    for _, refusal in ipairs { REFUSALS[1], REFUSALS[2], REFUSALS[3] } do
+      local always = answers(function(query) return message.reply(query, refusal()) end)
+      assert.equal("FORMERR", ask(always.server, "a.example", A))
+      assert.equal(2, #always.queries)
+      local _, question = message.of_query(always.queries[2])
+      assert.equal(12 + #question, #always.queries[2]) -- whole, and no more
+    end
+  end)
+
+  task_it("that is silent to EDNS is asked without, after half of the time; and for a while at once", function()
+    local fake = servers.fake(function(query, reply)
+      local _, _, has_edns = message.of_query(query)
+      if not has_edns then reply(good(query)) end
+    end)
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 400))
+    assert.equal(2, #fake.queries)
+    assert.equal(GOOD, ask(fake.server, "a.example", A))
+    assert.equal(3, #fake.queries)
+  end)
+
+  task_it("that is slow to EDNS is believed all the same", function()
+    local fake = servers.fake(function(query, reply)
+      local _, _, has_edns = message.of_query(query)
+      if not has_edns then return end
+      host.spawn(function()
+        host.sleep(300)
+        reply(good(query))
+      end)
+    end)
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 500))
+    assert.equal(2, #fake.queries)
+  end)
+
+  task_it("is asked over TCP alone if that is wanted", function()
+    local fake = servers.fake(function() error "over UDP" end, function(query, reply) reply(good(query)) end)
+    local waiter = host.waiter()
+    local function done(answer, why) waiter:wake(answer and text_of(answer) or why) end
+    assert(host.dns.ask(fake.server, "a.example", A, LONG_MS, done, true))
+    assert.equal(GOOD, (waiter:wait(LONG_MS)))
   end)
 
   task_it("whose answer is cut is asked over TCP", function()
@@ -340,9 +380,9 @@ describe("a false nameserver", function()
     local over_tcp = servers.fake(cut, function(query, reply) reply(good(query)) end)
     assert.equal(GOOD, ask(over_tcp.server, "a.example", A))
     local closing = servers.fake(cut, function(_, _, client) client:close() end)
-    assert.equal("network", ask(closing.server, "a.example", A))
+    assert.equal("cut", ask(closing.server, "a.example", A))
     local silent = servers.fake(cut, function() end)
-    assert.equal("timeout", ask(silent.server, "a.example", A, SHORT_MS))
+    assert.equal("cut", ask(silent.server, "a.example", A, SHORT_MS))
     local still_cut = servers.fake(cut, cut)
     assert.equal("garbage", ask(still_cut.server, "a.example", A))
   end)
@@ -441,8 +481,8 @@ describe("the client", function()
   it("may be freed with questions under way, refused, and replied to", function()
     local fake = servers.fake(function() end)
     local dns = new()
-    for user = 1, 3 do assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 1000, user)) end
-    assert.equal(0, lib.cueball_dns_ask(dns, "127.0.0.1:" .. server.refused_port(), "a.example", A, 1000, 4))
+    for user = 1, 3 do assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 1000, 0, user)) end
+    assert.equal(0, lib.cueball_dns_ask(dns, "127.0.0.1:" .. server.refused_port(), "a.example", A, 1000, 0, 4))
     assert.is_true(lib.cueball_dns_next_socket(dns, socket))
     lib.cueball_dns_free(dns)
     lib.cueball_dns_free(nil)
@@ -453,8 +493,8 @@ describe("the client", function()
     local fake = servers.fake(function() end)
     local dns = new()
     assert.equal(-1, lib.cueball_dns_timeout_ms(dns))
-    assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 7))
-    assert.equal(EINVAL, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 7))
+    assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 0, 7))
+    assert.equal(EINVAL, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 0, 7))
     local ms = lib.cueball_dns_timeout_ms(dns)
     assert.is_true(ms > 0 and ms <= 60000)
     assert.is_true(lib.cueball_dns_next_socket(dns, socket))
@@ -466,7 +506,7 @@ describe("the client", function()
     assert.equal(ENOT_FOUND, lib.cueball_dns_forget(dns, 7))
     assert.equal(ENOT_FOUND, lib.cueball_dns_socket_ready(dns, fd, true, false))
     -- Its number is taken as long as it is not released.
-    assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 7))
+    assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 60000, 0, 7))
     local seen = {}
     while lib.cueball_dns_next_socket(dns, socket) do seen[socket.fd] = socket.is_closing end
     assert.is_true(seen[fd])
@@ -491,7 +531,7 @@ describe("the client", function()
     end
     local before = lowest()
     for user = 1, 50 do
-      lib.cueball_dns_ask(dns, "127.0.0.1:9", "a.example", A, 1000, user)
+      lib.cueball_dns_ask(dns, "127.0.0.1:9", "a.example", A, 1000, 0, user)
       lib.cueball_dns_forget(dns, user)
     end
     assert.equal(before, lowest())

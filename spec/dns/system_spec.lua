@@ -3,7 +3,7 @@ local host = require "cueball.host.uv"
 local server = require "spec.support.server"
 local uv = require "luv"
 
--- In a process of its own, with these environment variables and nothing else that c-ares looks at. → what it printed
+-- In a process of its own, with these environment variables and nothing else that is looked at. → what it printed
 local function elsewhere(environment, script)
   local path = os.tmpname()
   local file = assert(io.open(path, "wb"))
@@ -76,7 +76,7 @@ end)
 describe("a program that asks", function()
   it("ends by itself once it has its answer", function()
     local port = server.refused_port()
-    assert.equal("network\nend", elsewhere("", ([[
+    assert.equal("refused\nend", elsewhere("", ([[
       host.dns.ask("127.0.0.1:%d", "a.example", 1, 60000, function(_, why) print(why) end)
       require("luv").run()
       print "end"]]):format(port)))

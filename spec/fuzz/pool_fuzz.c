@@ -474,6 +474,11 @@ static void lease_end(world *w, unsigned how, cueball_handle handle)
     cueball_time now = begin(w);
     lease *meant = lease_find(w, handle);
     int result;
+    if (how > 5) {
+        result = cueball_pool_lease_reported(w->pool, now, handle, how % 2);
+        TELL("lease %" PRIx64 " went %s: %d\n", handle, how % 2 ? "well" : "badly", result);
+        MUST(result == (meant ? CUEBALL_OK : CUEBALL_ESTALE), "lease %" PRIx64 ", reported: %d", handle, result);
+    }
     if (how % 3 == 0)
         result = cueball_pool_lease_released(w->pool, now, handle);
     else if (how % 3 == 1)

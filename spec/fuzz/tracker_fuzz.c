@@ -197,6 +197,7 @@ static void answer(world *w, cueball_handle question, const char *asked)
     static const uint32_t rcodes[] = { 0, 0, 0, 3, 2, 5, 4, 1, 9, 4000, 0xffffffff };
     static cueball_record records[RECORDS_MAX];
     cueball_answer given = { .rcode = rcodes[next_byte(w) % 11], .count = next_byte(w) % RECORDS_MAX, .records = records };
+    given.is_referral = next_byte(w) % 16 == 15;
     for (uint32_t i = 0; i < given.count; i++)
         record_read(w, &records[i], asked);
     int result = cueball_tracker_answered(w->tracker, w->now, question, &given);
@@ -214,10 +215,10 @@ static void reply(world *w)
         return;
     uint32_t at = next_byte(w) % w->asked_n;
     cueball_handle question = w->asked[at];
-    unsigned what = next_byte(w) % 8;
+    unsigned what = next_byte(w) % 16;
     char asked[260];
     memcpy(asked, w->names[at], sizeof asked);
-    if (what < 3) {
+    if (what <= CUEBALL_SILENCE_LOCAL) {
         int result = cueball_tracker_unanswered(w->tracker, w->now, question, (int)what);
         if (result == CUEBALL_OK)
             question_end(w, at);
@@ -239,9 +240,19 @@ static void servers(world *w)
     cueball_tracker_nameservers_replaced(w->tracker, w->now, list, count);
 }
 
+static void search(world *w)
+{
+    static const char *const texts[] = { "search", "example", "a..b", "." };
+    const char *list[3];
+    uint32_t count = next_byte(w) % 4;
+    for (uint32_t i = 0; i < count; i++)
+        list[i] = texts[next_byte(w) % 4];
+    cueball_tracker_search_replaced(w->tracker, w->now, list, count, next_byte(w) % 4, next_byte(w) % 2);
+}
+
 static void input(world *w)
 {
-    switch (next_byte(w) % 12) {
+    switch (next_byte(w) % 16) {
     case 0:
         servers(w);
         break;
@@ -273,6 +284,12 @@ static void input(world *w)
     case 7:
         drain(w, next_byte(w) % 4);
         break;
+    case 8:
+        cueball_tracker_backends_failed(w->tracker, w->now);
+        break;
+    case 9:
+        search(w);
+        break;
     default:
         drain(w, UINT32_MAX);
         reply(w);
@@ -298,7 +315,9 @@ static void go_quiet(world *w)
         cueball_tracker_time_advanced(w->tracker, w->now);
         check(w);
         drain(w, UINT32_MAX);
-        MUST(w->asked_n <= w->options.max_dns_concurrency, "%u", w->asked_n);
+        cueball_tracker_stats stats;
+        cueball_tracker_stats_of(w->tracker, &stats);
+        MUST(stats.asking <= w->options.max_dns_concurrency, "%u", stats.asking);
     }
     MUST(w->now > since || rounds < 2, "time stands still");
     cueball_tracked backend;
@@ -324,6 +343,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     w->options.search_count = which & 8 ? 2 : 0;
     w->options.max_dns_concurrency = which & 16 ? 2 : 50;
     w->options.rotate = which >> 5 & 1;
+    w->options.keep_missing_ms = next_byte(w) % 2 * 7000;
     w->options.recovery_dns.attempts = which & 64 ? 1 : 3;
     cueball_allocator allocator = { w, fuzz_allocate, fuzz_release };
     if (cueball_tracker_new(&w->options, &allocator, which, w->now, &w->tracker) != CUEBALL_OK)

@@ -253,7 +253,9 @@ describe("the network", function()
     for message, given in pairs {
       ["server: unknown field refused"] = { refused = true },
       ["server: refuse: expected a probability from 0 to 1, false or true, got 2"] = { refuse = 2 },
-      ["server: latency: expected a time in ms from 0, or {min, max}, got -1"] = { latency = -1 },
+      ["server: latency: expected a time in ms from 0, {min, max}, quantiles as { p50 = 2, p99 = 40 }, or a function, got -1"] = {
+        latency = -1,
+      },
       ["server: reply: expected a function or false, got x"] = { reply = "x" },
     } do
       assert.has_error(function() world.server("10.0.0.1", 1, given) end, message)

@@ -1,7 +1,6 @@
 --- Balancers in virtual time: where requests go, as peers come, go, die and are slow.
 local sim = require "cueball.host.sim"
 local balancer = require "cueball.balancer"
-local p2c = require "cueball.balance.p2c"
 
 -- A balancer in a simulated world, and requests through a pretended nginx.
 local Town = {}
@@ -29,7 +28,7 @@ local function new_town(options, list)
     end,
     more_tries = function(count) self.request.more = count end,
     last_try = function() return self.request.last end,
-    outcome = function() return self.request.outcome, self.request.took_ms end,
+    outcome = function() return self.request.outcome, self.request.took_ms, self.request.status end,
     refuse = function() self.request.status = 502 end,
   }
   local given = { seed = 1, name = "api", host = setmetatable({ proxy = self.proxy }, { __index = self.world }) }
@@ -44,7 +43,8 @@ local function new_town(options, list)
   return self
 end
 
--- Proxies one request as nginx does: tries peers until one answers, or there are no more tries.
+-- Proxies one request as nginx does: tries peers until one answers, or there are no more tries. What a peer does: ms = how long it takes;
+-- fails = true (it breaks the connection) or "next" (it answers so that nginx tries the next); status = what it answers.
 function Town:proxied()
   local request = { ctx = {}, more = 0 }
   local tried = {}
@@ -61,12 +61,12 @@ function Town:proxied()
     self.world.sleep(ms)
     request.took_ms = ms
     if not behaviour.fails then
-      request.outcome, request.status = true, 200
+      request.outcome, request.status = true, behaviour.status or 200
       break
     end
     request.last = behaviour.fails == "next"
-    request.outcome = false
-    if request.more == 0 then request.status = 502 break end
+    request.outcome = request.last
+    if request.more == 0 then request.status = request.last and 404 or 502 break end
     request.more = request.more - 1
   end
   self.request = request
@@ -275,23 +275,72 @@ describe("a balancer", function()
     assert.is_true(town.counts.b3 > town.counts.b1 / 2, "it is still left out")
   end)
 
-  it("takes a peak for the truth at once, and comes down from it with time", function()
-    local peer = { weight = 1, pending = 0 }
-    p2c.added(peer)
-    assert.equal(0, p2c.cost(peer, 0))
-    peer.pending = 1
-    assert.is_true(p2c.cost(peer, 0) > 1e5) -- nobody knows yet
-    p2c.observed(peer, 10, 0)
-    assert.equal(20, p2c.cost(peer, 0))
-    p2c.observed(peer, 100, 0)
-    assert.equal(200, p2c.cost(peer, 0))
-    p2c.observed(peer, 10, 0)
-    assert.equal(200, p2c.cost(peer, 0))
-    assert.near(200 / math.exp(1), p2c.cost(peer, 10e9), 1e-9) -- it falls, nobody asked it
-    p2c.observed(peer, 10, 10e9)
-    assert.near(2 * (100 / math.exp(1) + 10 * (1 - 1 / math.exp(1))), p2c.cost(peer, 10e9), 1e-9)
-    peer.weight = 4
-    assert.near((100 / math.exp(1) + 10 * (1 - 1 / math.exp(1))) / 2, p2c.cost(peer, 10e9), 1e-9)
+  it("shows how slow each is and how often it works: a peak at once, and it comes down from that with time", function()
+    local town = new_town({ balance = "p2c" }, backends(1))
+    local function after(ms, status, wait_ms)
+      town.behaviour.b1 = { ms = ms, status = status }
+      town.world.advance(wait_ms or 0)
+      town:one()
+      return state(town, "b1").latency_ms, state(town, "b1").success_rate
+    end
+    assert.same({ nil, 1 }, { state(town, "b1").latency_ms, state(town, "b1").success_rate })
+    assert.same({ 10, 1 }, { after(10) })
+    assert.same({ 100, 1 }, { after(100) })
+    assert.near(0.75 * 100 + 0.25 * 10, after(10), 1e-9) -- a quarter at least
+    assert.near(77.5 / math.exp(1) + 10 * (1 - 1 / math.exp(1)), after(10, 200, 9990), 1e-3)
+    local latency, rate = after(1, 503)
+    assert.near(34.8319, latency, 1e-3) -- quick, but no answer
+    assert.near(0.75, rate, 1e-3)
+    assert.same({ 500, true }, { after(500, 503), select(2, after(500, 503)) < 0.5 })
+    assert.equal(0, state(town, "b1").failed)
+    local plain = new_town({ balance = "rr" }, backends(1))
+    plain:one()
+    assert.is_nil(state(plain, "b1").latency_ms)
+    assert.is_nil(state(plain, "b1").success_rate)
+  end)
+
+  for name, behaviour in pairs {
+    ["answers 503"] = { status = 503 }, ["answers 429"] = { status = 429 }, ["breaks the connection"] = { fails = true },
+    ["answers so that the next is tried"] = { fails = "next" },
+  } do
+    it("is not drawn by p2c to a peer that at once " .. name, function()
+      for _, clients in ipairs { 1, 30 } do
+        for _, weights in ipairs { { 1, 3 }, { 1, 1, 1 } } do
+          local town = new_town({ balance = "p2c", attempts = 1000 }, backends(unpack(weights)))
+          for number in ipairs(weights) do town.behaviour["b" .. number] = { ms = 30 } end
+          town.behaviour.b2.ms = 1
+          for key, value in pairs(behaviour) do town.behaviour.b2[key] = value end
+          town:load(clients, 20000)
+          local told = ("%d of %d clients'"):format(town.counts.b2, clients)
+          assert.is_true(town.counts.b2 >= 2 and town.counts.b2 <= 22 + clients, told) -- some at first, then one a second at most
+          assert.is_true(town.counts.b1 > 200 * clients, told)
+          town.behaviour.b2 = { ms = 30 }
+          town:load(clients, 20000)
+          town.counts = {}
+          town:load(clients, 10000)
+          assert.is_true(town.counts.b2 > 0.6 * town.counts.b1, ("%d, %d once it works"):format(town.counts.b1, town.counts.b2))
+        end
+      end
+    end)
+  end
+
+  it("takes all evenly by p2c if all answer an error, and does not weigh what the client did wrong or the user calls well", function()
+    local town = new_town({ balance = "p2c" }, backends(1, 1, 1))
+    for number = 1, 3 do town.behaviour["b" .. number] = { status = 500, ms = 1 } end
+    town:load(10, 5000)
+    for number = 1, 3 do assert.is_true(math.abs(town.counts["b" .. number] - 8333) < 900, town.counts["b" .. number]) end
+    town = new_town({ balance = "p2c" }, backends(1))
+    town.behaviour.b1 = { status = 404 }
+    town:one()
+    assert.equal(1, state(town, "b1").success_rate)
+    town.request = { ctx = {}, outcome = true, status = 503, took_ms = 3 }
+    town.balancer:balance()
+    town.balancer:report(true)
+    assert.equal(1, state(town, "b1").success_rate)
+    town.request = { ctx = {}, outcome = nil, status = 499 }
+    town.balancer:balance()
+    town.balancer:report()
+    assert.equal(1, state(town, "b1").success_rate)
   end)
 
   it("goes by weights under load by p2c too", function()

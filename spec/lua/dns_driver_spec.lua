@@ -145,7 +145,7 @@ describe("the driver", function()
     world.nameserver("127.0.0.1:53", { silence = "network" })
     start { recovery = { default = { attempts = 1 } } }
     world.advance(100)
-    assert.equal("fail SRV _pg._tcp.example: no answer from 127.0.0.1:53", (told[1]:gsub(" %(.*$", "")))
+    assert.equal("fail SRV _pg._tcp.example: unreachable, asking 127.0.0.1:53", (told[1]:gsub(" %(.*$", "")))
     assert.equal("settle dns_failed", told[#told])
   end)
 

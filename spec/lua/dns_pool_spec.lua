@@ -284,7 +284,7 @@ describe("a pool on resolver.dns", function()
   it("asks for one family alone if told so, whatever the host has", function()
     open({ zone = "db.example 30 A 10.0.0.1\ndb.example 30 AAAA fe80::1", before = function(world) world.dns.families_are(1) end },
       { domain = "db.example", default_port = 5432, families = "ipv6" })
-    town:advance(1000)
+    town:advance(200) -- before nobody is reached there
     assert.equal("[fe80::1]:5432", town:keys())
     assert.equal("AAAA db.example", town:questions())
     town:stop()
@@ -395,7 +395,7 @@ describe("a pool on resolver.dns", function()
       town:advance(20000)
       local count = 0
       for _, one in ipairs(town.world.dns.asked) do
-        if one.type == "SRV" and one.time_ms < 9000 then count = count + 1 end
+        if one.type == "SRV" and one.time_ms < 1000 then count = count + 1 end
       end
       town:stop()
       return count

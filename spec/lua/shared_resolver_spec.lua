@@ -100,7 +100,9 @@ describe("a shared resolver", function()
     world.sleep(150)
     resolver.sinks[1]:remove("db1", "gone\tfrom the answer")
     world.sleep(150)
-    assert.same({ "backend_added db1: A\tof\n\\tone", "backend_added db2: from 2", "backend_removed db1: gone\tfrom the answer" }, events)
+    assert.same({
+      "backend_added db1: A\\tof\\n\\tone", "backend_added db2: from 2", "backend_removed db1: gone\\tfrom the answer",
+    }, events)
     first:stop()
     second:stop()
   end)

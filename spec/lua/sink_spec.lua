@@ -255,7 +255,7 @@ describe("rubbish from a resolver", function()
   local PORT = "its port must be a whole number from 0 to 65535, not "
   local rubbish = {
     { 7, "a backend must be a table {address=, port=, …}, not number" },
-    { "10.0.0.1:80", "a backend must be a table {address=, port=, …}, not string" },
+    { "10.0.0", 'not a backend: "10.0.0" is not an address: expected IP, IP:PORT, [IPv6]:PORT or unix:/PATH' },
     { {}, "not a backend: its address is nil, not a string" },
     { { address = "10.0.0.1" }, "not a backend: " .. PORT .. "nil" },
     { { address = "10.0.0.1", port = "80" }, "not a backend: " .. PORT .. "80" },
@@ -286,7 +286,7 @@ describe("rubbish from a resolver", function()
         answers[1] = { sink:add(given) }
         answers[2] = { sink:set { backend(1), given, backend(2) } }
       end)
-      assert.same({ { nil, message, "invalid" }, { true } }, answers)
+      assert.same({ { nil, message, "invalid" }, { true, 1, { message } } }, answers)
       assert.equal("db1 db2", keys())
       local line = "[   0] warn: cueball db: resolver: " .. message .. "\n"
       assert.equal(line .. line .. "[   0] info: cueball db: running (was starting)", town:log "all")
@@ -304,7 +304,7 @@ describe("rubbish from a resolver", function()
       } do answers[#answers + 1] = answer end
     end)
     assert.same({
-      { true },
+      { true, 1, { 'set: the key "db1" is given twice' } },
       { nil, "set: a list of backends is expected, not nil", "invalid" },
       { nil, "set: a list of backends is expected, not string", "invalid" },
       { nil, 'remove: no backend has the key "db2"', "not_found" },
@@ -318,7 +318,6 @@ describe("rubbish from a resolver", function()
       [   0] cueball db: resolver: set: the key "db1" is given twice
       [   0] cueball db: resolver: set: a list of backends is expected, not nil
       [   0] cueball db: resolver: set: a list of backends is expected, not string
-      [   0] cueball db: resolver: remove: no backend has the key "db2"
       [   0] cueball db: resolver: remove: no backend has the key "db2"
       [   0] cueball db: resolver: remove: a key must be a string, not number
       [   0] cueball db: resolver: remove: a key must be a string, not nil]])

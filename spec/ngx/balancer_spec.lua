@@ -171,6 +171,20 @@ describe("a balancer in nginx", function()
     assert.is_true(latency >= 90 and latency < 1000, tostring(latency))
   end)
 
+  for _, status in ipairs { 503, 500 } do
+    it(("is not drawn to a backend that answers %d at once, by p2c"):format(status), function()
+      start "p2c"
+      for number, each in ipairs(backends) do each.ms, each.status = number == 2 and 0 or 30, number == 2 and status or 200 end
+      local good, bad = 0, 0
+      nginx.many(400, 8, function()
+        local got = one:get "/api"
+        if got == 200 then good = good + 1 elseif got == status then bad = bad + 1 else error("status " .. tostring(got)) end
+      end)
+      assert.is_true(bad >= 1 and bad < 60, ("%d of %d"):format(bad, bad + good))
+      assert.matches(backends[2].port .. " false 0 0 ", peers()) -- it lives
+    end)
+  end
+
   it("leaves one that does not answer in time alone", function()
     start "rr"
     backends[2].ms = 5000

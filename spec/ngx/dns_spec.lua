@@ -5,7 +5,7 @@ local message = require "spec.support.dns_message"
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 local servers = require "spec.support.dns_servers"
-local system = require "cueball.host.ngx.dns.system"
+local system = require "cueball.dns.system"
 local wire = require "cueball.host.ngx.dns.wire"
 
 local A, AAAA, SRV = 1, 28, 33
@@ -221,13 +221,13 @@ additional: four.example 60 A 10.0.0.4]], sorted(ask(way, knot.server, "_http._t
   end)
 
   describe("a nameserver that is not there or silent, asked by " .. way, function()
-    it("is a network error, or a timeout at the question's own limit", function()
+    it("refuses, or is a timeout at the question's own limit", function()
       local port = server.refused_port()
-      assert.equal("network", ask(way, "127.0.0.1:" .. port, "a.example", A))
-      assert.equal("network", ask(way, "[::1]:" .. port, "a.example", A))
+      assert.equal("refused", ask(way, "127.0.0.1:" .. port, "a.example", A))
+      assert.equal("refused", ask(way, "[::1]:" .. port, "a.example", A))
       local fake = servers.fake(function() end)
       assert.equal("timeout", ask(way, fake.server, "a.example", A, SHORT_MS))
-      assert.equal(1, #fake.queries)
+      assert.equal(way == "wire" and 2 or 1, #fake.queries) -- with EDNS, and without
       assert.equal("timeout", one:ask(("/order?way=%s&to=%s"):format(way, escape(fake.server))))
     end)
 
@@ -289,6 +289,7 @@ describe("a false nameserver, asked by wire", function()
   passed_over("for another type", falsified { question = message.wire "a.example" .. "\0\28\0\1" })
   passed_over("in another class", falsified { question = message.wire "a.example" .. "\0\1\0\3" })
   passed_over("to no question", falsified { question = "", count = 0 })
+  passed_over("with the query itself", function(query) return query end)
   passed_over("with less than a header", function(query) return query:sub(1, 11) end)
   passed_over("from another port", function(query, elsewhere) elsewhere(falsified {} (query)) end)
 
@@ -298,7 +299,6 @@ describe("a false nameserver, asked by wire", function()
     end)
   end
 
-  garbage("with a query", function(query) return query end)
   garbage("with less than it says", function(query) return good(query):sub(1, -2) end)
   garbage("with more than it says", function(query) return good(query) .. "\0" end)
   garbage("with an address of five octets", function(query)
@@ -312,10 +312,15 @@ describe("a false nameserver, asked by wire", function()
     assert.equal("NOERROR\na.example 0 A 10.0.0.1", ask_it(fake))
   end)
 
-  it("that answers EDNS with FORMERR is asked without, with and without the question in it", function()
-    for _, bare in ipairs { false, true } do
+  it("that will not have EDNS is asked without: FORMERR, NOTIMP, BADVERS, with and without the question in it", function()
+    for _, given in ipairs {
+      { rcode = 1 }, { rcode = 1, question = "", count = 0 }, { rcode = 1, additional = { message.opt() } },
+      { rcode = 4 }, { rcode = 4, question = "", count = 0 }, { rcode = 0, additional = { message.opt(1) } },
+    } do
       local function refusal(query)
-        return message.reply(query, bare and { rcode = 1, question = "", count = 0 } or { rcode = 1 })
+        local copy = {}
+        for key, value in pairs(given) do copy[key] = value end
+        return message.reply(query, copy)
       end
       local fake = servers.fake(function(query, reply)
         local _, _, has_edns = message.of_query(query)
@@ -324,16 +329,25 @@ describe("a false nameserver, asked by wire", function()
       assert.equal(GOOD, ask_it(fake))
       assert.equal(2, #fake.queries)
       local always = servers.fake(function(query, reply) reply(refusal(query)) end)
-      assert.equal("FORMERR", ask_it(always))
+      if given.rcode == 1 then assert.equal("FORMERR", ask_it(always)) end
     end
+  end)
+
+  it("that is silent to EDNS is asked without, after half of the time", function()
+    local fake = servers.fake(function(query, reply)
+      local _, _, has_edns = message.of_query(query)
+      if not has_edns then reply(good(query)) end
+    end)
+    assert.equal(GOOD, ask_it(fake, 1000))
+    assert.equal(2, #fake.queries)
   end)
 
   it("whose answer is cut is asked over TCP, and may fail there", function()
     local function cut(query, reply) reply(message.reply(query, { flags = 0x83, answer = { message.a("a.example", 60, "10.6.6.6") } })) end
     assert.equal(GOOD, ask_it(servers.fake(cut, function(query, reply) reply(good(query)) end)))
-    assert.equal("network", ask_it(servers.fake(cut)))
-    assert.equal("network", ask_it(servers.fake(cut, function(_, _, client) client:close() end)))
-    assert.equal("timeout", ask_it(servers.fake(cut, function() end), SHORT_MS))
+    assert.equal("cut", ask_it(servers.fake(cut)))
+    assert.equal("cut", ask_it(servers.fake(cut, function(_, _, client) client:close() end)))
+    assert.equal("cut", ask_it(servers.fake(cut, function() end), SHORT_MS))
     assert.equal("garbage", ask_it(servers.fake(cut, function(_, reply) reply(("x"):rep(40)) end)))
   end)
 end)
@@ -360,8 +374,13 @@ end)
 
 describe("the system's settings", function()
   it("are those of resolv.conf and of the environment", function()
-    assert.same({ servers = { "10.0.0.53:53", "[2001:db8::53]:53" }, search = { "a.example", "b.example" }, ndots = 3, rotate = true },
-      system.parse([[
+    local function parsed(...)
+      local found = system.parse(...)
+      found.from = nil
+      return found
+    end
+    local link = "fe80::1%eth0"
+    local text = [[
 # nameserver 10.9.9.9
 nameserver 10.0.0.53 ; the old one
 nameserver 2001:db8::53
@@ -370,12 +389,20 @@ nameserver unknown
 domain old.example
 search a.example b.example.
 options timeout:1 ndots:3 rotate
-]], {}, "box.corp.example"))
-    assert.same({ servers = { "127.0.0.1:53" }, search = { "corp.example" }, ndots = 1, rotate = false },
-      system.parse("", {}, "box.corp.example\n"))
-    assert.same({ servers = { "127.0.0.1:53" }, search = { "x.example" }, ndots = 15, rotate = false },
-      system.parse("search a.example", { LOCALDOMAIN = "x.example", RES_OPTIONS = "ndots:99" }, "box\n"))
-    assert.same({}, system.parse("", {}, "box\n").search)
+]]
+    assert.same({
+      servers = { "10.0.0.53:53", "[2001:db8::53]:53" }, search = { "a.example", "b.example" }, ndots = 3, rotate = true, timeout_ms = 1000,
+      unusable = { { server = link, why = "it is on a link, and this host's sockets cannot be told which" } },
+    }, parsed(text, {}, "box.corp.example"))
+    assert.same({ "10.0.0.53:53", "[2001:db8::53]:53", "[fe80::1%eth0]:53" }, parsed(text, {}, "box", true).servers)
+    assert.same({}, parsed("nameserver " .. link, {}, "box").servers) -- and not this machine, which nobody named
+    local all = parsed("options timeout:99 attempts:9 use-vc no-tld-query ndots:x timeout", {}, "box")
+    assert.same({ 30000, 5, true, true, 1 }, { all.timeout_ms, all.attempts, all.use_vc, all.no_tld_query, all.ndots })
+    assert.same({ servers = { "127.0.0.1:53" }, search = { "corp.example" }, ndots = 1, rotate = false, unusable = {} },
+      parsed("", {}, "box.corp.example\n"))
+    assert.same({ servers = { "127.0.0.1:53" }, search = { "x.example" }, ndots = 15, rotate = false, unusable = {} },
+      parsed("search a.example", { LOCALDOMAIN = "x.example", RES_OPTIONS = "ndots:99" }, "box\n"))
+    assert.same({}, parsed("", {}, "box\n").search)
   end)
 
   it("tell which families there are", function()

@@ -43,6 +43,10 @@ local function finish(self, holding, how)
   local was_over = lease.connection == nil
   holding.is_ended = true
   if how ~= "release" and not was_over then holding.record.is_unfit = true end
+  if holding.handle % 4 == 0 and not was_over then
+    local ok, _, name = lease:report(holding.handle % 8 == 0)
+    if ok ~= true and name ~= "stale" then self.fail("report returned %s, %s", tostring(ok), tostring(name)) end
+  end
   local ok, _, name = lease[how](lease, how == "fail" and "injected: failed by its claimer" or nil)
   if lease.connection ~= nil then self.fail("a lease has its connection after its %s", how) end
   if ok ~= true and name ~= "stale" then self.fail("%s returned %s, %s", how, tostring(ok), tostring(name)) end

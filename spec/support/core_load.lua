@@ -6,7 +6,7 @@
 --     Load.mean(load.answers, "granted") -- mean wait, ms; of all without the word
 --
 -- hold_ms may be a function of the lease (label =, slot =). `claim` holds the options of the claims, `fails` may say
--- of a lease that it failed.
+-- of a lease that it failed: true, or "reported" if its connection is to be released all the same.
 
 local Load = {}
 Load.__index = Load
@@ -20,7 +20,12 @@ local function hold(load, name)
   world:at(world:time() + span, function()
     if world.leases[name] ~= lease then
       return -- the pool took it back
-    elseif load.fails and load.fails(lease) then
+    end
+    local fails = load.fails and load.fails(lease)
+    if fails == "reported" then
+      world:went(name, false)
+    end
+    if fails == true then
       world:fail(name)
     else
       world:release(name)

@@ -449,7 +449,7 @@ function World:backends()
       port = info.port, weight = info.weight, total = info.total, idle = info.idle, busy = info.busy,
       connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
       priority = info.priority, standby = info.standby,
-      latency_ms = info.latency_ms,
+      latency_ms = info.latency_ms, success_rate = info.success_rate,
     }
   end
   return list
@@ -527,6 +527,12 @@ end
 
 function World:fail(name)
   return self:lease_end("blame", "lease_failed", name)
+end
+
+--- Says of a lease that goes on how it went.
+function World:went(name, is_well)
+  self:tell(is_well and "praise" or "complain", name)
+  return self:input("lease_reported", self.leases[name].handle, is_well)
 end
 
 --- The connection of that label breaks.

@@ -16,9 +16,9 @@
 -- What a question is answered with, after world.latency (1) ms: world.at_server[server][question], else
 -- world.zone[question], else world.default (no such records):
 --     { "60 A 10.0.0.1", … }   records: "[section] [owner] TTL TYPE DATA"; section + is additional, ? authority;
---                              the owner is the name asked if none is given; rcode = "NXDOMAIN", delay = ms
+--                              the owner is the name asked if none is given; rcode = "NXDOMAIN", delay = ms, is_referral = true
 --     "NODATA" "NXDOMAIN" "SERVFAIL" …   that response code and nothing else
---     "timeout" "network" "garbage"      reported as such
+--     "timeout" "network" "garbage" "refused" "cut" "local"   reported as such
 --     "never"                            nothing is reported at all
 --     "held"                             world:reply(question, what) does it
 -- A function is called with the question and gives one of those.
@@ -39,10 +39,10 @@ local INPUTS_MAX = 200000
 local TYPES = { A = 1, CNAME = 5, SOA = 6, AAAA = 28, SRV = 33, DNAME = 39, RRSIG = 46, TXT = 16 }
 local NAMES = { [1] = "A", [28] = "AAAA", [33] = "SRV" }
 local RCODES = { NOERROR = 0, NODATA = 0, FORMERR = 1, SERVFAIL = 2, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5, YXDOMAIN = 6 }
-local SILENCES = { timeout = 0, network = 1, garbage = 2 }
+local SILENCES = { timeout = 0, network = 1, garbage = 2, refused = 3, cut = 4, ["local"] = 5 }
 local SECTIONS = { ["?"] = 1, ["+"] = 2 }
 local REMOVALS = { [0] = "none", "target", "address", "name", "family", "no service" }
-World.TARGETS = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp", "failed" }
+World.TARGETS = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp" }
 
 local function ns(ms)
   return ffi.cast("uint64_t", ms * 1e6 + 0.5)
@@ -116,6 +116,7 @@ function World.answer(reply, asked)
   end
   local answer = ffi.new("cueball_answer", { rcode = RCODES[reply.rcode or "NOERROR"] or reply.rcode, count = #reply })
   answer.records = records
+  answer.is_referral = reply.is_referral and 1 or 0
   kept[#kept + 1] = records
   return answer, kept
 end
@@ -198,6 +199,11 @@ end
 function World:nameservers(list)
   self.trace_servers = self.trace_servers or #list > 1
   return self:input("nameservers_replaced", ffi.new("const char *[?]", math.max(#list, 1), list), #list)
+end
+
+--- See cueball_tracker_search_replaced().
+function World:search(list, ndots, no_tld_query)
+  return self:input("search_replaced", ffi.new("const char *[?]", math.max(#list, 1), list), #list, ndots or 1, no_tld_query or 0)
 end
 
 function World:start()

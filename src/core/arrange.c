@@ -17,10 +17,11 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         slot->unwanted = 0;
-        if (slot->on_return == CUEBALL_CAUSE_PLAN) {
+        if (slot->on_return != CUEBALL_CAUSE_PLAN)
+            continue;
+        /* What was asked back already comes back, and is opened anew then. */
+        if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->options.is_set)
             slot->on_return = 0;
-            cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
-        }
     }
 }
 
@@ -136,6 +137,7 @@ static void pool_put_aside(cueball_pool *pool)
             continue;
         cueball__probe_end(pool, backend);
         backend->dead = false;
+        cueball__backend_trust(pool, backend);
         pool->dead--;
         if (cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_REVIVED))
             cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_REVIVED,
@@ -193,13 +195,32 @@ static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uin
         uint32_t share = backend_share(pool, backend);
         is_slow |= share < SLOW_STEPS;
         plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share,
-                                                .most = backend->takes ? backend->takes + 1 : 0,
+                                                .most = backend->takes ? backend->takes + backend->surplus : 0,
                                                 .dead = backend->dead };
     }
     *probes = *probes < pool->probes_max ? *probes : pool->probes_max;
     for (uint32_t i = 0; i < count && !is_slow; i++)
         plan[i].weight /= SLOW_STEPS;
     return count;
+}
+
+/* Deals so many slots.  Dead backends that got none (their weight comes to less than
+ * one slot) are tried when their time comes: places are left for that. */
+static void plan_deal(const cueball_pool *pool, cueball_plan_backend *plan, uint32_t count, uint32_t room)
+{
+    uint32_t target = pool->planned_target < room ? pool->planned_target : room;
+    cueball_plan(plan, count, target, room, pool->options.is_set, pool->plan_scratch);
+    uint32_t wanted = 0, left_out = 0;
+    bool has_living = false;
+    for (uint32_t i = 0; i < count; i++) {
+        has_living |= !plan[i].dead;
+        left_out += plan[i].dead && plan[i].want == 0;
+        wanted += plan[i].want;
+    }
+    if (!has_living || left_out == 0 || left_out >= room || wanted + left_out <= room)
+        return;
+    room -= left_out;
+    cueball_plan(plan, count, target < room ? target : room, room, pool->options.is_set, pool->plan_scratch);
 }
 
 /* Probes that are there stay, though the target is less than there are backends. */
@@ -236,7 +257,9 @@ void cueball__pool_plan(cueball_pool *pool)
     pool->plan_is_due = pool->churn_holds = pool->hurries = false;
     pool->planned_at = pool->now;
     pool->counters.plans++;
+    uint32_t target_before = pool->planned_target;
     pool->planned_target = cueball__demand_target(pool);
+    cueball__demand_planned(pool, target_before);
     pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
     pool_put_aside(pool);
     pool->probes_max = pool_probes_max(pool);
@@ -245,8 +268,7 @@ void cueball__pool_plan(cueball_pool *pool)
         /* Places for the probes that will be due. */
         uint32_t kept = pool->dead > probes ? pool->probes_max - probes : 0;
         uint32_t room = ceiling - kept > 0 ? ceiling - kept : 1;
-        uint32_t target = pool->planned_target < room ? pool->planned_target : room;
-        cueball_plan(plan, count, target, room, pool->options.is_set, pool->plan_scratch);
+        plan_deal(pool, plan, count, room);
         plan_favour_living(plan, count);
         plan_keep_probes(pool, plan, count, room);
     }

@@ -259,7 +259,8 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
 {
     if (strcmp(backend->address, spec->address) != 0 || backend->port != spec->port)
         return false;
-    if (backend->weight != spec->weight || backend->priority != spec->priority) {
+    bool has_changed = backend->weight != spec->weight || backend->priority != spec->priority;
+    if (has_changed) {
         backend->weight = spec->weight;
         backend->priority = spec->priority;
         pool_changed(pool);
@@ -267,9 +268,13 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
     if (spec->name && strcmp(backend->name, spec->name) != 0) {
         char *block = backend->key;
         size_t block_size = backend->block_size;
-        if (backend_name(pool, backend, spec))
+        if (backend_name(pool, backend, spec)) {
             cueball__memory_release(&pool->memory, block, block_size);
+            has_changed = true;
+        }
     }
+    if (has_changed)
+        cueball__event_note(pool, CUEBALL_EVENT_BACKEND_CHANGED, backend, backend->weight);
     return true;
 }
 
@@ -325,6 +330,9 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
     for (uint32_t i = 0; i < pool->known; i++)
         pool->preference[i]->said = false;
     for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
+        const cueball__backend *known = cueball__backend_by_key(pool, specs[i].key);
+        if (known && known->said) /* a key given twice: the first counts */
+            continue;
         result = backend_add(pool, &specs[i]);
         has_changed |= result == CUEBALL_OK;
     }
@@ -376,6 +384,7 @@ void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cue
     assert(pool->dead > 0);
     cueball__probe_end(pool, backend);
     backend->dead = false;
+    cueball__backend_trust(pool, backend);
     backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;
@@ -409,7 +418,7 @@ void cueball__backends_free(cueball_pool *pool)
     rooms_free(pool, &all, pool->known_max);
 }
 
-static void backend_describe(const cueball__backend *backend, cueball_backend_info *info)
+static void backend_describe(const cueball_pool *pool, const cueball__backend *backend, cueball_backend_info *info)
 {
     memset(info, 0, sizeof *info);
     info->backend = cueball__member_handle(&backend->member);
@@ -425,7 +434,8 @@ static void backend_describe(const cueball__backend *backend, cueball_backend_in
     info->ejected = backend->ejected;
     info->standby = backend->standby;
     info->takes = backend->takes;
-    info->latency_ms = backend->latency / CUEBALL__NS_PER_MS;
+    info->latency_ms = backend->latency.average / CUEBALL__NS_PER_MS;
+    info->success_rate = cueball_latency_success_rate(&backend->latency, pool->now);
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         info->idle += slot->state == CUEBALL_SLOT_IDLE;
@@ -440,14 +450,28 @@ int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle handle, c
     const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
     if (!backend || !backend->key)
         return CUEBALL_ESTALE;
-    backend_describe(backend, info);
+    backend_describe(pool, backend, info);
+    return CUEBALL_OK;
+}
+
+int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle handle, cueball_backend_spec *spec)
+{
+    const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
+    if (!backend || !backend->key)
+        return CUEBALL_ESTALE;
+    *spec = (cueball_backend_spec){ .key = backend->key,
+                                    .name = backend->name,
+                                    .address = backend->address,
+                                    .port = backend->port,
+                                    .weight = backend->weight,
+                                    .priority = backend->priority };
     return CUEBALL_OK;
 }
 
 bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info)
 {
     if (index < pool->known) {
-        backend_describe(pool->preference[index], info);
+        backend_describe(pool, pool->preference[index], info);
         return true;
     }
     index -= pool->known;
@@ -456,6 +480,6 @@ bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_b
         link = link->next;
     if (link == &pool->leaving)
         return false;
-    backend_describe(CUEBALL__OWNER(link, cueball__backend, leaving), info);
+    backend_describe(pool, CUEBALL__OWNER(link, cueball__backend, leaving), info);
     return true;
 }

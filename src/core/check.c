@@ -23,7 +23,7 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
 {
     uint32_t index = slot->member.index;
     bool rests_in_doubt = slot->state == CUEBALL_SLOT_IDLE && cueball__slot_is_doubtful(slot);
-    bool awaits_check = slot->state == CUEBALL_SLOT_CHECKING && cueball__link_is_linked(&slot->doubt);
+    bool awaits_check = slot->state == CUEBALL_SLOT_CHECKING && slot->doubted;
     bool waits_for_time = slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF
                           || slot->state == CUEBALL_SLOT_CHECKING || slot->state == CUEBALL_SLOT_CLOSING;
     MUST(slot->state < CUEBALL__SLOT_STATES, "slot %u in state %u", index, slot->state);
@@ -43,9 +43,9 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(!(slot->chores & CUEBALL__CHORE_CLOSE) || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->owner, "slot %u in state %u", index, slot->state);
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
-    MUST(cueball__link_is_linked(&slot->doubt) == (rests_in_doubt || awaits_check), "slot %u in state %u", index, slot->state);
+    MUST(slot->doubted == (rests_in_doubt || awaits_check), "slot %u in state %u", index, slot->state);
     bool is_indexed = slot->state == CUEBALL_SLOT_IDLE && !rests_in_doubt && pool->options.balance == CUEBALL_BALANCE_P2C;
-    MUST((slot->owner != NULL || is_indexed) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
+    MUST((slot->owner != NULL || is_indexed || slot->doubted) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
     MUST((slot->owner != NULL) == slot->owned, "slot %u", index);
     MUST(cueball__handle_index(slot->conn) == index && cueball__handle_index(slot->lease) == index, "slot %u", index);
     MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
@@ -53,7 +53,7 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
          "slot %u, which must go, in state %u", index, slot->state);
     MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead || slot->unproven, "slot %u in state %u at a dead backend", index,
          slot->state);
-    MUST(cueball__slot_is_connected(slot) || !(slot->unproven || slot->suspect || slot->renews), "slot %u in state %u", index, slot->state);
+    MUST(cueball__slot_is_connected(slot) || !(slot->unproven || slot->suspect || slot->doubted), "slot %u in state %u", index, slot->state);
     MUST(!slot->blame || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     if (slot->state == CUEBALL_SLOT_BUSY && !slot->untimed) {
         MUST(pool->now < slot->retire_at || pool->now >= pool->timers.earliest, "slot %u", index);
@@ -75,8 +75,8 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
         if (slot_check(pool, slot, report) != CUEBALL_OK)
             return CUEBALL_EINVAL;
         counts[slot->state]++;
-        doubtful += slot->state == CUEBALL_SLOT_IDLE && cueball__link_is_linked(&slot->doubt);
-        checks += slot->state == CUEBALL_SLOT_CHECKING && !cueball__link_is_linked(&slot->doubt);
+        doubtful += slot->state == CUEBALL_SLOT_IDLE && slot->doubted;
+        checks += slot->state == CUEBALL_SLOT_CHECKING && !slot->doubted;
         orphans += slot->state != CUEBALL_SLOT_FREE && slot->orphan;
     }
     uint32_t rest = counts[CUEBALL_SLOT_IDLE], total = 0;
@@ -117,8 +117,10 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
     }
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
-    MUST(leased == backend->leased && leased_sum == backend->leased_sum, "backend %s: %u leased, %u counted", backend->key, leased,
-         backend->leased);
+    MUST(leased == backend->latency.leased && leased_sum == backend->latency.leased_sum, "backend %s: %u leased, %u counted",
+         backend->key, leased, backend->latency.leased);
+    MUST(backend->latency.failing >= 0 && backend->latency.failing <= 1 && backend->latency.average >= 0, "backend %s: %g fail, %g ns",
+         backend->key, backend->latency.failing, backend->latency.average);
     MUST(unproven == backend->unproven, "backend %s: %u unproven, %u counted", backend->key, unproven, backend->unproven);
     MUST(connected == backend->connected, "backend %s: %u connected, %u counted", backend->key, connected, backend->connected);
     return CUEBALL_OK;

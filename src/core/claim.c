@@ -226,6 +226,10 @@ static int claim_slowly(cueball_pool *pool, const cueball_claim_options *options
         else
             pool->counters.claims_refused++;
         claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, 0, options ? options->user : 0, result, pool->waiting);
+        if (result == CUEBALL_ECLAIM_TIMEOUT) {
+            cueball__demand_unmet(pool);
+            cueball__pool_settle(pool);
+        }
     }
     return result;
 }
@@ -246,7 +250,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     pool->counters.granted_at_once++;
     cueball__slot *slot;
     if (cueball__idle_is_empty(&pool->idle)) {
-        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, doubt);
+        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, at_owner);
         cueball__slot_wake(pool, slot);
     } else if (pool->options.balance == CUEBALL_BALANCE_P2C) {
         slot = cueball__latency_next(pool);
@@ -260,6 +264,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     cueball__latency_lend(pool, slot);
     if (options && options->owner)
         slot_own(slot, options->owner);
+    cueball__demand_peak(pool);
     if (cueball__idle_count(&pool->idle) < pool->idle_low)
         cueball__demand_changed(pool);
     grant_note(pool, slot, 0, options ? options->user : 0);
@@ -271,7 +276,7 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
 /* Whether a claim gets the connection that is next, without ado. */
 static bool claim_is_plain(const cueball_pool *pool, const cueball_claim_options *options)
 {
-    return cueball__idle_count(&pool->idle) > pool->idle_low && !pool->idle.holes && !(options && options->owner);
+    return cueball__idle_count(&pool->idle) > pool->idle_plain && !pool->idle.holes && !(options && options->owner);
 }
 
 /* Most claims go this short way, which does the same as claim_in_full(). */
@@ -376,6 +381,18 @@ int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_hand
 int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease)
 {
     return lease_end(pool, now, lease, CUEBALL_CAUSE_FAIL, &pool->counters.leases_failed);
+}
+
+int cueball_pool_lease_reported(cueball_pool *pool, cueball_time now, cueball_handle lease, bool went_well)
+{
+    cueball__pool_begin(pool, now);
+    cueball__slot *slot = slot_by_lease(pool, lease);
+    if (slot) {
+        slot->went = went_well ? WENT_WELL : WENT_BADLY;
+        slot->untimed = 1; /* its release takes the long way */
+    }
+    cueball__pool_settle(pool);
+    return slot ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
 /* The pool takes the connection back: it closes, whatever its claimer does with

@@ -6,10 +6,14 @@
  * and attempts beyond the spares are begun a few at a time, so that each is
  * asked again whether it is needed before it begins.
  *
- * Shrinking: the number in use is smoothed by a low-pass filter, sampled five
- * times a second, with weights that fall by exp(-0.2) a sample (63 % of a step
- * after 1 s, 95 % after 3 s).  The pool does not shrink below that.  The weights
- * being a geometric series, one remembered value does what a line of 128 did. */
+ * Shrinking: five times a second the most that was in use since the last sample
+ * goes through a low-pass filter with weights that fall by exp(-0.2) a sample (63 %
+ * of a step after 1 s, 95 % after 3 s), and the pool does not shrink below what
+ * comes out.  Leases shorter than the time between samples count in this way.  Load
+ * that is steady has peaks of all heights, some of them rare: while there are claims,
+ * no more than one connection is closed for each SHRINK_CLAIMS of them, so that
+ * those opened again cost no more than that.  A pool at rest holds what it has in
+ * use and its spares. */
 #include "pool.h"
 
 #include <math.h>
@@ -17,6 +21,9 @@
 #define SAMPLE_GAP 200000000                 /* ns */
 #define SAMPLE_SHARE 0.181269246922018151257 /* 1 - exp(-0.2): weight of the newest sample */
 #define SETTLED 0.5                          /* slots: what is left of a step that far is over */
+#define SHRINK_CLAIMS 200                    /* claims, for each connection closed while there are any */
+#define SHRINK_SAVED 10                      /* connections for which claims count in advance */
+#define REST_SPAN 10000000000                /* ns: a pool that nobody claimed from for so long is at rest */
 
 static uint32_t pool_established(const cueball_pool *pool)
 {
@@ -65,6 +72,44 @@ static uint32_t pool_growth_max(const cueball_pool *pool, uint32_t unserved)
     return unserved < 1 ? 1 : unserved < most ? unserved : most;
 }
 
+/* Whether the number of slots follows the load. */
+static bool pool_has_demand(const cueball_pool *pool)
+{
+    return pool->options.spares < pool->options.max_connections && !pool->options.is_set && !cueball__pool_is_over(pool);
+}
+
+static bool pool_rests(const cueball_pool *pool)
+{
+    const cueball__demand *demand = &pool->demand;
+    return pool->waiting == 0 && (demand->claimed_at == 0 || pool->now - demand->claimed_at >= REST_SPAN);
+}
+
+/* The plan has so many slots, where the one before had `before`. */
+void cueball__demand_planned(cueball_pool *pool, uint32_t before)
+{
+    if (pool->planned_target < before && !pool_rests(pool))
+        pool->demand.may_close = fmax(pool->demand.may_close - (before - pool->planned_target), 0);
+}
+
+/* A connection was lent, or none could be.  The short way of a claim does not come
+ * by here as long as it finds as many at rest as one that did. */
+void cueball__demand_peak(cueball_pool *pool)
+{
+    uint32_t busy = cueball__pool_busy(pool), idle = cueball__idle_count(&pool->idle);
+    if (busy > pool->demand.peak)
+        pool->demand.peak = busy;
+    if (pool_has_demand(pool))
+        pool->idle_plain = idle > pool->idle_low ? idle : pool->idle_low;
+}
+
+/* A claim that does not wait found nothing. */
+void cueball__demand_unmet(cueball_pool *pool)
+{
+    pool->demand.is_unmet = true;
+    pool->demand.claimed_at = pool->now;
+    cueball__demand_changed(pool);
+}
+
 /* The slots there should be now. */
 uint32_t cueball__demand_target(const cueball_pool *pool)
 {
@@ -74,20 +119,27 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     if (pool->options.is_set)
         return spares;
     uint32_t unserved = pool_unserved(pool);
-    uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares;
+    uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares + pool->demand.is_unmet;
     uint64_t target = in_use + unserved;
     uint64_t paced = (uint64_t)pool_established(pool) + pool_growth_max(pool, unserved);
     if (target > paced)
         target = paced;
     if (target < spares)
         target = spares;
-    if (pool->demand.smoothed - (double)in_use > SETTLED && (double)target < pool->demand.smoothed)
-        target = (uint64_t)ceil(pool->demand.smoothed);
+    if (pool->demand.smoothed - (double)in_use > SETTLED && (double)target < pool->demand.smoothed) {
+        uint64_t kept = (uint64_t)ceil(pool->demand.smoothed); /* it does not shrink below that, and does not grow for it */
+        kept = kept < pool->planned_target ? kept : pool->planned_target;
+        target = target > kept ? target : kept;
+    }
     uint64_t under_way = in_use + pool->counts[CUEBALL_SLOT_CONNECTING];
     if (target < under_way && target < pool->planned_target) /* what has begun to open may end */
         target = under_way < pool->planned_target ? under_way : pool->planned_target;
     if (target < 1 && pool->waiting > 0)
         target = 1;
+    if (target < pool->planned_target && !pool_rests(pool)) {
+        uint32_t least = pool->planned_target - (uint32_t)fmin(pool->demand.may_close, pool->planned_target);
+        target = target > least ? target : least;
+    }
     return target < ceiling ? (uint32_t)target : ceiling;
 }
 
@@ -101,7 +153,7 @@ static void demand_judge(cueball_pool *pool)
  * times a second, until nothing moves. */
 void cueball__demand_changed(cueball_pool *pool)
 {
-    if (pool->options.spares >= pool->options.max_connections || pool->options.is_set || cueball__pool_is_over(pool))
+    if (!pool_has_demand(pool))
         return;
     if (!cueball__timer_is_armed(&pool->sample))
         cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
@@ -116,6 +168,19 @@ void cueball__demand_connected(cueball_pool *pool, cueball_time took)
     cueball__demand_changed(pool);
 }
 
+/* What claims there were since the last sample. */
+static void demand_count(cueball_pool *pool)
+{
+    cueball__demand *demand = &pool->demand;
+    uint64_t claims = pool->counters.granted_at_once + pool->counters.queued;
+    uint64_t came = claims - demand->claims_seen;
+    demand->claims_seen = claims;
+    if (came > 0 || pool->waiting > 0)
+        demand->claimed_at = pool->now;
+    if (demand->may_close < SHRINK_SAVED)
+        demand->may_close = fmin(demand->may_close + (double)came / SHRINK_CLAIMS, SHRINK_SAVED);
+}
+
 void cueball__demand_sample(cueball_pool *pool)
 {
     cueball__demand *demand = &pool->demand;
@@ -126,13 +191,18 @@ void cueball__demand_sample(cueball_pool *pool)
         demand->lease_sum_seen = pool->lease_sum;
         demand->seen_at = pool->now;
     }
+    demand_count(pool);
     uint32_t busy = cueball__pool_busy(pool);
-    double in_use = fmin((double)busy + pool->options.spares, pool->options.max_connections);
-    demand->smoothed += (in_use - demand->smoothed) * SAMPLE_SHARE;
-    if (fabs(in_use - demand->smoothed) > SETTLED || busy > 0 || pool->waiting > 0) {
+    double most = (double)(demand->peak > busy ? demand->peak : busy) + pool->options.spares + demand->is_unmet;
+    most = fmin(most, pool->options.max_connections);
+    demand->smoothed = most > demand->smoothed ? most : demand->smoothed + (most - demand->smoothed) * SAMPLE_SHARE;
+    bool is_settled = pool_rests(pool) && demand->peak <= busy && !demand->is_unmet && demand->smoothed - most <= SETTLED;
+    demand->peak = busy;
+    demand->is_unmet = false;
+    pool->idle_plain = cueball__idle_count(&pool->idle); /* the next claim is looked at */
+    if (is_settled)
+        demand->smoothed = most;
+    if (!is_settled || busy > 0)
         cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
-    } else {
-        demand->smoothed = in_use;
-    }
     demand_judge(pool);
 }

@@ -23,32 +23,50 @@
 #define DOUBTS_MAX 5         /* in each second, so that claimers who fail each lease do not have the others checked for ever */
 #define DOUBTS_SPAN 1000000000 /* ns */
 
-/* How long a connection of the attempt has to stay open. */
-cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot)
+/* When an unproven connection will have been open for long enough. */
+cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot)
 {
-    if (pool->settings.proven_after)
-        return pool->settings.proven_after;
-    cueball_time pause = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt ? slot->attempt : 1);
-    cueball_time span = pause < CUEBALL_NEVER / PROOF_PAUSES ? pause * PROOF_PAUSES : CUEBALL_NEVER;
-    return span > PROOF_MIN ? span : PROOF_MIN;
+    assert(slot->unproven && slot->attempt > 0);
+    cueball_time span = pool->settings.proven_after;
+    if (span == 0) {
+        cueball_time pause = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt);
+        span = pause * PROOF_PAUSES; /* a pause is a day at most */
+        span = span > PROOF_MIN ? span : PROOF_MIN;
+    }
+    return cueball__time_after(slot->opened_at, span);
 }
 
-/* It takes more than was seen before: the plan may give it one more. */
+/* What rested in doubt is lent in its turn, if there is no doubt any more. */
+static void slot_trust(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->state != CUEBALL_SLOT_IDLE || !slot->doubted || cueball__slot_is_doubtful(slot))
+        return;
+    cueball__slot_wake(pool, slot);
+    cueball__slot_rest(pool, slot);
+}
+
+/* It takes more than was seen before: the plan gives it some more to try, and twice
+ * as many each time it took them all, as its limit may be gone. */
 static void backend_takes_more(cueball_pool *pool, cueball__backend *backend)
 {
     uint32_t proven = backend->connected - backend->unproven;
-    if (backend->takes == 0 || proven <= backend->takes)
+    bool has_all = proven >= backend->takes + backend->surplus || proven >= backend->want;
+    if (backend->takes == 0 || proven <= backend->takes || !has_all)
         return;
     backend->takes = proven;
+    if (backend->surplus <= pool->options.max_connections)
+        backend->surplus *= 2;
     pool->plan_is_due = pool->is_unsettled = true;
 }
 
-/* The connection has shown that its backend works. */
+/* The connection has shown that its backend works.  Of one that is suspect it says
+ * nothing that it lasted: so do those that broke without a word. */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(cueball__slot_is_connected(slot));
     cueball__backend *backend = slot->backend;
-    slot->suspect = 0;
+    if (cause != CUEBALL_CAUSE_LASTED)
+        slot->suspect = 0;
     if (slot->unproven) {
         assert(backend->unproven > 0);
         slot->unproven = 0;
@@ -61,24 +79,21 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
                 cueball__set_has_another(pool);
         }
     }
-    if (cueball__link_is_linked(&slot->doubt) && slot->state == CUEBALL_SLOT_IDLE) {
-        cueball__slot_wake(pool, slot);
-        cueball__slot_rest(pool, slot);
-    }
+    slot_trust(pool, slot);
 }
 
-/* How many of the backend's connections did better than this slot's attempts:
- * they have proven themselves, or they opened before half of the pause before the
- * attempt was over and are open still.  Of a backend that closes all its
- * connections after a while none is, as each of them had that while, too. */
-static uint32_t backend_steady(const cueball__backend *backend, const cueball__slot *slot)
+/* How many of the backend's connections did better than a slot's attempts: they
+ * have proven themselves, or they opened by `outlived`, which is before half of the
+ * pause before the attempt was over, and are open still.  Of a backend that closes
+ * all its connections after a while none is, as each of them had that while, too. */
+static uint32_t backend_steady(const cueball__backend *backend, cueball_time outlived)
 {
     uint32_t steady = backend->connected - backend->unproven;
     if (backend->unproven == 0)
         return steady;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *other = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (cueball__slot_is_connected(other) && other->unproven && other->opened_at <= slot->outlived)
+        if (cueball__slot_is_connected(other) && other->unproven && other->opened_at <= outlived)
             steady++;
     }
     return steady;
@@ -87,9 +102,10 @@ static uint32_t backend_steady(const cueball__backend *backend, const cueball__s
 static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_t takes)
 {
     bool is_new = backend->takes == 0;
-    if (takes == backend->takes)
+    if (takes == backend->takes && backend->surplus == 1)
         return;
     backend->takes = takes;
+    backend->surplus = 1;
     pool->plan_is_due = pool->is_unsettled = true;
     if (is_new && cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_LIMITED))
         cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_LIMITED,
@@ -99,12 +115,12 @@ static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_
 }
 
 /* The slot's attempt came to nothing, for `cause`: what does that say of its backend? */
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause)
+void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
 {
     cueball__backend *backend = slot->backend;
     if (slot->attempt < cueball__slot_patience(pool, slot)->attempts || backend->dead || backend->ejected)
         return;
-    uint32_t steady = backend_steady(backend, slot);
+    uint32_t steady = backend_steady(backend, outlived);
     bool is_of_opening = cause == CUEBALL_CAUSE_FAILED || cause == CUEBALL_CAUSE_TIMEOUT || cause == CUEBALL_CAUSE_LOST;
     if (steady == 0)
         cueball__backend_died(pool, backend, slot->attempt, cause);
@@ -159,7 +175,17 @@ void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend)
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (slot->state == CUEBALL_SLOT_IDLE && !cueball__link_is_linked(&slot->doubt))
+        if (slot->state == CUEBALL_SLOT_IDLE && !slot->doubted)
             slot_doubt(pool, slot);
+    }
+}
+
+/* The backend is dead no longer, which was all there was to be said against some of
+ * its connections. */
+void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend)
+{
+    CUEBALL__LIST_EACH(link, following, &backend->slots)
+    {
+        slot_trust(pool, CUEBALL__OWNER(link, cueball__slot, at_backend));
     }
 }

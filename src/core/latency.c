@@ -1,4 +1,5 @@
-/* How slow a backend is, for the balance that takes the better of two.
+/* How slow a backend is and how often it fails, for the balance that takes the
+ * better of two.
  *
  * Peak EWMA, as in Finagle (twitter.github.io/finagle, "PeakEwma") and linkerd:
  * a lease that took longer than the average becomes the average at once, those
@@ -13,7 +14,20 @@
  * would hardly stand out.  Leases that have not ended count with their age: of a
  * backend that got stuck none ends.  And a backend FAR_SLOWER than the other has
  * one lease at a time: by cost alone it would have some all the time, as long as
- * the other has many. */
+ * the other has many.
+ *
+ * Failures.  A backend that fails at once is not quick: what failed gives no
+ * latency, and the cost is divided by the share of leases that went well, an
+ * EWMA too (kubernetes/ingress-nginx, pull request 9882, "EWMA score adjusted by
+ * success rate when backend services fail fast"; envoyproxy/envoy, issue 20907).
+ * Three things follow from that.  How fast such a backend is, is known less the
+ * more it fails: as far as it fails, the slower latency of the two compared
+ * stands for its own, so that it is not preferred for a latency that nothing
+ * renews, and backends that all fail are taken evenly.  The share of failures
+ * fades by exp(-elapsed / DECAY), so that a backend that failed is tried again,
+ * within about DECAY.  And one of whose leases less than 1 / FAR_SLOWER go well
+ * is left alone for REST after a failure while the other is better: by cost
+ * alone it would be tried the more often the more leases the other has. */
 #include "pool.h"
 
 #include <math.h>
@@ -22,42 +36,131 @@
 #define SAMPLES 4.0
 #define AGES 2.0       /* leases that came evenly are half as old, on average, as the oldest */
 #define FAR_SLOWER 4.0 /* times */
-#define UNKNOWN 1000.0 /* ns: what is taken for the latency of a backend that has leases but never ended one */
+#define UNKNOWN 1000.0 /* ns: what is taken for the latency of a backend that has leases, or failed them, and never ended one well */
+#define REST 1e9       /* ns */
+#define FEW 1e-3       /* the least share that is taken to go well: what is divided by */
+#define NONE 1e-6      /* a share of failures that is no longer worth an exp() */
 
-/* A lease at the backend took so long. */
-void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held)
+static double span_between(cueball_time from, cueball_time to)
 {
-    double elapsed = (double)(pool->now - backend->latency_at);
-    double took = (double)held;
-    backend->latency_at = pool->now;
-    if (took >= backend->latency) {
-        backend->latency = took;
-        return;
+    return to > from ? (double)(to - from) : 0;
+}
+
+/* How much of an average is kept when another lease is averaged in. */
+static double average_keeps(cueball_time from, cueball_time now)
+{
+    return fmin(exp(-span_between(from, now) / DECAY), 1 - 1 / SAMPLES);
+}
+
+void cueball_latency_began(cueball_latency *latency, cueball_time began)
+{
+    latency->leased++;
+    latency->leased_sum += began;
+}
+
+void cueball_latency_ended(cueball_latency *latency, cueball_time began)
+{
+    assert(latency->leased > 0);
+    latency->leased--;
+    latency->leased_sum -= began;
+}
+
+void cueball_latency_observed(cueball_latency *latency, cueball_time now, cueball_time took)
+{
+    if (latency->failing > 0) {
+        latency->failing *= average_keeps(latency->failing_at, now);
+        if (latency->failing < NONE)
+            latency->failing = 0;
     }
-    double kept = fmin(exp(-elapsed / DECAY), 1 - 1 / SAMPLES);
-    backend->latency = backend->latency * kept + took * (1 - kept);
+    latency->failing_at = now;
+    if ((double)took >= latency->average) {
+        latency->average = (double)took;
+    } else {
+        double kept = average_keeps(latency->average_at, now);
+        latency->average = latency->average * kept + (double)took * (1 - kept);
+    }
+    latency->average_at = now;
+}
+
+void cueball_latency_failed(cueball_latency *latency, cueball_time now, cueball_time took)
+{
+    double kept = average_keeps(latency->failing_at, now);
+    latency->failing = latency->failing * kept + (1 - kept);
+    latency->failing_at = now;
+    if ((double)took > latency->average * exp(-span_between(latency->average_at, now) / DECAY)) {
+        latency->average = (double)took;
+        latency->average_at = now;
+    }
+}
+
+/* The share of leases that is expected to fail. */
+static double latency_fails(const cueball_latency *latency, cueball_time now)
+{
+    return latency->failing > 0 ? latency->failing * exp(-span_between(latency->failing_at, now) / DECAY) : 0;
+}
+
+double cueball_latency_success_rate(const cueball_latency *latency, cueball_time now)
+{
+    return 1 - latency_fails(latency, now);
 }
 
 /* What a lease that begins now is expected to take, ns. */
-static double backend_latency(const cueball_pool *pool, const cueball__backend *backend)
+static double latency_expected(const cueball_latency *latency, cueball_time now)
 {
-    double latency = backend->latency * exp(-(double)(pool->now - backend->latency_at) / DECAY);
-    if (backend->leased == 0)
-        return latency;
-    uint64_t ages = backend->leased * pool->now - backend->leased_sum; /* their sum: exact, modulo 2^64 */
-    return fmax(fmax(latency, UNKNOWN), AGES * (double)ages / (double)backend->leased);
+    double expected = latency->average * exp(-span_between(latency->average_at, now) / DECAY);
+    if (latency->leased == 0)
+        return expected;
+    uint64_t ages = latency->leased * now - latency->leased_sum; /* their sum: exact, modulo 2^64 */
+    return fmax(fmax(expected, UNKNOWN), AGES * (double)ages / (double)latency->leased);
 }
 
-/* Whether a claim goes to `other` rather than to `first`. */
-static bool backend_is_better(const cueball_pool *pool, const cueball__backend *other, const cueball__backend *first)
+/* What a backend is compared by. */
+typedef struct outlook {
+    double expected; /* ns, until a lease went well */
+    bool rests;
+} outlook;
+
+static outlook outlook_of(const cueball_latency *latency, cueball_time now, double expected, double slower)
 {
-    double latency = backend_latency(pool, other), latency_first = backend_latency(pool, first);
-    if (latency_first > latency * FAR_SLOWER && first->leased > 0)
+    double fails = latency_fails(latency, now);
+    double works = fmax(1 - fails, FEW);
+    return (outlook){
+        .expected = fails > 0 ? ((1 - fails) * expected + fails * fmax(slower, UNKNOWN)) / works : expected,
+        .rests = works * FAR_SLOWER < 1 && span_between(latency->failing_at, now) < REST,
+    };
+}
+
+bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first,
+                               uint32_t first_weight, cueball_time now)
+{
+    outlook a = { latency_expected(other, now), false }, b = { latency_expected(first, now), false };
+    if (other->failing > 0 || first->failing > 0) {
+        double slower = fmax(a.expected, b.expected);
+        a = outlook_of(other, now, a.expected, slower);
+        b = outlook_of(first, now, b.expected, slower);
+        if (a.rests != b.rests)
+            return b.rests;
+    }
+    if (b.expected > a.expected * FAR_SLOWER && first->leased > 0)
         return true;
-    if (latency > latency_first * FAR_SLOWER && other->leased > 0)
+    if (a.expected > b.expected * FAR_SLOWER && other->leased > 0)
         return false;
-    double cost = latency * (double)(other->leased + 1) / (double)other->weight;
-    return cost < latency_first * (double)(first->leased + 1) / (double)first->weight;
+    double cost = a.expected * (double)(other->leased + 1) / (double)other_weight;
+    return cost < b.expected * (double)(first->leased + 1) / (double)first_weight;
+}
+
+/* A lease at the backend went well, and took so long. */
+void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held)
+{
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball_latency_observed(&backend->latency, pool->now, held);
+}
+
+/* A lease at the backend did not, and took so long. */
+void cueball__latency_failed(cueball_pool *pool, cueball__backend *backend, cueball_time held)
+{
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball_latency_failed(&backend->latency, pool->now, held);
 }
 
 /* The slot's connection was lent just now. */
@@ -65,8 +168,7 @@ void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot)
 {
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
-    slot->backend->leased++;
-    slot->backend->leased_sum += slot->since;
+    cueball_latency_began(&slot->backend->latency, slot->since);
 }
 
 /* It is about to come back. */
@@ -74,9 +176,7 @@ void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot)
 {
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
-    assert(slot->backend->leased > 0);
-    slot->backend->leased--;
-    slot->backend->leased_sum -= slot->since;
+    cueball_latency_ended(&slot->backend->latency, slot->since);
 }
 
 /* A connection of the backend came to rest. */
@@ -112,7 +212,7 @@ static void pool_count_leases(cueball_pool *pool)
             if (slot->state == CUEBALL_SLOT_FREE)
                 continue;
             if (pass == 0)
-                slot->backend->leased = 0, slot->backend->leased_sum = 0;
+                slot->backend->latency.leased = 0, slot->backend->latency.leased_sum = 0;
             else if (slot->state == CUEBALL_SLOT_BUSY)
                 cueball__latency_lend(pool, slot);
         }
@@ -139,7 +239,7 @@ static cueball__backend *pool_choose(cueball_pool *pool)
     uint32_t second = (uint32_t)cueball__random_below(&pool->random, pool->resting_count - 1);
     second += second >= first;
     cueball__backend *a = pool->resting[first], *b = pool->resting[second];
-    return backend_is_better(pool, b, a) ? b : a;
+    return cueball_latency_is_better(&b->latency, b->weight, &a->latency, a->weight, pool->now) ? b : a;
 }
 
 /* The connection to be claimed next: that of the chosen backend which rested longest. */

@@ -61,6 +61,7 @@ const char *cueball_event_name(int kind)
         "resolver_recovered",  "planned",   "shuffled", "options_changed", "memory_short", "slot_state",
         "claim_waiting", "claim_granted", "claim_refused", "claim_cancelled", "lease_ended",
         "backend_ejected", "backend_returned", "overloaded", "relieved", "priority", "backend_limited",
+        "backend_changed",
     };
     return name_in(names, COUNT_OF(names), kind);
 }

@@ -109,13 +109,28 @@ void cueball_options_init(cueball_options *options)
         option_write(options, &all[i], all[i].initial);
 }
 
+/* What is done again and again, 0 for never: more often than each millisecond is a
+ * mistake that would leave time for nothing else. */
+static int period_check(const cueball_option *option, double value, char *text, size_t size)
+{
+    static const char *const periods[] = { "decoherence_interval_ms", "check_interval_ms", "idle_timeout_ms", "max_lifetime_ms" };
+    for (size_t i = 0; i < sizeof periods / sizeof *periods; i++) {
+        if (strcmp(option->name, periods[i]) != 0 || value <= 0 || value * CUEBALL__NS_PER_MS >= (double)CUEBALL__PERIOD_MIN)
+            continue;
+        if (text && size)
+            snprintf(text, size, "option '%s' must be 0, or at least 1 (milliseconds), not %.15g", option->name, value);
+        return CUEBALL_EINVAL;
+    }
+    return CUEBALL_OK;
+}
+
 static int option_check(const cueball_options *options, const cueball_option *option, char *text, size_t size)
 {
     double value = option_read(options, option);
     if (isinf(value) && value > 0 && option->may_be_none)
         return CUEBALL_OK;
     if (value >= option->min && value <= option->max) /* false for NaN */
-        return CUEBALL_OK;
+        return period_check(option, value, text, size);
     if (!text || !size)
         return CUEBALL_EINVAL;
     if (option->kind == CUEBALL_OPTION_CHOICE)

@@ -203,7 +203,7 @@ static void pool_follow_options(cueball_pool *pool)
     if (pool->options.queue == CUEBALL_QUEUE_FIFO)
         cueball__queue_relieve(pool);
     if (pool->options.spares >= pool->options.max_connections)
-        pool->idle_low = 0;
+        pool->idle_low = pool->idle_plain = 0;
     cueball__demand_changed(pool);
 }
 
@@ -287,15 +287,21 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
     if (cueball__pool_is_over(pool)) {
         pool->options = *options;
         cueball__settings_from(&pool->settings, options);
+        cueball__latency_index(pool);
+        cueball__pool_settle(pool);
         return CUEBALL_OK;
     }
     bool plan_changes = options->max_connections != pool->options.max_connections || options->priorities != pool->options.priorities
                         || options->spares != pool->options.spares
                         || options->max_churn_rate != pool->options.max_churn_rate
                         || options->slow_start_ms != pool->options.slow_start_ms;
+    if (options->spares < pool->options.spares) /* fewer are wanted at once */
+        pool->demand.may_close += pool->options.spares - options->spares;
     pool_take_options(pool, options);
     for (uint32_t i = 0; i < pool->slots.made; i++)
         cueball__slot_options_changed(pool, cueball__table_at(&pool->slots, i));
+    for (uint32_t i = 0; i < pool->known; i++)
+        cueball__probe_options_changed(pool, pool->preference[i]);
     pool->plan_is_due |= plan_changes;
     pool->is_unsettled = true;
     cueball__event_note(pool, CUEBALL_EVENT_OPTIONS_CHANGED, NULL, 0);
@@ -329,7 +335,7 @@ cueball_time cueball_pool_deadline(cueball_pool *pool)
     if (!cueball__list_is_empty(&pool->owners_gone))
         return 0;
     cueball_time deadline = cueball__timers_deadline(&pool->timers);
-    pool->outlook.deadline = pool->hurries ? pool->now : deadline;
+    pool->outlook.deadline = pool->hurries && pool->now < deadline ? pool->now : deadline;
     cueball__pool_calm(pool);
     return pool->outlook.deadline;
 }

@@ -31,6 +31,7 @@
 #include "timers.h"
 
 #define CUEBALL__NS_PER_MS 1000000.0
+#define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
 #define CUEBALL__SLOT_STATES 7
 #define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
 #define CUEBALL__SPREAD 0.2 /* of lifetimes, idle timeouts, check intervals: +-10 % */
@@ -72,6 +73,7 @@ typedef struct cueball__backend {
     uint32_t connected;  /* of those: idle, busy or checking */
     uint32_t unproven;   /* of those: have shown nothing but that they opened */
     uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
+    uint32_t surplus;    /* then: how many more try whether it takes them, too */
     uint32_t attempt;    /* dead, without a slot: attempts in a row that came to nothing, */
     cueball_time pause;  /* the last pause, */
     cueball_time probe_at; /* and when it is tried next */
@@ -84,10 +86,7 @@ typedef struct cueball__backend {
     uint32_t resting_count;
     uint32_t resting_at;    /* place in pool->resting, if any rests */
     cueball__link resting;  /* p2c: its connections at rest, by at_owner */
-    uint32_t leased;        /* p2c: its leases, */
-    uint64_t leased_sum;    /* and the sum of when they began, modulo 2^64 */
-    double latency;         /* peak EWMA of its leases, ns, as of: */
-    cueball_time latency_at;
+    cueball_latency latency; /* p2c: of its leases */
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
     cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
     cueball_time ejected_at;
@@ -102,9 +101,12 @@ typedef struct cueball__backend {
 /* What is to be done about a slot, for action.c. */
 enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8, CUEBALL__CHORE_RECALL = 16 };
 
+typedef enum cueball__went { WENT_UNTOLD = 0, WENT_WELL = 1, WENT_BADLY = 2 } cueball__went;
+
 typedef struct cueball__slot {
     cueball__member member; /* its generation goes unused: the handles are those below */
     uint8_t state;          /* cueball_slot_state */
+    uint8_t went;           /* busy: how, as its claimer said: cueball__went */
     cueball__backend *backend;
     cueball_time since;     /* in this state; idle: since released, opened or checked */
     cueball_time used_at;   /* last lease's end */
@@ -114,15 +116,17 @@ typedef struct cueball__slot {
     uint8_t on_return;      /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
     uint8_t owned : 1;      /* busy: the lease has an owner */
-    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back */
+    uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back, or `went` was said */
     uint8_t unproven : 1;   /* connected: it has shown nothing but that it opened, see evidence.c */
     uint8_t suspect : 1;    /* connected: another of its backend was found dead since it last worked */
+    uint8_t doubted : 1;    /* idle: in pool->doubtful; checking: in pool->to_check, its check has not begun */
     uint8_t untold : 1;     /* busy: the GRANT was not taken yet */
     uint8_t has_opened : 1; /* some connection of this slot opened once */
     uint8_t unwanted : 1;   /* the plan drops it */
     uint8_t pauses : 1;     /* closing: a pause comes after */
     uint8_t orphan : 1;     /* was leased when its backend was removed */
-    uint8_t renews : 1;     /* connected: retire_at is that of cueball_pool_renew() */
+    uint8_t renews : 1;     /* retire_at is that of cueball_pool_renew() */
+    uint8_t blame : 5;      /* closing: counts as an attempt that failed, for this cueball_cause; 0: it does not */
     /* The above is what a claim and a release touch: one cache line.  What they
      * write (`state`) lies apart from the flags they only read: these the compiler
      * reads as one word, which would have to wait for a byte of it that was just
@@ -130,21 +134,17 @@ typedef struct cueball__slot {
     cueball_owner *owner; /* of the lease */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
-    cueball__link at_owner;
+    cueball__link at_owner; /* busy: in its owner's leases; idle, p2c: in its backend's; doubted: as that says */
     cueball__link chore;
-    cueball__link doubt;     /* idle: in pool->doubtful; checking: in pool->to_check until its check begins */
     cueball_time opened_at;
-    cueball_time proven_at;  /* unproven: when it will have lasted */
-    cueball_time outlived;   /* of the attempt: siblings opened before then, and open still at its end, did better */
     cueball_time retire_at;  /* max_lifetime_ms, or renewed */
-    cueball_time renew_at;   /* connecting: renewed meanwhile, to retire then; 0: it was not */
     cueball_time pause;      /* the last one */
     cueball_handle given_up; /* the attempt to give up */
     uint32_t attempt;        /* attempts in a row that came to nothing */
-    uint8_t blame;           /* closing: the connection counts as an attempt that failed, for this cueball_cause; 0: it does not */
     float spread;            /* of this connection's intervals, 1 - SPREAD/2 to 1 + SPREAD/2 */
 } cueball__slot;
 
+_Static_assert(sizeof(cueball__slot) == 3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
 _Static_assert(offsetof(cueball__slot, owner) <= CUEBALL__CACHE_LINE, "what a claim and a release touch is in one cache line");
 
 typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_REFUSED = 3 } cueball__claim_state;
@@ -193,6 +193,11 @@ typedef struct cueball__overload {
 /* demand.c */
 typedef struct cueball__demand {
     double smoothed;           /* slots in use and spare, through the low-pass filter */
+    double may_close;          /* connections that may be closed for want of load, while there are claims */
+    uint32_t peak;             /* most leased since the last sample */
+    bool is_unmet;             /* a claim that does not wait found nothing since then */
+    uint64_t claims_seen;      /* at the last sample */
+    cueball_time claimed_at;   /* the last sample with claims before it */
     cueball_time connect_time; /* EWMA; 0: not known yet */
     cueball_time lease_time;   /* mean of those ended between the last two samples; 0: not known */
     uint64_t leases_seen, lease_sum_seen; /* at the last sample */
@@ -271,7 +276,8 @@ struct cueball_pool {
     uint32_t checks_running;
     uint32_t standby, priority;      /* priority: the worst that is used; UINT32_MAX: all */
     uint32_t planned_target;
-    uint32_t idle_low; /* fewer at rest than this: more may be wanted */
+    uint32_t idle_low;   /* fewer at rest than this: more may be wanted */
+    uint32_t idle_plain; /* a claim that finds no more at rest than this goes the long way */
     bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
     cueball__demand demand;
     cueball__overload overload;
@@ -344,7 +350,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
     if (pool->waiting)
         cueball__why_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
-        pool->outlook.deadline = pool->hurries ? pool->now : pool->timers.earliest;
+        pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;
     cueball__pool_calm(pool);
 }
 
@@ -396,10 +402,11 @@ void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause
 
 /* evidence.c */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_cause cause);
+void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause);
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
 void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
-cueball_time cueball__proof_span(const cueball_pool *pool, const cueball__slot *slot);
+cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot);
+void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend);
 
 /* Whether the connection is lent only where no other rests. */
 static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)
@@ -418,6 +425,7 @@ void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cue
 void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot);
 void cueball__probe_end(cueball_pool *pool, cueball__backend *backend);
 bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot);
+void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backend);
 void cueball__probe_due(cueball_pool *pool, cueball__backend *backend);
 void cueball__probes_begin(cueball_pool *pool);
 
@@ -478,6 +486,9 @@ void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *ba
 uint32_t cueball__demand_target(const cueball_pool *pool);
 void cueball__demand_changed(cueball_pool *pool);
 void cueball__demand_sample(cueball_pool *pool);
+void cueball__demand_peak(cueball_pool *pool);
+void cueball__demand_unmet(cueball_pool *pool);
+void cueball__demand_planned(cueball_pool *pool, uint32_t before);
 void cueball__demand_connected(cueball_pool *pool, cueball_time took);
 
 /* Leased connections: those at rest are counted with them, see cueball__slot_set(). */
@@ -493,6 +504,7 @@ cueball_time cueball__overload_patience(const cueball__overload *overload, cueba
 
 /* latency.c */
 void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);
+void cueball__latency_failed(cueball_pool *pool, cueball__backend *backend, cueball_time held);
 void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot);
 void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot);
 void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot);

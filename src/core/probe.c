@@ -47,6 +47,19 @@ void cueball__probe_end(cueball_pool *pool, cueball__backend *backend)
     cueball__list_remove(&backend->probe);
 }
 
+/* The pauses are others from now on: what is left of one is no longer than a whole one. */
+void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backend)
+{
+    if (!backend->dead || backend->total > 0 || !cueball__timer_is_armed(&backend->back))
+        return;
+    const cueball__patience *patience = backend->has_opened ? &pool->settings.connect : &pool->settings.initial;
+    cueball_time due = cueball__time_after(pool->now, cueball__patience_delay(patience, backend->attempt ? backend->attempt : 1));
+    if (due < backend->probe_at) {
+        backend->probe_at = due;
+        cueball__timers_arm(&pool->timers, &backend->back, due);
+    }
+}
+
 /* Whether the slot, which is about to pause, leaves its place to the probe of
  * another dead backend. */
 bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot)

@@ -64,8 +64,7 @@ static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
     slot->conn = cueball__handle_next(slot->conn);
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
-    slot->outlived = slot->attempt == 1 ? CUEBALL_NEVER : pool->now > slot->pause / 2 ? pool->now - slot->pause / 2 : 0;
-    slot->renew_at = 0;
+    slot->renews = 0;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
     cueball_time limit = cueball__patience_limit(patience, slot->attempt);
@@ -85,7 +84,6 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
         cueball__link_init(&slot->at_backend);
         cueball__link_init(&slot->at_owner);
         cueball__link_init(&slot->chore);
-        cueball__link_init(&slot->doubt);
         slot->timer.kind = CUEBALL__TIMER_SLOT;
         slot->conn = slot->lease = cueball__handle(slot->member.index, 0);
     }
@@ -142,17 +140,25 @@ static void patience_go_on(cueball__patience *patience, cueball_time most)
     patience->delay_max = patience->delay_max < most ? patience->delay_max : most;
 }
 
-/* The pause before the slot's next attempt.  Where the backend takes others and not
- * this one, nothing is gained by asking often.  A connection that opened
- * and was of no use costs more than one that was refused. */
-cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+static cueball__patience slot_patience_now(const cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
     cueball__patience patience = *cueball__slot_patience(pool, slot);
     if (slot->backend->takes && !slot->backend->dead)
         patience_go_on(&patience, SURPLUS_PAUSE_MAX);
     else if (slot->backend->dead && has_opened)
         patience_go_on(&patience, USELESS_PAUSE_MAX);
-    return cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+    return patience;
+}
+
+/* The pause before the slot's next attempt.  Where the backend takes others and not
+ * this one, nothing is gained by asking often.  A connection that opened
+ * and was of no use costs more than one that was refused. */
+cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+{
+    cueball__patience patience = slot_patience_now(pool, slot, has_opened);
+    cueball_time pause = cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+    bool goes_on = slot->attempt >= cueball__slot_patience(pool, slot)->attempts; /* for ever */
+    return goes_on && pause < CUEBALL__PERIOD_MIN ? CUEBALL__PERIOD_MIN : pause;
 }
 
 /* Pauses before the next attempt; `elapsed` of the pause is over already. */
@@ -164,10 +170,20 @@ static void slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time ela
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, left));
 }
 
+/* By when a sibling opened that did better than the slot's attempt, which began, or
+ * opened, at `at`, if it is open still.  Of the first attempt in a row nothing is known. */
+static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
+{
+    if (slot->attempt <= 1)
+        return CUEBALL_NEVER;
+    return at > slot->pause / 2 ? at - slot->pause / 2 : 0;
+}
+
 /* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
 static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
 {
     bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
+    cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->since);
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
         return;
@@ -176,7 +192,7 @@ static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time ela
     if (slot->backend->dead)
         (void)cueball__probe_yields(pool, slot);
     else
-        cueball__attempt_judge(pool, slot, blame);
+        cueball__attempt_judge(pool, slot, outlived, blame);
 }
 
 /* Stops the attempt under way.  What it may still report is stale from here on. */
@@ -194,8 +210,9 @@ static void slot_give_up(cueball_pool *pool, cueball__slot *slot)
 static void slot_checked(cueball_pool *pool, cueball__slot *slot)
 {
     assert(slot->state == CUEBALL_SLOT_CHECKING);
-    if (cueball__link_is_linked(&slot->doubt)) {
-        cueball__list_remove(&slot->doubt);
+    if (slot->doubted) {
+        slot->doubted = 0;
+        cueball__list_remove(&slot->at_owner);
         return;
     }
     assert(pool->checks_running > 0);
@@ -262,7 +279,7 @@ static void slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
     bool counts = slot->unproven;
     cueball__siblings_suspect(pool, slot);
     slot_close(pool, slot, cause);
-    slot->blame = counts ? (uint8_t)cause : 0;
+    slot->blame = (counts ? (unsigned)cause : 0U) & 31U;
     bool was_failed = cause == CUEBALL_CAUSE_FAIL;
     slot->pauses = was_failed && !counts ? 1 : 0;
     slot->attempt = counts ? attempt : was_failed;
@@ -287,9 +304,8 @@ static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
     cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout));
     cueball_time due = check < unused ? check : unused;
     due = due < slot->retire_at ? due : slot->retire_at;
-    if (slot->unproven && slot->proven_at < due)
-        due = slot->proven_at;
-    cueball__timers_arm(&pool->timers, &slot->timer, due);
+    cueball_time proven = slot->unproven ? cueball__proof_due(pool, slot) : CUEBALL_NEVER;
+    cueball__timers_arm(&pool->timers, &slot->timer, due < proven ? due : proven);
 }
 
 /* Comes to rest, to be lent in its turn, or last. */
@@ -297,7 +313,8 @@ void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot)
 {
     assert(slot->state == CUEBALL_SLOT_IDLE);
     if (cueball__slot_is_doubtful(slot)) {
-        cueball__list_append(&pool->doubtful, &slot->doubt);
+        cueball__list_append(&pool->doubtful, &slot->at_owner);
+        slot->doubted = 1;
         pool->doubtful_count++;
         return;
     }
@@ -324,7 +341,8 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
         slot_check_begin(pool, slot);
     } else {
         cueball__timers_cancel(&pool->timers, &slot->timer);
-        cueball__list_append(&pool->to_check, &slot->doubt);
+        cueball__list_append(&pool->to_check, &slot->at_owner);
+        slot->doubted = 1;
     }
 }
 
@@ -333,8 +351,9 @@ void cueball__checks_begin(cueball_pool *pool)
 {
     uint32_t most = pool->options.max_connections / CHECKS_SHARE;
     while (!cueball__list_is_empty(&pool->to_check) && pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN)) {
-        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, doubt);
-        cueball__list_remove(&slot->doubt);
+        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, at_owner);
+        cueball__list_remove(&slot->at_owner);
+        slot->doubted = 0;
         slot_check_begin(pool, slot);
     }
 }
@@ -348,7 +367,7 @@ static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
     }
     if (cueball__claim_serve(pool, slot)) {
         if (slot->unproven) /* else nobody would notice that it lasted */
-            cueball__timers_arm(&pool->timers, &slot->timer, slot->proven_at);
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
         slot->untimed |= !cueball__timer_is_armed(&slot->timer) || slot->unproven;
         return;
     }
@@ -361,7 +380,7 @@ static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
 
 static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
 {
-    if (slot->unproven && pool->now >= slot->proven_at)
+    if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
         cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
     if (pool->now >= slot->retire_at) {
         slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
@@ -404,24 +423,52 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
         break;
     case CUEBALL_SLOT_BUSY:
         slot->untimed = 1;
-        if (slot->unproven && pool->now >= slot->proven_at)
+        if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
             cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
+        else if (slot->unproven) /* it was armed for something of its rest */
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
         break;
     case CUEBALL_SLOT_FREE:
         break;
     }
 }
 
+/* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
+static void slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
+{
+    cueball_time retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime));
+    if (slot->renews && slot->retire_at <= retire_at)
+        return;
+    slot->retire_at = retire_at;
+    slot->renews = 0;
+}
+
+/* What is under way takes no longer than is said now. */
+static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
+{
+    cueball__patience patience = slot_patience_now(pool, slot, true);
+    uint32_t attempt = slot->attempt ? slot->attempt : 1;
+    bool pauses = slot->state == CUEBALL_SLOT_BACKOFF;
+    cueball_time span = pauses ? cueball__patience_delay(&patience, attempt) : cueball__patience_limit(&patience, attempt);
+    cueball_time due = cueball__time_after(slot->since, span);
+    if (due < slot->timer.deadline)
+        cueball__timers_arm(&pool->timers, &slot->timer, due);
+    if (pauses && !slot->backend->dead && slot->backend->connected == 0)
+        cueball__attempt_judge(pool, slot, 0, CUEBALL_CAUSE_FAILED);
+}
+
 void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 {
+    if (slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING)
+        slot_hasten(pool, slot);
     if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
-        slot->retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime));
+        slot_limit_life(pool, slot);
     if (slot->state == CUEBALL_SLOT_IDLE) {
         slot_arm_rest(pool, slot);
     } else if (slot->state == CUEBALL_SLOT_BUSY) {
         cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
         if (slot->unproven)
-            cueball__timers_arm(&pool->timers, &slot->timer, slot->proven_at);
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
         slot->untimed = 1;
     }
 }
@@ -429,8 +476,9 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 /* The connection rests no longer. */
 void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
 {
-    if (cueball__link_is_linked(&slot->doubt)) {
-        cueball__list_remove(&slot->doubt);
+    if (slot->doubted) {
+        slot->doubted = 0;
+        cueball__list_remove(&slot->at_owner);
         pool->doubtful_count--;
         return;
     }
@@ -445,14 +493,18 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     cueball_time held = pool->now - slot->since;
     cueball__histogram_add(&pool->leases, held);
     pool->lease_sum += held;
-    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT;
-    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
+                      || slot->went == WENT_BADLY;
+    bool has_worked = slot->on_return == CUEBALL_CAUSE_WORN || slot->went == WENT_WELL
+                      || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
     if (has_failed)
         cueball__outlier_failed(pool, slot->backend);
     else if (has_worked && pool->failing)
         cueball__outlier_forgive(pool, slot->backend);
-    if (has_worked && !has_failed && pool->options.balance == CUEBALL_BALANCE_P2C)
+    if (has_worked && !has_failed)
         cueball__latency_observe(pool, slot->backend, held);
+    else /* one that had to be closed, for nobody's fault: most often there was an error, and errors are quick */
+        cueball__latency_failed(pool, slot->backend, held);
 }
 
 /* What becomes of a connection that its claimer gave back in order. */
@@ -482,6 +534,7 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
         slot_measure(pool, slot, cause);
     slot->untold = 0;
+    slot->went = WENT_UNTOLD;
     if (slot->owner) {
         slot->owner = NULL;
         slot->owned = 0;
@@ -511,13 +564,20 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     }
 }
 
-/* Its lease is to end, and the connection with it. */
+/* What is known of the connection itself, rather than wanted by the plan. */
+static bool cause_is_of_conn(cueball_cause cause)
+{
+    return cause == CUEBALL_CAUSE_LOST || cause == CUEBALL_CAUSE_UNFIT || cause == CUEBALL_CAUSE_WORN || cause == CUEBALL_CAUSE_TIMEOUT;
+}
+
+/* Its lease is to end, and the connection with it.  That the plan wants it back too
+ * does not make one of unknown state a proof when it is released. */
 static void slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->options.is_set && !slot->on_return)
         cueball__chore_add(pool, slot, CUEBALL__CHORE_RECALL);
-    if (slot->on_return != CUEBALL_CAUSE_LOST)
+    if (slot->on_return != CUEBALL_CAUSE_LOST && (cause_is_of_conn(cause) || !cause_is_of_conn(slot->on_return)))
         slot->on_return = (uint8_t)cause;
 }
 
@@ -587,10 +647,30 @@ static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn
     return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
 }
 
+/* Takes the time.  Who reports may be late, because its loop stood still; what it
+ * reports happened all the same, so the limit of what waits for it does not run
+ * out before it is heard.  The slot, or NULL. */
+static cueball__slot *slot_begin(cueball_pool *pool, cueball_time now, cueball_handle conn)
+{
+    cueball__slot *slot = slot_by_conn(pool, conn);
+    bool is_awaited = slot
+                      && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING
+                          || slot->state == CUEBALL_SLOT_CLOSING);
+    cueball_time limit = CUEBALL_NEVER;
+    if (is_awaited && cueball__timer_is_armed(&slot->timer) && slot->timer.deadline < now) {
+        limit = slot->timer.deadline;
+        cueball__timers_cancel(&pool->timers, &slot->timer);
+    }
+    cueball__pool_begin(pool, now);
+    slot = slot_by_conn(pool, conn);
+    if (slot && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&slot->timer))
+        cueball__timers_arm(&pool->timers, &slot->timer, limit);
+    return slot;
+}
+
 int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     if (!slot || slot->state != CUEBALL_SLOT_CONNECTING || slot->chores & CUEBALL__CHORE_OPEN) {
         cueball__pool_settle(pool);
         return CUEBALL_ESTALE;
@@ -600,13 +680,8 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     slot->has_opened = 1;
     slot->opened_at = slot->used_at = pool->now;
     slot->spread = (float)(1 - CUEBALL__SPREAD / 2 + CUEBALL__SPREAD * cueball__random_unit(&pool->random));
-    slot->retire_at = cueball__time_after(pool->now, slot_span(slot, pool->settings.max_lifetime));
-    if (slot->renew_at && slot->renew_at < slot->retire_at) {
-        slot->retire_at = slot->renew_at;
-        slot->renews = 1;
-    }
+    slot_limit_life(pool, slot);
     slot->unproven = 1;
-    slot->proven_at = cueball__time_after(pool->now, cueball__proof_span(pool, slot));
     slot->backend->connected++;
     slot->backend->unproven++;
     cueball_time took = pool->now - slot->since;
@@ -637,10 +712,9 @@ int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handl
 
 int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK)
-                   && !cueball__link_is_linked(&slot->doubt);
+                   && !slot->doubted;
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
         slot_checked(pool, slot);
@@ -694,9 +768,8 @@ int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle
 static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time span, double share)
 {
     cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
-    if (slot->state == CUEBALL_SLOT_CONNECTING) {
-        slot->renew_at = at;
-    } else if (cueball__slot_is_connected(slot) && at < slot->retire_at) {
+    bool is_connected = cueball__slot_is_connected(slot);
+    if (slot->state == CUEBALL_SLOT_CONNECTING || (is_connected && at < slot->retire_at)) {
         slot->retire_at = at;
         slot->renews = 1;
         if (slot->state == CUEBALL_SLOT_IDLE)
@@ -732,8 +805,7 @@ int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, do
 
 int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
+    cueball__slot *slot = slot_begin(pool, now, conn);
     bool is_ours = slot && slot->state == CUEBALL_SLOT_CLOSING && !(slot->chores & CUEBALL__CHORE_CLOSE);
     if (is_ours) {
         cueball__timers_cancel(&pool->timers, &slot->timer);

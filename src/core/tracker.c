@@ -7,11 +7,7 @@
 
 static size_t strings_measure(const cueball_tracker_options *options)
 {
-    size_t size = options->search_count * sizeof(char *) + strlen(options->domain) + 1;
-    size += options->service ? strlen(options->service) + 1 : 0;
-    for (uint32_t i = 0; i < options->search_count; i++)
-        size += strlen(options->search[i]) + 1;
-    return size;
+    return strlen(options->domain) + 1 + (options->service ? strlen(options->service) + 1 : 0);
 }
 
 static const char *string_put(char **at, const char *text)
@@ -22,6 +18,19 @@ static const char *string_put(char **at, const char *text)
     return copy;
 }
 
+/* The block of a search list; NULL: it is empty, or there is no memory. */
+static const char **search_copy(cueball_tracker *tracker, const char *const *search, uint32_t count, size_t *size)
+{
+    *size = count * sizeof(char *);
+    for (uint32_t i = 0; i < count; i++)
+        *size += strlen(search[i]) + 1;
+    const char **made = *size > 0 ? cueball__memory_allocate(&tracker->memory, *size) : NULL;
+    char *at = (char *)(made + count);
+    for (uint32_t i = 0; made && i < count; i++)
+        made[i] = string_put(&at, search[i]);
+    return made;
+}
+
 static bool options_copy(cueball_tracker *tracker, const cueball_tracker_options *options)
 {
     tracker->strings_size = strings_measure(options);
@@ -29,14 +38,15 @@ static bool options_copy(cueball_tracker *tracker, const cueball_tracker_options
     if (!tracker->strings)
         return false;
     tracker->options = *options;
-    const char **search = (const char **)(void *)tracker->strings;
-    char *at = tracker->strings + options->search_count * sizeof(char *);
-    for (uint32_t i = 0; i < options->search_count; i++)
-        search[i] = string_put(&at, options->search[i]);
-    tracker->options.search = search;
+    char *at = tracker->strings;
+    tracker->options.search = NULL; /* see tracker->search */
     tracker->options.domain = string_put(&at, options->domain);
     tracker->options.service = options->service ? string_put(&at, options->service) : NULL;
-    return true;
+    tracker->search = search_copy(tracker, options->search, options->search_count, &tracker->search_size);
+    tracker->search_count = tracker->search ? options->search_count : 0;
+    tracker->ndots = options->ndots;
+    tracker->no_tld_query = options->no_tld_query;
+    return tracker->search_count == options->search_count;
 }
 
 static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options *options, const cueball_allocator *allocator,
@@ -51,7 +61,7 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
     tracker->patience_srv = cueball__patience_from(&options->recovery_dns_srv);
     tracker->min_ttl = cueball__ns_from_ms(options->min_ttl_ms);
     tracker->max_ttl = cueball__ns_from_ms(options->max_ttl_ms);
-    tracker->last_ttl = tracker->last_srv_ttl = CUEBALL__TTL_UNKNOWN;
+    tracker->max_recheck = cueball__ns_from_ms(options->max_recheck_ms);
     tracker->families = options->families;
     cueball__name_measure(options->domain, &octets, &tracker->domain_dots);
     if (options->service)
@@ -61,8 +71,11 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
     cueball__timers_init(&tracker->timers, now);
     cueball__table_init(&tracker->questions, &tracker->memory, sizeof(cueball__question));
     cueball__lookup_init(&tracker->srv, NULL, CUEBALL_RR_SRV);
+    tracker->srv_search.chosen = CUEBALL__NOWHERE;
     tracker->states[CUEBALL__LOOKUP_OFF] = 1;
+    tracker->keep_missing = cueball__ns_from_ms(options->keep_missing_ms);
     tracker->publish_again.kind = CUEBALL__TIMER_PUBLISH;
+    tracker->grace.kind = CUEBALL__TIMER_GRACE;
     cueball__link *lists[] = { &tracker->asks, &tracker->forgets, &tracker->waiting, &tracker->stalled, &tracker->news, &tracker->removals };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
@@ -100,6 +113,7 @@ void cueball_tracker_free(cueball_tracker *tracker)
     cueball__memory_release(&tracker->memory, tracker->backends, tracker->backends_max * sizeof(cueball__tracked *));
     cueball__memory_release(&tracker->memory, tracker->buckets, tracker->buckets_n * sizeof(cueball__name *));
     cueball__memory_release(&tracker->memory, tracker->servers, tracker->servers_size);
+    cueball__memory_release(&tracker->memory, tracker->search, tracker->search_size);
     cueball__memory_release(&tracker->memory, tracker->strings, tracker->strings_size);
     cueball__table_deinit(&tracker->questions);
     assert(tracker->memory.held == sizeof *tracker);
@@ -122,6 +136,8 @@ void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now)
     while ((timer = cueball__timers_take(&tracker->timers)) != NULL)
         if (timer->kind == CUEBALL__TIMER_LOOKUP)
             cueball__lookup_due(tracker, CUEBALL__OWNER(timer, cueball__lookup, timer));
+        else if (timer->kind == CUEBALL__TIMER_GRACE)
+            tracker->is_grace_over = true;
         else
             tracker->is_stale = true;
 }
@@ -130,9 +146,11 @@ void cueball__tracker_settle(cueball_tracker *tracker)
 {
     cueball__lookups_serve(tracker);
     cueball__publish(tracker);
+    cueball__recheck(tracker);
     cueball__verdict(tracker);
     bool is_busy = tracker->states[CUEBALL__LOOKUP_WAITING] + tracker->states[CUEBALL__LOOKUP_ASKING]
-                   + tracker->states[CUEBALL__LOOKUP_PAUSING] > 0;
+                       + tracker->states[CUEBALL__LOOKUP_PAUSING] + tracker->states[CUEBALL__LOOKUP_HELD]
+                   > 0;
     if (is_busy) {
         tracker->tells_settle = false;
     } else if (tracker->was_busy) {
@@ -215,6 +233,41 @@ int cueball_tracker_nameservers_replaced(cueball_tracker *tracker, cueball_time 
     return CUEBALL_OK;
 }
 
+static bool search_is_same(const cueball_tracker *tracker, const char *const *search, uint32_t count, uint32_t ndots, uint32_t no_tld_query)
+{
+    bool is_same = tracker->search_count == count && tracker->ndots == ndots && !tracker->no_tld_query == !no_tld_query;
+    for (uint32_t i = 0; i < count && is_same; i++)
+        is_same = strcmp(tracker->search[i], search[i]) == 0;
+    return is_same;
+}
+
+int cueball_tracker_search_replaced(cueball_tracker *tracker, cueball_time now, const char *const *search, uint32_t count, uint32_t ndots,
+                                    uint32_t no_tld_query)
+{
+    cueball_tracker_options options = tracker->options;
+    options.search = search;
+    options.search_count = count;
+    if (cueball_tracker_options_check(&options, NULL, 0) != CUEBALL_OK)
+        return CUEBALL_EINVAL;
+    size_t size;
+    bool is_same = search_is_same(tracker, search, count, ndots, no_tld_query);
+    const char **made = is_same ? NULL : search_copy(tracker, search, count, &size);
+    if (!is_same && count > 0 && !made)
+        return CUEBALL_ENOMEM;
+    cueball__tracker_begin(tracker, now);
+    if (!is_same) {
+        cueball__memory_release(&tracker->memory, tracker->search, tracker->search_size);
+        tracker->search = made;
+        tracker->search_size = size;
+        tracker->search_count = count;
+        tracker->ndots = ndots;
+        tracker->no_tld_query = no_tld_query;
+        cueball__searches_anew(tracker);
+    }
+    cueball__tracker_settle(tracker);
+    return CUEBALL_OK;
+}
+
 int cueball_tracker_families_changed(cueball_tracker *tracker, cueball_time now, uint32_t families)
 {
     cueball__tracker_begin(tracker, now);
@@ -228,20 +281,39 @@ int cueball_tracker_families_changed(cueball_tracker *tracker, cueball_time now,
     return CUEBALL_OK;
 }
 
-/* The lookup that waits for this question, or NULL. */
-static cueball__lookup *lookup_by_question(const cueball_tracker *tracker, cueball_handle handle)
+/* NULL: nobody waits for its answer. */
+static cueball__question *question_find(const cueball_tracker *tracker, cueball_handle handle)
 {
-    const cueball__question *question = cueball__table_find(&tracker->questions, handle);
-    return question && question->is_told ? question->lookup : NULL;
+    cueball__question *question = cueball__table_find(&tracker->questions, handle);
+    return question && question->is_told && question->lookup ? question : NULL;
+}
+
+/* Takes the time.  Who tells of an answer may be late, because its loop stood
+ * still; the answer is there all the same, so the limit of what waits for it does
+ * not run out before it is heard.  The question, or NULL if nobody waits for it. */
+static cueball__question *tracker_begin_answered(cueball_tracker *tracker, cueball_time now, cueball_handle question)
+{
+    cueball__question *asked = question_find(tracker, question);
+    cueball__lookup *lookup = asked ? asked->lookup : NULL;
+    cueball_time limit = CUEBALL_NEVER;
+    if (lookup && cueball__timer_is_armed(&lookup->timer) && lookup->timer.deadline < now) {
+        limit = lookup->timer.deadline;
+        cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    }
+    cueball__tracker_begin(tracker, now);
+    asked = question_find(tracker, question);
+    lookup = asked ? asked->lookup : NULL;
+    if (lookup && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&lookup->timer))
+        cueball__timers_arm(&tracker->timers, &lookup->timer, limit); /* for its other questions */
+    return asked;
 }
 
 int cueball_tracker_answered(cueball_tracker *tracker, cueball_time now, cueball_handle question, const cueball_answer *answer)
 {
-    cueball__tracker_begin(tracker, now);
-    cueball__lookup *lookup = lookup_by_question(tracker, question);
+    cueball__question *asked = tracker_begin_answered(tracker, now, question);
     int result = CUEBALL_ESTALE;
-    if (lookup)
-        result = cueball__answer_is_sound(answer) ? cueball__lookup_answered(tracker, lookup, answer) : CUEBALL_EINVAL;
+    if (asked)
+        result = cueball__answer_is_sound(answer) ? cueball__lookup_answered(tracker, asked, answer) : CUEBALL_EINVAL;
     cueball__tracker_settle(tracker);
     return result;
 }
@@ -249,12 +321,12 @@ int cueball_tracker_answered(cueball_tracker *tracker, cueball_time now, cueball
 int cueball_tracker_unanswered(cueball_tracker *tracker, cueball_time now, cueball_handle question, int silence)
 {
     cueball__tracker_begin(tracker, now);
-    cueball__lookup *lookup = lookup_by_question(tracker, question);
+    cueball__question *asked = question_find(tracker, question);
     int result = CUEBALL_ESTALE;
-    if (lookup && (silence < CUEBALL_SILENCE_TIMEOUT || silence > CUEBALL_SILENCE_GARBAGE)) {
+    if (asked && (silence < CUEBALL_SILENCE_TIMEOUT || silence > CUEBALL_SILENCE_LOCAL)) {
         result = CUEBALL_EINVAL;
-    } else if (lookup) {
-        cueball__lookup_silent(tracker, lookup, silence);
+    } else if (asked) {
+        cueball__lookup_silent(tracker, asked, silence);
         result = CUEBALL_OK;
     }
     cueball__tracker_settle(tracker);
@@ -267,14 +339,29 @@ static void lookup_expire(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__lookup_begin(tracker, lookup);
 }
 
-int cueball_tracker_expired(cueball_tracker *tracker, cueball_time now)
+static void all_expire(cueball_tracker *tracker)
 {
-    cueball__tracker_begin(tracker, now);
     tracker->hold = 0;
     lookup_expire(tracker, &tracker->srv);
     for (uint32_t i = 0; i < tracker->targets_n; i++)
         for (unsigned family = 0; family < 2; family++)
             lookup_expire(tracker, &tracker->targets[i].name->lookups[family]);
+}
+
+int cueball_tracker_expired(cueball_tracker *tracker, cueball_time now)
+{
+    cueball__tracker_begin(tracker, now);
+    all_expire(tracker);
+    cueball__tracker_settle(tracker);
+    return CUEBALL_OK;
+}
+
+int cueball_tracker_backends_failed(cueball_tracker *tracker, cueball_time now)
+{
+    cueball__tracker_begin(tracker, now);
+    if (tracker->search_count > 0)
+        cueball__searches_anew(tracker);
+    all_expire(tracker);
     cueball__tracker_settle(tracker);
     return CUEBALL_OK;
 }

@@ -2,7 +2,9 @@
  *
  *     tracker.c          birth, end, inputs: every input begins and ends here
  *     tracker_name.c     the names whose addresses are followed
- *     tracker_lookup.c   one lookup: its attempts, servers and search candidates
+ *     tracker_lookup.c   one lookup: its attempts and servers
+ *     tracker_failure.c  why one was given up, in words
+ *     tracker_search.c   which of the names that a short one may stand for
  *     tracker_belief.c   which records of an answer count
  *     tracker_outcome.c  what an outcome changes, and when to ask again
  *     tracker_srv.c      the targets: of the SRV answer, or the domain
@@ -34,21 +36,26 @@
 #define CUEBALL__ADDRESS_TEXT 48
 #define CUEBALL__SERVERS_MAX 64
 #define CUEBALL__HOPS_MAX 16      /* CNAMEs */
+#define CUEBALL__NOWHERE UINT32_MAX /* no candidate was found yet */
 #define CUEBALL__VOTES_MAX 4      /* different rcodes in one attempt; more do not vote */
 #define CUEBALL__TRACKED_MAX 65536 /* backends */
 #define CUEBALL__MESSAGE 512
 
 #define CUEBALL__SECOND UINT64_C(1000000000)
 #define CUEBALL__PENALTY (30 * CUEBALL__SECOND)        /* how long a server that failed stands behind */
-#define CUEBALL__SRV_ABSENT (3600 * CUEBALL__SECOND)   /* no SRV, and the answer does not say for how long */
-#define CUEBALL__SRV_RETURN (900 * CUEBALL__SECOND)    /* SRV never seen, cannot be had, but addresses can */
-#define CUEBALL__TTL_UNKNOWN (60 * CUEBALL__SECOND)    /* before the first TTL; negative answers without one */
+#define CUEBALL__RECHECK_FIRST (1 * CUEBALL__SECOND)   /* the pause after the first failure; doubled with each */
+#define CUEBALL__TTL_UNKNOWN (60 * CUEBALL__SECOND)    /* negative answers without a TTL */
 #define CUEBALL__NEGATIVE_MAX (3600 * CUEBALL__SECOND) /* of addresses */
 #define CUEBALL__PUT_OFF (1 * CUEBALL__SECOND)         /* for want of memory */
+#define CUEBALL__GRACE (CUEBALL__SECOND / 20)          /* how long what is known waits for the rest (RFC 8305, 3) */
+#define CUEBALL__LISTENS 8 /* an answer counts for so many times as long as it is waited for, while the round lasts */
 #define CUEBALL__JITTER_MAX (CUEBALL__SECOND / 2)      /* so that the pool follows within TTL + 1 s */
 
 /* timer.kind */
-enum { CUEBALL__TIMER_LOOKUP = 1, CUEBALL__TIMER_PUBLISH = 2 };
+enum { CUEBALL__TIMER_LOOKUP = 1, CUEBALL__TIMER_PUBLISH = 2, CUEBALL__TIMER_GRACE = 3 };
+
+/* Why a server was of no help: a cueball_silence, or this. */
+enum { CUEBALL__LAME = 6 };
 
 /* A set of addresses of one family, sorted; or, with none, that there is none.
  * One block with its strings. */
@@ -67,9 +74,26 @@ typedef enum cueball__lookup_state {
     CUEBALL__LOOKUP_WAITING = 2, /* for max_dns_concurrency */
     CUEBALL__LOOKUP_ASKING = 3,
     CUEBALL__LOOKUP_PAUSING = 4, /* between two attempts */
-    CUEBALL__LOOKUP_STALLED = 5  /* until there are nameservers */
+    CUEBALL__LOOKUP_STALLED = 5, /* until there are nameservers */
+    CUEBALL__LOOKUP_HELD = 6     /* nothing at this candidate; until the other family has its answer */
 } cueball__lookup_state;
-#define CUEBALL__LOOKUP_STATES 6
+#define CUEBALL__LOOKUP_STATES 7
+
+/* What came of a lookup at the candidate that a walk is at. */
+typedef enum cueball__said {
+    CUEBALL__SAID_NOTHING = 0,
+    CUEBALL__SAID_NODATA = 1,
+    CUEBALL__SAID_NXDOMAIN = 2,
+    CUEBALL__SAID_FAILED = 3
+} cueball__said;
+
+/* Which of its candidates a name is; A and AAAA share one. */
+typedef struct cueball__search {
+    uint32_t chosen;        /* where there were records last; CUEBALL__NOWHERE: nowhere yet */
+    uint32_t at;            /* while it walks: the candidate it is at */
+    bool is_walking;        /* from the first candidate on */
+    cueball_time better_at; /* when candidates before the chosen one are looked at again */
+} cueball__search;
 
 typedef struct cueball__vote {
     uint16_t rcode;
@@ -84,29 +108,38 @@ typedef struct cueball__lookup {
     bool has_stumbled; /* a question of it failed */
     bool has_failed;   /* the last outcome: given up */
     bool saw_nodata;   /* this round: a search candidate exists, but has no such records */
+    bool stumbles_here; /* a question of it failed at this candidate */
+    uint8_t said;      /* cueball__said */
     uint8_t server;    /* asked */
     uint32_t attempt;
-    uint32_t position;  /* this round: how many candidates before this one gave nothing */
-    uint32_t preferred; /* the candidate to begin with */
     uint32_t turn;      /* this attempt: the server to begin with */
     cueball_time negative_ttl; /* this round: the least of the candidates that gave nothing; 0: none said */
     uint64_t tried;     /* this attempt: servers asked, a bit each */
+    uint32_t causes;    /* this attempt: why they were of no help, a bit each */
     cueball__vote votes[CUEBALL__VOTES_MAX];
     cueball_time due;   /* idle: when it would be, but for tracker->hold */
+    uint32_t rechecks;  /* failures, and answers not believed, since there were records last */
+    bool was_found;     /* there were records once */
+    bool is_hastened;   /* idle: its next time is that of a recheck, whatever the TTL */
     cueball_time pause; /* the last one */
     cueball__timer timer;
     cueball__link place; /* waiting: in tracker->waiting; stalled: in tracker->stalled */
     struct cueball__question *question;
+    cueball__link late; /* questions that are waited for no longer, whose answers still count */
     cueball__addresses *set; /* what is known; SRV: only who told, and for how long */
     char *message;           /* has_failed: how; NULL without memory */
+    char *alias;             /* what the name led to by CNAME, where there was nothing; NULL: to nothing, or no memory */
 } cueball__lookup;
 
 /* One question to one server. */
 typedef struct cueball__question {
     cueball__member member;
     bool is_told;            /* the ASK was taken */
+    bool is_late;            /* another server is asked by now, or none */
+    uint8_t server;
     cueball__lookup *lookup; /* NULL: to be forgotten */
-    cueball__link place;     /* in tracker->asks or tracker->forgets */
+    cueball_time deadline;   /* of the answer */
+    cueball__link place;     /* in tracker->asks, tracker->forgets or lookup->late */
 } cueball__question;
 
 /* A name whose addresses are followed, for as long as a target has it. */
@@ -115,6 +148,7 @@ typedef struct cueball__name {
     uint32_t hash, references;
     bool is_domain; /* searched for; not in the table */
     bool is_fed;    /* the last SRV answer had its addresses */
+    cueball__search search; /* of the domain */
     cueball__lookup lookups[2];     /* A, AAAA */
     cueball__addresses *offered[2]; /* while an SRV answer is read: what came along; else NULL */
     size_t size;
@@ -132,6 +166,7 @@ typedef enum cueball__pending { CUEBALL__TELL_NONE = 0, CUEBALL__TELL_ADD = 1, C
 typedef struct cueball__tracked {
     size_t size;
     cueball__link place; /* in tracker->news or tracker->removals, by `pending` */
+    cueball_time missing_since; /* the answers lack it, but it is kept; 0: they do not */
     uint8_t pending;
     bool is_gone;      /* its removal was told: to be swept out */
     bool is_of_domain; /* not of an SRV target */
@@ -151,11 +186,14 @@ struct cueball_tracker {
     char *strings;
     size_t strings_size;
     cueball__patience patience, patience_srv;
-    cueball_time min_ttl, max_ttl, now;
+    cueball_time min_ttl, max_ttl, max_recheck, keep_missing, now;
     cueball__random random;
     cueball__timers timers;
     uint32_t families; /* in use */
     uint32_t domain_dots, srv_dots;
+    const char **search; /* one block with its texts */
+    size_t search_size;
+    uint32_t search_count, ndots, no_tld_query;
 
     cueball__server *servers; /* one block with its texts */
     size_t servers_size;
@@ -171,23 +209,26 @@ struct cueball_tracker {
     uint32_t targets_n, targets_max;
 
     cueball__lookup srv;
-    cueball_time last_srv_ttl, last_ttl;
+    cueball__search srv_search;
     cueball_time hold; /* addresses are not asked for before; 0: no matter */
     int32_t targets_from;
-    bool has_seen_srv, has_seen_addresses, has_no_service;
+    bool has_seen_srv, has_no_service;
 
     /* Of the lookups of names that are not off: */
     uint32_t on, undecided, fresh, failed; /* all; without outcome; and without a failed question; given up */
     uint32_t states[CUEBALL__LOOKUP_STATES]; /* SRV too */
 
     bool is_stale; /* the union has to be worked out */
+    bool has_news; /* addresses came since it was */
+    bool is_grace_over;
     bool has_deferred; /* what it lacks is not told yet, since not every name has its outcome */
     bool is_empty;     /* it was, once everything was decided */
     bool was_busy; /* something was asked since the last SETTLE */
     bool is_failing, is_told_failing, tells_verdict, tells_settle;
     bool is_judged; /* nothing happened since the verdict that would change it */
     char message[CUEBALL__MESSAGE], told_message[CUEBALL__MESSAGE]; /* of FAIL: as it is, and as the host knows it */
-    cueball__timer publish_again;
+    cueball__timer publish_again, grace;
+    cueball_time missing_until; /* the first that is missing is kept until then */
 
     cueball__tracked **backends; /* sorted by key */
     uint32_t backends_n, backends_max, gone;
@@ -238,18 +279,40 @@ void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup); /
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /* off */
 void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /* its timer came */
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
+void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias); /* NULL: none */
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup); /* for want of memory */
 void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool has_outcome, bool has_failed);
-void cueball__lookup_silent(cueball_tracker *tracker, cueball__lookup *lookup, int silence);
-int cueball__lookup_answered(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer);
+/* What came of a question of it: the question is over. */
+void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence);
+int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *question, const cueball_answer *answer);
 void cueball__lookups_serve(cueball_tracker *tracker); /* those who wait, as far as concurrency allows */
 void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n);
+void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup); /* at its candidate, from whatever state but off */
+void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
+const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
+
+/* tracker_failure.c */
+/* verdict: the response code it is given up for; NULL: there is none. */
+void cueball__failure_write(const cueball_tracker *tracker, const cueball__lookup *lookup, const cueball__vote *verdict, char *message,
+                            size_t size);
+
+/* tracker_search.c */
 /* The name of the candidate it is at; "" if it has none. */
 void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
 /* What it is about, whatever search added; without the final dot. */
 void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
-uint32_t cueball__lookup_candidate(const cueball__lookup *lookup); /* the number of the one it is at */
-const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
+cueball__search *cueball__search_of(cueball_tracker *tracker, const cueball__lookup *lookup);
+bool cueball__search_looks(const cueball_tracker *tracker, const cueball__lookup *lookup); /* at a better candidate than the chosen one */
+void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* of a round */
+/* There is nothing: rcode NOERROR or NXDOMAIN; ttl 0: unknown.  CUEBALL_ENOMEM: put it off. */
+int cueball__search_absent(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
+void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup);  /* there are records */
+void cueball__search_failed(cueball_tracker *tracker, cueball__lookup *lookup); /* it was given up */
+/* A question failed.  True: that is enough, and the lookup is at another candidate or done. */
+bool cueball__search_stumbled(cueball_tracker *tracker, cueball__lookup *lookup);
+void cueball__search_left(cueball_tracker *tracker, cueball__lookup *lookup); /* it is off */
+/* Whatever was found is looked for from the first candidate on. */
+void cueball__searches_anew(cueball_tracker *tracker);
 
 /* tracker_belief.c */
 typedef struct cueball__belief {
@@ -287,9 +350,12 @@ void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, 
 /* The next time it is asked: after `ttl`, between min_ttl and `most`, and a little later by chance. */
 cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most);
 void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
+/* While nothing is known, or what is known is kept against the answers, every lookup is asked again soon. */
+void cueball__recheck(cueball_tracker *tracker);
 
 /* tracker_srv.c */
-/* *ttl: in seconds, the least of the records and of the additionals that are used. */
+/* *ttl: in seconds, the least of the records and of the additionals that are used.
+ * CUEBALL_EINVAL: there is no target but addresses.  CUEBALL_ENOMEM. */
 int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl);
 /* The domain itself is the only target.  False without memory. */
 bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from);

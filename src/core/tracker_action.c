@@ -13,7 +13,7 @@ static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
     action->kind = CUEBALL_TRACKER_ASK;
     action->type = lookup->type;
     action->question = cueball__member_handle(&question->member);
-    action->deadline = lookup->timer.deadline;
+    action->deadline = question->deadline;
     action->name = tracker->text;
     action->server = tracker->servers[lookup->server].text;
 }

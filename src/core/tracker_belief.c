@@ -189,6 +189,8 @@ void cueball__addresses_replace(cueball_tracker *tracker, cueball__lookup *looku
         is_same = cueball__name_compare(old->name, set->name) == 0;
     if (!is_same)
         tracker->is_stale = true;
+    if (!is_same && new_n > 0)
+        tracker->has_news = true;
     cueball__addresses_free(tracker, lookup->set);
     lookup->set = set;
     tracker->is_judged = false;

@@ -28,6 +28,9 @@ static int lookup_check(const cueball_tracker *tracker, const cueball__lookup *l
     MUST(!lookup->question || lookup->question->lookup == lookup, "%s", name);
     bool must_wait = lookup->state == CUEBALL__LOOKUP_IDLE || lookup->state == CUEBALL__LOOKUP_PAUSING || lookup->question;
     MUST(is_timed == must_wait, "%s in state %u", name, lookup->state);
+    MUST(lookup->state != CUEBALL__LOOKUP_HELD || (lookup->name && lookup->name->search.is_walking && lookup->said != 0), "%s", name);
+    bool listens = lookup->state != CUEBALL__LOOKUP_IDLE && lookup->state != CUEBALL__LOOKUP_OFF && lookup->state != CUEBALL__LOOKUP_HELD;
+    MUST(listens || cueball__list_is_empty(&lookup->late), "%s in state %u", name, lookup->state);
     bool must_be_listed = lookup->state == CUEBALL__LOOKUP_WAITING || lookup->state == CUEBALL__LOOKUP_STALLED;
     MUST(is_listed == must_be_listed, "%s in state %u", name, lookup->state);
     MUST(!lookup->question || lookup->server < tracker->servers_n, "%s at server %u", name, lookup->server);
@@ -100,17 +103,20 @@ static int backends_check(const cueball_tracker *tracker, const disagreement *re
 
 static int questions_check(const cueball_tracker *tracker, const tally *census, const disagreement *report)
 {
-    uint32_t asked = 0, forgotten = 0;
+    uint32_t asked = 0, forgotten = 0, late = 0;
     for (uint32_t i = 0; i < tracker->questions.made; i++) {
         const cueball__question *question = cueball__table_at(&tracker->questions, i);
-        asked += question->lookup != NULL;
-        MUST(!question->lookup || question->lookup->question == question, "question %u", i);
-        MUST(!question->lookup || question->is_told != cueball__link_is_linked(&question->place), "question %u", i);
+        bool is_current = question->lookup && !question->is_late;
+        asked += is_current;
+        late += question->lookup && question->is_late;
+        MUST(!is_current || question->lookup->question == question, "question %u", i);
+        MUST(!is_current || question->is_told != cueball__link_is_linked(&question->place), "question %u", i);
+        MUST(!question->lookup || !question->is_late || (question->is_told && cueball__link_is_linked(&question->place)), "question %u", i);
     }
     for (const cueball__link *link = tracker->forgets.next; link != &tracker->forgets; link = link->next)
         forgotten++;
     MUST(asked == census->states[CUEBALL__LOOKUP_ASKING], "%u, asking %u", asked, census->states[CUEBALL__LOOKUP_ASKING]);
-    MUST(asked + forgotten == tracker->questions.count, "%u and %u of %u", asked, forgotten, tracker->questions.count);
+    MUST(asked + late + forgotten == tracker->questions.count, "%u, %u and %u of %u", asked, late, forgotten, tracker->questions.count);
     MUST(asked <= tracker->options.max_dns_concurrency, "%u", asked);
     return CUEBALL_OK;
 }
@@ -127,7 +133,7 @@ int cueball_tracker_check(const cueball_tracker *tracker, char *text, size_t siz
     MUST(census.undecided == tracker->undecided, "%u, counted %u", census.undecided, tracker->undecided);
     MUST(census.fresh == tracker->fresh, "%u, counted %u", census.fresh, tracker->fresh);
     MUST(census.failed == tracker->failed, "%u, counted %u", census.failed, tracker->failed);
-    census.timers += cueball__timer_is_armed(&tracker->publish_again);
+    census.timers += cueball__timer_is_armed(&tracker->publish_again) + cueball__timer_is_armed(&tracker->grace);
     MUST(census.timers == tracker->timers.count, "%u, counted %zu", census.timers, tracker->timers.count);
     ALSO(backends_check(tracker, report));
     return questions_check(tracker, &census, report);

@@ -18,6 +18,7 @@ void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t
     lookup->type = type;
     lookup->timer.kind = CUEBALL__TIMER_LOOKUP;
     cueball__link_init(&lookup->place);
+    cueball__link_init(&lookup->late);
 }
 
 const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup)
@@ -63,6 +64,23 @@ void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, boo
     }
 }
 
+static void text_free(cueball_tracker *tracker, char **text)
+{
+    if (*text)
+        cueball__memory_release(&tracker->memory, *text, strlen(*text) + 1);
+    *text = NULL;
+}
+
+void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias)
+{
+    text_free(tracker, &lookup->alias);
+    size_t size = alias ? strlen(alias) + 1 : 0;
+    if (alias)
+        lookup->alias = cueball__memory_allocate(&tracker->memory, size);
+    if (lookup->alias)
+        memcpy(lookup->alias, alias, size);
+}
+
 static void lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, bool has_stumbled)
 {
     lookup_count(tracker, lookup, -1);
@@ -70,82 +88,45 @@ static void lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, bo
     lookup_count(tracker, lookup, 1);
 }
 
-/* ------------------------------------------------------------ candidates -- */
-
-static bool lookup_is_searched(const cueball_tracker *tracker, const cueball__lookup *lookup)
-{
-    const char *domain = tracker->options.domain;
-    return (!lookup->name || lookup->name->is_domain) && cueball__name_length(domain) == strlen(domain);
-}
-
-static uint32_t lookup_candidates(const cueball_tracker *tracker, const cueball__lookup *lookup)
-{
-    return lookup_is_searched(tracker, lookup) ? 1 + tracker->options.search_count : 1;
-}
-
-/* The preferred one first, then the others in their order. */
-uint32_t cueball__lookup_candidate(const cueball__lookup *lookup)
-{
-    if (lookup->position == 0)
-        return lookup->preferred;
-    return lookup->position - (lookup->position <= lookup->preferred);
-}
-
-void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size)
-{
-    const char *name = lookup->name ? lookup->name->text : tracker->options.domain;
-    int length = (int)cueball__name_length(name);
-    if (lookup->name)
-        snprintf(text, size, "%.*s", length, name);
-    else
-        snprintf(text, size, "%s.%.*s", tracker->options.service, length, name);
-}
-
-void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size)
-{
-    cueball__lookup_subject(tracker, lookup, text, size);
-    if (!lookup_is_searched(tracker, lookup))
-        return;
-    uint32_t dots = lookup->name ? tracker->domain_dots : tracker->srv_dots;
-    bool is_first = dots >= tracker->options.ndots; /* as it is */
-    uint32_t candidate = cueball__lookup_candidate(lookup);
-    if (candidate == (is_first ? 0 : tracker->options.search_count))
-        return;
-    const char *within = tracker->options.search[candidate - is_first];
-    size_t used = strlen(text);
-    size_t length = cueball__name_length(within);
-    if (length > 0)
-        snprintf(text + used, size - used, ".%.*s", (int)length, within);
-    uint32_t octets;
-    if (!cueball__name_measure(text, &octets, &dots) || octets > CUEBALL__NAME_MAX)
-        text[0] = '\0';
-}
-
-/* Goes past candidates that are too long to be names; false if none is left. */
-static bool lookup_find_candidate(const cueball_tracker *tracker, cueball__lookup *lookup)
-{
-    char text[CUEBALL__NAME_TEXT];
-    for (; lookup->position < lookup_candidates(tracker, lookup); lookup->position++) {
-        cueball__lookup_name(tracker, lookup, text, sizeof text);
-        if (text[0])
-            return true;
-    }
-    return false;
-}
-
 /* ------------------------------------------------------------- questions -- */
 
-static void question_end(cueball_tracker *tracker, cueball__lookup *lookup, bool is_forgotten)
+static void question_end(cueball_tracker *tracker, cueball__question *question, bool is_forgotten)
 {
-    cueball__question *question = lookup->question;
-    lookup->question = NULL;
+    cueball__lookup *lookup = question->lookup;
+    if (lookup && lookup->question == question) {
+        lookup->question = NULL;
+        cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    }
     question->lookup = NULL;
-    cueball__timers_cancel(&tracker->timers, &lookup->timer);
     cueball__list_remove(&question->place);
     if (question->is_told && is_forgotten)
         cueball__list_append(&tracker->forgets, &question->place);
     else
         cueball__table_remove(&tracker->questions, question);
+}
+
+/* It is waited for no longer, but an answer that comes during the next question
+ * counts: a slow server would never be heard otherwise. */
+static void question_set_aside(cueball_tracker *tracker, cueball__question *question)
+{
+    cueball__lookup *lookup = question->lookup;
+    if (!question->is_told) {
+        question_end(tracker, question, false);
+        return;
+    }
+    cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    lookup->question = NULL;
+    question->is_late = true;
+    cueball__list_append(&lookup->late, &question->place);
+}
+
+/* The round, or the candidate, is over. */
+static void questions_forget(cueball_tracker *tracker, cueball__lookup *lookup)
+{
+    if (lookup->question)
+        question_end(tracker, lookup->question, true);
+    while (!cueball__list_is_empty(&lookup->late))
+        question_end(tracker, CUEBALL__OWNER(lookup->late.next, cueball__question, place), true);
 }
 
 /* Of the servers not asked in this attempt the first one, those that failed lately last. */
@@ -191,8 +172,9 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__lookup_put_off(tracker, lookup);
         return;
     }
-    question->is_told = false;
+    question->is_told = question->is_late = false;
     question->lookup = lookup;
+    question->server = (uint8_t)server;
     cueball__link_init(&question->place);
     cueball__list_append(&tracker->asks, &question->place);
     lookup->question = question;
@@ -202,11 +184,13 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_ASKING);
     cueball_time limit = cueball__patience_limit(cueball__lookup_patience(tracker, lookup), lookup->attempt);
     cueball__timers_arm(&tracker->timers, &lookup->timer, cueball__later(tracker->now, limit));
+    question->deadline = cueball__later(tracker->now, limit * CUEBALL__LISTENS); /* a limit is at most a day */
 }
 
 static void lookup_attempt(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     lookup->tried = 0;
+    lookup->causes = 0;
     memset(lookup->votes, 0, sizeof lookup->votes);
     if (tracker->servers_n == 0) {
         lookup_stall(tracker, lookup);
@@ -238,21 +222,33 @@ void cueball__lookups_serve(cueball_tracker *tracker)
 void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     assert(lookup->state == CUEBALL__LOOKUP_OFF || lookup->state == CUEBALL__LOOKUP_IDLE || lookup->state == CUEBALL__LOOKUP_STALLED);
-    cueball__timers_cancel(&tracker->timers, &lookup->timer);
-    cueball__list_remove(&lookup->place);
-    lookup->attempt = lookup->position = 0;
-    lookup->saw_nodata = false;
-    lookup->negative_ttl = 0;
     if (!lookup->has_outcome)
         lookup_stumble(tracker, lookup, false);
-    lookup_find_candidate(tracker, lookup); /* the name as it is, at least, is none too long */
+    cueball__search_begin(tracker, lookup);
+    cueball__lookup_restart(tracker, lookup);
+}
+
+void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup)
+{
+    questions_forget(tracker, lookup);
+    cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    cueball__list_remove(&lookup->place);
+    lookup->attempt = 0;
+    lookup->is_hastened = lookup->stumbles_here = false;
     tracker->was_busy = true;
     lookup_queue(tracker, lookup);
+}
+
+void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup)
+{
+    questions_forget(tracker, lookup);
+    lookup_set(tracker, lookup, CUEBALL__LOOKUP_HELD);
 }
 
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due)
 {
     lookup->due = due;
+    questions_forget(tracker, lookup);
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_IDLE);
     cueball__timers_arm(&tracker->timers, &lookup->timer, lookup->name && due < tracker->hold ? tracker->hold : due);
 }
@@ -268,19 +264,14 @@ void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup)
 
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
 {
-    if (lookup->question)
-        question_end(tracker, lookup, true);
+    questions_forget(tracker, lookup);
     cueball__timers_cancel(&tracker->timers, &lookup->timer);
     cueball__list_remove(&lookup->place);
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_OFF);
     lookup->has_stumbled = false;
+    cueball__lookup_alias(tracker, lookup, NULL);
     cueball__lookup_mark(tracker, lookup, lookup->has_outcome, false);
-}
-
-static void lookup_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode)
-{
-    if (cueball__outcome_negative(tracker, lookup, rcode, lookup->negative_ttl) != CUEBALL_OK)
-        cueball__lookup_put_off(tracker, lookup);
+    cueball__search_left(tracker, lookup);
 }
 
 /* -------------------------------------------------------------- failures -- */
@@ -295,44 +286,30 @@ static const cueball__vote *lookup_verdict(const cueball__lookup *lookup)
     return most;
 }
 
-/* "a, b and c" of those asked, the first three; returns the length. */
-static size_t servers_write(const cueball_tracker *tracker, uint64_t tried, char *text, size_t size)
-{
-    enum { NAMED = 3 };
-    uint32_t count = 0, named = 0;
-    size_t used = 0;
-    for (uint32_t i = 0; i < tracker->servers_n; i++)
-        count += (uint32_t)(tried >> i & 1);
-    for (uint32_t i = 0; i < tracker->servers_n && named < NAMED && used < size; i++) {
-        if (!(tried >> i & 1))
-            continue;
-        const char *between = named == 0 ? "" : named + 1 == count ? " and " : ", ";
-        used += (size_t)snprintf(text + used, size - used, "%s%s", between, tracker->servers[i].text);
-        named++;
-    }
-    if (count > NAMED && used < size)
-        used += (size_t)snprintf(text + used, size - used, " and %u more", count - NAMED);
-    return used < size ? used : size - 1;
-}
-
 static void lookup_give_up(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__vote *verdict)
 {
-    char message[CUEBALL__MESSAGE], name[CUEBALL__NAME_TEXT];
-    cueball__lookup_name(tracker, lookup, name, sizeof name);
-    size_t used = (size_t)snprintf(message, sizeof message, "%s %.300s: ", cueball_rr_name(lookup->type), name);
-    uint64_t servers = verdict ? UINT64_C(1) << verdict->server : lookup->tried;
-    if (!verdict)
-        used += (size_t)snprintf(message + used, sizeof message - used, "no answer from ");
-    else if (verdict->rcode <= CUEBALL_RCODE_REFUSED)
-        used += (size_t)snprintf(message + used, sizeof message - used, "%s from ", cueball_rcode_name(verdict->rcode));
-    else
-        used += (size_t)snprintf(message + used, sizeof message - used, "rcode %u from ", verdict->rcode);
-    used += servers_write(tracker, servers, message + used, sizeof message - used);
-    if (used < sizeof message)
-        snprintf(message + used, sizeof message - used, " (%u attempt%s)", lookup->attempt, lookup->attempt == 1 ? "" : "s");
+    char message[CUEBALL__MESSAGE];
+    cueball__failure_write(tracker, lookup, verdict, message, sizeof message);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
     cueball__outcome_failed(tracker, lookup, message);
+    cueball__search_failed(tracker, lookup);
+}
+
+/* The server knows no such type: for SRV that settles it, whatever the candidate. */
+static void lookup_unknown(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t server)
+{
+    cueball__search *search = cueball__search_of(tracker, lookup);
+    int result;
+    lookup->server = (uint8_t)server;
+    if (lookup->name && search->is_walking) {
+        result = cueball__search_absent(tracker, lookup, CUEBALL_RCODE_NOERROR, 0);
+    } else {
+        search->is_walking = false;
+        result = cueball__outcome_negative(tracker, lookup, CUEBALL_RCODE_NOTIMP, 0);
+    }
+    if (result != CUEBALL_OK)
+        cueball__lookup_put_off(tracker, lookup);
 }
 
 /* Every server was asked. */
@@ -341,9 +318,10 @@ static void lookup_attempt_over(cueball_tracker *tracker, cueball__lookup *looku
     const cueball__patience *patience = cueball__lookup_patience(tracker, lookup);
     const cueball__vote *verdict = lookup_verdict(lookup);
     if (verdict && verdict->rcode == CUEBALL_RCODE_NOTIMP && lookup->type != CUEBALL_RR_A) {
-        lookup->server = verdict->server;
-        lookup->negative_ttl = 0;
-        lookup_negative(tracker, lookup, CUEBALL_RCODE_NOTIMP);
+        lookup_unknown(tracker, lookup, verdict->server);
+    } else if (cueball__search_looks(tracker, lookup)) { /* it is but a look: not worth a second attempt */
+        if (cueball__search_absent(tracker, lookup, CUEBALL_RCODE_NXDOMAIN, 0) != CUEBALL_OK)
+            cueball__lookup_put_off(tracker, lookup);
     } else if ((verdict && verdict->rcode == CUEBALL_RCODE_REFUSED) || lookup->attempt >= patience->attempts) {
         lookup_give_up(tracker, lookup, verdict);
     } else {
@@ -361,6 +339,8 @@ static void lookup_go_on(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     tracker->servers[lookup->server].behind_until = cueball__later(tracker->now, CUEBALL__PENALTY);
     lookup_stumble(tracker, lookup, true);
+    if (cueball__search_stumbled(tracker, lookup))
+        return;
     if (lookup_next_server(tracker, lookup) < tracker->servers_n)
         lookup_ask(tracker, lookup);
     else
@@ -389,60 +369,84 @@ void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup)
         lookup_queue(tracker, lookup);
     } else if (lookup->state == CUEBALL__LOOKUP_ASKING) {
         tracker->counters.timeouts++;
-        question_end(tracker, lookup, true);
+        lookup->causes |= 1U << CUEBALL_SILENCE_TIMEOUT;
+        question_set_aside(tracker, lookup->question);
         lookup_go_on(tracker, lookup);
     }
 }
 
-void cueball__lookup_silent(cueball_tracker *tracker, cueball__lookup *lookup, int silence)
+void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence)
 {
-    uint64_t *counters[] = { &tracker->counters.timeouts, &tracker->counters.network_errors, &tracker->counters.garbage };
-    ++*counters[silence];
-    question_end(tracker, lookup, false);
+    cueball__lookup *lookup = question->lookup;
+    bool is_late = question->is_late; /* it was counted when it was set aside */
+    uint64_t *counter = silence == CUEBALL_SILENCE_TIMEOUT   ? &tracker->counters.timeouts
+                        : silence == CUEBALL_SILENCE_GARBAGE ? &tracker->counters.garbage
+                                                             : &tracker->counters.network_errors;
+    question_end(tracker, question, false);
+    if (is_late)
+        return;
+    ++*counter;
+    lookup->causes |= 1U << silence;
     lookup_go_on(tracker, lookup);
 }
 
 /* --------------------------------------------------------------- answers -- */
 
-/* There is no such record at this candidate. */
-static int lookup_absent(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief)
+static cueball_time belief_negative_ttl(const cueball__belief *belief)
 {
-    lookup->saw_nodata |= belief->answer->rcode == CUEBALL_RCODE_NOERROR;
-    if (belief->has_negative_ttl) {
-        cueball_time ttl = belief->negative_ttl * CUEBALL__SECOND;
-        ttl += ttl == 0; /* 0 stands for unknown */
-        if (lookup->negative_ttl == 0 || ttl < lookup->negative_ttl)
-            lookup->negative_ttl = ttl;
-    }
-    uint32_t position = lookup->position++;
-    if (lookup_find_candidate(tracker, lookup)) {
-        lookup->attempt = 0;
-        lookup_attempt(tracker, lookup);
-        return CUEBALL_OK;
-    }
-    lookup->position = position;
-    return cueball__outcome_negative(tracker, lookup, lookup->saw_nodata ? CUEBALL_RCODE_NOERROR : CUEBALL_RCODE_NXDOMAIN,
-                                     lookup->negative_ttl);
+    if (!belief->has_negative_ttl)
+        return 0;
+    return belief->negative_ttl > 0 ? belief->negative_ttl * CUEBALL__SECOND : 1; /* 0 stands for unknown */
 }
 
-int cueball__lookup_answered(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer)
+/* It says something, if only that there is nothing. */
+static bool answer_is_decisive(const cueball_answer *answer)
+{
+    return !answer->is_referral && (answer->rcode == CUEBALL_RCODE_NOERROR || answer->rcode == CUEBALL_RCODE_NXDOMAIN);
+}
+
+/* NOERROR or NXDOMAIN, from a server that has the zone or asks others. */
+static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer)
 {
     char name[CUEBALL__NAME_TEXT];
-    tracker->counters.answers++;
-    question_end(tracker, lookup, false);
-    if (answer->rcode != CUEBALL_RCODE_NOERROR && answer->rcode != CUEBALL_RCODE_NXDOMAIN) {
-        lookup_vote(lookup, answer->rcode);
-        lookup_go_on(tracker, lookup);
-        return CUEBALL_OK;
-    }
     cueball__belief belief;
     cueball__lookup_name(tracker, lookup, name, sizeof name);
     cueball__belief_form(&belief, name, lookup->type, answer);
-    int result = CUEBALL_OK;
-    if (belief.count > 0)
-        result = cueball__outcome_records(tracker, lookup, &belief);
-    else
-        result = lookup_absent(tracker, lookup, &belief);
+    bool is_dangling = belief.count == 0 && belief.chain_n > 1;
+    cueball__lookup_alias(tracker, lookup, is_dangling ? belief.chain[belief.chain_n - 1] : NULL);
+    if (belief.count == 0)
+        return cueball__search_absent(tracker, lookup, answer->rcode, belief_negative_ttl(&belief));
+    int result = cueball__outcome_records(tracker, lookup, &belief);
+    if (result == CUEBALL_OK)
+        cueball__search_found(tracker, lookup);
+    return result;
+}
+
+int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *question, const cueball_answer *answer)
+{
+    cueball__lookup *lookup = question->lookup;
+    bool is_late = question->is_late, is_decisive = answer_is_decisive(answer);
+    uint8_t server = question->server;
+    tracker->counters.answers++;
+    question_end(tracker, question, false);
+    if (is_late && !is_decisive)
+        return CUEBALL_OK;
+    if (!is_decisive) {
+        if (answer->is_referral) {
+            tracker->counters.garbage++;
+            lookup->causes |= 1U << CUEBALL__LAME;
+        } else {
+            lookup_vote(lookup, answer->rcode);
+        }
+        lookup_go_on(tracker, lookup);
+        return CUEBALL_OK;
+    }
+    /* A late one: whatever the lookup does meanwhile is needless. */
+    questions_forget(tracker, lookup);
+    cueball__timers_cancel(&tracker->timers, &lookup->timer);
+    cueball__list_remove(&lookup->place);
+    lookup->server = server;
+    int result = lookup_decided(tracker, lookup, answer);
     if (result != CUEBALL_OK)
         cueball__lookup_put_off(tracker, lookup);
     return result;
@@ -455,10 +459,14 @@ int cueball__lookup_answered(cueball_tracker *tracker, cueball__lookup *lookup, 
 void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n)
 {
     for (uint32_t i = 0; i < tracker->questions.made; i++) {
-        const cueball__question *question = cueball__table_at(&tracker->questions, i);
+        cueball__question *question = cueball__table_at(&tracker->questions, i);
         cueball__lookup *lookup = question->lookup;
         if (!lookup)
             continue;
+        if (question->is_late) { /* its server is no number of the new list */
+            question_end(tracker, question, true);
+            continue;
+        }
         assert(lookup->server < old_n);
         (void)old_n;
         uint32_t server = 0;
@@ -467,10 +475,10 @@ void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *o
         memset(lookup->votes, 0, sizeof lookup->votes);
         lookup->turn = 0;
         if (server < tracker->servers_n) {
-            lookup->server = (uint8_t)server;
+            lookup->server = lookup->question->server = (uint8_t)server;
             lookup->tried = UINT64_C(1) << server;
         } else {
-            question_end(tracker, lookup, true);
+            question_end(tracker, lookup->question, true);
             lookup->attempt--;
             lookup_queue(tracker, lookup);
         }

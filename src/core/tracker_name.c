@@ -51,6 +51,7 @@ static cueball__name *name_new(cueball_tracker *tracker, const char *text)
     name->references = 1;
     memcpy(name->text, text, length);
     name->text[length] = '\0';
+    name->search.chosen = CUEBALL__NOWHERE;
     cueball__lookup_init(&name->lookups[0], name, CUEBALL_RR_A);
     cueball__lookup_init(&name->lookups[1], name, CUEBALL_RR_AAAA);
     tracker->states[CUEBALL__LOOKUP_OFF] += 2;
@@ -107,6 +108,7 @@ void cueball__name_release(cueball_tracker *tracker, cueball__name *name)
     if (--name->references > 0)
         return;
     name_unlink(tracker, name);
+    name->search.is_walking = false;
     for (unsigned i = 0; i < 2; i++) {
         cueball__lookup_stop(tracker, &name->lookups[i]);
         cueball__addresses_free(tracker, name->lookups[i].set);

@@ -15,6 +15,8 @@ void cueball_tracker_options_init(cueball_tracker_options *options)
     options->families = CUEBALL_FAMILY_IPV4 | CUEBALL_FAMILY_IPV6;
     options->min_ttl_ms = 1000;
     options->max_ttl_ms = DAY_MS;
+    options->keep_missing_ms = 0;
+    options->max_recheck_ms = 30000;
     options->recovery_dns = options->recovery_dns_srv = pool.recovery_default;
 }
 
@@ -94,6 +96,8 @@ int cueball_tracker_options_check(const cueball_tracker_options *options, char *
                     && number_check(&told, "families", "", options->families, 1, 3, whole)
                     && number_check(&told, "min_ttl_ms", "", options->min_ttl_ms, 1, DAY_MS, "a number")
                     && number_check(&told, "max_ttl_ms", "", options->max_ttl_ms, options->min_ttl_ms, 30 * DAY_MS, "a number")
+                    && number_check(&told, "keep_missing_ms", "", options->keep_missing_ms, 0, DAY_MS, "a number")
+                    && number_check(&told, "max_recheck_ms", "", options->max_recheck_ms, 1, DAY_MS, "a number")
                     && recovery_check(&told, "recovery.dns", &options->recovery_dns)
                     && recovery_check(&told, "recovery.dns_srv", &options->recovery_dns_srv);
     return is_right ? CUEBALL_OK : CUEBALL_EINVAL;

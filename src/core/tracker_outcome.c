@@ -2,6 +2,7 @@
  * docs/dns.md, "The tracker". */
 #include "tracker.h"
 
+#include <stdio.h>
 #include <string.h>
 
 cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most)
@@ -18,6 +19,50 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
     if (late > 0)
         late *= cueball__random_unit(&tracker->random);
     return cueball__later(cueball__later(tracker->now, ttl), (cueball_time)late);
+}
+
+/* The pause before a lookup is asked again whose outcome was no use: doubled with
+ * each, and by chance up to `spread` shorter, so that programs that failed together
+ * do not ask together (RFC 8767, 5: failure recheck). */
+static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time most)
+{
+    cueball_time pause = CUEBALL__RECHECK_FIRST;
+    for (uint32_t i = 0; i < lookup->rechecks && pause < most; i++)
+        pause *= 2;
+    lookup->rechecks++;
+    if (pause > most)
+        pause = most;
+    double spread = cueball__lookup_patience(tracker, lookup)->spread;
+    if (spread > 0)
+        pause -= (cueball_time)((double)pause * spread * cueball__random_unit(&tracker->random));
+    return pause > CUEBALL__SECOND / 1000 ? pause : CUEBALL__SECOND / 1000;
+}
+
+static void lookup_recheck(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time most)
+{
+    lookup->is_hastened = true;
+    cueball__lookup_rest(tracker, lookup, cueball__later(tracker->now, recheck_pause(tracker, lookup, most)));
+}
+
+static void lookup_hasten(cueball_tracker *tracker, cueball__lookup *lookup)
+{
+    if (lookup->state != CUEBALL__LOOKUP_IDLE || lookup->is_hastened)
+        return;
+    lookup->is_hastened = true;
+    cueball_time next = cueball__later(tracker->now, recheck_pause(tracker, lookup, tracker->max_recheck));
+    if (next < lookup->due)
+        cueball__lookup_rest(tracker, lookup, next);
+}
+
+/* An answer that is not believed is not obeyed for caching either. */
+void cueball__recheck(cueball_tracker *tracker)
+{
+    if (!tracker->is_empty || tracker->has_no_service || tracker->is_judged)
+        return;
+    lookup_hasten(tracker, &tracker->srv);
+    for (uint32_t i = 0; i < tracker->targets_n; i++)
+        for (unsigned family = 0; family < 2; family++)
+            lookup_hasten(tracker, &tracker->targets[i].name->lookups[family]);
 }
 
 /* Addresses are kept, and not asked for, until this moment. */
@@ -56,13 +101,20 @@ static int outcome_addresses(cueball_tracker *tracker, cueball__lookup *lookup, 
     if (!set)
         return CUEBALL_ENOMEM;
     tracker->counters.records_ignored += cueball__belief_foreign(belief, NULL, NULL);
-    tracker->has_seen_addresses = true;
     cueball__addresses_replace(tracker, lookup, set);
     cueball__lookup_mark(tracker, lookup, true, false);
+    lookup->rechecks = 0;
     cueball_time ttl = set->ttl * CUEBALL__SECOND;
-    tracker->last_ttl = ttl;
     cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, CUEBALL_NEVER));
     return CUEBALL_OK;
+}
+
+static void srv_refused(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__addresses *told)
+{
+    char message[CUEBALL__MESSAGE];
+    snprintf(message, sizeof message, "SRV %.300s: its targets are addresses, and names are expected (RFC 2782), says %.100s", told->name,
+             told->server);
+    cueball__outcome_failed(tracker, lookup, message);
 }
 
 static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief)
@@ -74,15 +126,18 @@ static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const 
     uint32_t least; /* the additionals', too */
     int result = cueball__srv_records(tracker, belief, told->server, &least);
     if (result != CUEBALL_OK) {
+        if (result == CUEBALL_EINVAL)
+            srv_refused(tracker, lookup, told);
         cueball__addresses_free(tracker, told);
-        return result;
+        return result == CUEBALL_EINVAL ? CUEBALL_OK : result;
     }
     tracker->counters.records_ignored += cueball__belief_foreign(belief, srv_record_is_used, tracker);
     cueball__addresses_free(tracker, lookup->set);
     lookup->set = told;
     cueball__lookup_mark(tracker, lookup, true, false);
+    if (!tracker->is_empty) /* else its targets are as wrong as they were */
+        lookup->rechecks = 0;
     cueball_time ttl = least * CUEBALL__SECOND;
-    tracker->last_ttl = tracker->last_srv_ttl = ttl;
     cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, CUEBALL_NEVER));
     return CUEBALL_OK;
 }
@@ -91,7 +146,7 @@ int cueball__outcome_records(cueball_tracker *tracker, cueball__lookup *lookup, 
 {
     int result = lookup->name ? outcome_addresses(tracker, lookup, belief) : outcome_srv(tracker, lookup, belief);
     if (result == CUEBALL_OK)
-        lookup->preferred = cueball__lookup_candidate(lookup);
+        lookup->was_found = true;
     return result;
 }
 
@@ -102,6 +157,14 @@ static int32_t targets_from(uint32_t rcode)
     return rcode == CUEBALL_RCODE_NXDOMAIN ? CUEBALL_TARGETS_NXDOMAIN
            : rcode == CUEBALL_RCODE_NOTIMP ? CUEBALL_TARGETS_NOTIMP
                                            : CUEBALL_TARGETS_NODATA;
+}
+
+/* Empty where it was not.  A name that has addresses of the other family is well. */
+static bool lookup_is_lost(const cueball__lookup *lookup)
+{
+    const cueball__name *name = lookup->name;
+    bool has_any = name && ((name->lookups[0].set && name->lookups[0].set->count > 0) || (name->lookups[1].set && name->lookups[1].set->count > 0));
+    return lookup->was_found && !has_any;
 }
 
 int cueball__outcome_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl)
@@ -126,10 +189,14 @@ int cueball__outcome_negative(cueball_tracker *tracker, cueball__lookup *lookup,
         cueball__hold_until(tracker, 0);
         cueball__addresses_free(tracker, lookup->set);
         lookup->set = none;
-        ttl = ttl ? ttl : CUEBALL__SRV_ABSENT;
+        /* The domain's own addresses are second best: RFC 2782 has them tried for want of SRV. */
+        ttl = ttl && ttl < tracker->max_recheck ? ttl : tracker->max_recheck;
     }
     cueball__lookup_mark(tracker, lookup, true, false);
-    cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, most));
+    if (lookup_is_lost(lookup) && (CUEBALL__RECHECK_FIRST << (lookup->rechecks < 16 ? lookup->rechecks : 16)) < (ttl < most ? ttl : most))
+        lookup_recheck(tracker, lookup, ttl); /* it may have gone for a moment only */
+    else
+        cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, most));
     return CUEBALL_OK;
 }
 
@@ -145,23 +212,13 @@ static void lookup_tell(cueball_tracker *tracker, cueball__lookup *lookup, const
         memcpy(lookup->message, message, size);
 }
 
-/* Once there were SRV records, no answer is no reason to look elsewhere: targets
- * and addresses stay as they are until SRV is asked again (anti-flap). */
+/* No answer is no reason to look elsewhere (RFC 2782): targets and addresses stay
+ * as they are until SRV is asked again; and those of SRV are kept until then. */
 static void srv_failed(cueball_tracker *tracker, cueball__lookup *lookup)
 {
-    cueball_time pause = tracker->last_srv_ttl;
-    if (!tracker->has_seen_srv) {
-        if (tracker->targets_n == 0 && !cueball__srv_fall_back(tracker, CUEBALL_TARGETS_FAILED)) {
-            cueball__lookup_put_off(tracker, lookup);
-            return;
-        }
-        if (tracker->has_seen_addresses)
-            pause = CUEBALL__SRV_RETURN;
-    }
-    cueball_time next = cueball__next_time(tracker, lookup, pause, CUEBALL_NEVER);
-    cueball__lookup_rest(tracker, lookup, next); /* before the others, so that it is asked before them */
+    lookup_recheck(tracker, lookup, tracker->max_recheck); /* before the others, so that it is asked before them */
     if (tracker->has_seen_srv)
-        cueball__hold_until(tracker, next);
+        cueball__hold_until(tracker, lookup->due);
 }
 
 void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
@@ -172,9 +229,8 @@ void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, 
         srv_failed(tracker, lookup);
         return;
     }
-    /* Many a server is deaf to AAAA.  Where the name has IPv4 addresses there is no hurry. */
+    /* Many a server is deaf to AAAA for good.  Where the name has IPv4 addresses there is no hurry. */
     const cueball__addresses *ipv4 = lookup->name->lookups[0].set;
     bool is_spare = lookup->type == CUEBALL_RR_AAAA && ipv4 && ipv4->count > 0 && !(lookup->set && lookup->set->count > 0);
-    cueball_time pause = is_spare ? CUEBALL__NEGATIVE_MAX : tracker->last_ttl;
-    cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, pause, CUEBALL__NEGATIVE_MAX));
+    lookup_recheck(tracker, lookup, is_spare ? CUEBALL__NEGATIVE_MAX : tracker->max_recheck);
 }

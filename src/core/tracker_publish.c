@@ -150,7 +150,7 @@ static cueball__tracked *tracked_from(cueball_tracker *tracker, const find *foun
     cueball__address_write(found->type, found->address, text, sizeof text);
     cueball_tracked facts = { .address = text, .name = found->set->name, .owner = found->set->owner, .server = found->set->server };
     facts.srv_name = has_asked ? told->name : asked;
-    facts.srv_server = has_asked && tracker->targets_from != CUEBALL_TARGETS_FAILED ? told->server : "";
+    facts.srv_server = has_asked ? told->server : "";
     facts.port = found->port;
     facts.priority = found->priority;
     facts.weight = found->weight;
@@ -233,6 +233,23 @@ static bool walk(cueball_tracker *tracker, delta *change, bool (*step)(cueball_t
     return true;
 }
 
+/* Whether what the answers lack is kept for the time being: a nameserver that tells
+ * of a few of many nodes at a time would have all connections opened again and again. */
+static bool tracked_is_kept(cueball_tracker *tracker, cueball__tracked *missing)
+{
+    bool can_return = !tracker->has_no_service && (tracker->families & cueball__family_of(missing->facts.type));
+    if (tracker->keep_missing == 0 || !can_return)
+        return false;
+    if (missing->missing_since == 0)
+        missing->missing_since = tracker->now ? tracker->now : 1;
+    cueball_time until = cueball__later(missing->missing_since, tracker->keep_missing);
+    if (until <= tracker->now)
+        return false;
+    if (until < tracker->missing_until)
+        tracker->missing_until = until;
+    return true;
+}
+
 /* Makes whatever has to be told. */
 static bool step_prepare(cueball_tracker *tracker, delta *change, cueball__tracked *known, find *found)
 {
@@ -240,7 +257,10 @@ static bool step_prepare(cueball_tracker *tracker, delta *change, cueball__track
         found->made = tracked_from(tracker, found);
         return found->made != NULL;
     }
-    if (known && !found && change->may_remove && known->pending != CUEBALL__TELL_REMOVE && known->pending != CUEBALL__TELL_ADD) {
+    if (known && found)
+        known->missing_since = 0;
+    if (known && !found && change->may_remove && known->pending != CUEBALL__TELL_REMOVE && known->pending != CUEBALL__TELL_ADD
+        && !tracked_is_kept(tracker, known)) {
         known->successor = tracked_removed(tracker, known);
         return known->successor != NULL;
     }
@@ -360,12 +380,25 @@ void cueball__backends_sweep(cueball_tracker *tracker)
     tracker->gone = 0;
 }
 
+/* Lookups at their first question hold up what is known, but not for long. */
+static bool publish_waits(cueball_tracker *tracker)
+{
+    if (tracker->fresh == 0 || tracker->is_grace_over)
+        return false;
+    if (tracker->has_news && !cueball__timer_is_armed(&tracker->grace))
+        cueball__timers_arm(&tracker->timers, &tracker->grace, cueball__later(tracker->now, CUEBALL__GRACE));
+    return true;
+}
+
 void cueball__publish(cueball_tracker *tracker)
 {
     if (tracker->has_deferred && tracker->undecided == 0)
         tracker->is_stale = true;
-    if (!tracker->is_stale || tracker->fresh > 0)
+    if (!tracker->is_stale || publish_waits(tracker))
         return;
+    cueball__timers_cancel(&tracker->timers, &tracker->grace);
+    tracker->is_grace_over = tracker->has_news = false;
+    tracker->missing_until = CUEBALL_NEVER;
     delta change = { .may_remove = tracker->undecided == 0 };
     if (tracker->gone > 0)
         cueball__backends_sweep(tracker);
@@ -378,5 +411,5 @@ void cueball__publish(cueball_tracker *tracker)
     cueball__memory_release(&tracker->memory, change.found, change.max * sizeof *change.found);
     tracker->is_stale = !is_done;
     cueball__timers_arm(&tracker->timers, &tracker->publish_again,
-                        is_done ? CUEBALL_NEVER : cueball__later(tracker->now, CUEBALL__PUT_OFF));
+                        is_done ? tracker->missing_until : cueball__later(tracker->now, CUEBALL__PUT_OFF));
 }

@@ -64,9 +64,24 @@ static void draft_drop(cueball_tracker *tracker, plan *draft)
     cueball__memory_release(&tracker->memory, draft->targets, draft->max * sizeof *draft->targets);
 }
 
-static bool record_is_target(const cueball__belief *belief, const cueball_record *record)
+/* No name of a host ends with a number (RFC 3696, 2), so it is an address, which
+ * is no target (RFC 2782); nor is "2001:db8::1" one. */
+static bool target_is_address(const char *target)
+{
+    size_t length = cueball__name_length(target), digits = 0;
+    while (digits < length && target[length - 1 - digits] >= '0' && target[length - 1 - digits] <= '9')
+        digits++;
+    return (digits > 0 && (digits == length || target[length - 1 - digits] == '.')) || memchr(target, ':', length) != NULL;
+}
+
+static bool record_is_named(const cueball__belief *belief, const cueball_record *record)
 {
     return cueball__belief_counts(belief, record, CUEBALL_RR_SRV) && cueball__name_length(record->target) > 0;
+}
+
+static bool record_is_target(const cueball__belief *belief, const cueball_record *record)
+{
+    return record_is_named(belief, record) && !target_is_address(record->target);
 }
 
 static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__belief *belief)
@@ -81,8 +96,9 @@ static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__
         cueball__name *name = cueball__name_acquire(tracker, record->target);
         if (!name)
             return false;
+        uint32_t port = record->port ? record->port : tracker->options.default_port;
         draft->targets[draft->count++] =
-            (cueball__target){ .name = name, .port = record->port, .priority = record->priority, .weight = record->weight };
+            (cueball__target){ .name = name, .port = port, .priority = record->priority, .weight = record->weight };
     }
     cueball__sort(draft->targets, draft->count, sizeof *draft->targets, target_compare);
     uint32_t kept = 0; /* the same record twice is one */
@@ -179,7 +195,6 @@ static void name_take_offer(cueball_tracker *tracker, cueball__name *name)
     if (!name->offered[0] && !name->offered[1])
         return;
     name->is_fed = true;
-    tracker->has_seen_addresses = true;
     for (unsigned family = 0; family < 2; family++) {
         cueball__addresses_replace(tracker, &name->lookups[family], name->offered[family]);
         cueball__lookup_mark(tracker, &name->lookups[family], false, false); /* it knows nothing of its own */
@@ -221,8 +236,14 @@ int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief
 {
     plan draft = { .targets = NULL };
     *ttl = belief->ttl;
-    for (uint32_t i = 0; i < belief->answer->count; i++)
+    uint32_t named = 0;
+    for (uint32_t i = 0; i < belief->answer->count; i++) {
+        named += record_is_named(belief, &belief->answer->records[i]);
         draft.max += record_is_target(belief, &belief->answer->records[i]);
+    }
+    tracker->counters.targets_refused += named - draft.max;
+    if (named > 0 && draft.max == 0)
+        return CUEBALL_EINVAL;
     if (draft.max > 0 && (!draft_targets(tracker, &draft, belief) || !draft_companions(tracker, &draft, belief, server, ttl))) {
         draft_drop(tracker, &draft);
         return CUEBALL_ENOMEM;

@@ -45,13 +45,19 @@ static void emptiness_write(const cueball_tracker *tracker, char *text, size_t s
     const cueball__addresses *set = name->lookups[0].state != CUEBALL__LOOKUP_OFF ? name->lookups[0].set : name->lookups[1].set;
     const char *server = set && set->server[0] ? set->server : "no nameserver";
     const char *rcode = set && set->rcode == CUEBALL_RCODE_NOERROR ? "NODATA" : set ? cueball_rcode_name(set->rcode) : "NODATA";
-    char others[64] = "";
+    char others[128] = "", subject[300];
     if (tracker->targets_n > 1)
         snprintf(others, sizeof others, ", nor have %u other targets any", tracker->targets_n - 1);
+    if (tracker->families != tracker->options.families)
+        snprintf(others + strlen(others), sizeof others - strlen(others), "; %s was not asked for, since this host has no IPv%c address",
+                 tracker->families & CUEBALL_FAMILY_IPV4 ? "AAAA" : "A", tracker->families & CUEBALL_FAMILY_IPV4 ? '6' : '4');
+    const char *alias = name->lookups[0].alias ? name->lookups[0].alias : name->lookups[1].alias;
+    snprintf(subject, sizeof subject, "%.*s%s%.130s", alias ? 130 : 250, name->text, alias ? " is an alias of " : "", alias ? alias : "");
+    const char *which = alias ? ", which" : "";
     if (set && set->rcode == CUEBALL_RCODE_NXDOMAIN)
-        snprintf(text, size, "%.250s does not exist (NXDOMAIN from %.100s)%s", name->text, server, others);
+        snprintf(text, size, "%s%s does not exist (NXDOMAIN from %.40s)%s", subject, which, server, others);
     else
-        snprintf(text, size, "%.250s has no addresses (%s from %.100s)%s", name->text, rcode, server, others);
+        snprintf(text, size, "%s%s has no addresses (%s from %.40s)%s", subject, which, rcode, server, others);
 }
 
 /* Every lookup of every name was given up; names whose addresses came with the SRV

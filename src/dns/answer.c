@@ -19,6 +19,7 @@ typedef struct answer_room {
     cueball_record *records;
     uint32_t count;
     char *texts; /* the lowest so far */
+    bool has_ns, has_soa; /* in the authority section */
 } answer_room;
 
 /* A copy of the text at the end of the room; NULL: it is full.  The root is "." here. */
@@ -171,6 +172,8 @@ static int section_read(ns_msg *message, ns_sect from, cueball_section section, 
             return CUEBALL_EINVAL;
         if (from == ns_s_ar)
             opt_read(&rr, answer);
+        room->has_ns |= from == ns_s_ns && ns_rr_type(rr) == ns_t_ns;
+        room->has_soa |= from == ns_s_ns && ns_rr_type(rr) == ns_t_soa;
         if (!is_read(&rr))
             continue;
         int error = record_read(message, &rr, section, room);
@@ -206,7 +209,15 @@ static bool room_begin(answer_room *room, void *memory, size_t size)
     room->records = (cueball_record *)(void *)((char *)memory + waste);
     room->texts = (char *)memory + size;
     room->count = 0;
+    room->has_ns = room->has_soa = false;
     return true;
+}
+
+/* Nothing but where else to ask, of a server that neither has the zone nor asks others. */
+static bool message_is_referral(ns_msg message, const answer_room *room, const cueball_answer *answer)
+{
+    bool is_in_charge = ns_msg_getflag(message, ns_f_aa) || ns_msg_getflag(message, ns_f_ra);
+    return answer->rcode == CUEBALL_RCODE_NOERROR && !is_in_charge && ns_msg_count(message, ns_s_an) == 0 && room->has_ns && !room->has_soa;
 }
 
 int cueball_dns_answer_read(const unsigned char *bytes, size_t size, const char *name, uint32_t type, void *room, size_t room_size,
@@ -232,5 +243,6 @@ int cueball_dns_answer_read(const unsigned char *bytes, size_t size, const char 
     }
     answer->records = space.records;
     answer->count = space.count;
+    answer->is_referral = message_is_referral(message, &space, answer);
     return CUEBALL_OK;
 }

@@ -6,7 +6,8 @@
  *
  * What can go wrong: c-ares says that the server cannot be reached, at once or
  * later; the time is over; the server cannot do EDNS, then it is asked again
- * without; what came cannot be believed.  Nothing here calls the user back. */
+ * without; the answer is cut, then it is asked for over TCP; what came cannot be
+ * believed.  Nothing here calls the user back. */
 #define _DEFAULT_SOURCE /* getentropy */
 
 #include "dns.h"
@@ -14,6 +15,7 @@
 #include <arpa/inet.h>
 #include <arpa/nameser.h>
 #include <assert.h>
+#include <errno.h>
 #include <resolv.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,10 +73,6 @@ void cueball_dns_free(cueball_dns *dns)
     questions_free(&dns->asked);
     questions_free(&dns->answered);
     cueball__dns_sockets_free(dns);
-    cueball__dns_texts_free(dns);
-    cueball__dns_hosts_free(dns);
-    if (dns->hosts_channel)
-        ares_destroy(dns->hosts_channel);
     free(dns->reply_room);
     free(dns);
 }
@@ -116,26 +114,26 @@ static void query_drop_edns(cueball__dns_question *question)
     put_u16(question->query + 10, 0);
 }
 
-/* "IP:PORT" or "[IPv6]:PORT" */
-static bool server_read(const char *text, struct ares_addr_port_node *server)
+/* What went wrong, by what the system said last. */
+static int32_t silence_of(const cueball__dns_question *question, int status)
 {
-    enum { PORT_MAX = 65535 };
-    const char *colon = strrchr(text, ':');
-    if (!colon || colon[1] < '0' || colon[1] > '9')
-        return false;
-    char *end = NULL;
-    long port = strtol(colon + 1, &end, 10);
-    if (*end || port < 1 || port > PORT_MAX)
-        return false;
-    bool is_bracketed = text[0] == '[' && colon > text + 1 && colon[-1] == ']';
-    char address[INET6_ADDRSTRLEN];
-    size_t size = (size_t)(colon - text) - (is_bracketed ? 2 : 0);
-    if (size >= sizeof address)
-        return false;
-    memcpy(address, text + (is_bracketed ? 1 : 0), size);
-    address[size] = 0;
-    *server = (struct ares_addr_port_node){.family = is_bracketed ? AF_INET6 : AF_INET, .udp_port = (int)port, .tcp_port = (int)port};
-    return inet_pton(server->family, address, &server->addr) == 1;
+    if (question->is_cut)
+        return CUEBALL_SILENCE_CUT;
+    if (status == ARES_ETIMEOUT)
+        return CUEBALL_SILENCE_TIMEOUT;
+    if (status == ARES_EBADRESP)
+        return CUEBALL_SILENCE_GARBAGE;
+    switch (question->fault) {
+    case ECONNREFUSED:
+        return CUEBALL_SILENCE_REFUSED;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return CUEBALL_SILENCE_LOCAL;
+    default:
+        return status == ARES_ENOMEM ? CUEBALL_SILENCE_LOCAL : CUEBALL_SILENCE_NETWORK;
+    }
 }
 
 /* c-ares's callback: nothing else may happen here, it is in the middle of its work. */
@@ -143,42 +141,44 @@ static void question_replied(void *user, int status, int timeouts, unsigned char
 {
     (void)timeouts;
     cueball__dns_question *question = user;
-    if (question->is_dropped)
-        return;
-    assert(!question->is_replied);
+    if (question->is_dropped || question->is_replied)
+        return; /* the second of two, with and without EDNS */
     question->is_replied = true;
-    if (status == ARES_ETIMEOUT)
-        question->silence = CUEBALL_SILENCE_TIMEOUT;
-    else if (status == ARES_EBADRESP)
-        question->silence = CUEBALL_SILENCE_GARBAGE;
-    else
-        question->silence = CUEBALL_SILENCE_NETWORK;
-    if (status != ARES_SUCCESS || size < DNS_HEADER_SIZE)
+    question->silence = silence_of(question, status);
+    if (status != ARES_SUCCESS)
+        return;
+    question->silence = CUEBALL_SILENCE_GARBAGE;
+    if (size < DNS_HEADER_SIZE)
         return;
     question->bytes = malloc((size_t)size);
-    if (!question->bytes)
+    if (!question->bytes) {
+        question->silence = CUEBALL_SILENCE_LOCAL;
         return;
+    }
     memcpy(question->bytes, bytes, (size_t)size);
     question->size = (size_t)size;
     question->silence = -1;
 }
 
-/* A channel that has everything set, so that c-ares reads no file for it. */
-static int channel_open(cueball__dns_question *question, struct ares_addr_port_node *server)
+/* A channel that has everything set, so that c-ares reads no file for it.  It is
+ * told nothing of EDNS, and to leave cut answers alone: what to do about either is
+ * decided here, for all its versions alike. */
+static int channel_open(cueball__dns_question *question)
 {
     struct in_addr nobody = {.s_addr = htonl(INADDR_LOOPBACK)};
     char lookups[] = "b";
-    struct ares_options options = {.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_EDNS};
+    struct ares_options options = {.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_IGNTC};
+    if (question->is_stream)
+        options.flags |= ARES_FLAG_USEVC;
     options.timeout = ARES_TIMEOUT_MS;
     options.tries = 1;
-    options.ednspsz = EDNS_SIZE;
     options.servers = &nobody;
     options.nservers = 1;
     options.lookups = lookups;
     options.sock_state_cb = cueball__dns_socket_state;
     options.sock_state_cb_data = question->dns;
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_SERVERS | ARES_OPT_DOMAINS |
-               ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST | ARES_OPT_SOCK_STATE_CB | ARES_OPT_EDNSPSZ | ARES_OPT_NOROTATE;
+               ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST | ARES_OPT_SOCK_STATE_CB | ARES_OPT_NOROTATE;
 #ifdef ARES_OPT_QUERY_CACHE
     options.qcache_max_ttl = 0; /* newer versions would answer by themselves */
     mask |= ARES_OPT_QUERY_CACHE;
@@ -188,7 +188,7 @@ static int channel_open(cueball__dns_question *question, struct ares_addr_port_n
         return CUEBALL_ENOMEM;
     }
     cueball__dns_sockets_install(question);
-    return ares_set_servers_ports(question->channel, server) == ARES_SUCCESS ? CUEBALL_OK : CUEBALL_ENOMEM;
+    return ares_set_servers_ports(question->channel, &question->server) == ARES_SUCCESS ? CUEBALL_OK : CUEBALL_ENOMEM;
 }
 
 /* The identity is drawn anew each time; whoever cannot read our packets must not be able to guess it. */
@@ -197,7 +197,7 @@ static int question_send(cueball__dns_question *question)
     if (getentropy(question->query, 2) != 0)
         return CUEBALL_ENOMEM;
     question->is_replied = false;
-    question->is_edns_refused = false;
+    question->bare_rcode = 0;
     ares_send(question->channel, question->query, (int)question->query_size, question_replied, question);
     return CUEBALL_OK;
 }
@@ -209,32 +209,73 @@ static void question_finish(cueball__dns_question *question)
     cueball__list_append(&question->dns->answered, &question->place);
 }
 
-/* Drops what came, and asks without EDNS.  c-ares may have the question still (it
- * took the refusal for something else), or have asked without EDNS itself. */
+/* Drops what came, and asks anew, on a channel of its own. */
 static void question_ask_again(cueball__dns_question *question)
 {
     free(question->bytes);
     question->bytes = NULL;
     question->size = 0;
-    query_drop_edns(question);
-    question->is_dropped = true;
-    ares_cancel(question->channel);
+    question->plain_at = CUEBALL_NEVER;
+    question_hang_up(question);
     question->is_dropped = false;
-    if (question_send(question) != CUEBALL_OK) {
-        question->silence = CUEBALL_SILENCE_NETWORK;
+    if (channel_open(question) != CUEBALL_OK || question_send(question) != CUEBALL_OK) {
+        question->silence = CUEBALL_SILENCE_LOCAL;
         question->is_replied = true;
     }
 }
 
-/* After c-ares was at work on the question. */
+/* The response code, with the bits that EDNS adds. */
+static unsigned reply_rcode(const cueball__dns_question *question)
+{
+    enum { RCODE = 0x0f, OPT = 41, EXTENDED = 24, BITS = 4 };
+    unsigned rcode = question->bytes[3] & RCODE;
+    ns_msg message;
+    ns_rr rr;
+    if (ns_initparse(question->bytes, (int)question->size, &message) != 0)
+        return rcode;
+    for (int i = 0; i < ns_msg_count(message, ns_s_ar); i++)
+        if (ns_parserr(&message, ns_s_ar, i, &rr) == 0 && (int)ns_rr_type(rr) == OPT)
+            rcode |= (unsigned)(ns_rr_ttl(rr) >> EXTENDED) << BITS;
+    return rcode;
+}
+
+/* Is it EDNS that the server will not have?  RFC 6891, 7; old servers know the response code of their time only. */
+static bool rcode_is_of_edns(unsigned rcode)
+{
+    enum { BADVERS = 16 };
+    return rcode == CUEBALL_RCODE_FORMERR || rcode == CUEBALL_RCODE_NOTIMP || rcode == BADVERS;
+}
+
+/* After c-ares was at work on the question: what came is taken, or it is asked once
+ * more in another way, each of which happens once at most. */
 static void question_settle(cueball__dns_question *question)
 {
-    enum { RCODE = 0x0f };
-    bool is_refused = question->is_replied && question->silence == -1 && (question->bytes[3] & RCODE) == CUEBALL_RCODE_FORMERR;
-    if (question->has_edns && (is_refused || question->is_edns_refused))
+    enum { TC = 0x02 };
+    bool has_answer = question->is_replied && question->silence == -1;
+    if (question->has_edns && ((has_answer && rcode_is_of_edns(reply_rcode(question))) || question->bare_rcode)) {
+        query_drop_edns(question);
         question_ask_again(question);
-    if (question->is_replied)
+    } else if (has_answer && (question->bytes[2] & TC) && !question->is_stream) {
+        question->is_stream = question->is_cut = true;
+        question_ask_again(question);
+    } else if (has_answer && question->was_silent && question->ids[0] == (question->bytes[0] << 8 | question->bytes[1])) {
+        cueball__dns_server_note_plain(question->dns, &question->server);
+    }
+    if (question->is_replied || question->bare_rcode)
         question_finish(question);
+}
+
+/* Nothing came in half of the time.  Some boxes drop what has EDNS: both are waited for. */
+static void question_ask_plain(cueball__dns_question *question)
+{
+    question->plain_at = CUEBALL_NEVER;
+    question->was_silent = true;
+    query_drop_edns(question);
+    if (question_send(question) != CUEBALL_OK) {
+        question->silence = CUEBALL_SILENCE_LOCAL;
+        question->is_replied = true;
+    }
+    question_settle(question);
 }
 
 static bool user_is_known(const cueball__link *list, uint64_t user)
@@ -254,20 +295,27 @@ static size_t wire_size(const unsigned char *name)
     return (size_t)(at - name) + 1;
 }
 
-static int question_begin(cueball__dns_question *question, struct ares_addr_port_node *server, const unsigned char *name)
+static int question_begin(cueball__dns_question *question, double timeout_ms, const unsigned char *name)
 {
     query_write(question, name, wire_size(name));
-    int error = channel_open(question, server);
+    question->deadline = cueball_clock_now() + (cueball_time)(timeout_ms * 1e6);
+    question->plain_at = CUEBALL_NEVER;
+    if (cueball__dns_server_is_plain(question->dns, &question->server))
+        query_drop_edns(question);
+    else if (!question->is_stream)
+        question->plain_at = question->deadline - (cueball_time)(timeout_ms * 1e6 / 2);
+    int error = channel_open(question);
     return error ? error : question_send(question);
 }
 
-int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint64_t user)
+int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint32_t over_tcp, uint64_t user)
 {
     struct ares_addr_port_node node;
+    uint32_t scope;
     unsigned char wire[DNS_NAME_MAX];
     if (!dns || !server || !name || !*name || type < 1 || type > UINT16_MAX || !(timeout_ms > 0) || timeout_ms > TIMEOUT_MS_MAX)
         return CUEBALL_EINVAL;
-    if (!server_read(server, &node) || ns_name_pton(name, wire, sizeof wire) < 0)
+    if (!cueball__dns_server_read(server, &node, &scope) || ns_name_pton(name, wire, sizeof wire) < 0)
         return CUEBALL_EINVAL;
     if (user_is_known(&dns->asked, user) || user_is_known(&dns->answered, user))
         return CUEBALL_EINVAL;
@@ -277,10 +325,12 @@ int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint
     question->dns = dns;
     question->user = user;
     question->type = type;
-    question->deadline = cueball_clock_now() + (cueball_time)(timeout_ms * 1e6);
+    question->server = node;
+    question->scope_id = scope;
+    question->is_stream = over_tcp != 0;
     (void)ns_name_ntop(wire, question->name, sizeof question->name);
     cueball__list_append(&dns->asked, &question->place);
-    int error = question_begin(question, &node, wire);
+    int error = question_begin(question, timeout_ms, wire);
     if (error) {
         question_free(question);
         return error;
@@ -338,10 +388,13 @@ bool cueball_dns_next_reply(cueball_dns *dns, cueball_dns_reply *reply)
         return false;
     cueball__dns_question *question = CUEBALL__OWNER(dns->answered.next, cueball__dns_question, place);
     *reply = (cueball_dns_reply){.user = question->user, .silence = question->silence, .size = (uint32_t)question->size};
-    if (question->silence == -1) {
+    if (question->bare_rcode) {
+        reply->silence = -1;
+        reply->answer = (cueball_answer){.rcode = (uint32_t)question->bare_rcode};
+    } else if (question->silence == -1) {
         int error = reply_read(dns, question, &reply->answer);
         if (error)
-            reply->silence = error == CUEBALL_EINVAL ? CUEBALL_SILENCE_GARBAGE : CUEBALL_SILENCE_NETWORK;
+            reply->silence = error == CUEBALL_EINVAL ? CUEBALL_SILENCE_GARBAGE : CUEBALL_SILENCE_LOCAL;
     }
     question_free(question);
     return true;
@@ -365,6 +418,7 @@ double cueball_dns_timeout_ms(cueball_dns *dns)
     {
         const cueball__dns_question *question = CUEBALL__OWNER(link, cueball__dns_question, place);
         first = question->deadline < first ? question->deadline : first;
+        first = question->plain_at < first ? question->plain_at : first;
     }
     if (first == CUEBALL_NEVER)
         return -1;
@@ -378,9 +432,11 @@ void cueball_dns_time_passed(cueball_dns *dns)
     CUEBALL__LIST_EACH(link, following, &dns->asked)
     {
         cueball__dns_question *question = CUEBALL__OWNER(link, cueball__dns_question, place);
-        if (question->deadline > now)
-            continue;
-        question->silence = CUEBALL_SILENCE_TIMEOUT;
-        question_finish(question);
+        if (question->deadline <= now) {
+            question->silence = question->is_cut ? CUEBALL_SILENCE_CUT : CUEBALL_SILENCE_TIMEOUT;
+            question_finish(question);
+        } else if (question->plain_at <= now) {
+            question_ask_plain(question);
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 /* Header, name, type and class, and the OPT record of EDNS. */
 enum { DNS_HEADER_SIZE = 12, DNS_NAME_MAX = 255, DNS_QUESTION_TAIL = 4, DNS_OPT_SIZE = 11 };
+enum { DNS_PLAIN_MAX = 8 };
 enum { DNS_TEXT_MAX = 1025 }; /* a name in text, every octet escaped */
 
 typedef struct cueball__dns_question {
@@ -29,13 +30,20 @@ typedef struct cueball__dns_question {
     int32_t silence;      /* of the reply */
     unsigned char *bytes; /* the answer, from malloc */
     size_t size;
+    struct ares_addr_port_node server;
+    uint32_t scope_id; /* of a link-local server; 0: none */
+    cueball_time plain_at; /* when it is asked without EDNS too, if nothing came; CUEBALL_NEVER: not */
     unsigned char query[DNS_HEADER_SIZE + DNS_NAME_MAX + DNS_QUESTION_TAIL + DNS_OPT_SIZE];
     size_t query_size;
-    uint16_t id;          /* as last sent over UDP */
+    uint16_t ids[2];      /* as sent over UDP last, and before that */
     bool has_edns;        /* in `query` */
+    bool is_stream;       /* it is asked over TCP */
+    bool was_silent;      /* to EDNS: it was asked without, too */
+    bool is_cut;          /* since the answer over UDP was cut */
     bool is_replied;      /* c-ares has called back */
     bool is_dropped;      /* what c-ares says from now on is not listened to */
-    bool is_edns_refused; /* FORMERR came without the question, which c-ares passes over */
+    int bare_rcode;       /* an error came without the question, which c-ares passes over; 0: none */
+    int fault;            /* errno of the last call that failed */
     char name[DNS_TEXT_MAX];
 } cueball__dns_question;
 
@@ -54,16 +62,19 @@ struct cueball_dns {
     size_t socket_count, socket_room;
     void *reply_room; /* the records of the last reply */
     size_t reply_room_size;
-    cueball_record *hosts; /* of the last cueball_dns_hosts() */
-    char *hosts_name;
-    ares_channel hosts_channel; /* kept: making one reads several files */
-    char **texts; /* of the last cueball_dns_system_read() */
-    size_t text_count;
+    struct {
+        struct ares_addr_port_node server;
+        cueball_time until;
+    } plain[DNS_PLAIN_MAX]; /* servers that were silent to EDNS and answered without */
 };
 
-/* system.c */
-void cueball__dns_texts_free(cueball_dns *dns);
-void cueball__dns_hosts_free(cueball_dns *dns);
+/* server.c */
+/* "IP:PORT", "[IPv6]:PORT" or "[IPv6%LINK]:PORT"; false: it is none, or there is no such link. */
+bool cueball__dns_server_read(const char *text, struct ares_addr_port_node *server, uint32_t *scope);
+/* A server that is silent to EDNS is asked without for a while: it would cost half
+ * of the time limit with each question. */
+bool cueball__dns_server_is_plain(const cueball_dns *dns, const struct ares_addr_port_node *server);
+void cueball__dns_server_note_plain(cueball_dns *dns, const struct ares_addr_port_node *server);
 
 /* socket.c */
 void cueball__dns_sockets_install(cueball__dns_question *question);

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -65,12 +66,14 @@ static ares_socket_t ares_open(int family, int kind, int protocol, void *user)
     cueball__dns_question *question = user;
     cueball_dns *dns = question->dns;
     if (!sockets_reserve(dns)) {
-        errno = ENOMEM;
+        question->fault = errno = ENOMEM;
         return ARES_SOCKET_BAD;
     }
     int fd = socket_open(family, kind, protocol);
-    if (fd < 0)
+    if (fd < 0) {
+        question->fault = errno;
         return ARES_SOCKET_BAD;
+    }
     if (kind == SOCK_STREAM) {
         int on = 1; /* a question is one small segment; without it, it is only slower */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -94,30 +97,59 @@ static int ares_close(ares_socket_t fd, void *user)
 
 static int ares_connect(ares_socket_t fd, const struct sockaddr *address, ares_socklen_t size, void *user)
 {
-    (void)user;
-    return connect(fd, address, size);
+    cueball__dns_question *question = user;
+    struct sockaddr_in6 scoped;
+    if (question->scope_id && address->sa_family == AF_INET6) { /* c-ares knows of no links */
+        memcpy(&scoped, address, sizeof scoped);
+        scoped.sin6_scope_id = question->scope_id;
+        address = (const struct sockaddr *)(const void *)&scoped;
+    }
+    int result = connect(fd, address, size);
+    if (result < 0 && errno != EINPROGRESS)
+        question->fault = errno;
+    return result;
 }
 
-/* Old servers answer EDNS with FORMERR and nothing but a header, which c-ares
- * takes for the answer to something else: the question would time out. */
-static bool refuses_edns(const cueball__dns_question *question, const unsigned char *bytes, size_t size)
+/* A datagram that can be an answer to anything: an echo of the question is none. */
+static bool is_response(const unsigned char *bytes, size_t size)
 {
-    enum { QR = 0x80, RCODE = 0x0f };
-    if (size < DNS_HEADER_SIZE || !question->has_edns)
-        return false;
-    bool is_ours = bytes[0] == question->id >> 8 && bytes[1] == (question->id & 0xff);
-    return is_ours && (bytes[2] & QR) && (bytes[3] & RCODE) == CUEBALL_RCODE_FORMERR && bytes[4] == 0 && bytes[5] == 0;
+    enum { QR = 0x80 };
+    return size >= DNS_HEADER_SIZE && (bytes[2] & QR);
+}
+
+/* Old servers answer what they cannot read with an error and nothing but a header,
+ * which c-ares takes for the answer to something else: the question would time out. */
+static int bare_rcode(const cueball__dns_question *question, const unsigned char *bytes)
+{
+    enum { RCODE = 0x0f };
+    int rcode = bytes[3] & RCODE;
+    unsigned id = (unsigned)bytes[0] << 8 | bytes[1];
+    bool is_ours = id == question->ids[0] || id == question->ids[1];
+    bool is_bare = bytes[4] == 0 && bytes[5] == 0;
+    return is_ours && is_bare && (rcode == CUEBALL_RCODE_FORMERR || rcode == CUEBALL_RCODE_NOTIMP) ? rcode : 0;
 }
 
 static ares_ssize_t ares_receive(ares_socket_t fd, void *buffer, size_t room, int flags, struct sockaddr *from, ares_socklen_t *from_size,
                                  void *user)
 {
     cueball__dns_question *question = user;
-    ares_ssize_t size = recvfrom(fd, buffer, room, flags, from, from_size);
     const cueball__dns_socket *one = cueball__dns_socket_find(question->dns, fd);
-    if (size > 0 && one && !one->is_stream && refuses_edns(question, buffer, (size_t)size))
-        question->is_edns_refused = true;
-    return size;
+    bool is_datagram = one && !one->is_stream;
+    ares_socklen_t from_room = from_size ? *from_size : 0;
+    for (;;) {
+        if (from_size)
+            *from_size = from_room;
+        ares_ssize_t size = recvfrom(fd, buffer, room, flags, from, from_size);
+        if (size < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+            question->fault = errno;
+        if (size < 0 || !is_datagram)
+            return size;
+        if (!is_response(buffer, (size_t)size))
+            continue;
+        if (question->bare_rcode == 0)
+            question->bare_rcode = bare_rcode(question, buffer);
+        return size;
+    }
 }
 
 static ares_ssize_t ares_send_all(ares_socket_t fd, const struct iovec *parts, int count, void *user)
@@ -126,11 +158,15 @@ static ares_ssize_t ares_send_all(ares_socket_t fd, const struct iovec *parts, i
     const cueball__dns_socket *one = cueball__dns_socket_find(question->dns, fd);
     if (one && !one->is_stream && count > 0 && parts[0].iov_len >= 2) {
         const unsigned char *bytes = parts[0].iov_base;
-        question->id = (uint16_t)(bytes[0] << 8 | bytes[1]);
+        question->ids[1] = question->ids[0];
+        question->ids[0] = (uint16_t)(bytes[0] << 8 | bytes[1]);
     }
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts};
     message.msg_iovlen = (size_t)count;
-    return sendmsg(fd, &message, MSG_NOSIGNAL);
+    ares_ssize_t size = sendmsg(fd, &message, MSG_NOSIGNAL);
+    if (size < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        question->fault = errno;
+    return size;
 }
 
 /* From now on the question's channel uses these. */

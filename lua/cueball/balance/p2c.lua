@@ -1,36 +1,41 @@
---- Power of two choices by peak EWMA: of two peers drawn at random, the one where a request is expected to wait less.
---
--- The two draws: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 1996. The cost is Finagle's
--- (com.twitter.finagle.loadbalancer.PeakEwma): an average of latencies that jumps up to a higher one at once and comes down
--- over 10 s, multiplied by the requests under way and this one; and divided by the weight, so that a peer of weight 2 may have
--- twice as many. With time the average falls to nothing, so a peer that was slow once is tried again.
+--- Power of two choices: of two peers drawn at random, the one where a request is expected to wait less. What is known of a peer, and
+-- which of two is better, is the core's, as for `balance = "p2c"` of a pool: src/core/latency.c says how, and from where.
+local native = require "cueball.native"
+local lib = native.lib
+
 local p2c = {}
 
-local TAU_NS = 10e9
-local UNKNOWN = 1e6 -- ms: requests are under way there, and none has come back yet
+local new_latency = native.ffi.typeof "cueball_latency"
 
 function p2c.added(peer)
-  peer.latency, peer.latency_at = nil, 0
+  peer.latency = new_latency()
 end
 
-local function latency(peer, now)
-  return peer.latency * math.exp(-math.max(0, now - peer.latency_at) / TAU_NS)
+--- A request is under way there, since `at`.
+function p2c.began(peer, at)
+  lib.cueball_latency_began(peer.latency, at)
 end
 
---- A request took so long there; ms.
-function p2c.observed(peer, took_ms, now)
-  if not peer.latency or took_ms >= latency(peer, now) then
-    peer.latency, peer.latency_at = took_ms, now
-    return
-  end
-  local share = math.exp(-math.max(0, now - peer.latency_at) / TAU_NS)
-  peer.latency, peer.latency_at = peer.latency * share + took_ms * (1 - share), now
+--- It is no longer.
+function p2c.ended(peer, at)
+  lib.cueball_latency_ended(peer.latency, at)
 end
 
---- What a request there is expected to cost; ms.
-function p2c.cost(peer, now)
-  if not peer.latency then return peer.pending > 0 and UNKNOWN * peer.pending / peer.weight or 0 end
-  return latency(peer, now) * (peer.pending + 1) / peer.weight
+--- None is; those that are will be told anew.
+function p2c.forget(peer)
+  peer.latency.leased, peer.latency.leased_sum = 0, 0
+end
+
+--- How a request went there.
+function p2c.observed(peer, is_well, took_ms, now)
+  local tell = is_well and lib.cueball_latency_observed or lib.cueball_latency_failed
+  tell(peer.latency, now, math.max(0, took_ms) * 1e6)
+end
+
+--- For those who look: the average latency in ms, nil: not known; and the share that goes well.
+function p2c.describe(peer, now)
+  local average = peer.latency.average
+  return average > 0 and average / 1e6 or nil, lib.cueball_latency_success_rate(peer.latency, now)
 end
 
 --- @param fit   list of peers, one at least
@@ -42,8 +47,8 @@ function p2c.pick(fit, peers)
   local first = math.floor(peers.random() * count) + 1
   local second = math.floor(peers.random() * (count - 1)) + 1
   if second >= first then second = second + 1 end
-  local now = peers.now()
-  return p2c.cost(fit[second], now) < p2c.cost(fit[first], now) and fit[second] or fit[first]
+  first, second = fit[first], fit[second]
+  return lib.cueball_latency_is_better(second.latency, second.weight, first.latency, first.weight, peers.now()) and second or first
 end
 
 return p2c

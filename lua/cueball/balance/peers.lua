@@ -85,6 +85,14 @@ local function is_fit(self, peer)
   return not peer.is_dead or not peer.is_tried and self.now() >= peer.retry_at
 end
 
+--- Whether there are peers, and all of them are dead.
+function Peers:is_dead()
+  for _, peer in ipairs(self.list) do
+    if not peer.is_dead then return false end
+  end
+  return #self.list > 0
+end
+
 -- Those of the best priority that are fit and not tried yet; where all are fit and nothing was tried, the list itself.
 local function candidates(self, tried)
   local fit, best = {}, math.huge
@@ -111,10 +119,16 @@ end
 local function recount(self)
   if self.now() - self.recounted_at < RECOUNT_NS then return end
   self.recounted_at = self.now()
-  for _, peer in ipairs(self.list) do peer.pending, peer.is_tried = 0, false end
+  for _, peer in ipairs(self.list) do
+    peer.pending, peer.is_tried = 0, false
+    self.order.forget(peer)
+  end
   for request in pairs(self.under_way) do
     local peer = request.peer
-    peer.pending, peer.is_tried = peer.pending + 1, peer.is_dead
+    if not peer.is_removed then
+      peer.pending, peer.is_tried = peer.pending + 1, peer.is_dead
+      self.order.began(peer, request.at)
+    end
   end
 end
 
@@ -142,6 +156,7 @@ function Peers:began(peer)
   local request = { peer = peer, at = self.now() }
   self.under_way[request] = true
   peer.pending, peer.requests = peer.pending + 1, peer.requests + 1
+  self.order.began(peer, request.at)
   if peer.is_dead then peer.is_tried = true end
   return request
 end
@@ -173,14 +188,17 @@ end
 -- @param request  of began(); one that ended before is ignored
 -- @param went     true: well; false: the peer failed; nil: it says nothing about the peer (its client left)
 -- @param took_ms  how long it took; nil: as long as it is since it began
-function Peers:ended(request, went, took_ms)
+-- @param is_error went well as far as the peer lives, but what it answered is an error: no good latency
+function Peers:ended(request, went, took_ms, is_error)
   if not self.under_way[request] then return end
   self.under_way[request] = nil
   local peer = request.peer
-  peer.pending = math.max(0, peer.pending - 1)
-  if peer.is_dead then peer.is_tried = false end
   if peer.is_removed then return end
-  if went ~= nil then self.order.observed(peer, took_ms or (self.now() - request.at) / 1e6, self.now()) end
+  peer.pending = peer.pending - 1
+  self.order.ended(peer, request.at)
+  if peer.is_dead then peer.is_tried = false end
+  local now = self.now()
+  if went ~= nil then self.order.observed(peer, went and not is_error, took_ms or (now - request.at) / 1e6, now) end
   if went == true then succeeded(self, peer) elseif went == false then failed(self, peer) end
 end
 

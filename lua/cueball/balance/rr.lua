@@ -7,7 +7,12 @@ function rr.added(peer)
   peer.credit = 0
 end
 
+-- How requests go is nothing to it.
+function rr.began() end
+function rr.ended() end
+function rr.forget() end
 function rr.observed() end
+function rr.describe() end
 
 --- @param fit list of peers, one at least
 -- @return one of them

@@ -18,7 +18,7 @@ local KEY_ORDER = { "time", "event", "name", "service", "backends", "address", "
 local EPIPE = 32
 -- What the numbers in `why` stand for: cueball_targets_from, cueball_removal (src/cueball_tracker.h).
 output.names = {
-  targets_from = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp", "failed" },
+  targets_from = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp" },
   removal = { "target", "address", "name", "family", "no_service" },
 }
 

@@ -7,7 +7,8 @@ local status = require "cueball.cli.status"
 local search = {}
 
 local SERVERS_ASSUMED = 3    -- where they are found by name; resolv.conf(5) has at most so many
-local SHARE = 0.9            -- of the time, for questions: what went wrong shall be known before the time is over
+local SHARE = 0.85           -- of the time, for questions: what went wrong shall be known before the time is over
+local ATTEMPTS, PASSES = 3, 7 -- 1 + 2 + 4 times the first limit
 local READER_LOOK_MS = 1000  -- a reader that goes away while nothing happens is noticed so late
 local STATUS_OF = { timeout = status.timeout, not_supported = status.broken }
 
@@ -17,15 +18,13 @@ local function servers_asked(host, resolvers)
   return system and math.max(1, #system.servers) or SERVERS_ASSUMED
 end
 
---- The option `recovery` with which every nameserver is asked at every step (SRV, then addresses; the same before for
--- nameservers that have to be found) within the time. A single one is asked twice, as packets get lost.
--- @param asked { service =, resolvers =, timeout = milliseconds }
+--- The option `recovery` that makes the best of the time: three attempts, each twice as long as the one before, fill it at the step
+-- at which nobody answers. So each step (SRV, then addresses; the same before for nameservers that have to be found) may take what
+-- the steps before have left, every server is asked at every step, and one that is slow is listened to while others are asked.
+-- @param asked { resolvers =, timeout = milliseconds }
 function search.recovery(host, asked)
-  local servers = servers_asked(host, asked.resolvers)
-  local attempts = servers == 1 and 2 or 1
-  local steps = (asked.service and 2 or 1) + (type(asked.resolvers) == "string" and 2 or 0)
-  local timeout_ms = math.max(1, asked.timeout * SHARE / (steps * attempts * servers))
-  return { default = { attempts = attempts, timeout_ms = timeout_ms, max_timeout_ms = timeout_ms } }
+  local timeout_ms = math.max(1, asked.timeout * SHARE / (PASSES * servers_asked(host, asked.resolvers)))
+  return { default = { attempts = ATTEMPTS, timeout_ms = timeout_ms, max_timeout_ms = timeout_ms * 2 ^ (ATTEMPTS - 1) } }
 end
 
 -- Runs fn(done) on the host, in a task; done(result) ends it and gives what is returned here. So does an interrupt.

@@ -55,12 +55,13 @@ end
 -- @param rcode 0: NOERROR, 3: NXDOMAIN …
 -- @param records list of { name=, type= ("A", "AAAA", "SRV", "CNAME", "SOA" or a number), ttl= (seconds),
 --   section= ("answer", "authority" or "additional"; default answer), address= (A, AAAA), target= (CNAME, SRV),
---   priority=, weight=, port= (SRV), minimum= (SOA) }
+--   priority=, weight=, port= (SRV), minimum= (SOA) }; is_referral = true: nothing but NS, of a server that neither has the zone
+--   nor asks others
 function answer.make(rcode, records)
   records = records or {}
   local list, texts = RECORDS(math.max(1, #records)), {}
   for index, given in ipairs(records) do fill(list[index - 1], given, texts) end
-  local made = ffi.new("cueball_answer", rcode, #records, list)
+  local made = ffi.new("cueball_answer", rcode, #records, list, records.is_referral and 1 or 0)
   anchors[made] = { list, texts }
   return made
 end

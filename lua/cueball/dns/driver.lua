@@ -7,7 +7,8 @@
 -- What can go wrong: a host that cannot ask (told to the tracker in a later turn,
 -- never inside its own action), a listener that closes the driver or tells it
 -- something while it is being told (the tracker outlives the drain; what was told
--- is taken up by the drain under way), settings of the system that change.
+-- is taken up by the drain under way), settings of the system and a hosts file that
+-- change, which are looked at every few seconds.
 --
 --   local one, message = driver.new(host, options, listener)
 --     options   of cueball.dns.options.read
@@ -19,6 +20,7 @@
 --   one:close()            forgets everything; nothing is called afterwards
 --   one:nameservers(list)  other nameservers; nil: the system's
 --   one:refresh()          everything known is asked for again
+--   one:backends_failed()  the same, since none of the backends works: every few seconds at most
 --   one:stats()            the tracker's numbers, in one flat table, and memory_bytes
 --   one:backends()         a list
 --
@@ -29,6 +31,7 @@ local address = require "cueball.address"
 local dns_options = require "cueball.dns.options"
 local name = require "cueball.dns.name"
 local provenance = require "cueball.dns.provenance"
+local settings = require "cueball.dns.settings"
 local lib, ffi = native.lib, native.ffi
 
 local driver = {}
@@ -38,43 +41,26 @@ Driver.__index = Driver
 
 local NEVER = 2 ^ 63
 local NS_PER_MS = 1e6
-local FAMILIES_KEPT_NS, SYSTEM_KEPT_NS = 60e9, 30e9 -- how often they are looked at again, at most
+local FAMILIES_KEPT_NS = 60e9  -- how often they are looked at again, at most
+local FAILURE_KEPT_NS = 3e9    -- how often failed backends have everything asked for again, at most
+local SERVERS_MAX = 64         -- of the tracker
+local OK, STALE = 0, tonumber(lib.CUEBALL_ESTALE)
 local HOSTS_FILE = "hosts file"
 local RR_A, RR_AAAA = tonumber(lib.CUEBALL_RR_A), tonumber(lib.CUEBALL_RR_AAAA)
 local NXDOMAIN = tonumber(lib.CUEBALL_RCODE_NXDOMAIN)
 local SILENCE = {
   timeout = lib.CUEBALL_SILENCE_TIMEOUT, network = lib.CUEBALL_SILENCE_NETWORK, garbage = lib.CUEBALL_SILENCE_GARBAGE,
+  refused = lib.CUEBALL_SILENCE_REFUSED, cut = lib.CUEBALL_SILENCE_CUT, ["local"] = lib.CUEBALL_SILENCE_LOCAL,
 }
 local FAMILY_OF = { [RR_A] = 1, [RR_AAAA] = 2 } -- CUEBALL_FAMILY_…
 
 -- ------------------------------------------------------------------ making --
 
-local function is_in_hosts_file(self, domain)
-  if self.options.hosts_file == false then return false end
-  return (self.dns.hosts(domain, RR_A) or self.dns.hosts(domain, RR_AAAA)) ~= nil
-end
-
--- The system's settings; what cannot be read is said in the log.
-local function read_system(self)
-  self.system_at = self.now()
-  local found, message = self.dns.system()
-  if found then return found end
-  self.host.log("warn", ("cueball dns %s: the system's nameservers cannot be read: %s"):format(self.options.domain, message))
-  return { servers = {}, search = {} }
-end
-
--- A name that the hosts file has is not searched for: the file is looked at first.
-local function search_list(self, system)
-  local given = self.options.search
-  if given == nil then given = system.search end
-  return not is_in_hosts_file(self, self.options.domain) and given or {}
-end
-
-local function tracker_options(self, recovery)
-  local read, system = self.options, {}
-  if read.search == nil or read.ndots == nil or read.nameservers == nil then system = read_system(self) end
-  self.system_servers = system.servers
-  return dns_options.cdata(read, search_list(self, system), system, recovery)
+-- Says it once, until it is something else.
+local function complain(self, what, message)
+  if self.complaints[what] == message then return end
+  self.complaints[what] = message
+  if message then self.host.log("warn", ("cueball dns %s: %s"):format(self.options.domain, message)) end
 end
 
 --- Makes one; it does nothing before start.
@@ -88,19 +74,24 @@ function driver.new(host, options, listener, recovery)
   local self = setmetatable({
     host = host, dns = host.dns, now = host.now, options = options, listener = listener,
     core = nil,
+    last_asked = nil,  -- in words
     asking = {},       -- ids of host.dns.ask, by question
     later = {},        -- answers for a later turn, by question
     from_hosts = {},   -- names that the hosts file answered, by type and name
     action = ffi.new "cueball_tracker_action", stats_room = ffi.new "cueball_tracker_stats",
     families = nil, families_at = nil,
-    system_at = nil, system_servers = nil,
+    settings = nil,    -- what the system says
+    failed_at = nil,   -- when the backends failed last
+    complaints = {},   -- what was said last, by what it is about
+    targets_refused = 0,
     follows_system = false, -- its nameservers are the system's
     servers = "",      -- the nameservers, in one text
     refusals = 0,      -- answers that say neither yes nor no, since the last SETTLE
     before = { timeouts = 0, silences = 0, given_up = 0 }, -- the tracker's numbers as of then
     is_draining = false, is_closed = false,
   }, Driver)
-  local cdata, texts = tracker_options(self, recovery)
+  self.settings = settings.new(host, options, function(...) complain(self, ...) end)
+  local cdata, texts = dns_options.cdata(options, self.settings:search_list(), self.settings.system, recovery)
   local made = ffi.new "cueball_tracker *[1]"
   local result = lib.cueball_tracker_new(cdata, lib.cueball_allocator_libc(), host.seed(), host.now(), made)
   if result < 0 or not texts then return nil, ffi.string(lib.cueball_error_message(result)) end
@@ -122,8 +113,23 @@ local function answer_later(self, question, fn)
   self.has_later = true
 end
 
+-- What the tracker would not take is said, since it waits for something else then.
+local function looked_at(self, what, result)
+  result = tonumber(result)
+  if result == OK or result == STALE then return complain(self, what, nil) end
+  complain(self, what, ("%s was refused: %s"):format(what, ffi.string(lib.cueball_error_message(result))))
+end
+
 local function silent(self, question, silence)
-  lib.cueball_tracker_unanswered(self.core, self.now(), question, SILENCE[silence] or SILENCE.network)
+  local result = lib.cueball_tracker_unanswered(self.core, self.now(), question, SILENCE[silence] or SILENCE.network)
+  looked_at(self, "a silence", result)
+end
+
+-- An answer that cannot be taken is none: the tracker would wait for it until its limit.
+local function answered(self, question, answer)
+  local result = lib.cueball_tracker_answered(self.core, self.now(), question, answer)
+  looked_at(self, "an answer", result)
+  if result == lib.CUEBALL_EINVAL then silent(self, question, "garbage") end
 end
 
 -- How many questions went wrong, since the start.
@@ -145,10 +151,10 @@ local function ask_hosts_file(self, question, asked, rr)
   if self.options.hosts_file == false or not FAMILY_OF[rr] then return false end
   local key = rr .. " " .. name.folded(asked)
   self.from_hosts[key] = nil
-  if not is_in_hosts_file(self, asked) then return false end
+  if not self.settings:is_in_hosts_file(asked) then return false end
   self.from_hosts[key] = true
   answer_later(self, question, function()
-    lib.cueball_tracker_answered(self.core, self.now(), question, hosts_answer(self, asked, rr))
+    answered(self, question, hosts_answer(self, asked, rr))
   end)
   return true
 end
@@ -163,17 +169,18 @@ local function ask(self, action)
     self.asking[question] = nil
     if answer then
       if answer.rcode ~= 0 and answer.rcode ~= NXDOMAIN then self.refusals = self.refusals + 1 end
-      lib.cueball_tracker_answered(self.core, self.now(), question, answer)
+      answered(self, question, answer)
     else
       silent(self, question, silence)
     end
     self:advance()
-  end)
+  end, self.settings.system.use_vc)
   if id then
     self.asking[question] = id
+    self.last_asked = ("%s %s of %s"):format(ffi.string(lib.cueball_rr_name(rr)), asked, server)
   else
-    self.host.log("warn", ("cueball dns %s: %s cannot be asked: %s"):format(self.options.domain, server, tostring(message)))
-    answer_later(self, question, function() silent(self, question, "network") end)
+    complain(self, server, ("%s cannot be asked: %s"):format(server, tostring(message)))
+    answer_later(self, question, function() silent(self, question, "local") end)
   end
 end
 
@@ -231,7 +238,10 @@ local DO = {
   [tonumber(lib.CUEBALL_TRACKER_ADD)] = teller_of_backend "add",
   [tonumber(lib.CUEBALL_TRACKER_CHANGE)] = teller_of_backend "change",
   [tonumber(lib.CUEBALL_TRACKER_REMOVE)] = teller_of_backend "remove",
-  [tonumber(lib.CUEBALL_TRACKER_FAIL)] = function(self, action) tell(self, "fail", ffi.string(action.message)) end,
+  [tonumber(lib.CUEBALL_TRACKER_FAIL)] = function(self, action)
+    local message, fault = ffi.string(action.message), self.follows_system and self.settings:servers_fault()
+    tell(self, "fail", fault and ("%s: %s"):format(message, fault) or message)
+  end,
   [tonumber(lib.CUEBALL_TRACKER_RECOVER)] = function(self) tell(self, "recover") end,
   [tonumber(lib.CUEBALL_TRACKER_SETTLE)] = function(self)
     tell(self, "settle", name_of_failure(self))
@@ -241,20 +251,36 @@ local DO = {
 
 -- ------------------------------------------------------------------ driving --
 
-local function replace_nameservers(self, list)
+local function texts_of(list)
   local texts = ffi.new("const char *[?]", math.max(1, #list))
-  for index, server in ipairs(list) do texts[index - 1] = server end
-  lib.cueball_tracker_nameservers_replaced(self.core, self.now(), texts, #list)
+  for index, text in ipairs(list) do texts[index - 1] = text end
+  return texts
+end
+
+local function replace_nameservers(self, list)
+  local count = math.min(#list, SERVERS_MAX)
+  complain(self, "servers", count < #list and ("of %d nameservers the first %d are used"):format(#list, count) or nil)
+  looked_at(self, "the list of nameservers", lib.cueball_tracker_nameservers_replaced(self.core, self.now(), texts_of(list), count))
   self.servers = table.concat(list, " ")
 end
 
--- A changed resolv.conf is followed, but only looked at while questions fail.
+local function replace_search(self)
+  local list, no_tld_query = self.settings:search_list(), self.settings.system.no_tld_query and 1 or 0
+  local result = lib.cueball_tracker_search_replaced(self.core, self.now(), texts_of(list), #list, self.settings:ndots(), no_tld_query)
+  looked_at(self, "the search list", result)
+end
+
+-- A changed resolv.conf or hosts file is followed: what they change is asked for at once.
 local function follow_system(self)
-  if not self.follows_system or self.now() - self.system_at < SYSTEM_KEPT_NS then return end
-  local is_well = self.refusals == 0 and numbers(self).silences == self.before.silences
-  if is_well and self.servers ~= "" then return end
-  local servers = read_system(self).servers
-  if #servers > 0 and table.concat(servers, " ") ~= self.servers then replace_nameservers(self, servers) end
+  local is_troubled = self.follows_system
+    and (self.servers == "" or self.refusals > 0 or numbers(self).silences ~= self.before.silences)
+  local is_other_system, is_other_file = self.settings:look(is_troubled)
+  if not is_other_system and not is_other_file then return end
+  replace_search(self)
+  local servers = self.settings.system.servers
+  local has_other_servers = is_other_system and self.follows_system and #servers > 0 and table.concat(servers, " ") ~= self.servers
+  if has_other_servers then replace_nameservers(self, servers) end
+  if has_other_servers or is_other_file then lib.cueball_tracker_expired(self.core, self.now()) end
 end
 
 -- Only where both families will do: one that was asked for by name is asked for.
@@ -282,7 +308,8 @@ local function set_alarm(self)
   local deadline = tonumber(lib.cueball_tracker_deadline(self.core))
   if self.has_later then deadline = math.min(deadline, self.now()) end
   -- Without a nameserver the tracker waits for one, and has no deadline of its own.
-  if self.follows_system and self.servers == "" then deadline = math.min(deadline, self.system_at + SYSTEM_KEPT_NS) end
+  if self.follows_system and self.servers == "" then deadline = math.min(deadline, self.settings:next_hope()) end
+  deadline = math.min(deadline, self.settings:next_look() or deadline)
   if deadline < NEVER then self.alarm:set(deadline) else self.alarm:clear() end
 end
 
@@ -305,9 +332,21 @@ local function drain(self)
   if self.is_closed then self:free() else set_alarm(self) end
 end
 
+-- SRV targets that are addresses: a mistake in the zone that somebody has to hear of.
+local function say_refused(self)
+  local room = self.stats_room
+  lib.cueball_tracker_stats_of(self.core, room)
+  local count = tonumber(room.targets_refused)
+  if count == self.targets_refused then return end
+  self.targets_refused = count
+  complain(self, "targets", ("SRV targets of %s are written as addresses, and passed over: names are expected (RFC 2782)")
+    :format(self.options.domain))
+end
+
 --- Time has gone by, or an answer was taken: what follows is done.
 function Driver:advance()
   if self.is_closed then return end
+  say_refused(self)
   follow_families(self)
   follow_system(self)
   give_later(self)
@@ -326,9 +365,7 @@ end
 function Driver:nameservers(list)
   if self.is_closed then return end
   self.follows_system = list == nil
-  if not list then list = self.system_servers or read_system(self).servers end
-  self.system_servers = nil
-  replace_nameservers(self, list)
+  replace_nameservers(self, list or self.settings:servers())
   if not self.is_draining then self.alarm:set(self.now()) end
 end
 
@@ -336,6 +373,14 @@ end
 function Driver:refresh()
   if self.is_closed then return end
   lib.cueball_tracker_expired(self.core, self.now())
+  if not self.is_draining then self.alarm:set(self.now()) end
+end
+
+--- None of the backends works: perhaps they are elsewhere by now.
+function Driver:backends_failed()
+  if self.is_closed or self.failed_at and self.now() - self.failed_at < FAILURE_KEPT_NS then return end
+  self.failed_at = self.now()
+  lib.cueball_tracker_backends_failed(self.core, self.now())
   if not self.is_draining then self.alarm:set(self.now()) end
 end
 
@@ -351,6 +396,11 @@ end
 local STATS = {}
 for _, one in ipairs(native.layout) do
   if one.type == "cueball_tracker_stats" and one.member ~= "" then STATS[#STATS + 1] = one.member end
+end
+
+--- "A db.example of 10.0.0.53:53": what was asked last; nil: nothing.
+function Driver:last_question()
+  return self.last_asked
 end
 
 --- The tracker's numbers (cueball_tracker.h), and memory_bytes.

@@ -1,9 +1,9 @@
 --- Names of the DNS as people write them: are they fit to be asked for?
 local address = require "cueball.address"
 
-local name = {}
+local name = { LENGTH_MAX = 253 }
 
-local LABEL_MAX, NAME_MAX = 63, 253
+local LABEL_MAX, NAME_MAX = 63, name.LENGTH_MAX
 
 -- "\." and "\ddd" stand for one octet each (RFC 1035, 5.1).
 local function octets_of(text)
@@ -24,6 +24,11 @@ end
 local function octets_fault(text)
   if text:find "[\128-\255]" then return "it has letters beyond ASCII: write the name in its xn-- form (RFC 5890)" end
   if text:find "[%s%c]" then return "there are blanks in it" end
+  for first, more in text:gmatch "\\(.)(%d?%d?)" do
+    if first:find "%d" and (#more < 2 or tonumber(first .. more) > 255) then
+      return ("\\%s is no octet: expected a backslash and three digits up to 255"):format(first .. more)
+    end
+  end
   local odd = text:gsub("\\.", ""):match "[^%w%-_.]"
   if odd then return ("%q is no part of a host name"):format(odd) end
 end

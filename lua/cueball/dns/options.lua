@@ -32,6 +32,8 @@ local RULES = {
   max_dns_concurrency = options.whole(1, 1000),
   min_ttl_ms = options.number(1, DAY_MS, "milliseconds"),
   max_ttl_ms = options.number(1, 30 * DAY_MS, "milliseconds"),
+  max_recheck_ms = options.number(1, DAY_MS, "milliseconds"),
+  keep_missing_ms = options.number(0, DAY_MS, "milliseconds"),
   search = { check = is_list_of_names, range = "a list of domains, or false for none" },
   ndots = options.whole(0, 15),
   families = { check = function(value) return FAMILIES[value] ~= nil end, range = '"ipv4", "ipv6" or "both"' },
@@ -111,12 +113,24 @@ function dns_options.recovery(what, given, level)
   return options.recovery(what, "dns", dns, level + 1), options.recovery(what, "dns_srv", over(given.dns_srv, dns), level + 1)
 end
 
-local COPIED = { "default_port", "max_dns_concurrency", "min_ttl_ms", "max_ttl_ms" }
+local COPIED = { "default_port", "max_dns_concurrency", "min_ttl_ms", "max_ttl_ms", "max_recheck_ms", "keep_missing_ms" }
+
+-- `timeout` and `attempts` of resolv.conf, for what nobody gave.
+local function with_system(recovery, system)
+  if not system.timeout_ms and not system.attempts then return recovery end
+  local merged = options.merge({}, recovery or {})
+  local given = over(merged.dns, merged.default) or {}
+  local dns = { attempts = given.attempts or system.attempts, timeout_ms = given.timeout_ms or system.timeout_ms }
+  local is_over = not given.timeout_ms and given.max_timeout_ms and dns.timeout_ms and given.max_timeout_ms < dns.timeout_ms
+  if is_over then dns.timeout_ms = nil end
+  merged.dns = options.merge(merged.dns or {}, dns)
+  return merged
+end
 
 --- A cueball_tracker_options.  The texts in it belong to the second value that is returned.
 -- @param read      of dns_options.read
 -- @param search    list of domains to look in
--- @param system    { ndots =, rotate = } of the system, for what was not given
+-- @param system    { ndots =, rotate =, no_tld_query =, timeout_ms =, attempts = } of the system, for what was not given
 -- @param recovery  used where none was given; or nil
 function dns_options.cdata(read, search, system, recovery)
   local cdata = ffi.new "cueball_tracker_options"
@@ -129,11 +143,10 @@ function dns_options.cdata(read, search, system, recovery)
   cdata.domain, cdata.service = read.domain, read.service or nil
   cdata.search, cdata.search_count = texts, #search
   cdata.ndots = read.ndots or system.ndots or 1
-  cdata.rotate = system.rotate and 1 or 0
+  cdata.rotate, cdata.no_tld_query = system.rotate and 1 or 0, system.no_tld_query and 1 or 0
   cdata.families = read.families
-  if read.recovery or recovery then
-    cdata.recovery_dns, cdata.recovery_dns_srv = dns_options.recovery(read.what, read.recovery or recovery, 2)
-  end
+  recovery = with_system(read.recovery or recovery, system)
+  if recovery then cdata.recovery_dns, cdata.recovery_dns_srv = dns_options.recovery(read.what, recovery, 2) end
   return cdata, { texts, search }
 end
 

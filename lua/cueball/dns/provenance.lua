@@ -4,8 +4,8 @@ local lib = native.lib
 
 local provenance = {}
 
-local SRV, NXDOMAIN, NODATA, NOTIMP, FAILED = tonumber(lib.CUEBALL_TARGETS_SRV), tonumber(lib.CUEBALL_TARGETS_NXDOMAIN),
-  tonumber(lib.CUEBALL_TARGETS_NODATA), tonumber(lib.CUEBALL_TARGETS_NOTIMP), tonumber(lib.CUEBALL_TARGETS_FAILED)
+local SRV, NXDOMAIN, NODATA, NOTIMP = tonumber(lib.CUEBALL_TARGETS_SRV), tonumber(lib.CUEBALL_TARGETS_NXDOMAIN),
+  tonumber(lib.CUEBALL_TARGETS_NODATA), tonumber(lib.CUEBALL_TARGETS_NOTIMP)
 
 local function by(before, server)
   return server ~= "" and before .. server or ""
@@ -16,7 +16,6 @@ local SINCE = {
   [NXDOMAIN] = function(why) return ("%s does not exist (NXDOMAIN%s)"):format(why.srv_name, by(" from ", why.srv_server)) end,
   [NODATA] = function(why) return ("%s has no SRV records (NODATA%s)"):format(why.srv_name, by(" from ", why.srv_server)) end,
   [NOTIMP] = function(why) return ("SRV is not known there (NOTIMP for %s%s)"):format(why.srv_name, by(" from ", why.srv_server)) end,
-  [FAILED] = function(why) return ("no answer could be had for SRV %s"):format(why.srv_name) end,
 }
 
 local function targets_words(why)

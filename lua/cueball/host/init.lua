@@ -8,6 +8,16 @@ local function is_in_nginx()
     and type(ngx.timer) == "table" and type(ngx.socket) == "table"
 end
 
+local MEMBERS = { "now", "seed", "spawn", "kill", "current", "sleep", "waiter", "guard", "unguard", "alarm", "log" }
+
+--- What a table has not that every host has.
+-- @return its name; nil: it is a host
+function host.lacks(given)
+  for _, member in ipairs(MEMBERS) do
+    if type(given[member]) ~= "function" then return member end
+  end
+end
+
 --- The host for this process: nginx where the program runs in it, else libuv,
 -- through luv or Neovim.  Raises an error that says how to install luv where there
 -- is neither.

@@ -43,13 +43,14 @@ local function last_of(value)
 end
 
 --- What became of the last try, in log_by_lua.
--- @return true: it answered; false: it failed; nil: that cannot be told (the client left); and how long it took, in milliseconds, or nil
+-- @return true: it answered; false: it failed; nil: that cannot be told (the client left); how long it took, in milliseconds, or nil;
+--   the status, a number, or nil
 function proxy.outcome()
   local var = nginx.var
   local status, header, took = last_of(var.upstream_status), last_of(var.upstream_header_time), last_of(var.upstream_response_time)
   local took_ms = tonumber(took) and tonumber(took) * 1000 or nil
-  if tonumber(header) then return true, took_ms end
-  if status == "502" or status == "504" then return false, took_ms end
+  if tonumber(header) then return true, took_ms, tonumber(status) end
+  if status == "502" or status == "504" then return false, took_ms, tonumber(status) end
   return nil, took_ms
 end
 

@@ -7,6 +7,10 @@
 --     faults      as for world.faults
 --     verbose     true: logs and traces go to stderr too
 --     events_max  so many events without time going by are an endless loop, default 1,000,000
+--     steps_max   so many events in one run, advance or step are too many; default false: any number
+--     cpu_ms_max  so many ms of the processor's time that one of them takes are too many, default 30,000; false: no limit
+--     stall_ms    a run is deadlocked that has waited for so long for nothing that is to come, default 86,400,000: a day
+--     task_errors "raise", the default: an error that no task catches is raised where the world is driven; "log": it is logged only
 --
 -- Beside the members of every host (now, seed, spawn, kill, current, sleep, waiter, guard,
 -- unguard, alarm, tcp, dns, log, run), with `ms` counted from the world's start:
@@ -14,27 +18,36 @@
 --   world.at(ms, fn)            fn() at that time, outside of any task
 --   world.settle()              what is ready runs; time stands still
 --   world.step()                → true: settled, and the next event happened; false: there is none
+--   world.compute(ms)           time goes on, and with it servers and wires; nothing here runs: the program computes
 --   world.advance(ms)           all that is due in the next ms happens; now is exactly there afterwards
 --   world.server(address, port [, behaviour])   → server, see cueball.host.sim.server and .behaviour
 --   world.zone(text), world.nameserver(address [, behaviour]), world.dns   see cueball.host.sim.dns
 --   world.unreachable(address [, flag])         nothing travels to or from it: connects hang. false: it arrives now
---   world.faults { refuse=, hang=, reset=, slow=, slow_ms= }   probabilities for all servers; false: no faults
+--   world.faults { refuse=, hang=, reset=, cut=, join=, slow=, slow_ms= }   probabilities for all servers; false: none
 --   world.random([low, high])   a fraction from 0 to 1 or a number from low to high, for the test's own chance
 --   world.trace(text, ...)      adds a line "[  50] text"; with more arguments text is a format
 --   world.trace_text()          the lines, joined by newlines
 --   world.logs                  list of { time_ms=, level=, message= }
 --   world.leaks()               list of what is open or waits: sockets, alarms, tasks
+--   world.check([options])      raises an error if there is a leak, an error in the log or one of a task's, or something of
+--                               world.at that has not come; options.errors: a pattern of errors in the log that are all right
 --   world.close()               kills all tasks, closes everything, forgets what was to come
 --
+--   sim.for_seeds(count, fn [, options])        fn(world, seed) for each seed, see cueball.host.sim.seeds
+--
 -- At one instant things happen in the order of arming, be it a sleep, an alarm or a
--- packet, and after each of them the tasks that became ready run.  An error in an
+-- packet, and after each of them the tasks that became ready run.  An error in a task, an
 -- alarm, in world.at or in a behaviour is raised where the world is driven (run, advance, step).
+-- Time ends at 2^53 ns (104 days): what is to come later never comes.
+local ends = require "cueball.host.sim.ends"
 local clock = require "cueball.host.sim.clock"
 local dns = require "cueball.host.sim.dns"
+local loop = require "cueball.host.sim.loop"
 local members = require "cueball.host.sim.members"
 local network = require "cueball.host.sim.network"
 local behaviour = require "cueball.host.sim.behaviour"
 local random = require "cueball.host.sim.random"
+local seeds = require "cueball.host.sim.seeds"
 local socket = require "cueball.host.socket"
 local task = require "cueball.host.task"
 
@@ -52,6 +65,10 @@ local OPTIONS = {
   seed = { 1, function(v) return is_whole(v, 0, SEED_MAX) end, "a whole number from 0 to 2^53-1" },
   start_ns = { 0, function(v) return is_whole(v, 0, SEED_MAX) end, "a whole number from 0 to 2^53-1" },
   events_max = { 1000000, function(v) return is_whole(v, 1, SEED_MAX) end, "a whole number from 1" },
+  steps_max = { false, function(v) return v == false or is_whole(v, 1, SEED_MAX) end, "a whole number from 1, or false" },
+  cpu_ms_max = { 30000, function(v) return v == false or type(v) == "number" and v > 0 end, "a number of milliseconds above 0, or false" },
+  stall_ms = { 86400000, function(v) return v == false or type(v) == "number" and v > 0 end, "a number of milliseconds above 0, or false" },
+  task_errors = { "raise", function(v) return v == "raise" or v == "log" end, '"raise" or "log"' },
   verbose = { false, function(v) return type(v) == "boolean" end, "true or false" },
   faults = { false, function(v) return v == false or type(v) == "table" end, "a table or false" },
 }
@@ -70,12 +87,6 @@ local function check_options(given)
   return options
 end
 
-local function check_ms(who, ms, min)
-  if type(ms) ~= "number" or not (ms >= min and ms < math.huge) then
-    error(("%s: expected ms from %g, got %s"):format(who, min, tostring(ms)), 3)
-  end
-end
-
 -- "spec/x.lua:12", for naming what somebody made and left.
 local function place_of_caller()
   local level, info = 3, debug.getinfo(3, "Sl")
@@ -86,20 +97,25 @@ local function place_of_caller()
   return info and ("%s:%d"):format(info.short_src, info.currentline) or "?"
 end
 
-local function add_tasks(world, state)
+local function add_tasks(world, state, options)
   local tasks = task.new {
     now = world.now,
     turn = function() state.is_turn_due = true end,
     timer = function() end,   -- the limits stand in the clock's own queue
     log = function(level, message) world.log(level, message) end,
+    -- The first one is what a person has to look at.
+    threw = function(message)
+      if options.task_errors == "raise" then state.failure = state.failure or { message = message } end
+    end,
   }
   tasks.timers = state.clock.limits
+  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.host.resting
   world.tasks = tasks
   tasks:install(world)
 
   local living, prune_at = {}, 64
 
-  -- Entries { task=, place= }, in the order of spawning; the running one too.
+  -- Entries { task=, place=, is_background= }, in the order of spawning; the running one too.
   function state.living_tasks()
     local still = {}
     for _, entry in ipairs(living) do
@@ -108,21 +124,27 @@ local function add_tasks(world, state)
     return still
   end
 
-  function state.spawn(place, fn, ...)
+  function state.spawn(place, is_background, fn, ...)
     local t = tasks:spawn(fn, ...)
     if t.is_done then return t end
     if #living >= prune_at then
       living = state.living_tasks()
       prune_at = #living * 2 + 64
     end
-    living[#living + 1] = { task = t, place = place }
+    living[#living + 1] = { task = t, place = place, is_background = is_background }
     return t
   end
 
   function world.spawn(fn, ...)
     if type(fn) ~= "function" then error("spawn: expected a function, got " .. type(fn), 2) end
-    return state.spawn("task spawned at " .. place_of_caller(), fn, ...)
+    return state.spawn("task spawned at " .. place_of_caller(), false, fn, ...)
   end
+
+  -- Resolvers, and what pools do for themselves: nothing that a run could wait for without an end.
+  function world.service(fn, ...)
+    return state.spawn("task spawned at " .. place_of_caller(), true, fn, ...)
+  end
+  world.errand = world.service
 end
 
 local function add_alarms(world, state)
@@ -207,10 +229,10 @@ local function add_network(world, state, options)
     net.faults = behaviour.of_faults(given, 2)
   end
 
-  local seeds, luck = random.new(options.seed, FOR_SEEDS), random.new(options.seed, FOR_TESTS)
+  local for_pools, luck = random.new(options.seed, FOR_SEEDS), random.new(options.seed, FOR_TESTS)
 
   function world.seed()
-    return seeds:whole()
+    return for_pools:whole()
   end
 
   function world.random(low, high)
@@ -218,135 +240,25 @@ local function add_network(world, state, options)
   end
 end
 
--- The loop itself: what is ready, then the next event.
-local function add_loop(world, state, options)
-  local time, tasks = state.clock, world.tasks
-  local busy, instant, latest = 0, time.now, "nothing yet"
-
-  local function count(what)
-    if time.now ~= instant then busy, instant = 0, time.now end
-    busy, latest = busy + 1, what
-    if busy > options.events_max then
-      busy = 0
-      error(("endless: %d events at %.3f ms, and time stands still; the last was: %s")
-        :format(options.events_max, world.time_ms(), latest), 0)
-    end
-  end
-
-  local function settle()
-    while state.is_turn_due do
-      count("tasks that wake each other")
-      state.is_turn_due = false
-      tasks:run_ready()
-    end
-  end
-
-  local function step()
-    settle()
-    if not time:next_at() then return false end
-    local event = time:take()
-    count(event and event.what or "a task's sleep or time limit")
-    if event then event.fn() else tasks:run_expired() end
-    settle()
-    return true
-  end
-
-  local function driver(who, fn)
-    return function(...)
-      if tasks.running then error(who .. ": not inside a task", 2) end
-      return fn(...)
-    end
-  end
-
-  world.settle = driver("settle", settle)
-  world.step = driver("step", step)
-  state.step, state.settle, state.driver = step, settle, driver
-
-  world.advance = driver("advance", function(ms)
-    check_ms("advance", ms, 0)
-    local until_ns = time.now + math.floor(ms * 1e6 + 0.5)
-    settle()
-    while (time:next_at() or math.huge) <= until_ns do step() end
-    assert(time.now <= until_ns, "advance: not inside what advance brought about")
-    time.now = until_ns
-  end)
-
-  function world.at(ms, fn)
-    check_ms("at", ms, world.time_ms())
-    if type(fn) ~= "function" then error("at: expected a function, got " .. type(fn), 2) end
-    time:set(clock.event(fn, "at " .. place_of_caller()), time.start + math.floor(ms * 1e6 + 0.5))
-  end
-end
-
-local function add_ends(world, state)
-  function world.leaks()
-    local leaks = {}
-    for _, transport in ipairs(state.network.transports:list()) do
-      leaks[#leaks + 1] = "socket to " .. transport.peer
-    end
-    for _, question in ipairs(state.dns.leaks()) do leaks[#leaks + 1] = question end
-    for _, alarm in ipairs(state.alarms:list()) do leaks[#leaks + 1] = alarm.event.what end
-    for _, entry in ipairs(state.living_tasks()) do
-      if entry.task ~= world.current() then leaks[#leaks + 1] = entry.place end
-    end
-    return leaks
-  end
-
-  world.close = state.driver("close", function()
-    for _, entry in ipairs(state.living_tasks()) do world.kill(entry.task) end
-    for _, transport in ipairs(state.network.transports:list()) do transport:close() end
-    for _, alarm in ipairs(state.alarms:list()) do alarm:close() end
-    state.dns.close()
-    state.clock:forget()
-  end)
-end
-
-local function pack(...)
-  return { count = select("#", ...), ... }
-end
-
--- An error that is no string (busted's are tables) has no room for a traceback and stays what it is.
-local function with_traceback(message)
-  if type(message) ~= "string" then return message end
-  return debug.traceback(message, 2)
-end
-
-local function add_run(world, state)
-  function world.run(fn, ...)
-    if world.current() then return fn(...) end
-    if type(fn) ~= "function" then error("run: expected a function, got " .. type(fn), 2) end
-    local result
-    local main = state.spawn("run at " .. place_of_caller(), function(...) result = pack(xpcall(fn, with_traceback, ...)) end, ...)
-    state.settle()
-    while not result do
-      if main.is_done then error("run: its task was killed", 0) end
-      if not state.step() then
-        local waiting = table.concat(world.leaks(), ", ")
-        world.kill(main)
-        error("deadlock: nothing left to happen; open or waiting: " .. waiting, 0)
-      end
-    end
-    if not result[1] then error(result[2], 0) end
-    return unpack(result, 2, result.count)
-  end
-end
-
 --- @return a world: a host, and what a test needs beside it (see the top)
 function sim.new(given)
   local options = check_options(given)
-  local time = clock.new(options.start_ns)
-  local state = { clock = time, is_turn_due = false }
+  local state = { clock = clock.new(options.start_ns), is_turn_due = false, failure = nil, place_of_caller = place_of_caller }
   local world = { name = "sim" }
-  function world.now() return time.now end
-  function world.time_ms() return time:ms_since_start() end
+  loop.install_time(world, state, options)
   add_records(world, options)
-  add_tasks(world, state)
+  add_tasks(world, state, options)
   add_alarms(world, state)
   add_network(world, state, options)
-  add_loop(world, state, options)
-  add_ends(world, state)
-  add_run(world, state)
+  loop.install(world, state, options)
+  ends.install(world, state)
   return world
+end
+
+--- fn(world, seed) for each of `count` seeds, each in a world of its own: docs/simulation.md.
+-- @param options nil, or { from = the first seed, … } and what sim.new takes
+function sim.for_seeds(count, fn, options)
+  seeds.run(sim.new, count, fn, options, 2)
 end
 
 return sim

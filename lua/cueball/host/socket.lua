@@ -29,6 +29,7 @@ local arguments = require "cueball.host.arguments"
 local buffer = require "cueball.host.buffer"
 local bytes = require "cueball.host.bytes"
 local resting = require "cueball.host.resting"
+local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.host.use"
 
@@ -313,7 +314,7 @@ function Socket:receive(what)
   if err then return nil, err end
   local size = tonumber(what)
   if size then
-    if size < 0 or size ~= size then error(bad_argument(1, "receive", "bad pattern argument"), 2) end
+    if size < 0 or size ~= size or size == math.huge then error(bad_argument(1, "receive", "bad pattern argument"), 2) end
     return receive_size(self, size - size % 1)
   end
   if what == nil or what == "*l" then return receive_line(self) end
@@ -451,5 +452,10 @@ resting.install(Socket, busy, start_reading)
 function socket.is(value)
   return type(value) == "table" and getmetatable(value) == Socket
 end
+
+misuse.guard(Socket, "sock", {
+  "connect", "send", "receive", "receiveany", "receiveuntil", "settimeout", "settimeouts", "setoption", "close", "getreusedtimes",
+  "setkeepalive", "sslhandshake", "abort", "is_fit", "watch", "unwatch",
+})
 
 return socket

@@ -10,6 +10,7 @@
 --     timer = function(at) … end,   "call tasks:run_expired() once now() >= at"; replaces the
 --                                   time given before; nil: never mind.  Calling early is harmless.
 --     log  = function(level, message) … end,
+--     threw = function(message) … end,   optional: hears what a task or a deferred function threw, beside the log
 --   }
 --   host.tasks = tasks              (cueball.host.socket looks for it there)
 --   tasks:install(host)             fills in host.spawn, kill, current, sleep, waiter, guard and unguard
@@ -66,6 +67,7 @@ function task.new(host)
     now = host.now,
     turn = host.turn,
     log = host.log,
+    threw = host.threw,
     timers = timers.new(host.timer),
     running = nil,   -- the current task
     ready = {},      -- FIFO of tasks and functions, ready[first .. last]
@@ -77,14 +79,20 @@ function task.new(host)
   }, Tasks)
 end
 
+-- A value whose __tostring throws, or returns no string, is told by its type.
+local function text_of(value)
+  local ok, text = pcall(tostring, value)
+  return ok and type(text) == "string" and text or ("an error without a text (%s)"):format(type(value))
+end
+
 local function with_traceback(message)
-  if type(message) ~= "string" then message = tostring(message) end
-  return debug.traceback(message, 2)
+  return { message = message, trace = debug.traceback(text_of(message), 2) }
 end
 
 -- A log that throws must not stop the scheduler half way.
-local function report(self, message)
-  pcall(self.log, "error", message)
+local function report(self, message, trace)
+  pcall(self.log, "error", trace)
+  if self.threw then self.threw(type(message) == "string" and trace or message) end
 end
 
 -- In the order in which they were made: a run that is repeated does the same again.
@@ -112,7 +120,7 @@ local function settle(self, t, outer, ok, message)
     t.is_done = true
     t.owned = nil
   end
-  if not ok then report(self, debug.traceback(t.co, tostring(message))) end
+  if not ok then report(self, message, debug.traceback(t.co, text_of(message))) end
 end
 
 local function step(self, t, ...)
@@ -131,6 +139,7 @@ function Tasks:spawn(fn, ...)
     co = co_create(fn),
     is_done = false,
     is_parked = false,
+    waits = 0,        -- so often it has parked
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
     owned = nil,
   }
@@ -184,7 +193,7 @@ function Tasks:park(timeout_ms)
     t.deadline = nil
     if t.timer_index then self.timers:clear(t) end
   end
-  t.is_parked = true
+  t.is_parked, t.waits = true, t.waits + 1
   return co_yield()
 end
 
@@ -214,9 +223,9 @@ end
 function Tasks:call(fn, ...)
   local outer = self.running
   self.running = nil
-  local ok, message = xpcall(fn, with_traceback, ...)
+  local ok, thrown = xpcall(fn, with_traceback, ...)
   self.running = outer
-  if not ok then report(self, message) end
+  if not ok then report(self, thrown.message, thrown.trace) end
 end
 
 --- Lets everything that is ready now go on, in order.

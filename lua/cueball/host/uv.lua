@@ -12,6 +12,7 @@
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
 local ffi = require "ffi"
 local dns = require "cueball.host.uv.dns"
+local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
 local alarms_of = require "cueball.host.alarms"
 local socket = require "cueball.host.socket"
@@ -107,14 +108,19 @@ local turn_handle, wait_timer, alarm_timer = uv.new_idle(), uv.new_timer(), uv.n
 alarm_timer:unref()
 
 local tasks
+local polled = polled_of.new(uv)
 
 local function run_turn()
   turn_handle:stop()
   tasks:run_ready()
 end
 
-local function run_expired()
+local function expire()
   tasks:run_expired()
+end
+
+local function run_expired()
+  polled:call(expire, true)
 end
 
 tasks = task.new {
@@ -146,14 +152,19 @@ end
 host.is_socket = socket.is
 
 --- Questions to nameservers: docs/hosts.md.
-host.dns = dns.new(uv, host)
+host.dns = dns.new(uv, host, polled)
 
 -- Alarms ----------------------------------------------------------------
 
 local alarms
+local is_running = false
+
+local function go_off()
+  alarms:run()
+end
 
 local function run_alarms()
-  alarms:run()
+  polled:call(go_off, is_running)
 end
 
 alarms = alarms_of.new {
@@ -178,8 +189,6 @@ end
 local function pack(...)
   return { count = select("#", ...), ... }
 end
-
-local is_running = false
 
 -- One round of the loop. → false if nothing is left that could happen
 local function run_once(result)

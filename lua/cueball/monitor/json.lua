@@ -1,4 +1,6 @@
 --- JSON by whichever library is there: lua-cjson (OpenResty has it) or dkjson.
+local text = require "cueball.text"
+
 local json = {}
 
 local EMPTY = "cueball: a list with nothing in it" -- not every cjson can tell one from an object
@@ -28,6 +30,8 @@ local function prepare(value)
   if type(value) == "number" then
     if value ~= value or value == math.huge or value == -math.huge then return nil end
     return value
+  elseif type(value) == "string" then
+    return text.clean(value)   -- an address may be a path in whatever bytes
   elseif type(value) ~= "table" then
     return value
   elseif getmetatable(value) == LIST and #value == 0 then
@@ -44,8 +48,8 @@ function json.encode(value)
 end
 
 --- @return the value; nil if the text is no JSON
-function json.decode(text)
-  local ok, value = pcall(library().decode, text)
+function json.decode(encoded)
+  local ok, value = pcall(library().decode, encoded)
   return ok and value or nil
 end
 

@@ -1,5 +1,7 @@
 --- Pools as OpenMetrics text, which Prometheus and others read.
 -- The format: https://github.com/OpenObservability/OpenMetrics/blob/main/specification/OpenMetrics.md
+local clean = require("cueball.text").clean
+
 local openmetrics = {
   content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8",
 }
@@ -39,7 +41,7 @@ local ESCAPES = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }
 local function labels_of(pairs_of)
   local parts = {}
   for index = 1, #pairs_of, 2 do
-    parts[#parts + 1] = ('%s="%s"'):format(pairs_of[index], (tostring(pairs_of[index + 1]):gsub('[\\"\n]', ESCAPES)))
+    parts[#parts + 1] = ('%s="%s"'):format(pairs_of[index], (clean(tostring(pairs_of[index + 1])):gsub('[\\"\n]', ESCAPES)))
   end
   return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or ""
 end

@@ -41,7 +41,7 @@ local function backends_of(pool)
     list[#list + 1] = {
       key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
       state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
-      latency_ms = one.latency_ms, error = one.error, provenance = pool.provenance[one.key],
+      latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = pool.provenance[one.key],
     }
   end
   return list

@@ -47,6 +47,101 @@ end
 -- For host.guard: the pool took another resolver, or is gone.
 Run.abort = Run.close
 
+-- ---------------------------------------------------------------- one for all --
+
+-- Pools of one process that ask for the same share a run: by host, then by what is asked.
+local shared = setmetatable({}, { __mode = "k" })
+
+-- A text that is the same for the same options.
+local function fingerprint(value)
+  if type(value) ~= "table" then return type(value) .. " " .. tostring(value) end
+  local parts = {}
+  for key, one in pairs(value) do
+    if key ~= "host" and key ~= "name" and key ~= "what" then parts[#parts + 1] = ("%s=%s"):format(tostring(key), fingerprint(one)) end
+  end
+  table.sort(parts)
+  return "{" .. table.concat(parts, "\0") .. "}"
+end
+
+-- A run that many follow, and what they would have to be told if they came now.
+local Group = {}
+Group.__index = Group
+
+function Group:tell(what, ...)
+  local followers = { unpack(self.followers) } -- one may leave meanwhile
+  for _, follower in ipairs(followers) do
+    if not follower.is_gone then follower.listener[what](...) end
+  end
+end
+
+local function group_listener(group)
+  return {
+    add = function(backend) group:tell("add", backend) end,
+    change = function(backend) group:tell("change", backend) end,
+    remove = function(backend) group:tell("remove", backend) end,
+    changed = function() group:tell "changed" end,
+    fail = function(message)
+      group.failure = message
+      group:tell("fail", message)
+    end,
+    recover = function()
+      group.failure = nil
+      group:tell "recover"
+    end,
+  }
+end
+
+local Follower = {}
+Follower.__index = Follower
+
+-- What the others know already.
+local function catch_up(group, listener)
+  local backends = group.run.driver:backends()
+  for _, backend in ipairs(backends) do listener.add(backend) end
+  if #backends > 0 then listener.changed() end
+  if group.failure then listener.fail(group.failure) end
+end
+
+-- @param listener  all of add, change, remove, changed, fail, recover
+-- @return what is to be closed; or nil, message
+local function join(host, self, listener, recovery)
+  local of_host = shared[host] or {}
+  shared[host] = of_host
+  local key = fingerprint { self.options, self.options.recovery and "" or recovery or "" }
+  local group = of_host[key]
+  if not group then
+    group = setmetatable({ followers = {}, failure = nil, run = nil, of_host = of_host, key = key }, Group)
+    local run, message = start(host, self, group_listener(group), recovery)
+    if not run then return nil, message end
+    group.run, of_host[key] = run, group
+  end
+  local follower = setmetatable({ group = group, listener = listener, is_gone = false }, Follower)
+  table.insert(group.followers, follower)
+  catch_up(group, listener)
+  return follower
+end
+
+function Follower:backends_failed()
+  self.group.run.driver:backends_failed()
+end
+
+function Follower:close()
+  if self.is_gone then return end
+  self.is_gone = true
+  local group = self.group
+  for index, one in ipairs(group.followers) do
+    if one == self then
+      table.remove(group.followers, index)
+      break
+    end
+  end
+  if #group.followers > 0 then return end
+  group.of_host[group.key] = nil
+  group.run:close()
+end
+
+Follower.abort = Follower.close
+
 -- ------------------------------------------------------------------ a pool --
 
 -- Nobody knows its port: it is one of the domain's own addresses, and the SRV
@@ -93,15 +188,17 @@ end
 --- For a pool: see docs/contracts.md.
 function Dns:run(sink)
   local host = sink.host
-  local run, message = start(host, self, sink_listener(self, sink), sink.recovery)
-  if not run then
+  local follower, message = join(host, self, sink_listener(self, sink), sink.recovery)
+  if not follower then
     sink:fail(message)
     return
   end
-  host.guard(run)
-  repeat until not sink:sleep(math.huge)
-  host.unguard(run)
-  run:close()
+  host.guard(follower)
+  while sink:sleep(math.huge) do
+    if sink:failed() then follower:backends_failed() end
+  end
+  host.unguard(follower)
+  follower:close()
 end
 
 -- -------------------------------------------------------------- a listener --
@@ -146,10 +243,12 @@ local function lookup_in_task(self, host, timeout_ms)
   host.unguard(run)
   local backends
   backends, message = found_by(self, run)
+  local last = run.driver:last_question()
   run:close()
   if #backends > 0 then return backends end
   if name then return nil, message or problem or self.options.domain .. " has no addresses", name end
-  return nil, ("%s: no answer within %.6g ms%s"):format(self.options.domain, timeout_ms, problem and ": " .. problem or ""), "timeout"
+  return nil, ("%s: no answer within %.6g ms%s"):format(self.options.domain, timeout_ms,
+    problem and ": " .. problem or last and ", asking for " .. last or ""), "timeout"
 end
 
 --- Asks once.

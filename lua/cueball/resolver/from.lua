@@ -72,6 +72,9 @@ local function from(text, given)
   end
   local fault = name.fault(host)
   if fault then return nil, ("%q is neither an address nor a name: %s"):format(text, fault), "invalid" end
+  if type(given.service) == "string" and #given.service + 1 + #host > name.LENGTH_MAX then
+    return nil, ("%q is too long a name: with %q before it it has over %d octets"):format(text, given.service, name.LENGTH_MAX), "invalid"
+  end
   if not port and not given.service then return needs_port(text) end
   local all = options.merge({}, { domain = host, default_port = port })
   for option, value in pairs(given) do

@@ -21,6 +21,7 @@ local state = require "cueball.sharing.state"
 local WHAT = "cueball.resolver.shared"
 local POLL_MS, LEASE_MS, RENEWALS = 250, 3000, 3
 local COMPLAINT_NS, LEASE_MAX_NS = 60e9, 60e9
+local FAILURE_NS, FAILURE_LASTS_NS = 5e9, 40e9 -- how often it is written that a pool has failed, and how long that holds
 
 local Shared = {}
 Shared.__index = Shared
@@ -180,6 +181,20 @@ local function take_lease(self)
   return ok
 end
 
+-- Writes down that this one's pool has failed, whoever leads.
+local function tell_failure(self)
+  local now = self.host.now()
+  if not self.sink:failed() or self.failure_at and now - self.failure_at < FAILURE_NS then return end
+  self.failure_at = now
+  self.dict:safe_set(self.keys.failure, now)
+end
+
+-- Has one of the pools failed lately, as they write?
+local function hear_failure(self)
+  local at = self.dict:get(self.keys.failure)
+  self.recorder:pool_failed(at ~= nil and self.host.now() - at < FAILURE_LASTS_NS)
+end
+
 local function keep_leading(self)
   local holder = leader_in(self)
   if holder ~= self.id and (holder or not take_lease(self)) then
@@ -194,11 +209,13 @@ local function keep_leading(self)
     self.renewed_at = self.host.now()
     is_lost = is_lost or self.text ~= nil and self.dict:get(self.keys.state) ~= self.text
   end
+  hear_failure(self)
   self.recorder:tend()
   if self.is_dirty or is_lost and self.recorder:has_said() then publish(self, is_lost) end
 end
 
 local function turn(self)
+  tell_failure(self)
   if self.recorder then return keep_leading(self) end
   follow(self)
   if not leader_in(self) and take_lease(self) then lead(self) end
@@ -220,12 +237,13 @@ local function new_run(self, sink, dict)
     of = self, sink = sink, host = host, dict = dict,
     -- Of this run alone, now and after reloads: process ids come again.
     id = ("%d %.0f"):format(host.worker.pid(), host.seed()),
-    keys = { lease = prefix .. "lease", state = prefix .. "state", version = prefix .. "version" },
+    keys = { lease = prefix .. "lease", state = prefix .. "state", version = prefix .. "version", failure = prefix .. "failure" },
     known = nil,      -- the backends that the pool was told of: their lines, by key
     version = nil,    -- of what it was told
     failure = nil,    -- the message it was told
     recorder = nil,   -- while it leads
     renewed_at = nil, is_dirty = false, complained_at = nil,
+    failure_at = nil, -- when it wrote that its pool has failed
     text = nil,       -- that it wrote last, while it leads
     last_version = 0, -- of that
     stranger_at = nil, -- since when somebody has the lease who is no worker

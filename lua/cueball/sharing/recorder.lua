@@ -114,6 +114,11 @@ function Recorder:facts()
   return self.failure, list, self.gone
 end
 
+--- Tells the resolver whether a pool that has it has failed.
+function Recorder:pool_failed(is_failed)
+  self.sink:pool_failed(is_failed)
+end
+
 --- Has it anything to say?
 function Recorder:has_said()
   return self.answered_at ~= nil or self.failure ~= nil

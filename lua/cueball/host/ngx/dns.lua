@@ -9,11 +9,11 @@
 -- - resty: resty.dns.resolver, or nginx.dns.resolver as Debian names it. Where the library was built without.
 -- See docs/openresty.md for what the second cannot check.
 local native = require "cueball.native"
-local system = require "cueball.host.ngx.dns.system"
+local system = require "cueball.dns.system"
 
 local NAME_MAX = 1024              -- octets of a name as text, "\ddd" being four
 local TIMEOUT_MS_MAX = 12 * 3600e3 -- as cueball_dns_ask
-local FAMILIES_LAST_NS, HOSTS_LAST_NS = 60e9, 5e9
+local FAMILIES_LAST_NS = 60e9
 local RANDOM_SIZE = 512
 local NOTHING_THERE = "this build of cueball reads no DNS (-DCUEBALL_DNS=OFF), and neither resty.dns.resolver nor "
   .. "nginx.dns.resolver (Debian: apt install lua-nginx-dns) is there"
@@ -87,7 +87,7 @@ end
 
 local function tell(self)
   if not finish(self) then return end
-  if not self.is_answered then return self.done(nil, "timeout") end
+  if not self.is_answered then return self.done(nil, self.is_cut and "cut" or "timeout") end
   if self.answer then return self.done(self.answer) end
   self.done(nil, self.silence)
 end
@@ -101,7 +101,7 @@ local function server_of(text)
   if port and port >= 1 and port <= 65535 then return host, port end
 end
 
-local function ask(self, server, name, rr, timeout_ms, done)
+local function ask(self, server, name, rr, timeout_ms, done, use_tcp)
   local host, port = server_of(server)
   local is_fit = host and type(name) == "string" and name ~= "" and #name <= NAME_MAX and type(timeout_ms) == "number"
     and timeout_ms > 0 and timeout_ms <= TIMEOUT_MS_MAX
@@ -115,7 +115,7 @@ local function ask(self, server, name, rr, timeout_ms, done)
   if fault then return nil, ("cannot ask for %s: %s"):format(name, fault) end
   self.last_id = self.last_id + 1
   local question = setmetatable({
-    dns = self, id = self.last_id, way = way.ask, host = host, port = port, name = name, rr = rr, done = done,
+    dns = self, id = self.last_id, way = way.ask, host = host, port = port, name = name, rr = rr, done = done, use_tcp = use_tcp,
     deadline = self.host.now() + timeout_ms * 1e6,
     is_answered = false, is_over = false, answer = nil, silence = nil, task = nil, alarm = nil,
   }, Question)
@@ -141,32 +141,21 @@ local function families(self)
   return self.families
 end
 
--- The file is looked at again every few seconds: it is asked about with every question.
-local function hosts(self, name, rr)
-  local now = self.host.now()
-  if not self.hosts_file or now - self.hosts_at >= HOSTS_LAST_NS then
-    self.hosts_file, self.hosts_at = system.hosts(), now
-  end
-  local records = system.records_of(self.hosts_file, name, rr)
-  if not records then return nil end
-  self.hosts_answer = require("cueball.dns.answer").make(0, records)
-  return self.hosts_answer
-end
-
 --- host.dns for this host.
 -- @param host its now, log, alarm, errand and kill are used
 -- @param way_name nil; or "wire" or "resty": ask so
 function dns.new(host, way_name)
   local self = setmetatable({
     host = host, way = nil, way_name = way_name, asked = {}, last_id = 0, random_bytes = "",
-    families = nil, families_at = nil, hosts_file = nil, hosts_at = nil, hosts_answer = nil,
+    families = nil, families_at = nil, view = system.view(host, false),
   }, Dns)
   return {
     ask = function(...) return ask(self, ...) end,
     forget = function(id) return forget(self, id) end,
-    system = function() return system.read() end,
+    system = function() return self.view:system() end,
+    stamps = system.stamps,
     families = function() return families(self) end,
-    hosts = function(name, rr) return hosts(self, name, rr) end,
+    hosts = function(name, rr) return self.view:hosts(name, rr) end,
     --- "wire" or "resty": how it asks; nil, message if it cannot.
     way = function()
       local way, message = way_of(self)

@@ -1,41 +1,58 @@
 --- How a fake server behaves, and which faults the whole network has: checked by
 -- name and range, because a fault misspelt is a test that tests nothing.
 --
--- A time is in ms: a number from 0, or { min, max } to draw from each time.
+-- A time is as cueball.host.sim.duration has it.
 -- A probability is a number from 0 to 1, false or true.
+local duration = require "cueball.host.sim.duration"
+
 local behaviour = {}
 
-local function is_amount(value)
-  return type(value) == "number" and value >= 0 and value < math.huge
-end
-
-local function is_time(value)
-  if type(value) ~= "table" then return is_amount(value) end
-  return #value == 2 and is_amount(value[1]) and is_amount(value[2]) and value[1] <= value[2]
-end
-
 local function is_probability(value)
-  return type(value) == "boolean" or is_amount(value) and value <= 1
+  return type(value) == "boolean" or type(value) == "number" and value >= 0 and value <= 1
 end
 
 local function is_hook(value)
   return value == false or type(value) == "function"
 end
 
-local TIME = { is_time, "a time in ms from 0, or {min, max}" }
-local PROBABILITY = { is_probability, "a probability from 0 to 1, false or true" }
-local HOOK = { is_hook, "a function or false" }
-local BYTES = { function(value) return value == false or type(value) == "string" end, "a string or false" }
+local function is_count(value)
+  return value == false or type(value) == "number" and value >= 0 and value % 1 == 0
+end
+
+local function is_frame(value)
+  return is_hook(value) or value == "line" or type(value) == "number" and value >= 1 and value % 1 == 0
+end
+
+local function is_time_or_none(value)
+  return value == false or duration.read(value) ~= nil
+end
+
+local FULL = { refuse = true, close = true, hang = true }
+
+local function same(value) return value end
+
+-- Each: what is fit, what would be, and how it is kept.
+local TIME = { function(value) return duration.read(value) ~= nil end, duration.EXPECTED, duration.read }
+local TIME_OR_NONE = { is_time_or_none, duration.EXPECTED .. ", or false", function(value) return value and duration.read(value) end }
+local PROBABILITY = { is_probability, "a probability from 0 to 1, false or true", same }
+local HOOK = { is_hook, "a function or false", same }
+local BYTES = { function(value) return value == false or type(value) == "string" end, "a string or false", same }
+local COUNT = { is_count, "a whole number from 0, or false", same }
+local FRAME = { is_frame, '"line", a number of bytes, a function or false', same }
+local WHEN_FULL = { function(value) return FULL[value] ~= nil end, '"refuse", "close" or "hang"', same }
 
 local SERVER = {
-  connect_delay = TIME, latency = TIME, reply_delay = TIME, close_after = TIME,
+  connect_delay = TIME, latency = TIME, reply_delay = TIME, close_after = TIME, slow_ms = TIME, join_ms = TIME,
+  idle_timeout = TIME_OR_NONE,
   refuse = PROBABILITY, hang = PROBABILITY, reset = PROBABILITY, accept_then_close = PROBABILITY,
+  slow = PROBABILITY, cut = PROBABILITY, join = PROBABILITY,
   reply = HOOK, on_connect = HOOK, on_close = HOOK,
-  banner = BYTES,
+  banner = BYTES, full_text = BYTES, request = FRAME,
+  max_connections = COUNT, window = COUNT, when_full = WHEN_FULL,
 }
 
 local FAULTS = {
-  refuse = PROBABILITY, hang = PROBABILITY, reset = PROBABILITY, slow = PROBABILITY,
+  refuse = PROBABILITY, hang = PROBABILITY, reset = PROBABILITY, slow = PROBABILITY, cut = PROBABILITY, join = PROBABILITY,
   slow_ms = TIME,
 }
 
@@ -45,18 +62,29 @@ local DEFAULTS = {
   connect_delay = 0.1,       -- from the call of connect to its answer
   latency = 0.05,            -- one way; what travels one way arrives in order
   reply_delay = 0,           -- from a request's arrival until the answer leaves
+  slow = false,              -- of a reply: it leaves later, by
+  slow_ms = 100,
   refuse = false,            -- of a connect: "connection refused"
   hang = false,              -- … no answer at all, ever
   accept_then_close = false, -- … it is accepted, and closed by the server after
   close_after = 0,
+  max_connections = false,   -- so many at most; with more, when_full:
+  when_full = "refuse",      -- "connection refused"; "close": accepted, sent full_text, closed; "hang": no answer
+  full_text = false,
+  idle_timeout = false,      -- the server closes a connection on which nothing came for so long
   reset = false,             -- of each piece of data that arrives: the connection is reset
+  cut = false,               -- of each piece that is sent, either way: it arrives in several pieces
+  join = false,              -- … it is held back, and arrives with the next one, or alone after
+  join_ms = 1,
+  window = 1048576,          -- bytes that may lie unread at the server before a send blocks; false: any number
+  request = false,           -- what reply is called with: "line", so many bytes, function(data) → length or nil; false: each piece
   reply = echo,              -- function(data, connection) → string or nil
   on_connect = false,        -- function(connection)
   on_close = false,          -- function(connection): the client has closed
   banner = false,            -- sent when a connection was accepted
 }
 
-local NO_FAULTS = { refuse = false, hang = false, reset = false, slow = false, slow_ms = 100 }
+local NO_FAULTS = { refuse = false, hang = false, reset = false, cut = false, join = false, slow = false, slow_ms = 100 }
 
 local function merge(who, base, fields, given, level)
   if type(given) ~= "table" then
@@ -70,7 +98,7 @@ local function merge(who, base, fields, given, level)
     if not field[1](value) then
       error(("%s: %s: expected %s, got %s"):format(who, name, field[2], tostring(value)), level + 1)
     end
-    merged[name] = value
+    merged[name] = field[3](value)
   end
   return merged
 end
@@ -81,7 +109,7 @@ function behaviour.of_server(base, given, level)
   return merge("server", base or DEFAULTS, SERVER, given, level + 1)
 end
 
---- @param given fields refuse, hang, reset, slow, slow_ms; false: no faults at all
+--- @param given fields refuse, hang, reset, cut, join, slow, slow_ms; false: no faults at all
 function behaviour.of_faults(given, level)
   return merge("faults", NO_FAULTS, FAULTS, given or {}, level + 1)
 end

@@ -45,8 +45,9 @@ end
 
 --- An event that is not armed yet.
 -- @param what names it if the world runs hot
-function clock.event(fn, what)
-  return { fn = fn, what = what, is_event = true }
+-- @param is_far true: it happens elsewhere, and does not wait until the program of this host has time for it
+function clock.event(fn, what, is_far)
+  return { fn = fn, what = what, is_event = true, is_far = is_far or false }
 end
 
 function Clock:ms_since_start()
@@ -63,8 +64,8 @@ function Clock:clear(event)
 end
 
 --- Calls fn() in so many milliseconds.
-function Clock:arm_in(ms, fn, what)
-  self:set(clock.event(fn, what), self.now + math.floor(ms * NS_PER_MS + 0.5))
+function Clock:arm_in(ms, fn, what, is_far)
+  self:set(clock.event(fn, what, is_far), self.now + math.floor(ms * NS_PER_MS + 0.5))
 end
 
 --- When the next event comes; nil if there is none.
@@ -76,11 +77,32 @@ end
 -- @return the event, for the caller to run; or nil: the time limit of a task, now in self.limits
 function Clock:take()
   local owner = self.queue:take(self.queue:next())
-  assert(owner.at >= self.now, "time does not run backwards")
-  self.now = owner.at
+  assert(owner.at >= self.now or owner.was_held, "time does not run backwards")
+  self.now, owner.was_held = math.max(self.now, owner.at), nil
   if owner.is_event then return owner end
   self.limits.due = owner
   return nil
+end
+
+--- Time goes on to `until_ns` while the program computes: what is far happens, the rest is late.
+function Clock:compute(until_ns)
+  local held = {}
+  while (self:next_at() or math.huge) <= until_ns do
+    local owner = self.queue:take(self:next_at())
+    if owner.is_far then
+      self.now = math.max(self.now, owner.at)
+      owner.fn()
+    else
+      held[#held + 1] = owner
+    end
+  end
+  self.now = until_ns
+  for _, owner in ipairs(held) do
+    if not owner.timer_index then
+      owner.was_held = true
+      self.queue:set(owner, owner.at, owner.timer_order)
+    end
+  end
 end
 
 --- Forgets everything that was to come.

@@ -9,9 +9,10 @@
 --   ]]
 --   world.nameserver(address [, behaviour])   → nameserver; there is one at "127.0.0.1:53" from the start
 --     zone         a zone of its own, as text; by default it has the world's
---     latency      ms to it and as many back, default 0.05: a number or { min, max }
+--     latency      ms to it and as many back, default 0.05: as for servers (cueball.host.sim.duration)
 --     rcode        answers everything so: "SERVFAIL", "REFUSED" …
---     silence      does not answer but so: "timeout", "network" or "garbage"
+--     lame         knows nothing of the zone and asks nobody: NOERROR, and a referral elsewhere
+--     silence      does not answer but so: "timeout", "network", "garbage", "refused", "cut" or "local"
 --     drop         probability that a question is lost
 --     additionals  whether addresses of SRV targets come along, default true
 --   nameserver:set{...}, stop(), start()      stop: "network" to whatever is asked
@@ -25,6 +26,7 @@
 -- world makes of addresses holds here too: world.unreachable, and of world.faults `hang` and `slow`.
 local address = require "cueball.address"
 local clock = require "cueball.host.sim.clock"
+local duration = require "cueball.host.sim.duration"
 local members = require "cueball.host.sim.members"
 
 local dns = {}
@@ -32,7 +34,7 @@ local dns = {}
 local TYPES = { A = 1, CNAME = 5, SOA = 6, AAAA = 28, SRV = 33 }
 local TYPE_NAMES = { [1] = "A", [28] = "AAAA", [33] = "SRV" }
 local RCODES = { NOERROR = 0, FORMERR = 1, SERVFAIL = 2, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5 }
-local SILENCES = { timeout = true, network = true, garbage = true }
+local SILENCES = { timeout = true, network = true, garbage = true, refused = true, cut = true, ["local"] = true }
 local CHAIN_MAX = 8     -- aliases in a row
 local HOSTS_TTL_S = 60
 
@@ -161,16 +163,13 @@ local function is_amount(value, high)
   return type(value) == "number" and value >= 0 and value <= high
 end
 
-local function is_time(value)
-  if type(value) ~= "table" then return is_amount(value, 1e9) end
-  return #value == 2 and is_amount(value[1], 1e9) and is_amount(value[2], 1e9) and value[1] <= value[2]
-end
-
 local BEHAVIOUR = {
   zone = { function(value) return type(value) == "string" end, "text" },
-  latency = { is_time, "a time in ms from 0, or {min, max}" },
+  latency = { function(value) return duration.read(value) ~= nil end, duration.EXPECTED },
+  lame = { function(value) return type(value) == "boolean" end, "true or false" },
   rcode = { function(value) return value == false or RCODES[value] ~= nil end, "the name of a response code, or false" },
-  silence = { function(value) return value == false or SILENCES[value] ~= nil end, '"timeout", "network", "garbage" or false' },
+  silence = { function(value) return value == false or SILENCES[value] ~= nil end,
+    '"timeout", "network", "garbage", "refused", "cut", "local" or false' },
   drop = { function(value) return type(value) == "boolean" or is_amount(value, 1) end, "a probability from 0 to 1" },
   additionals = { function(value) return type(value) == "boolean" end, "true or false" },
 }
@@ -184,6 +183,7 @@ local function set(self, given, level)
     if not rule then error(("nameserver: unknown field %s"):format(tostring(name)), level + 1) end
     if not rule[1](value) then error(("nameserver: %s: expected %s, got %s"):format(name, rule[2], tostring(value)), level + 1) end
     if name == "zone" then value = read_zone(value, level + 1) end
+    if name == "latency" then value = duration.read(value) end
     self[name] = value
   end
 end
@@ -211,13 +211,15 @@ local function arrive(state, question)
   if not silence then
     server.questions = server.questions + 1
     if network.random:chance(server.drop) or network:strikes(nil, "hang") then return end
-    if server.rcode then
+    if server.lame then
+      rcode, records = RCODES.NOERROR, { is_referral = true }
+    elseif server.rcode then
       rcode, records = RCODES[server.rcode], {}
     else
       rcode, records = look_up(server.zone or state.zone, question.name, question.type, server.additionals)
     end
   end
-  local delay = state.random:draw(server and server.latency or 0.05) + network:draw_slowness()
+  local delay = duration.draw(state.random, server and server.latency or 0.05) + network:draw_slowness()
   state.clock:arm_in(delay, function()
     if not state.by_id[question.id] or network:wire(question.host).is_shut then return end
     if silence then return finish(state, question, nil, silence) end
@@ -248,7 +250,7 @@ local function add_questions(world, state)
     state.open:add(question)
     table.insert(world.dns.asked, { time_ms = world.time_ms(), server = server, name = name, type = question.type })
     local known = state.servers[server]
-    state.clock:arm_in(state.random:draw(known and known.latency or 0.05), function() arrive(state, question) end, question.what)
+    state.clock:arm_in(duration.draw(state.random, known and known.latency or 0.05), function() arrive(state, question) end, question.what)
     return question.id
   end
 
@@ -265,8 +267,10 @@ local function add_settings(world, state)
   function world.dns.system()
     local is = state.system
     if not is then return nil, "there is no resolv.conf" end
-    local servers, search = { unpack(is.servers or {}) }, { unpack(is.search or {}) }
-    return { servers = servers, search = search, ndots = is.ndots or 1, rotate = is.rotate or false }
+    local found = { ndots = 1, rotate = false }
+    for field, value in pairs(is) do found[field] = value end
+    found.servers, found.search = { unpack(is.servers or {}) }, { unpack(is.search or {}) }
+    return found
   end
 
   function world.dns.families() return state.families end
@@ -281,11 +285,17 @@ local function add_settings(world, state)
     return #records > 0 and require("cueball.dns.answer").make(0, records) or nil
   end
 
-  function world.dns.system_is(given) state.system = given end
+  -- As on hosts that have files: each change is another version.
+  function world.dns.stamps() return tostring(state.system_version), tostring(state.hosts_version) end
+
+  function world.dns.system_is(given)
+    state.system, state.system_version = given, state.system_version + 1
+  end
+
   function world.dns.families_are(mask) state.families = mask end
 
   function world.dns.hosts_are(given)
-    state.hosts = {}
+    state.hosts, state.hosts_version = {}, state.hosts_version + 1
     for name, list in pairs(given) do state.hosts[folded(name)] = list end
   end
 
@@ -295,7 +305,7 @@ local function add_settings(world, state)
     local host, port = address.split(tostring(at))
     if not host or not port or address.is_unix(host) then error(("nameserver: expected IP:PORT, got %s"):format(tostring(at)), 2) end
     local made = setmetatable({
-      address = at, zone = nil, latency = 0.05, rcode = false, silence = false, drop = 0, additionals = true, questions = 0,
+      address = at, zone = nil, latency = 0.05, rcode = false, silence = false, lame = false, drop = 0, additionals = true, questions = 0,
     }, Nameserver)
     set(made, given or {}, 2)
     state.servers[at] = made
@@ -312,7 +322,7 @@ function dns.install(world, network, random)
     clock = network.clock, network = network, random = random,
     servers = {}, zone = read_zone("", 1), hosts = {}, families = 3,
     system = { servers = { "127.0.0.1:53" }, search = {}, ndots = 1, rotate = false },
-    open = members.new(), by_id = {}, last_id = 0,
+    open = members.new(), by_id = {}, last_id = 0, system_version = 0, hosts_version = 0,
   }
   world.dns = { asked = {} }
   add_questions(world, state)

@@ -6,8 +6,9 @@
 -- What can go wrong: nobody listens there (refused), the host cannot be reached
 -- (nothing arrives until it can), the server is frozen (what arrives waits at its
 -- door), and what the behaviour or the faults say by chance.
+local address_of = require "cueball.address"
 local behaviour = require "cueball.host.sim.behaviour"
-local clock = require "cueball.host.sim.clock"
+local duration = require "cueball.host.sim.duration"
 local gate = require "cueball.host.sim.gate"
 local members = require "cueball.host.sim.members"
 local server = require "cueball.host.sim.server"
@@ -31,6 +32,7 @@ function network.new(time, random)
     wires = {},            -- gates by address
     faults = behaviour.of_faults(false, 1),
     transports = members.new(),
+    is_computing = false,  -- the clients' program does not look what has come
     connection_id = 0,
   }, Network)
 end
@@ -79,28 +81,25 @@ function Network:strikes(probability, fault)
   return self.random:chance(probability) or (fault ~= nil and self.random:chance(self.faults[fault]))
 end
 
---- ms that a reply is later than the server's own reply_delay.
-function Network:draw_slowness()
-  if not self.random:chance(self.faults.slow) then return 0 end
-  return self.random:draw(self.faults.slow_ms)
+--- ms, drawn as cueball.host.sim.duration has it.
+function Network:draw(time)
+  return duration.draw(self.random, time)
 end
 
---- Calls arrive() when the wire has brought something to one end of a connection.
--- @param to "client" or "server"
-function Network:travel(connection, to, arrive)
-  local time, from = self.clock, connection.server
-  local arrives_at = time.now + math.floor(self.random:draw(from.behaviour.latency) * 1e6 + 0.5)
-  arrives_at = math.max(arrives_at, connection.arrives_at[to])
-  connection.arrives_at[to] = arrives_at
-  local event = clock.event(function() self:wire(from.address):pass(arrive) end, "the network")
-  time:set(event, arrives_at)
+--- ms that a reply is later than the server's own reply_delay.
+-- @param of the server's behaviour, or nil
+function Network:draw_slowness(of)
+  local ms = of and self.random:chance(of.slow) and self:draw(of.slow_ms) or 0
+  return ms + (self.random:chance(self.faults.slow) and self:draw(self.faults.slow_ms) or 0)
 end
 
 --- Connects, unless transport.attempt has become another one meanwhile.
 -- @param done called with nil and the connection, or an error; or never
 function Network:dial(from, attempt, address, port, done)
+  local fault = not port and address_of.path_fault(address)
+  if fault then return self.clock:arm_in(0, function() if from.attempt == attempt then done(fault) end end, "a connect") end
   local wanted = self.servers[name_of(address, port)]
-  local delay = wanted and self.random:draw(wanted.behaviour.connect_delay) or REFUSAL_MS
+  local delay = wanted and self:draw(wanted.behaviour.connect_delay) or REFUSAL_MS
   local function answer()
     if from.attempt ~= attempt then return end
     local err, connection = wanted:answer(from)

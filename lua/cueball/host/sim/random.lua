@@ -39,12 +39,6 @@ function Random:chance(probability)
   return self:whole() / TWO_53 < probability
 end
 
--- A number, or one drawn from { low, high }.
-function Random:draw(range)
-  if type(range) == "number" then return range end
-  return self:between(range[1], range[2])
-end
-
 local random = {}
 
 -- seed: a whole number from 0 to 2^53-1; stream: a small whole number.

@@ -16,6 +16,8 @@ function transport.new(network)
     inbox = {},         -- what has come and was not read: strings, at last { err = }
     is_over = false,    -- the end has been read
     pump = nil,         -- the event that hands out the inbox
+    unread = 0,         -- bytes that were sent and not read yet
+    blocked = nil,      -- who waits for room to send
   }, Transport)
 end
 
@@ -23,7 +25,7 @@ function Transport:connect(address, port, done)
   assert(not self.peer, "a transport is closed before it connects again")
   local attempt = {}
   self.peer = port and ("%s:%d"):format(address, port) or address
-  self.attempt, self.inbox, self.is_over = attempt, {}, false
+  self.attempt, self.inbox, self.is_over, self.unread = attempt, {}, false, 0
   self.network.transports:add(self)
   self.network:dial(self, attempt, address, port, function(err, connection)
     self.attempt, self.connection = nil, connection
@@ -45,9 +47,24 @@ local function hand_out(self)
   end
 end
 
+-- done(err) in the loop's time, if the connection is still this one.
+local function answer_write(self, done, err)
+  local connection = self.connection
+  self.network.clock:arm_in(0, function()
+    if self.connection == connection then done(err) end
+  end, "a write")
+end
+
+local function fail_write(self, err)
+  local done = self.blocked
+  self.blocked = nil
+  if done then answer_write(self, done, err) end
+end
+
 --- Something has come from the server; or the end, with err.
 function Transport:arrive(connection, data, err)
   if self.connection ~= connection then return end   -- closed here meanwhile
+  if err and err ~= "closed" then fail_write(self, err) end
   local last = self.inbox[#self.inbox]
   if self.is_over or last and last.err then
     -- A reset after an orderly end shows in the next write only.
@@ -56,23 +73,40 @@ function Transport:arrive(connection, data, err)
   end
   self.is_reset = err ~= nil and err ~= "closed"
   self.inbox[#self.inbox + 1] = { data = data, err = err }
-  hand_out(self)
+  if not self.network.is_computing then return hand_out(self) end
+  if self.on_read then self:read(self.on_read) end
+end
+
+--- What has come and nobody has read: nil, "data", or how it ended.
+function Transport:look()
+  local first = self.inbox[1]
+  return first and (first.err or "data")
+end
+
+local function is_held_up(self)
+  local window = self.connection.server.behaviour.window
+  return window and self.unread > window
+end
+
+--- The server has read so many bytes of what was sent: there is room for more.
+function Transport:credit(connection, count)
+  if self.connection ~= connection then return end
+  self.unread = self.unread - count
+  local done = self.blocked
+  if not done or is_held_up(self) then return end
+  self.blocked = nil
+  answer_write(self, done)
 end
 
 function Transport:write(data, done)
-  local connection, network = assert(self.connection, "connected"), self.network
+  local connection = assert(self.connection, "connected")
   if type(data) == "table" then data = table.concat(data) end
-  local err
   if self.is_reset then
-    err = self.is_over and "broken pipe" or "connection reset by peer"
-  else
-    network:travel(connection, "server", function()
-      connection.server.gate:pass(function() connection:take(data) end)
-    end)
+    return answer_write(self, done, self.is_over and "broken pipe" or "connection reset by peer")
   end
-  network.clock:arm_in(0, function()
-    if self.connection == connection then done(err) end
-  end, "a write")
+  self.unread = self.unread + #data
+  connection.to_server:send(data)
+  if is_held_up(self) then self.blocked = done else answer_write(self, done) end
 end
 
 function Transport:read(on_read)
@@ -95,12 +129,9 @@ end
 function Transport:close()
   local connection, network = self.connection, self.network
   if self.pump then network.clock:clear(self.pump) end
-  self.peer, self.attempt, self.connection, self.on_read, self.is_reset = nil, nil, nil, nil, nil
+  self.peer, self.attempt, self.connection, self.on_read, self.is_reset, self.blocked = nil, nil, nil, nil, nil, nil
   network.transports:remove(self)
-  if not connection then return end
-  network:travel(connection, "server", function()
-    connection.server.gate:pass(function() connection:client_closed() end)
-  end)
+  if connection then connection:client_closed() end
 end
 
 return transport

@@ -8,12 +8,13 @@
 -- there only while something is asked, so that nothing keeps the loop alive.
 local ffi = require "ffi"
 local native = require "cueball.native"
+local system = require "cueball.dns.system"
 
 local lib = native.lib
 
 local TIMEOUT_MS_MAX = 0x7fffffff
 local FAMILIES_LAST_NS = 60e9
-local SILENCES = { [0] = "timeout", "network", "garbage" }
+local SILENCES = { [0] = "timeout", "network", "garbage", "refused", "cut", "local" }
 local NOT_BUILT = "this build of cueball has no DNS: it was made without c-ares (-DCUEBALL_DNS=OFF)"
 local ENOMEM = -2
 local IPV4, IPV6 = 1, 2
@@ -111,11 +112,11 @@ function Dns:ready(fd, is_readable, is_writable)
   drain(self)
 end
 
-local function ask(self, server, name, rr, timeout_ms, done)
+local function ask(self, server, name, rr, timeout_ms, done, use_tcp)
   local client, message = client_of(self)
   if not client then return nil, message end
   local id = self.last_id + 1
-  local result = lib.cueball_dns_ask(client, server, name, rr, timeout_ms, id)
+  local result = lib.cueball_dns_ask(client, server, name, rr, timeout_ms, use_tcp and 1 or 0, id)
   if result == ENOMEM then return nil, "out of memory" end
   if result ~= 0 then
     return nil, ("cannot ask %s for %s within %s ms: expected IP:PORT, a name of at most 253 octets and a time limit above 0")
@@ -134,25 +135,6 @@ local function forget(self, id)
   self.asked[id] = nil
   lib.cueball_dns_forget(self.client, id)
   pump(self)
-end
-
-local function texts(list, count)
-  local out = {}
-  for index = 1, count do out[index] = ffi.string(list[index - 1]) end
-  return out
-end
-
-local function system(self)
-  local client, message = client_of(self)
-  if not client then return nil, message end
-  local found = ffi.new "cueball_dns_system"
-  if lib.cueball_dns_system_read(client, found) ~= 0 then return nil, "the system's DNS settings cannot be read" end
-  return {
-    servers = texts(found.servers, found.server_count),
-    search = texts(found.search, found.search_count),
-    ndots = found.ndots,
-    rotate = found.rotate ~= 0,
-  }
 end
 
 -- An address that reaches no further than this machine or its cable is no reason to ask for AAAA.
@@ -174,19 +156,13 @@ local function families(self)
   return mask
 end
 
-local function hosts(self, name, rr)
-  local client = client_of(self)
-  if not client then return nil end
-  local answer = self.hosts_answer
-  if lib.cueball_dns_hosts(client, name, rr, answer) == 1 then return answer end
-end
-
 local dns = {}
 
 --- host.dns for this host.
 -- @param uv the luv module
 -- @param host its log, now and tasks are used
-function dns.new(uv, host)
+-- @param polled a cueball.host.uv.polled
+function dns.new(uv, host, polled)
   local self = setmetatable({
     uv = uv,
     host = host,
@@ -198,20 +174,22 @@ function dns.new(uv, host)
     timer = nil,
     socket = ffi.new "cueball_dns_socket",
     reply = ffi.new "cueball_dns_reply",
-    hosts_answer = ffi.new "cueball_answer",
+    view = system.view(host, true),
   }, Dns)
   self.on_turn = function() drain(self) end
-  self.on_time = function()
+  local function pass_time()
     lib.cueball_dns_time_passed(self.client)
     pump(self)
     drain(self)
   end
+  self.on_time = function() polled:call(pass_time, true) end
   return {
     ask = function(...) return ask(self, ...) end,
     forget = function(id) return forget(self, id) end,
-    system = function() return system(self) end,
+    system = function() return self.view:system() end,
+    stamps = system.stamps,
     families = function() return families(self) end,
-    hosts = function(name, rr) return hosts(self, name, rr) end,
+    hosts = function(name, rr) return self.view:hosts(name, rr) end,
   }
 end
 

@@ -7,6 +7,7 @@
 -- wrong comes to the callbacks as nginx would word it.  close() makes every
 -- callback that is still to come from libuv a call that finds its handle gone.
 local descriptor = require "cueball.host.descriptor"
+local address_of = require "cueball.address"
 
 local transport = {}
 
@@ -111,6 +112,8 @@ local function connect_name(self, name, port, done)
 end
 
 local function connect_unix(self, path, done)
+  local fault = address_of.path_fault("unix:" .. path)
+  if fault then return soon(self, self.handle, done, fault) end   -- libuv would cut it
   local handle = self.uv.new_pipe(false)
   self.handle = handle
   local function answer(err)

@@ -56,6 +56,7 @@ end
 -- Its messages end with what the socket said; those of the reader are others.
 local function silence_of(message)
   if message:find "timeout$" then return "timeout" end
+  if message:find "connection refused$" then return "refused" end
   if message:find "^failed to" and not message:find "parse the reply" then return "network" end
   return "garbage"
 end
@@ -66,7 +67,7 @@ local function ask(Resolver, self)
   local resolver = Resolver:new { nameservers = { { self.host, self.port } }, retrans = 1, timeout = left + GRACE_MS }
   if not resolver then return nil, "network" end
   resolver._id = self.dns:random()
-  local ok, found, message = pcall(resolver.query, resolver, (self.name:gsub("%.$", "")),
+  local ok, found, message = pcall(self.use_tcp and resolver.tcp_query or resolver.query, resolver, (self.name:gsub("%.$", "")),
     { qtype = self.rr, authority_section = true, additional_section = true })
   if not ok then return nil, "garbage" end
   if not found then return nil, silence_of(tostring(message)) end

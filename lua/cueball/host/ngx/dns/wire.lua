@@ -2,8 +2,9 @@
 --
 -- The happy path: a query with EDNS over UDP, from a port of its own, since each question has its own socket, connected to the server, so
 -- that nothing from elsewhere comes in; the response with its id and question is read.
--- What can go wrong: it is cut (asked again over TCP), the server answers EDNS with FORMERR (asked again without), something else comes
--- (passed over: the right one may still come), nothing comes (whoever began this ends it at the time limit).
+-- What can go wrong: it is cut (asked again over TCP), the server will not have EDNS (asked again without), something else comes
+-- (passed over: the right one may still come), nothing comes in half of the time (asked without EDNS too), or at all (whoever began
+-- this ends it at the time limit).
 local bit = require "bit"
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
@@ -12,7 +13,8 @@ local EDNS_SIZE = 1232   -- what goes through everywhere, as in src/dns
 local UDP_MAX = 8192     -- the most that a UDP cosocket receives
 local HEADER_SIZE = 12
 local FLAG_QR, FLAG_TC = 0x80, 0x02
-local FORMERR = 1
+local FORMERR, NOTIMP, BADVERS = 1, 4, 16
+local RR_OPT = 41
 local ENOMEM = -2
 local LABEL_MAX, NAME_MAX = 63, 255
 local GRACE_MS = 1000    -- the question's alarm comes first: nginx would log an error
@@ -64,19 +66,31 @@ end
 
 -- --------------------------------------------------------------------- the response --
 
-local function is_format_error(bytes)
-  return bit.band(bytes:byte(3), FLAG_QR) ~= 0 and bit.band(bytes:byte(4), 15) == FORMERR
+local function rcode_of(bytes)
+  return bit.band(bytes:byte(4), 15)
 end
 
 local function is_bare(bytes)
   return bytes:sub(5, 6) == "\0\0"
 end
 
--- Is it to this query?  Old servers answer EDNS with FORMERR and nothing but a header.
-local function is_ours(bytes, id, question)
-  if #bytes < HEADER_SIZE or bytes:sub(1, 2) ~= u16(id) then return false end
-  if is_bare(bytes) then return is_format_error(bytes) end
+-- Is it a response to this query?  Old servers answer what they cannot read with an error and nothing but a header.
+local function is_ours(bytes, ids, question)
+  if #bytes < HEADER_SIZE or not ids[bytes:sub(1, 2)] or bit.band(bytes:byte(3), FLAG_QR) == 0 then return false end
+  if is_bare(bytes) then return rcode_of(bytes) == FORMERR or rcode_of(bytes) == NOTIMP end
   return bytes:sub(HEADER_SIZE + 1, HEADER_SIZE + #question):lower() == question:lower()
+end
+
+-- An OPT record with the upper bits of BADVERS: the root, the type, a size, and those.
+local function is_bad_version(bytes)
+  local at = bytes:find("\0\0" .. string.char(RR_OPT), HEADER_SIZE, true)
+  return at ~= nil and rcode_of(bytes) == 0 and bytes:byte(at + 5) == BADVERS / 16
+end
+
+-- Is it EDNS that the server will not have (RFC 6891, 7)?
+local function refuses_edns(bytes)
+  local rcode = rcode_of(bytes)
+  return rcode == FORMERR or rcode == NOTIMP or is_bad_version(bytes)
 end
 
 -- @return a cueball_answer that keeps what it points to while the question lives; or nil, "garbage"
@@ -96,34 +110,49 @@ end
 -- -------------------------------------------------------------------------- asking --
 
 local function silence_of(message)
-  return message == "timeout" and "timeout" or "network"
+  if message == "timeout" then return "timeout" end
+  return message == "connection refused" and "refused" or "network"
 end
 
--- Sends, and waits for the response to just that.
-local function exchange(self, socket, id, question, with_edns)
+-- One exchange of datagrams: what was sent, and what is waited for.
+local function send(self, socket, ids, question, with_edns)
+  local id = self.dns:random()
+  ids[u16(id)] = true
+  return socket:send(query_of(id, question, with_edns))
+end
+
+-- Sends, and waits for the response; where nothing comes in half of the time, one without EDNS is sent as well.
+local function exchange(self, socket, question, with_edns)
+  local ids = {}
   local left = self:left_ms()
   if not left then return nil, "timeout" end
-  local ok, message = socket:send(query_of(id, question, with_edns))
+  local ok, message = send(self, socket, ids, question, with_edns)
   if not ok then return nil, silence_of(message) end
+  local plain_left = with_edns and left / 2 -- what is left of the time when it is asked without EDNS too
   while left do
-    socket:settimeout(left + GRACE_MS)
+    if plain_left and left <= plain_left then
+      plain_left, self.is_plain = nil, true
+      ok, message = send(self, socket, ids, question, false)
+      if not ok then return nil, silence_of(message) end
+    end
+    socket:settimeout(plain_left and math.max(1, left - plain_left) or left + GRACE_MS)
     local bytes
     bytes, message = socket:receive(UDP_MAX)
-    if not bytes then return nil, silence_of(message) end
-    if is_ours(bytes, id, question) then return bytes end
+    if bytes and is_ours(bytes, ids, question) then return bytes end
+    if not bytes and message ~= "timeout" then return nil, silence_of(message) end
     left = self:left_ms()
   end
   return nil, "timeout"
 end
 
-local function ask_over_udp(self, id, question)
+local function ask_over_udp(self, question)
   local socket = ngx.socket.udp()
   local ok = socket:setpeername(self.host, self.port)
   if not ok then return nil, "network" end
-  local bytes, silence = exchange(self, socket, id, question, true)
-  if bytes and is_format_error(bytes) then
+  local bytes, silence = exchange(self, socket, question, true)
+  if bytes and not self.is_plain and refuses_edns(bytes) then
     self.is_plain = true
-    bytes, silence = exchange(self, socket, id, question, false)
+    bytes, silence = exchange(self, socket, question, false)
   end
   socket:close()
   return bytes, silence
@@ -138,27 +167,32 @@ local function exchange_over_tcp(self, socket, query)
   return bytes, message
 end
 
-local function ask_over_tcp(self, id, question)
+local function ask_over_tcp(self, question)
   local left = self:left_ms()
   if not left then return nil, "timeout" end
-  local socket = ngx.socket.tcp()
+  local id, socket = self.dns:random(), ngx.socket.tcp()
   socket:settimeout(left + GRACE_MS)
   local bytes, message = exchange_over_tcp(self, socket, query_of(id, question, not self.is_plain))
   socket:close()
   if not bytes then return nil, silence_of(message) end
-  if not is_ours(bytes, id, question) then return nil, "garbage" end
-  return bytes
+  if not is_ours(bytes, { [u16(id)] = true }, question) then return nil, "garbage" end
+  if self.is_plain or not refuses_edns(bytes) then return bytes end
+  self.is_plain = true
+  return ask_over_tcp(self, question)
 end
 
 local function ask(self)
   local question = wire.name(self.name) .. u16(self.rr) .. "\0\1"
-  local bytes, silence = ask_over_udp(self, self.dns:random(), question)
-  if bytes and bit.band(bytes:byte(3), FLAG_TC) ~= 0 then
-    bytes, silence = ask_over_tcp(self, self.dns:random(), question)
+  local bytes, silence
+  if not self.use_tcp then bytes, silence = ask_over_udp(self, question) end
+  local is_cut = bytes and bit.band(bytes:byte(3), FLAG_TC) ~= 0
+  if self.use_tcp or is_cut then
+    self.is_cut = is_cut
+    bytes, silence = ask_over_tcp(self, question)
   end
-  if not bytes then return nil, silence end
-  -- A FORMERR to a query without EDNS may have no question; there is nothing to read in it.
-  if is_bare(bytes) then return ffi.new("cueball_answer", FORMERR) end
+  if not bytes then return nil, is_cut and silence ~= "garbage" and "cut" or silence end
+  -- An error with nothing but a header: there is nothing to read in it.
+  if is_bare(bytes) then return ffi.new("cueball_answer", rcode_of(bytes)) end
   return read(self, bytes)
 end
 

@@ -1,0 +1,185 @@
+--- Cosockets that remember how they were used: nobody reads another's answer, and it is known whose doing it is that a connection cannot be
+-- lent again. A server in this process answers "N text" with "text" after N ms, in the order of the questions; "bye text" and closes.
+local nginx = require "spec.support.nginx"
+local server = require "spec.support.server"
+local uv = require "luv"
+
+local RECEIVE = "timeout: a receive timed out, and its answer may still come"
+
+-- Factories as people write them; `socket` of a connection is what the claimers here use.
+local POOLS = [[
+local cueball = require "cueball"
+local tcp = cueball.connection.tcp { read_timeout_ms = 200 }
+
+local function open(backend, context)
+  local socket = context.host.tcp()
+  socket:settimeout(200)
+  local ok, message = socket:connect(backend.address, backend.port, context.socket_options)
+  if not ok then return nil, message end
+  return socket
+end
+
+local Client = {}
+Client.__index = Client
+function Client:connect(...) return self.sock:connect(...) end
+function Client:set_keepalive(...) return self.sock:setkeepalive(...) end
+function Client:close() return self.sock:close() end
+
+local factories = {
+  tcp = tcp,
+  documented = open,
+  library = function(_, context)
+    local client = setmetatable({ sock = ngx.socket.tcp() }, Client)
+    client.sock:settimeout(200)
+    local ok, message = context.connect(client)
+    if not ok then return nil, message end
+    return client
+  end,
+  wrapped = {
+    connect = function(backend, context)
+      local socket, message = tcp.connect(backend, context)
+      return socket and { socket = socket }, message
+    end,
+    close = function(connection) tcp.close(connection.socket) end,
+    park = function(connection, idle_ms) return connection.socket:setkeepalive(idle_ms) end,
+    broken = function(connection) return connection.left end,
+  },
+}
+
+local pools = {}
+for name, factory in pairs(factories) do
+  local pool = cueball.pool {
+    name = name, max_connections = 1, claim_timeout_ms = 3000, resolver = cueball.resolver.static { "127.0.0.1:%d" }, connect = factory,
+  }
+  local tell = pool.unfit
+  pool.said = {}
+  function pool:unfit(slot, message, kind)
+    table.insert(self.said, kind .. ": " .. message)
+    return tell(self, slot, message, kind)
+  end
+  pools[name] = pool
+end
+
+function pools.ask(socket, line)
+  socket:send(line .. "\n")
+  return socket:receive "*l"
+end
+
+-- What the pool found wrong with what fn(socket, connection) leaves.
+function pools.left_by(name, fn)
+  local pool = pools[name]
+  pool.said = {}
+  pool:with(function(connection) return fn(connection.sock or connection.socket or connection, connection) end)
+  return table.concat(pool.said, "; ")
+end
+
+return pools
+]]
+
+local function on_client(client)
+  local free_at = 0
+  local function answer(text, closes)
+    if client:is_closing() then return end
+    client:write(text .. "\n")
+    if closes then client:close() end
+  end
+  client:read_start(function(_, data)
+    if not data then return client:is_closing() or client:close() end
+    for line in data:gmatch "[^\n]+" do
+      local delay, text = line:match "^(%d+) (.*)$"
+      if line == "close" then
+        client:close()
+      elseif not delay then
+        answer(line:match "^bye (.*)$", true)
+      else
+        free_at = math.max(free_at, uv.now()) + tonumber(delay)
+        local timer = uv.new_timer()
+        timer:start(free_at - uv.now(), 0, function() timer:close() answer(text) end)
+      end
+    end
+  end)
+end
+
+describe("a cosocket", function()
+  local one, backend
+
+  setup(function()
+    backend = server.listen(on_client)
+    one = nginx.start {
+      files = { ["my_pools.lua"] = POOLS:format(backend.port) },
+      http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
+      server = [[
+        location / { content_by_lua_block {
+          ngx.req.read_body()
+          local fn = assert(loadstring("local ask, name = ... " .. ngx.unescape_uri(ngx.var.arg_code)))
+          ngx.print(tostring(fn(pools.ask, ngx.var.arg_name)))
+        } }]],
+    }
+  end)
+  teardown(function()
+    one:stop()
+    backend:close()
+  end)
+
+  -- Runs code in a request; `name` is a pool's.
+  local function run(name, code)
+    local text = code:gsub("[^%w]", function(c) return ("%%%02X"):format(c:byte()) end)
+    return one:ask(("/?name=%s&code=%s"):format(name, text))
+  end
+
+  local function left_by(name, code)
+    return run(name, "return pools.left_by(name, function(socket, connection) " .. code .. " end)")
+  end
+
+  for _, name in ipairs { "tcp", "documented", "library", "wrapped" } do
+    it("whose receive timed out is not lent again: factory " .. name, function()
+      assert.equal(RECEIVE, left_by(name, 'ask(socket, "400 late")'))
+      for _, user in ipairs { "alice", "bob" } do
+        assert.equal(user, run(name, ([[return (pools[name]:with(function(c)
+          return (ask(c.sock or c.socket or c, "1 %s")) end))]]):format(user)))
+      end
+    end)
+  end
+
+  local ways = {
+    { "", "nothing" , "" },
+    { "", "an answer", 'ask(socket, "1 a")' },
+    { "", "a receive that timed out and was repeated", 'ask(socket, "250 a") socket:receive()' },
+    { "", "receiveuntil and receiveany", 'socket:send "1 ab--cd\\n" socket:receiveuntil "--"() socket:receiveany(10)' },
+    { RECEIVE, "a receiveuntil that timed out", 'socket:send "300 ab--\\n" socket:receiveuntil "--"()' },
+    { RECEIVE, "a receiveany that timed out", 'socket:send "300 a\\n" socket:receiveany(1)' },
+    { RECEIVE, "another question after the first timed out", 'ask(socket, "250 a") ask(socket, "1 b")' },
+    { RECEIVE, "a close after a receive that timed out", 'ask(socket, "250 a") socket:close()' },
+    { "worn: closed", "a close after an answer", 'ask(socket, "1 a") socket:close()' },
+    { "unfit: closed", "a close before any", "socket:close()" },
+    { "worn: closed", "setkeepalive after an answer", 'ask(socket, "1 a") socket:setkeepalive()' },
+    { "lost: closed", "the backend's close instead of an answer", 'ask(socket, "close")' },
+    { "unfit: closed", "the same, after it had answered", 'ask(socket, "1 a") ask(socket, "close")' },
+    { "worn: closed", "the backend's close after its answer", 'ask(socket, "bye a") socket:receive()' },
+    { "worn: .*could not be parked", "the same, and the claimer does not look", 'ask(socket, "bye a") ngx.sleep(.05)' },
+    { "worn: .*could not be parked", "an unread line", 'socket:send "1 a\\n1 b\\n" socket:receive() ngx.sleep(.05)' },
+    { "worn: unexpected data", "an unread answer", 'socket:send "1 a\\n" ngx.sleep(.05)' },
+    { "unfit: connected anew", "another connection", 'socket:connect("127.0.0.1", tonumber(ngx.var.server_port))' },
+  }
+  for _, way in ipairs(ways) do
+    local said, what, code = unpack(way)
+    it(("with %s is %s"):format(what, said == "" and "fit" or said), function()
+      run("tcp", "return pools.tcp:claim():close()") -- so that it is one that has not delivered
+      assert.matches(said == "" and "^$" or "^" .. said, left_by("tcp", code))
+    end)
+  end
+
+  it("remembers from lease to lease that it delivered, and leaves the kind of a message to it", function()
+    run("wrapped", "return pools.wrapped:claim():close()")
+    assert.equal("", left_by("wrapped", 'ask(socket, "1 a")'))
+    assert.equal("worn: in a transaction", left_by("wrapped", "connection.left = 'in a transaction'"))
+    assert.equal("unfit: in a transaction", left_by("wrapped", "connection.left = 'in a transaction'"))
+  end)
+
+  it("is nginx's own again as it is parked", function()
+    assert.equal("true", run("tcp", [[
+      local kept
+      pools.tcp:with(function(socket) kept = socket end)
+      return getmetatable(kept) == getmetatable(ngx.socket.tcp())]]))
+  end)
+end)
