@@ -26,7 +26,7 @@ local NUMBER_MAX = 65535  -- of tokens
 local HEAL_S = 1          -- only one puts a key right
 
 --- So long a server may take to hear that a connection was closed.
-ledger.CLOSE_MS = 30
+ledger.CLOSE_MS = 100
 
 local Ledger = {}
 Ledger.__index = Ledger
