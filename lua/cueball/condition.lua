@@ -6,15 +6,22 @@ local condition = {}
 --- The kinds of what is wrong with a connection, see docs/contracts.md.
 condition.KINDS = { unfit = true, worn = true, lost = true, timeout = true }
 
--- The fields in which client libraries have their sockets; others are tried after these.
-local FIELDS = { "_sock", "sock", "socket" }
+-- The fields in which client libraries have their sockets; others are tried after these. Written out: LuaJIT would not compile a loop
+-- that is over so soon.
+local function known_field(is_socket, value)
+  local found = rawget(value, "_sock")
+  if found ~= nil and is_socket(found) then return found end
+  found = rawget(value, "sock")
+  if found ~= nil and is_socket(found) then return found end
+  found = rawget(value, "socket")
+  if found ~= nil and is_socket(found) then return found end
+  return nil
+end
 
 local function field_with_socket(is_socket, value)
   if type(value) ~= "table" then return nil end
-  for _, name in ipairs(FIELDS) do
-    local found = rawget(value, name)
-    if found ~= nil and is_socket(found) then return found end
-  end
+  local known = known_field(is_socket, value)
+  if known then return known end
   for _, found in next, value do
     if is_socket(found) then return found end
   end

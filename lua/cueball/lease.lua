@@ -26,17 +26,10 @@ local function stale()
   return nil, "the lease is over: it was released, closed or taken back before", "stale"
 end
 
---- Gives the connection back for the next claimer.  If its factory finds it
--- broken, it is replaced instead.
--- @return true; or nil, message, "stale"
-function Lease:release()
-  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
-  local pool, connection, place = self.pool, self.connection, self.place
-  if connection == nil then return stale() end
-  self.connection = nil
+-- The end of a release. A function of its own, as the connection may have been parked by a function in C: LuaJIT compiles nothing that
+-- follows such a call in the same function.
+local function released(self, pool, place, connection)
   local slot = place.slot
-  local factory = pool.factories[slot]
-  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
   self.place = nil
   if place.owner then place.owner = nil end
   local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
@@ -50,6 +43,20 @@ function Lease:release()
     return stale()
   end
   return true
+end
+
+--- Gives the connection back for the next claimer.  If its factory finds it
+-- broken, it is replaced instead.
+-- @return true; or nil, message, "stale"
+function Lease:release()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
+  local pool, connection, place = self.pool, self.connection, self.place
+  if connection == nil then return stale() end
+  self.connection = nil
+  local slot = place.slot
+  local factory = pool.factories[slot]
+  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  return released(self, pool, place, connection)
 end
 
 local function discard(self, ended, counted)

@@ -92,7 +92,11 @@ end
 local function connect_parked(pool, backend, context, client)
   local keepalive = pool.parking.keepalive
   context.has_connected, context.client = true, client
-  if keepalive.take(client, context) then return "reused" end
+  if keepalive.take(client, context) then
+    context.how = "reused"
+    return "reused"
+  end
+  context.how = "new"
   context.opened_at = pool.now()
   if context.left_ms then
     context.timeout_ms = context.left_ms
@@ -109,6 +113,7 @@ end
 function parking.equip(pool, backend, context)
   if pool.parking then
     context.socket_options.context = context -- the host's own sockets know by it what to do
+    context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
     function context.connect(client) return connect_parked(pool, backend, context, client) end
   else
     function context.connect(client)
@@ -153,12 +158,31 @@ local NOT_NAMED = "the connection factory opened its socket past context.connect
 local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
   .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
 
+-- Where the socket is: in the same field of the connection as the last time, most often.
+local function find_socket(place, connection)
+  local context, field = place.context, place.socket_field
+  local is_socket = context.host.is_socket
+  if field then
+    local found = type(connection) == "table" and rawget(connection, field)
+    if found and is_socket(found) then return found end
+  end
+  local found = condition.socket_of(context.host, connection, context.client)
+  place.socket_field = nil
+  if found and type(connection) == "table" then
+    for name, value in next, connection do
+      if value == found then place.socket_field = name end
+    end
+  end
+  return found
+end
+
 -- The claimer's socket remembers what is done with it, and the place what is known of the connection.
 local function track(place, connection)
-  local context, host = place.context, place.context.host
-  local socket = condition.socket_of(host, connection, context.client)
-  context.client, place.socket = nil, socket
-  place.known = socket and host.keepalive.track(socket, place.known, context.descriptor)
+  local context = place.context
+  local socket = find_socket(place, connection)
+  place.socket = socket
+  place.known = socket and context.host.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
+  context.client = nil
 end
 
 local function untrack(place)
@@ -194,25 +218,27 @@ local function limit(place, limit_ms)
   end
 end
 
+local function taken(place, connection)
+  track(place, connection)
+  local socket = place.socket
+  if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
+  return connection
+end
+
 -- → a connection; or nil, message
 local function take(place, limit_ms)
   local context = place.context
   place.is_taken = true
-  context.client = nil
+  context.client, context.how = nil, nil
   limit(place, limit_ms)
   local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
-  if ok and connection then
-    track(place, connection)
-    local socket = place.socket
-    if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
-    return connection
-  end
+  if ok and connection then return taken(place, connection) end
   place.is_taken = false
   if not ok then
-    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection), true)
+    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
     return nil, connection:match "^[^\n]*"
   else
-    return nil, message ~= nil and text.message(message) or "the connection factory returned nothing"
+    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
   end
 end
 
@@ -241,6 +267,7 @@ local function connect(pool, given, backend, context)
     parking = pool.parking, uses_connect = uses_connect,
     socket = nil, -- under what is taken, where it could be found
     known = nil,  -- of the connection, see track
+    socket_field = nil,
   }, Place)
   local parked
   parked, message = put(given, place, connection)

@@ -172,9 +172,8 @@ describe("the host for nginx", function()
   end
 
   it("logs what went wrong in tasks and alarms", function()
-    for _, name in ipairs { "an error in a task is logged, and hurts nobody", "an alarm that throws does not keep others from going off" } do
-      one:ask(CASES[name].path)
-    end
+    one:ask(CASES["an error in a task is logged, and hurts nobody"].path)
+    one:ask(CASES["an alarm that throws does not keep others from going off"].path)
     nginx.until_true(function()
       local log = one:log()
       return log:find("for the spec of tasks", 1, true) and log:find("for the spec of alarms", 1, true)

@@ -7,6 +7,7 @@
 --     main = "", events = "worker_connections 512;", workers = 1,
 --     files = { ["my_pools.lua"] = "return …" },                          beside nginx.conf, found by require
 --   }
+--   under = { "valgrind", … }: what runs nginx
 --   conf = "…" instead of http, server, main and events: a whole nginx.conf, with %(port) and the like as in CONF below
 --   one.port, one.prefix, one.pid
 --   one:get(path) → status, body        HTTP/1.0; waits in a task, or runs the loop until it is here
@@ -186,9 +187,9 @@ function nginx.start(given)
   }
   write(prefix .. "/nginx.conf", ((given.conf or CONF):gsub("%%%(([%w_]+)%)", function(name) return tostring(words[name]) end)))
   local out = assert(uv.fs_open(prefix .. "/stderr", "w", 420))
-  self.handle, self.pid = uv.spawn("nginx", {
-    args = { "-p", prefix, "-e", prefix .. "/error.log", "-c", prefix .. "/nginx.conf" }, stdio = { nil, out, out },
-  }, function() self.has_exited = true self.handle:close() end)
+  local words_of = { "nginx", "-p", prefix, "-e", prefix .. "/error.log", "-c", prefix .. "/nginx.conf" }
+  for index, word in ipairs(given.under or {}) do table.insert(words_of, index, word) end
+  self.handle, self.pid = uv.spawn(table.remove(words_of, 1), { args = words_of, stdio = { nil, out, out } }, function() self.has_exited = true self.handle:close() end)
   uv.fs_close(out)
   assert(self.handle, self.pid)
   self.handle:unref()

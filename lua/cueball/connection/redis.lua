@@ -219,6 +219,27 @@ local function set_back(socket, settings)
   socket:settimeouts(settings.connect_timeout_ms or DEFAULT_TIMEOUT_MS, settings.send_timeout_ms, settings.read_timeout_ms)
 end
 
+-- A new connection. The greeting is part of connecting, and so is its time.
+local function greeted(settings, context, client, socket)
+  local limit = limit_of(settings, context)
+  socket:settimeouts(limit, limit, limit)
+  local ok, message = greet(client, settings)
+  if not ok then
+    close(client)
+    return nil, message
+  end
+  set_back(socket, settings)
+  return client
+end
+
+-- A function of its own, as settimeouts is one in C: LuaJIT compiles nothing that follows such a call in the same function.
+local function connected(settings, context, client, socket)
+  local how, message = context.connect(socket)
+  if how == "reused" then return client end
+  if not how then return nil, message end
+  return greeted(settings, context, client, socket)
+end
+
 local function connect(settings, context)
   local make, no_library = makers[context.host]
   if not make then
@@ -228,23 +249,8 @@ local function connect(settings, context)
   local client, message = make()
   if not client then return nil, message end
   local socket = socket_of(client)
-  local limit = limit_of(settings, context)
-  socket:settimeouts(limit, settings.send_timeout_ms, settings.read_timeout_ms)
-  local why
-  why, message = context.connect(socket)
-  if why == "reused" then return client end
-  if not why then return nil, message end
-  -- The greeting is part of connecting, and so is its time.
-  limit = limit_of(settings, context)
-  socket:settimeouts(limit, limit, limit)
-  local ok
-  ok, message = greet(client, settings)
-  if not ok then
-    close(client)
-    return nil, message
-  end
-  set_back(socket, settings)
-  return client
+  socket:settimeouts(limit_of(settings, context), settings.send_timeout_ms, settings.read_timeout_ms)
+  return connected(settings, context, client, socket)
 end
 
 -- ------------------------------------------------------------------ factory --

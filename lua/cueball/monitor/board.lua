@@ -12,6 +12,7 @@ local json = require "cueball.monitor.json"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
+local room = require "cueball.sharing.room"
 
 local DICT = "cueball"
 local PREFIX = "cueball/monitor/"
@@ -49,7 +50,7 @@ local function places_of(self)
   for number = 1, PLACES_MAX do
     if self.dict:get(key("place", number)) ~= nil or self.dict:get(key("snapshot", number)) ~= nil then last = number end
   end
-  self.dict:safe_set(key "places", last)
+  room.set(self.dict, key "places", last)
   return last
 end
 
@@ -66,7 +67,7 @@ end
 -- ------------------------------------------------------------------------- retired --
 
 local function lock(self)
-  return (self.dict:safe_add(key "lock", self.id, LOCK_S))
+  return (room.add(self.dict, key "lock", self.id, LOCK_S))
 end
 
 local function unlock(self)
@@ -129,7 +130,7 @@ local function retire(self, number, pinned)
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
     retired[pool] = sum
   end
-  if not self.dict:safe_set(key "retired", json.encode(retired)) then return end -- no room: it is tried again
+  if not room.set(self.dict, key "retired", json.encode(retired)) then return end -- no room: it is tried again
   self.dict:delete(key("snapshot", number))
   self.dict:delete(key("pinned", number))
 end
@@ -181,8 +182,8 @@ end
 local function pin(self, taken, text)
   if self.pinned_at and taken.began < self.pinned_at or taken.base ~= self.base then return end
   self.pinned_at = taken.began
-  local ok, message = self.dict:safe_set(key("snapshot", self.number), text)
-  self.dict:safe_set(key("pinned", self.number), taken.time_s)
+  local ok, message = room.set(self.dict, key("snapshot", self.number), text)
+  room.set(self.dict, key("pinned", self.number), taken.time_s)
   if ok then
     self.pinned = counted(taken.pools, nil)
     return
@@ -190,7 +191,7 @@ local function pin(self, taken, text)
   self.pinned = nil
   local short = { version = taken.version, pid = taken.pid, id = taken.id, time_s = taken.time_s, is_exiting = taken.is_exiting,
     pools = json.list {}, problem = ("the shared dict %q is too small for the snapshot of this worker (%s)"):format(DICT, message) }
-  self.dict:safe_set(key("snapshot", self.number), page.write(short, slices.none))
+  room.set(self.dict, key("snapshot", self.number), page.write(short, slices.none))
 end
 
 -- Somebody thought this worker dead, and has retired what it had pinned.
@@ -209,7 +210,7 @@ local function note_places(self, number)
   while places_of(self) < number do
     if self.dict.incr and self.dict:get(key "places") then -- two may do this at once
       self.dict:incr(key "places", 1)
-    elseif not self.dict:safe_set(key "places", number) then
+    elseif not room.set(self.dict, key "places", number) then
       return
     end
   end
@@ -217,7 +218,7 @@ end
 
 -- Takes a place. Where a snapshot lies that nobody has buried yet there is none: its counts would be lost.
 local function claim_place(self, number)
-  if not self.dict:safe_add(key("place", number), self.id, PLACE_S) then return false end
+  if not room.add(self.dict, key("place", number), self.id, PLACE_S) then return false end
   if self.dict:get(key("snapshot", number)) == nil then return true end
   self.dict:delete(key("place", number))
   return false
@@ -236,7 +237,7 @@ end
 local function hold_place(self)
   if self.number and self.dict:get(key("place", self.number)) ~= self.id then start_over(self) end
   if self.number then
-    self.dict:safe_set(key("place", self.number), self.id, PLACE_S)
+    room.set(self.dict, key("place", self.number), self.id, PLACE_S)
     note_places(self, self.number) -- the number may have been thrown away
   else
     bury(self) -- or the place might be that of one who died, with its snapshot
@@ -267,6 +268,7 @@ Board.abort = leave
 function Board:tend()
   hold_place(self)
   bury(self)
+  self.dict:get(key "retired") -- a full dict throws away what nobody has looked at for longest
   if not self.number or not self.dict:get(key "asked") then return end
   local taken, text = take(self, slices.of(self.host))
   if self.number then pin(self, taken, text) end
@@ -329,7 +331,7 @@ local function look_locked(self, pause)
   if self.number then pin(self, own, text) end
   local texts = look(self)
   local retired, has_less = retired_of(self)
-  if has_less and is_locked then self.dict:safe_set(key "retired", json.encode(retired)) end
+  if has_less and is_locked then room.set(self.dict, key "retired", json.encode(retired)) end
   if is_locked then unlock(self) end
   local workers = { own }
   for _, other in ipairs(texts) do
@@ -351,7 +353,7 @@ end
 function Board:view(pause)
   pause = pause or slices.of(self.host)
   if not self.has_left then hold_place(self) end
-  self.dict:safe_set(key "asked", true, ASKED_S)
+  room.set(self.dict, key "asked", true, ASKED_S)
   local now_s, give_up = self.host.worker.time_s(), self.host.now() + PATIENCE_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
   local workers, retired = look_locked(self, pause)

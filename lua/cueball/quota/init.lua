@@ -69,6 +69,7 @@ function quota.attach(pool, shared, cdata)
   local self = setmetatable({
     pool = pool, workers = workers, cap = cap, options = cdata, gate = gate.new(pool), ceiling = nil,
     peak = 0, peak_before = 0, window_at = pool.now(), settled_at = 0, is_pressed = false, is_settling = false, is_over = false,
+    closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closed_later
     has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil, stats = native.ffi.new "cueball_stats",
   }, Quota)
   self.ledger = ledger.open {
@@ -89,6 +90,7 @@ function quota.attach(pool, shared, cdata)
     return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(cap)
   end
   self.alarm = pool.host.alarm(function() self:settle() end)
+  self.closed_alarm = pool.host.alarm(function() self:tell_closed() end)
   workers.on_exit(function() self:settle() end)
   pool.quota = self
   self:settle()
@@ -100,9 +102,39 @@ local function is_of_backends(fact)
   return fact == lib.cueball_pool_backend_added or fact == lib.cueball_pool_backend_removed or fact == lib.cueball_pool_backends_replaced
 end
 
+-- Where sockets end with requests, many are closed and opened anew. In a worker that exits nothing comes later, unless somebody waits.
+local function closes_late(self)
+  local pool = self.pool
+  if not pool.parking or lib.cueball_pool_state_of(pool.core) >= STOPPING then return false end
+  return not self.workers.is_exiting() or next(pool.waiting) ~= nil
+end
+
+-- A connection was closed. The server may hear of that a little later than of the next one that is opened in its place: the core is told
+-- then.
+local function closed_later(self, conn)
+  self.closed_last = self.closed_last + 1
+  self.closed[self.closed_last] = { conn = conn, at = self.pool.now() + ledger.CLOSE_MS * 1e6 }
+  if self.closed_last == self.closed_first then self.closed_alarm:set(self.closed[self.closed_last].at) end
+  return 0
+end
+
+--- Tells the core of connections that are closed for long enough.
+function Quota:tell_closed()
+  local now = self.pool.now()
+  while self.closed_first <= self.closed_last do
+    local first = self.closed[self.closed_first]
+    if first.at > now and closes_late(self) then return self.closed_alarm:set(first.at) end
+    self.closed[self.closed_first] = nil
+    self.closed_first = self.closed_first + 1
+    self.pool:tell(lib.cueball_pool_conn_closed, first.conn)
+    if self.is_over then return end
+  end
+end
+
 --- Stands for pool:input.
 function Quota:input(fact, ...)
   local pool, doors = self.pool, self.gate
+  if fact == lib.cueball_pool_conn_closed and closes_late(self) then return closed_later(self, (...)) end
   if is_of_backends(fact) then
     return doors:pass(function(leaving) self:make_room(leaving) end, fact, ...)
   elseif not doors.is_open and #doors.order > 0 then -- the core knows of no backends, but there are
@@ -256,6 +288,8 @@ function Quota:settle()
   local pool, now = self.pool, self.pool.now()
   self.settled_at = now
   if lib.cueball_pool_state_of(pool.core) >= STOPPING then
+    self:tell_closed()
+    if self.is_over then return end
     run_down(self)
   else
     local is_leaving = self.workers.is_exiting()
@@ -274,6 +308,7 @@ end
 function Quota:pumped()
   if self.is_settling or self.is_over then return end
   if self.workers.is_exiting() then -- nothing comes later
+    self:tell_closed()
     self:settle()
   elseif (next(self.pool.waiting) or self.is_pressed) and self.pool.now() - self.settled_at >= PACE_NS then
     self:settle()
@@ -286,6 +321,7 @@ function Quota:close()
   self.is_over = true
   self.ledger:close()
   self.alarm:close()
+  self.closed_alarm:close()
 end
 
 --- Are there backends, though the core may know of none while other workers have all connections?

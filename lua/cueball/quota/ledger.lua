@@ -12,6 +12,8 @@
 -- member that was silent for a minute counts as dead.
 -- The dict throws keys away (it is too small, or others fill it): each member looks whether its tokens are there, and adds them again.
 -- Others write to it: what cannot be ours is not believed, is put right, and is told of once.
+local room = require "cueball.sharing.room"
+
 local ledger = {}
 
 local SUSPECT_MS = 2000   -- not heard of for so long: is it still there?
@@ -22,6 +24,9 @@ local CHECKS_MAX = 256    -- own tokens looked for in one go
 local PLACES_MAX = 1024
 local NUMBER_MAX = 65535  -- of tokens
 local HEAL_S = 1          -- only one puts a key right
+
+--- So long a server may take to hear that a connection was closed.
+ledger.CLOSE_MS = 100
 
 local Ledger = {}
 Ledger.__index = Ledger
@@ -51,10 +56,8 @@ local function key(self, kind, number)
   return self.prefix .. kind .. ":" .. number
 end
 
--- What is there may be overwritten, and nothing else is pushed out for it.
 local function write(self, name, value)
-  local dict = self.dict
-  return (dict.safe_set or dict.set)(dict, name, value)
+  return room.set(self.dict, name, value)
 end
 
 local function is_whole(value, max)
@@ -111,7 +114,7 @@ local function note_places(self, number)
   local name = self.prefix .. "places"
   local known = places_of(self)
   if known >= number then return end
-  if self.dict:get(name) == nil then self.dict:safe_add(name, 0) end
+  if self.dict:get(name) == nil then room.add(self.dict, name, 0) end
   while known < number do known = tonumber((self.dict:incr(name, 1, 0))) or number end
 end
 
@@ -120,7 +123,7 @@ local function tell_change(self)
   local name = self.prefix .. "changes"
   local value = self.dict:get(name)
   if value == nil then
-    self.dict:safe_add(name, 0)
+    room.add(self.dict, name, 0)
   elseif not is_whole(value, 2 ^ 52) then
     complain(self, name, value)
     write(self, name, 0)
@@ -133,14 +136,15 @@ function Ledger:changes()
   return self.dict:get(self.prefix .. "changes") or 0
 end
 
--- The dict is full: nothing of ours may push out what another needs, but without a place nobody reckons with this member.
+-- Without a place nobody reckons with this member.
 local function take_place(self)
   local number = 0
   repeat
     number = number + 1
-    local ok, message = self.dict:safe_add(key(self, "place", number), line(self))
+    local ok, message = room.add(self.dict, key(self, "place", number), line(self))
     if not ok and message ~= "exists" or number > PLACES_MAX then
-      self.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message)))
+      if not self.told.room then self.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message))) end
+      self.told.room = true
       return
     end
   until ok
@@ -182,7 +186,7 @@ end
 local function may_reap(self, id)
   for try = 1, 100 do
     local guard = self.prefix .. "reap:" .. id .. ":" .. try
-    if self.dict:safe_add(guard, self.id, GUARD_S) then return true end
+    if room.add(self.dict, guard, self.id, GUARD_S) then return true end
     local reaper = self.dict:get(guard)
     if reaper == self.id then return true end
     if reaper == nil or type(reaper) == "string" and self.is_id(reaper) and self.is_alive(reaper) ~= false then return false end
@@ -232,7 +236,7 @@ end
 -- A token that no member could have: only one deletes it, and looks again before, since another may have it by now.
 local function heal(self, name)
   local guard = self.prefix .. "heal:" .. name
-  if not self.dict:safe_add(guard, self.id, HEAL_S) then
+  if not room.add(self.dict, guard, self.id, HEAL_S) then
     local healer = self.dict:get(guard)
     if healer ~= nil and (type(healer) ~= "string" or not self.is_id(healer)) then self.dict:delete(guard) end
     return
@@ -267,7 +271,7 @@ local function take(self, count)
   for _ = 1, math.min(self.cap, PROBES_MAX) do
     if got >= count then break end
     self.cursor = self.cursor % self.cap + 1
-    if self.dict:safe_add(key(self, "token", self.cursor), self.id) then
+    if room.add(self.dict, key(self, "token", self.cursor), self.id) then
       got = got + 1
       self.held = self.held + 1
       self.tokens[self.held] = self.cursor
@@ -296,11 +300,15 @@ local function drop(self, index)
   return number
 end
 
---- Gives tokens back. What they stood for has to be closed.
+--- Gives tokens back. What they stood for has to be closed. The server may hear of that a little later than of the next one's connect: so
+-- nobody gets them before.
 function Ledger:give(count)
   for _ = 1, math.min(count, self.held) do
     local name = key(self, "token", drop(self, self.held))
-    if self.dict:get(name) == self.id then self.dict:delete(name) end
+    if self.dict:get(name) == self.id then
+      local ends = self.dict.safe_set and room.set(self.dict, name, self.id, ledger.CLOSE_MS / 1000)
+      if not ends then self.dict:delete(name) end
+    end
   end
 end
 
@@ -312,7 +320,7 @@ function Ledger:verify()
     if self.held == 0 then break end
     self.checked = self.checked % self.held + 1
     local name = key(self, "token", self.tokens[self.checked])
-    if self.dict:get(name) ~= self.id and not self.dict:safe_add(name, self.id) then
+    if self.dict:get(name) ~= self.id and not room.add(self.dict, name, self.id) then
       drop(self, self.checked)
       lost = lost + 1
     end

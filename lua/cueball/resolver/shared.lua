@@ -15,6 +15,7 @@
 -- On hosts with one process (without host.shared) one run serves all pools of that: the first begins it, the last ends it.
 local options = require "cueball.options"
 local recorder = require "cueball.sharing.recorder"
+local room = require "cueball.sharing.room"
 local state = require "cueball.sharing.state"
 
 local WHAT = "cueball.resolver.shared"
@@ -147,9 +148,9 @@ local function publish(self, is_lost)
   if text == self.text and not is_lost then return end
   self.text = text
   apply(self, state.read(text))
-  local ok, message = self.dict:safe_set(self.keys.state, text)
+  local ok, message = room.set(self.dict, self.keys.state, text)
   local version = ok and next_version(self) or -#text
-  if ok then ok, message = self.dict:safe_set(self.keys.version, version) else self.dict:safe_set(self.keys.version, version) end
+  if ok then ok, message = room.set(self.dict, self.keys.version, version) else room.set(self.dict, self.keys.version, version) end
   if not ok then complain(self, #text, tostring(message)) end
   self.version = self.dict:get(self.keys.version)
 end
@@ -172,7 +173,7 @@ end
 
 -- Takes the lease if nobody has it. Keys that were not there yet may not fit.
 local function take_lease(self)
-  local ok, message = self.dict:safe_add(self.keys.lease, self.id, self.of.lease_ms / 1000)
+  local ok, message = room.add(self.dict, self.keys.lease, self.id, self.of.lease_ms / 1000)
   if not ok and message ~= "exists" then
     apply_failure(self, ("the shared dict %q is too small: not even the lease of %s fits (%s)")
       :format(self.of.dict, self.of.name, tostring(message)))
@@ -204,7 +205,7 @@ local function keep_leading(self)
   end
   local is_lost = self.dict:get(self.keys.version) ~= self.version
   if self.host.now() - self.renewed_at >= self.of.lease_ms * 1e6 / RENEWALS then
-    self.dict:safe_set(self.keys.lease, self.id, self.of.lease_ms / 1000)
+    room.set(self.dict, self.keys.lease, self.id, self.of.lease_ms / 1000)
     self.renewed_at = self.host.now()
     is_lost = is_lost or self.text ~= nil and self.dict:get(self.keys.state) ~= self.text
   end

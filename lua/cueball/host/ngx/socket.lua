@@ -24,9 +24,10 @@ end
 --- A claimer has it: from now on what is done with it is noted.
 -- @param known what is known of the connection if it was parked before, or nil
 -- @param number of its descriptor, as far as is known
+-- @param how "reused" or "new", if that is known
 -- @return what is known of it now
-function socket.track(cosocket, known, number)
-  if not known or cosocket:getreusedtimes() == 0 then
+function socket.track(cosocket, known, number, how)
+  if not known or how == "new" or how == nil and cosocket:getreusedtimes() == 0 then
     known = use.new()
     use.pooled(known)
   end
@@ -51,6 +52,10 @@ end
 -- The end of a receive.
 local function received(known, data, message, partial)
   if not known then return data, message, partial end -- an iterator that outlived its lease
+  if data and data ~= "" and not known.unfinished then -- what follows, written out for what happens most often
+    known.has_delivered, known.is_asked = known.was_lent or known.has_delivered, false
+    return data, message, partial
+  end
   if data then
     if data ~= "" then use.arrived(known) end
     use.received(known)
