@@ -25,8 +25,8 @@ local PLACES_MAX = 1024
 local NUMBER_MAX = 65535  -- of tokens
 local HEAL_S = 1          -- only one puts a key right
 
---- So long a server may take to hear that a connection was closed.
-ledger.CLOSE_MS = 30
+--- So long a server may take to hear that a connection was closed; and that those of a worker that exits were.
+ledger.CLOSE_MS, ledger.EXIT_MS = 30, 100
 
 local Ledger = {}
 Ledger.__index = Ledger
@@ -306,7 +306,7 @@ function Ledger:give(count, is_just_closed)
   for _ = 1, math.min(count, self.held) do
     local name = key(self, "token", drop(self, self.held))
     if self.dict:get(name) == self.id then
-      local ends = is_just_closed and self.dict.safe_set and room.set(self.dict, name, self.id, ledger.CLOSE_MS / 1000)
+      local ends = is_just_closed and self.dict.safe_set and room.set(self.dict, name, self.id, ledger.EXIT_MS / 1000)
       if not ends then self.dict:delete(name) end
     end
   end
