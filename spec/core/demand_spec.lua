@@ -79,7 +79,8 @@ describe("spares", function()
   end)
 
   it("0 still has a dead backend tried", function()
-    local options = World.recovery({ attempts = 1, delay_ms = 50, max_delay_ms = 50, spread = 0 }, { spares = 0, max_connections = 5, proven_after_ms = 1 })
+    local options = World.recovery({ attempts = 1, delay_ms = 50, max_delay_ms = 50, spread = 0 },
+      { spares = 0, max_connections = 5, proven_after_ms = 1 })
     local world = started(options, { open = "fail 1" })
     world:claim "ann"
     world:advance(10)

@@ -164,7 +164,8 @@ describe("an attempt that takes too long", function()
         [ 200] cueball db: the attempt to connect to db1 took too long
         [ 700] cueball db: the attempt to connect to db1 took too long
         [1700] cueball db: the attempt to connect to db1 took too long]])
-      assert.log(town, "warn", "[1700] cueball db: backend db1 is dead after 3 attempts, the last one took too long: the attempt took too long")
+      assert.log(town, "warn",
+        "[1700] cueball db: backend db1 is dead after 3 attempts, the last one took too long: the attempt took too long")
       assert.equal("db1: the attempt took too long", pool:last_error())
       town:advance(50)
       assert.equal(0, town.servers[1].connections)
