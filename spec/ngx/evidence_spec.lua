@@ -33,7 +33,7 @@ location = /use { content_by_lua_block {
     end
     ngx.sleep(0.02) -- what the server does after its answer is here by then
   end
-  ngx.say(("%d answered, %s, %d lost"):format(answered, pool:stats().backend_deaths > 0 and "died" or "alive", pool:stats().lost))
+  ngx.say(("%d answered, %s"):format(answered, pool:stats().backend_deaths > 0 and "died" or "alive"))
 } }
 ]]
 
@@ -65,7 +65,7 @@ describe("under nginx", function()
     it("a server that closes before it delivered a byte has failed: " .. how, function()
       start(function(client) client:close() end)
       local said = one:ask("/use?how=" .. how)
-      assert.matches("^0 answered, died, [1-9]", said)
+      assert.equal("0 answered, died\n", said)
     end)
 
     it("one that closes after it has answered has worked: " .. how, function()
@@ -74,13 +74,13 @@ describe("under nginx", function()
         client:shutdown(function() if not client:is_closing() then client:close() end end)
       end)
       local said = one:ask("/use?how=" .. how)
-      assert.matches("^%d+ answered, alive, 0 lost\n$", said)
+      assert.matches("^%d+ answered, alive\n$", said)
       assert.is_true(tonumber(said:match "%d+") >= 6, said) -- a machine that is busy may be late with the close
     end)
 
     it("one that answers is not to blame for what its claimers do: " .. how, function()
       start(function(client) client:write "y\n" end)
-      assert.equal("12 answered, alive, 0 lost\n", one:ask("/use?how=" .. how))
+      assert.equal("12 answered, alive\n", one:ask("/use?how=" .. how))
     end)
   end
 end)
