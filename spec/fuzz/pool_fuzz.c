@@ -194,6 +194,13 @@ static void read_proof(world *w, cueball_options *options)
     options->has_check = next_byte(w) % 2;
 }
 
+static void span_seen(world *w, const cueball_options *options)
+{
+    cueball_time span = options->proven_after_ms > 0 ? (cueball_time)(options->proven_after_ms * 1e6) : 1000 * MS;
+    if (w->least_span == 0 || span < w->least_span)
+        w->least_span = span;
+}
+
 static void read_options(world *w, cueball_options *options)
 {
     cueball_options_init(options);
@@ -219,9 +226,7 @@ static void read_options(world *w, cueball_options *options)
         read_control(w, options);
     if (which & 0x40)
         read_proof(w, options);
-    cueball_time span = options->proven_after_ms > 0 ? (cueball_time)(options->proven_after_ms * 1e6) : 1000 * MS;
-    if (w->least_span == 0 || span < w->least_span)
-        w->least_span = span;
+    span_seen(w, options);
     options->is_set = (which & 0xa0) == 0xa0;
 }
 
@@ -406,6 +411,14 @@ static void queue_seen(world *w)
 
 /* ---------------------------------------------------------------- evidence -- */
 
+static void tell_backends(const world *w)
+{
+    cueball_backend_info info;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
+        TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
+             info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
+}
+
 static bool is_blamed(const world *w, cueball_handle backend)
 {
     for (uint32_t i = 0; i < w->blamed_n; i++)
@@ -449,12 +462,12 @@ static bool was_dead(const world *w, cueball_handle backend)
     return false;
 }
 
-static void tell_backends(const world *w)
+static void check_revival(const world *w, const cueball_backend_info *info)
 {
-    cueball_backend_info info;
-    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
-        TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
-             info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
+    bool has_reason = w->proven == info->backend || has_lasted(w, info->backend) || has_better(w, info->priority);
+    if (!has_reason)
+        tell_backends(w);
+    MUST(has_reason, "backend %s revived without proof", info->key);
 }
 
 /* Dead backends leave the places to those that live. */
@@ -487,8 +500,7 @@ static void check_backends(world *w, const cueball_stats *stats)
         if (info.dead && !was_dead(w, info.backend))
             MUST(is_blamed(w, info.backend), "backend %s died, and nothing was wrong with it", info.key);
         if (!info.dead && was_dead(w, info.backend))
-            MUST(w->proven == info.backend || has_lasted(w, info.backend) || has_better(w, info.priority), "backend %s revived without proof",
-                 info.key);
+            check_revival(w, &info);
         if (info.dead)
             dead[dead_n++] = info.backend;
     }
@@ -1125,6 +1137,7 @@ static void heal(world *w)
     cueball_options_init(&options);
     options.max_connections = w->options.max_connections;
     options.is_set = w->options.is_set;
+    span_seen(w, &options);
     cueball_pool_options_changed(w->pool, begin(w), &options);
     w->options = options;
     cueball_backend_spec spec = read_spec(0);
