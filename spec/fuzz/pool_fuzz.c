@@ -65,6 +65,7 @@ typedef struct conn {
 typedef struct owner {
     cueball_owner *owner;
     bool is_gone;
+    bool has_left; /* what it had ends at the next input */
 } owner;
 
 typedef struct world {
@@ -340,7 +341,9 @@ static void owner_ended(world *w, int index)
             lease_forget(w, &w->leases[i]);
             w->told.leases_revoked++;
         }
-    w->owners[index] = (owner){ NULL, false };
+    w->owners[index].has_left = false;
+    if (w->owners[index].is_gone)
+        w->owners[index] = (owner){ NULL, false, false };
 }
 
 /* The time of the next input, and what the pool does before the input itself. */
@@ -355,7 +358,7 @@ static cueball_time begin(world *w)
         w->leases_n = 0;
     }
     for (int i = 0; i < OWNERS_MAX; i++)
-        if (w->owners[i].is_gone)
+        if (w->owners[i].is_gone || w->owners[i].has_left)
             owner_ended(w, i);
     return now;
 }
@@ -735,6 +738,12 @@ static void check_reasons(const world *w, cueball_time begun, cueball_time waite
     MUST(sum == waited, "a claim waited %" PRIu64 ", and %" PRIu64 " for %u reasons", waited, sum, count);
 }
 
+/* Whether what is his ends at the next input. */
+static bool owner_ends(const world *w, int owner)
+{
+    return owner >= 0 && (w->owners[owner].is_gone || w->owners[owner].has_left);
+}
+
 static void answer_told(world *w, const cueball_action *action)
 {
     MUST(action->user < w->claims_n, "claim %" PRIu64, action->user);
@@ -746,7 +755,7 @@ static void answer_told(world *w, const cueball_action *action)
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
         for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
-            MUST(!w->claims[i].is_open || (w->claims[i].owner >= 0 && w->owners[w->claims[i].owner].is_gone),
+            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner),
                  "claim %" PRIu64 " overtook %u", action->user, i);
         granted(w, action->lease, action->conn, action->slot, answered->owner);
     } else if (action->error == CUEBALL_ECLAIM_TIMEOUT) {
@@ -945,12 +954,12 @@ static void op_owner(world *w)
         if (result != CUEBALL_OK)
             meant->owner = NULL;
     } else if (how & 64) {
-        (void)cueball_owner_left(meant->owner);
+        meant->has_left |= cueball_owner_left(meant->owner);
     } else {
         cueball_owner_gone(meant->owner);
         meant->is_gone = true;
     }
-    TELL("owner %u is %s\n", how % OWNERS_MAX, meant->is_gone ? "gone" : "new");
+    TELL("owner %u is %s\n", how % OWNERS_MAX, meant->is_gone ? "gone" : meant->has_left ? "away" : "new");
 }
 
 static void op_options(world *w)

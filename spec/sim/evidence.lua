@@ -277,7 +277,8 @@ local PROOFS = {
 
 function Evidence:backend_revived(event)
   local proof = PROOFS[event.cause]
-  if not proof or not proof(self, event) then self.fail("%s was revived by %s, and nothing of the kind happened", event.backend, event.cause) end
+  if not proof or not proof(self, event) then self.fail("%s was revived by %s, and nothing of the kind happened",
+      event.backend, event.cause) end
   local backend = of(self, event.backend)
   backend.is_dead, backend.dead_openings, backend.tried_ms = false, 0, event.time_ms
 end
