@@ -237,6 +237,52 @@ describe("an alarm", function()
     alarm:close()
   end)
 
+  -- Keeps the loop from turning, as a program does that computes.
+  local function block(ms)
+    local start = host.now()
+    while host.now() - start < ms * 1e6 do end
+  end
+
+  task_it("that is late does not come before what lies in a socket", function()
+    local trace, port = {}, nil
+    local listener = uv.new_tcp()
+    listener:bind("127.0.0.1", 0)
+    listener:listen(8, function()
+      local client = uv.new_tcp()
+      listener:accept(client)
+      client:write "here"
+      client:shutdown(function() client:close() end)
+    end)
+    port = listener:getsockname().port
+    local alarm = host.alarm(function() trace[#trace + 1] = "alarm" end)
+    local sock = host.tcp()
+    assert.equal(1, sock:connect("127.0.0.1", port))
+    sock:settimeout(30)
+    host.spawn(function()
+      alarm:set(host.now() + 30e6)
+      host.sleep(5)
+      block(60)
+    end)
+    trace[#trace + 1] = sock:receive(4)
+    host.sleep(20)
+    assert.same({ "here", "alarm" }, trace)
+    alarm:close()
+    sock:close()
+    listener:close()
+  end)
+
+  task_it("that sets itself to the past again and again lets the loop turn", function()
+    local count, alarm = 0, nil
+    alarm = host.alarm(function()
+      count = count + 1
+      if count < 1000000 then alarm:set(0) end
+    end)
+    alarm:set(0)
+    host.sleep(20)   -- would never end
+    assert.is_true(count > 1 and count < 1000000)
+    alarm:close()
+  end)
+
   task_it("is moved both ways by another set", function()
     local times = {}
     local alarm = host.alarm(function() times[#times + 1] = host.now() end)
