@@ -11,6 +11,10 @@ local lib = native.lib
 local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
 
+-- Where hosts cannot suspend the claimer.
+local CANNOT_WAIT = "pool:claim: no connection is idle, and a claim cannot wait here: inside a function that C code calls "
+  .. "(a comparison of table.sort, a replacement of string.gsub), or in a coroutine that its host does not know"
+
 local NO_WAIT = { timeout_ms = 0 }
 
 local claim = {}
@@ -104,16 +108,16 @@ local function await(self, user, claimer, level)
   }, Claim)
   self.waiting[user] = made
   if claimer then claimer.claims[made] = true end
-  local can_wait = pcall(self.host.guard, made)
-  if not can_wait then -- a coroutine of the claimer's own, which the host cannot resume
-    made:abort()
-    error("pool:claim: only the task itself can wait, not a coroutine made inside it", level + 1)
+  local can_wait, lease, message, name = pcall(self.host.guard, made)
+  if can_wait then
+    self:pump()
+    can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
+    self.host.unguard(made)
   end
-  self:pump()
-  local lease, message, name = made.waiter:wait()
-  self.host.unguard(made)
   if claimer then claimer.claims[made] = nil end
-  return lease, message, name
+  if can_wait then return lease, message, name end
+  made:abort()
+  error(CANNOT_WAIT, level + 1)
 end
 
 -- `level` is whom to blame, as error() counts.

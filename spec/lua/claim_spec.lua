@@ -103,20 +103,56 @@ describe("a claim", function()
     town:stop()
   end)
 
-  it("cannot wait in a coroutine made inside the task, and leaves nothing in the queue", function()
+  it("waits in a coroutine made inside the task, as the task itself would", function()
     local pool = open { max_connections = 1 }
-    local message
     town:run(function()
-      local inner = coroutine.wrap(function()
-        assert.blames("pool:claim: only the task itself can wait, not a coroutine made inside it", function() pool:claim() end)
-        message = "blamed"
+      local each = coroutine.wrap(function()
+        for number = 1, 3 do
+          coroutine.yield(number, pool:claim())
+        end
       end)
-      inner()
+      local held
+      for number, lease in each do
+        town.world.trace("%d from %s, %d wait", number, lease:backend().key, pool:stats().waiting)
+        held = lease
+        if number == 3 then break end
+        town.world.spawn(function() town.world.sleep(20) held:release() end)
+      end
+      held:release()
     end)
-    assert.equal("blamed", message)
-    town:advance(10)
-    assert.equal(0, pool:stats().waiting)
-    assert.equal(1, pool:stats().idle)
+    assert.trace(town, [[
+      [   0] 1 from db1, 0 wait
+      [  20] 2 from db1, 0 wait
+      [  40] 3 from db1, 0 wait]])
+    town:stop()
+  end)
+
+  it("raises where it cannot wait, at the caller's line, and leaves nothing in the queue", function()
+    local pool = open { max_connections = 1, drain_timeout_ms = 0 }
+    local text = "pool:claim: no connection is idle, and a claim cannot wait here: inside a function that C code calls "
+      .. "(a comparison of table.sort, a replacement of string.gsub), or in a coroutine that its host does not know"
+    local seen = 0
+    town:run(function()
+      local first = pool:claim()
+      for _, way in ipairs {
+        function(fn) table.sort({ 2, 1 }, fn) end,
+        function(fn) string.gsub("x", "x", fn) end,
+        function(fn) coroutine.wrap(function() table.sort({ 2, 1 }, fn) end)() end,
+        function(fn) table.sort({ 2, 1 }, function() coroutine.wrap(fn)() end) end,
+      } do
+        way(function()
+          seen = seen + 1
+          assert.blames(text, function() pool:claim() end)
+          assert.blames(text, function() pool:with(function() end) end)
+        end)
+      end
+      assert.equal(0, pool:stats().waiting)
+      first:release()
+      -- What is idle needs no wait.
+      table.sort({ 2, 1 }, function(a, b) return pool:with(function() return a < b end) end)
+      pool:claim({ timeout_ms = 1 }):release()
+    end)
+    assert.equal(4, seen)
     town:stop()
   end)
 end)

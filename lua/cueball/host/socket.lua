@@ -168,7 +168,7 @@ function Socket:connect(address, port)
     error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
   end
   local tasks = self.tasks
-  local me = tasks:must_be_in_task()
+  local me = tasks:must_be_able_to_wait()
   local why = busy(self)
   if why then return nil, why end
   port, why = arguments.port(address, port)
@@ -240,7 +240,7 @@ end
 local function wait_for_more(self)
   if self.ended then return nil, self.ended end
   local tasks, size = self.tasks, self.received.size
-  local me = tasks:must_be_in_task(3)
+  local me = tasks:must_be_able_to_wait(3)
   start_reading(self)
   self.reader = me
   local result = tasks:park(self.read_timeout_ms)

@@ -38,10 +38,10 @@
 -- A time limit is kept lazily: a task has at most one place among the timers,
 -- and a later deadline leaves it where it is until that time comes.  So a task
 -- that reads a thousand times with a limit of 60 s arms a timer once.
+local coroutines = require "cueball.host.coroutines"
 local timers = require "cueball.host.timers"
 
-local co_create, co_resume, co_running = coroutine.create, coroutine.resume, coroutine.running
-local co_status, co_yield = coroutine.status, coroutine.yield
+local co_create, co_resume, co_running, co_status = coroutine.create, coroutines.raw_resume, coroutine.running, coroutine.status
 
 local task = {}
 
@@ -109,7 +109,10 @@ end
 -- After a task came back from running: it waits, or it is over.
 local function settle(self, t, outer, ok, message)
   self.running = outer
-  if co_status(t.co) ~= "dead" then
+  coroutines.depth = coroutines.depth - 1
+  local co = t.co
+  if t.is_done or co_status(co) == "dead" then t.co = nil end   -- whoever keeps the task does not keep what it worked on
+  if co_status(co) ~= "dead" then
     if t.is_done then abort_owned(t) end   -- killed while it ran; what it made since goes too
     return
   end
@@ -120,12 +123,13 @@ local function settle(self, t, outer, ok, message)
     t.is_done = true
     t.owned = nil
   end
-  if not ok then report(self, message, debug.traceback(t.co, text_of(message))) end
+  if not ok then report(self, message, debug.traceback(co, text_of(message))) end
 end
 
 local function step(self, t, ...)
   local outer = self.running
   self.running = t
+  coroutines.depth = coroutines.depth + 1
   settle(self, t, outer, co_resume(t.co, ...))
 end
 
@@ -151,6 +155,7 @@ end
 function Tasks:kill(t)
   if t == self.running then error("kill: a task may not kill itself", 2) end
   if t.is_done then return end
+  if t.is_parked then t.co = nil end
   t.is_done, t.is_parked, t.deadline = true, false, nil
   self.timers:clear(t)
   abort_owned(t)
@@ -175,15 +180,22 @@ end
 function Tasks:must_be_in_task(level)
   local t = self.running
   if not t then error("only a task may wait: use host.spawn or host.run", (level or 2) + 1) end
-  if co_running() ~= t.co then
-    error("a task waits in its own coroutine only, not in one made inside it", (level or 2) + 1)
+  return t
+end
+
+--- The same where something is about to wait: not inside a function that C code calls.
+function Tasks:must_be_able_to_wait(level)
+  local t = self:must_be_in_task((level or 2) + 1)
+  if not coroutines.leads_to(co_running(), t.co) then
+    error("nothing may wait here: inside a function that C code calls (a comparison of table.sort, a replacement of string.gsub), "
+      .. "or in a coroutine that was resumed by a coroutine.resume of before cueball was loaded", (level or 2) + 1)
   end
   return t
 end
 
 function Tasks:park(timeout_ms)
-  local t = self:must_be_in_task()
-  if t.is_done then return co_yield() end   -- killed while it ran: for good
+  local t = self:must_be_able_to_wait()
+  if t.is_done then return coroutines.wait() end   -- killed while it ran: for good
   if timeout_ms then
     local deadline = self.now() + timeout_ms * 1e6
     local order = self.timers:next_order()
@@ -194,7 +206,7 @@ function Tasks:park(timeout_ms)
     if t.timer_index then self.timers:clear(t) end
   end
   t.is_parked, t.waits = true, t.waits + 1
-  return co_yield()
+  return coroutines.wait()
 end
 
 local function push(self, what, value)
@@ -273,7 +285,7 @@ end
 -- @return true
 function Tasks:sleep(ms)
   check_timeout("sleep", ms)
-  self:must_be_in_task()
+  self:must_be_able_to_wait()
   self:park(ms)
   return true
 end
@@ -297,7 +309,7 @@ end
 function Waiter:wait(timeout_ms)
   if self.used then error("waiter: wait may be called once", 2) end
   if timeout_ms ~= nil then check_timeout("waiter", timeout_ms) end
-  local current = self.tasks:must_be_in_task()
+  local current = self.tasks:must_be_able_to_wait()
   self.used = true
   if self.woken then return woken_with(self) end
   self.waiting = current
