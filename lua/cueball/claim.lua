@@ -85,7 +85,7 @@ local function take_back(self, slot, handle, message, kind)
 end
 
 -- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
-local function granted(self)
+local function granted(self, claimer)
   local grant = self.grant
   local slot, handle = grant.slot, tonumber(grant.lease)
   local socket = self.sockets[slot]
@@ -94,6 +94,7 @@ local function granted(self)
     if message then return take_back(self, slot, handle, message, kind) end
   end
   local lease = work.lease(self, slot, handle)
+  if claimer then lease.place.owner = claimer end
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)
   return lease
@@ -134,7 +135,7 @@ function claim_for(self, given, level, who)
   cdata.user = user
   local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
   if result == 0 then
-    local lease = granted(self)
+    local lease = granted(self, claimer)
     if lease then return lease end
     return claim_for(self, given, level, who)
   end

@@ -38,6 +38,7 @@ function Lease:release()
   local factory = pool.factories[slot]
   if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
   self.place = nil
+  if place.owner then place.owner = nil end
   local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
   if result >= 0 then
     pool.places[slot] = place

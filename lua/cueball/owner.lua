@@ -2,6 +2,7 @@
 -- request that is served.
 local misuse = require "cueball.misuse"
 local native = require "cueball.native"
+local watchman = require "cueball.watchman"
 local lib, ffi = native.lib, native.ffi
 
 local Owner = {}
@@ -13,7 +14,9 @@ local owner = {}
 function owner.new(pool)
   local made = ffi.new "cueball_owner *[1]"
   if lib.cueball_pool_owner_new(pool.core, made) < 0 then return nil end
-  return setmetatable({ pool = pool, core = made[0], claims = {} }, Owner)
+  local self = setmetatable({ pool = pool, core = made[0], claims = {}, number = nil }, Owner)
+  self.number = watchman.owner_made(pool.watchman, self, made[0])
+  return self
 end
 
 --- Is it one?
@@ -27,6 +30,7 @@ function Owner:gone()
   if not self.core then return end
   local pool, claims = self.pool, self.claims
   lib.cueball_owner_gone(self.core)
+  watchman.owner_gone(pool.watchman, self.number)
   self.core, self.claims = nil, {}
   local order = {}
   for claim in pairs(claims) do order[#order + 1] = claim end

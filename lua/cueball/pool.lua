@@ -132,6 +132,7 @@ function Pool.new_for(given, what, level, recalled)
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
+    is_looking = false, -- see watchman
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
     backend_spec = ffi.new "cueball_backend_spec",
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",

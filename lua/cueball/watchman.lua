@@ -10,10 +10,17 @@
 --
 -- This is looked for after a garbage collection, which a small object with a
 -- finalizer tells of; a finalizer may run anywhere, so it does no more than that.
+-- An alarm sees to it within a second while leases are out, so that claims which
+-- wait for a forgotten connection, and a stop, need not wait for another input.
+--
+-- Owners that were dropped are found in the same way: a lease refers to its owner,
+-- so that one which is collected has none.
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
 
 local watchman = {}
+
+local LOOK_NS = 1e9
 
 local WEAK = { __mode = "v" }
 local OURS = debug.getinfo(1, "S").source:match "^(.*)watchman%.lua$" -- our own files are no place to name
@@ -35,6 +42,8 @@ function watchman.new(pool)
     since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
     has_collected = false,
     alarm = nil, is_armed = false,
+    looks = nil, -- the alarm that looks for what was collected
+    owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's, and ours
   }
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
   return self
@@ -44,6 +53,44 @@ end
 function watchman.opened(self, slot)
   local place = { slot = slot }
   self.places[slot], self.pool.places[slot] = place, place
+end
+
+-- Leases that are out, or owners that are not gone.
+local function has_to_look(self)
+  if next(self.owners) then return true end
+  local pool = self.pool
+  if not pool.detects_leaks then return false end
+  for slot in pairs(pool.lent) do
+    if not pool.places[slot] then return true end
+  end
+  return false
+end
+
+--- Looks within a second for what was collected, and again while there is something to look for.
+function watchman.look(self)
+  local pool = self.pool
+  if pool.is_over then return end
+  pool.is_looking = true
+  self.looks = self.looks or pool.host.alarm(function()
+    if self.has_collected then pool:pump() end
+    pool.is_looking = false
+    if has_to_look(self) then watchman.look(self) end
+  end)
+  self.looks:set(pool.now() + LOOK_NS)
+end
+
+--- There is another owner.
+-- @return its number
+function watchman.owner_made(self, owner, core)
+  local number = self.owners_made + 1
+  self.owners_made, self.owners[number], self.owner_objects[number] = number, core, owner
+  if not self.pool.is_looking then watchman.look(self) end
+  return number
+end
+
+--- It is gone.
+function watchman.owner_gone(self, number)
+  self.owners[number] = nil
 end
 
 --- Where the claimer stands: "file:line"; nil if it is too far up.
@@ -76,9 +123,25 @@ function watchman.back(self, slot)
   self.sites[slot], self.since[slot] = nil, nil
 end
 
---- Closes what was collected without release.  Called after a collection, outside of any finalizer.
+-- Ends the owners that nobody can tell gone any more.
+local function sweep_owners(self)
+  local dropped = {}
+  for number in pairs(self.owners) do
+    if not self.owner_objects[number] then dropped[#dropped + 1] = number end
+  end
+  if #dropped == 0 then return end
+  table.sort(dropped)
+  for _, number in ipairs(dropped) do
+    lib.cueball_owner_gone(self.owners[number])
+    self.owners[number] = nil
+  end
+  lib.cueball_pool_time_advanced(self.pool.core, self.pool.now())
+end
+
+--- Closes what was collected without release, ends owners that were dropped.  Called after a collection, outside of any finalizer.
 function watchman.sweep(self)
   self.has_collected = false
+  sweep_owners(self)
   local pool = self.pool
   if not pool.detects_leaks then return end
   local lost = {}
@@ -141,7 +204,8 @@ end
 
 function watchman.close(self)
   if self.alarm then self.alarm:close() end
-  self.alarm, self.is_armed = nil, true
+  if self.looks then self.looks:close() end
+  self.alarm, self.is_armed, self.looks = nil, true, nil
 end
 
 return watchman

@@ -23,7 +23,10 @@ function work.lease(pool, slot, handle)
   if socket then socket:lend() end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   pool.lent[slot] = handle
-  if pool.detects_leaks then pool.places[slot] = nil end -- only the lease holds it now
+  if pool.detects_leaks then
+    pool.places[slot] = nil -- only the lease holds it now
+    if not pool.is_looking then watchman.look(pool.watchman) end
+  end
   -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
   return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
 end
@@ -278,6 +281,7 @@ local function grant(pool, slot, _, action)
   lease.waited_ms = tonumber(action.waited) / 1e6
   lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
   if next(pool.dead_since) then lease.dead = explain.note_dead(pool) end
+  if claim.owner then lease.place.owner = claim.owner end
   if pool.notes_sites then watchman.lent(pool.watchman, slot, claim.site) end
   claim:answer(lease)
 end

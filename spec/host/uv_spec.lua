@@ -244,7 +244,7 @@ describe("an alarm", function()
   end
 
   task_it("that is late does not come before what lies in a socket", function()
-    local trace, port = {}, nil
+    local trace = {}
     local listener = uv.new_tcp()
     listener:bind("127.0.0.1", 0)
     listener:listen(8, function()
@@ -253,7 +253,7 @@ describe("an alarm", function()
       client:write "here"
       client:shutdown(function() client:close() end)
     end)
-    port = listener:getsockname().port
+    local port = listener:getsockname().port
     local alarm = host.alarm(function() trace[#trace + 1] = "alarm" end)
     local sock = host.tcp()
     assert.equal(1, sock:connect("127.0.0.1", port))

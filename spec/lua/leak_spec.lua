@@ -47,6 +47,41 @@ describe("a lease that is collected without release", function()
     town:stop()
   end)
 
+  it("is noticed by itself, within a second of its collection: waiters are served and stop ends", function()
+    open { max_connections = 1 }
+    town:run(function()
+      town.world.sleep(10)
+      ;(function() assert(pool:claim()) end)()
+      town:claim "ann"
+      town.world.sleep(5000)
+      assert.is_nil(town.leases.ann)
+      local at = town.world.time_ms()
+      collectgarbage()
+      collectgarbage()
+      while not town.leases.ann do town.world.sleep(10) end
+      assert.is_true(town.world.time_ms() - at <= 1100)
+      town.leases.ann = nil
+      town.world.spawn(function()
+        town.world.sleep(100)
+        collectgarbage()
+        collectgarbage()
+      end)
+      at = town.world.time_ms()
+      pool:stop()
+      assert.is_true(town.world.time_ms() - at <= 1200)
+    end)
+    assert.same({}, town.world.leaks())
+  end)
+
+  it("costs no alarm once all leases are back", function()
+    open {}
+    town:advance(10)
+    pool:claim():release()
+    town:advance(1500)
+    assert.is_false(pool.is_looking)
+    town:stop()
+  end)
+
   it("is told with the line that claimed it where claim_sites notes that", function()
     open { claim_sites = true }
     local at

@@ -97,3 +97,54 @@ describe("an owner that is gone", function()
     assert.equal("stopped", pool:state())
   end)
 end)
+
+describe("an owner that was dropped", function()
+  local function collect()
+    for _ = 1, 3 do collectgarbage() end
+    town:advance(1100)
+  end
+
+  it("is ended once it was collected, and its memory comes back", function()
+    town:run(function()
+      pool:with(function() end, { owner = pool:owner() })
+      collectgarbage()
+      local before = pool:stats().memory_bytes
+      for _ = 1, 1000 do pool:with(function() end, { owner = pool:owner() }) end
+      collectgarbage()
+      collectgarbage()
+      town.world.sleep(2000)
+      assert.is_true(pool:stats().memory_bytes <= before + 1000)
+      assert.equal(0, pool:stats().leases_revoked)
+    end)
+    town:stop()
+  end)
+
+  it("stays while a lease or a waiting claim of it does", function()
+    local first, second = pool:claim { owner = pool:owner() }, pool:claim { owner = pool:owner() }
+    town:claim("ann", { owner = pool:owner() })
+    collect()
+    assert.equal(2, pool:stats().busy)
+    assert.equal(1, pool:stats().waiting)
+    first:release()
+    town:advance(1)
+    collect()
+    assert.equal(2, pool:stats().busy)
+    assert.is_true(second:release())
+    assert.is_true(town:release "ann")
+    assert.equal(0, pool:stats().leases_revoked)
+    town.leases.ann = nil
+    first, second = nil, nil -- luacheck: ignore
+    collect()
+    assert.same({}, pool.watchman.owners)
+    town:stop()
+  end)
+
+  it("that was told gone is told so once", function()
+    local owner = pool:owner()
+    owner:gone()
+    owner = nil -- luacheck: ignore
+    collect()
+    assert.is_false(pool.is_looking)
+    town:stop()
+  end)
+end)

@@ -56,9 +56,9 @@ local function unwrap(ok, ...)
   error((...), 0)
 end
 
-coroutine.resume = resume_in_task
+coroutine.resume = resume_in_task   -- luacheck: ignore
 
-function coroutine.wrap(fn)
+function coroutine.wrap(fn)   -- luacheck: ignore
   if type(fn) ~= "function" then return wrap(fn) end   -- which says so
   local co = create(fn)
   return function(...) return unwrap(resume_in_task(co, ...)) end
