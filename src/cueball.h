@@ -80,7 +80,8 @@ typedef enum cueball_error {
     CUEBALL_EPOOL_STOPPING = -8, /* "pool_stopping": stop() was called */
     CUEBALL_EEXISTS = -9,        /* "exists": the backend is known already */
     CUEBALL_ENOT_FOUND = -10,    /* "not_found": no such backend */
-    CUEBALL_ECANCELLED = -11     /* "cancelled": the claimer's owner is gone; of bindings, never of the core */
+    CUEBALL_ECANCELLED = -11,    /* "cancelled": the claimer's owner is gone; of bindings, never of the core */
+    CUEBALL_EDEADLOCK = -12      /* "deadlock": claims wait for each other's leases; of bindings, never of the core */
 } cueball_error;
 
 /* "claim_timeout"; "unknown" for a number that is not an error.  Static. */

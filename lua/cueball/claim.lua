@@ -4,6 +4,7 @@ local native = require "cueball.native"
 local options = require "cueball.options"
 local owner = require "cueball.owner"
 local parking = require "cueball.parking"
+local deadlock = require "cueball.deadlock"
 local watchman = require "cueball.watchman"
 local work = require "cueball.work"
 local lib = native.lib
@@ -31,6 +32,7 @@ end
 -- Its task was killed: nobody will take the answer.
 function Claim:abort()
   local pool = self.pool
+  deadlock.waited(self)
   if self.owner then self.owner.claims[self] = nil end
   if self.lease then
     self.lease:release()
@@ -100,21 +102,41 @@ local function granted(self, claimer)
   return lease
 end
 
+-- When the claim is refused for its time limit, as host.now() counts.
+local function deadline_of(self, timeout_ms)
+  if timeout_ms < 0 then timeout_ms = self.given.claim_timeout_ms or math.huge end
+  return self.now() + timeout_ms * 1e6
+end
+
+-- Nobody can ever serve it: it is taken back.
+local function refuse_deadlock(made, message)
+  made:abort()
+  return nil, message, "deadlock"
+end
+
 -- Parks the claimer until the core has an answer.
 local function await(self, user, claimer, level)
   local made = setmetatable({
     pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
     site = self.notes_sites and watchman.site() or nil,
+    holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
+  if self.host.can_wait and not self.host.can_wait() then
+    made:abort()
+    error(CANNOT_WAIT, level + 1)
+  end
   self.waiting[user] = made
   if claimer then claimer.claims[made] = true end
+  local never = deadlock.waits(made)
+  if never then return refuse_deadlock(made, never) end
   local can_wait, lease, message, name = pcall(self.host.guard, made)
   if can_wait then
     self:pump()
     can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
     self.host.unguard(made)
   end
+  deadlock.waited(made)
   if claimer then claimer.claims[made] = nil end
   if can_wait then return lease, message, name end
   made:abort()

@@ -48,6 +48,7 @@ local OWN = {
   seed = options.whole(0, 2 ^ 53 - 1),
   host = options.of_type("table", "a host"),
   leak_detection = options.of_type("boolean", "true or false"),
+  deadlock_detection = options.of_type("boolean", "true or false"),
   claim_sites = options.of_type("boolean", "true or false"),
   max_connections_scope = {
     check = function(value) return value == "pool" or value == "server" end, range = '"pool" or "server"',
@@ -133,6 +134,7 @@ function Pool.new_for(given, what, level, recalled)
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
     is_looking = false, -- see watchman
+    holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer or host.current, -- see deadlock
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
     backend_spec = ffi.new "cueball_backend_spec",
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
@@ -231,6 +233,8 @@ function Pool:follow(own)
   self.notes_sites = self.claim_sites or self.leak_warning_ms ~= nil
   if self.notes_sites and own.leak_warning_ms ~= nil then watchman.limit_changed(self.watchman) end
   if not self.notes_sites then watchman.forget(self.watchman) end
+  if own.deadlock_detection ~= nil then self.deadlock_detection = own.deadlock_detection end
+  self.detects_deadlocks = self.deadlock_detection ~= false and not self.recalled
   self.detects_leaks = self.leak_detection and not self.recalled -- a set keeps its leases itself
 end
 
@@ -283,7 +287,7 @@ end
 --   error_on_empty  do not wait while no backend is known
 --   owner           of pool:owner(): the claim and its lease end when it is gone
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
---   "pool_stopping", "cancelled" (its owner is gone), "no_memory"
+--   "pool_stopping", "cancelled" (its owner is gone), "deadlock" (nobody could ever serve it), "no_memory"
 function Pool:claim(given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
   local lease, message, name = claim.make(self, given, 2, "pool:claim")
@@ -393,7 +397,7 @@ function Pool:subscribe(fn)
 end
 
 -- Of our own options.
-local CHANGEABLE = { name = true, leak_detection = true, leak_warning_ms = true, claim_sites = true }
+local CHANGEABLE = { name = true, leak_detection = true, deadlock_detection = true, leak_warning_ms = true, claim_sites = true }
 
 --- Changes options of the living pool; what is not named stays.
 -- @param given as for cueball.pool, without resolver, connect, seed and host

@@ -36,7 +36,7 @@ local NOT_FOR_SETS = {
   max_connections = "maximum", spares = "target", claim_timeout_ms = false, max_waiters = false, queue = false,
   target_claim_delay_ms = false, balance = false,
   check_interval_ms = false, check_timeout_ms = false, idle_timeout_ms = false, max_lifetime_ms = false,
-  leak_detection = false, leak_warning_ms = false, claim_sites = false,
+  leak_detection = false, leak_warning_ms = false, claim_sites = false, deadlock_detection = false,
 }
 
 -- Splits our options from the pool's, which are checked there.

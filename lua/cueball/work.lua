@@ -23,6 +23,7 @@ function work.lease(pool, slot, handle)
   if socket then socket:lend() end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   pool.lent[slot] = handle
+  if pool.detects_deadlocks then pool.holders[slot] = pool.claimer() end
   if pool.detects_leaks then
     pool.places[slot] = nil -- only the lease holds it now
     if not pool.is_looking then watchman.look(pool.watchman) end
@@ -282,6 +283,7 @@ local function grant(pool, slot, _, action)
   lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
   if next(pool.dead_since) then lease.dead = explain.note_dead(pool) end
   if claim.owner then lease.place.owner = claim.owner end
+  pool.holders[slot] = claim.holder
   if pool.notes_sites then watchman.lent(pool.watchman, slot, claim.site) end
   claim:answer(lease)
 end

@@ -233,7 +233,7 @@ describe("events", function()
     for cause = 0, 22 do
       assert.is_true(ffi.string(lib.cueball_cause_name(cause)) ~= "unknown")
     end
-    for error = -11, 0 do
+    for error = -12, 0 do
       assert.is_true(ffi.string(lib.cueball_error_name(error)) ~= "unknown")
       assert.is_true(#ffi.string(lib.cueball_error_message(error)) > 5)
       assert.is_nil(ffi.string(lib.cueball_error_message(error)):match "%.$")
@@ -245,7 +245,7 @@ describe("events", function()
       assert.equal(name, ffi.string(lib.cueball_slot_state_name(state)))
     end
     for _, name in ipairs { "event_name", "cause_name", "error_name", "pool_state_name", "slot_state_name" } do
-      for _, number in ipairs { -12, 24, 1000, -2147483648, 2147483647 } do
+      for _, number in ipairs { -13, 24, 1000, -2147483648, 2147483647 } do
         assert.equal("unknown", ffi.string(lib["cueball_" .. name](number)))
       end
     end

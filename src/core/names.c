@@ -16,6 +16,7 @@ static const struct {
     [-CUEBALL_EEXISTS] = { "exists", "the backend is known already" },
     [-CUEBALL_ENOT_FOUND] = { "not_found", "no such backend" },
     [-CUEBALL_ECANCELLED] = { "cancelled", "the claim was given up" },
+    [-CUEBALL_EDEADLOCK] = { "deadlock", "every lease that the claim waits for is held by a task that waits itself" },
 };
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof *(array)))

@@ -76,6 +76,7 @@ function task.new(host)
     last = 0,
     is_draining = false,
     owned_count = 0, -- ever
+    living = setmetatable({}, { __mode = "k" }), -- the tasks; those that are done may be among them
   }, Tasks)
 end
 
@@ -147,6 +148,7 @@ function Tasks:spawn(fn, ...)
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
     owned = nil,
   }
+  self.living[t] = true
   step(self, t, ...)
   return t
 end
@@ -342,6 +344,7 @@ function Tasks:install(host)
   function host.spawn(...) return self:spawn(...) end
   function host.kill(t) return self:kill(t) end
   function host.current() return self.running end
+  function host.can_wait() return self.running ~= nil and coroutines.leads_to(co_running(), self.running.co) end
   function host.sleep(ms) return self:sleep(ms) end
   function host.waiter() return self:waiter() end
   function host.guard(resource) self:own(self:must_be_in_task(), resource) end
