@@ -134,7 +134,7 @@ describe("a deadlock", function()
     end)
     -- The same where the first task can reach them too.
     world.run(function()
-      local kept = {}
+      local kept = {} -- luacheck: ignore
       for index = 1, 10 do
         local lease = pool:claim()
         kept[index] = lease
