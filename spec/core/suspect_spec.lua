@@ -1,4 +1,5 @@
---- One connection found dead makes those of its backend suspect that were open already: they are checked before they are lent, or lent last.
+--- One connection found dead makes those of its backend suspect that were open already: they are checked before they are lent, or
+-- lent last.
 
 local World = require "spec.support.core_world"
 
@@ -194,8 +195,8 @@ describe("suspect makes", function()
   it("not what a claimer did", function()
     local world = open()
     for _, act in ipairs {
-      function() world:close "alice" end, function() world:release_as("alice", "unfit") end, function() world:release_as("alice", "worn") end,
-      function() world:release_as("alice", "timeout") end,
+      function() world:close "alice" end, function() world:release_as("alice", "unfit") end,
+      function() world:release_as("alice", "worn") end, function() world:release_as("alice", "timeout") end,
     } do
       world:claim "alice"
       act()
