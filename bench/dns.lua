@@ -90,6 +90,45 @@ local function simulate()
   measure.row("%-78s %8.0f KB", "memory of the tracker", memory_of_tracker(text) / 1024)
 end
 
+-- How much is asked while nobody answers: of one name with A, for an hour.
+local function outage()
+  for _, silence in ipairs { "refused", "timeout" } do
+    local world = sim.new { seed = 1 }
+    world.zone "db.example 60 A 127.0.0.2"
+    local server = world.nameserver "127.0.0.1:53"
+    local pool = cueball.pool { host = world, connect = function() return {} end, max_connections = 1,
+      resolver = cueball.resolver.dns { domain = "db.example", default_port = 80, families = "ipv4", hosts_file = false, search = false } }
+    world.advance(600e3)
+    local steady = #world.dns.asked
+    server:set { silence = silence }
+    world.advance(3600e3)
+    local asked = #world.dns.asked - steady
+    server:set { silence = false }
+    local back = world.time_ms()
+    while pool:resolver().failing do world.advance(100) end
+    measure.row("%-78s %8d", ("questions for one name in an hour of outage (%s); %d at rest"):format(silence, steady * 6), asked)
+    measure.row("%-78s %8.1f s", "known again after it", (world.time_ms() - back) / 1000)
+    pool:stop()
+    world.close()
+  end
+end
+
+-- So many pools that ask for the same, of one process.
+local function many_pools(count)
+  local world = sim.new { seed = 1 }
+  world.zone "db.example 60 A 127.0.0.2"
+  local pools = {}
+  for number = 1, count do
+    pools[number] = cueball.pool { host = world, connect = function() return {} end, max_connections = 1,
+      resolver = cueball.resolver.dns { domain = "db.example", default_port = 80, families = "ipv4", hosts_file = false, search = false } }
+  end
+  world.advance(1)
+  for _, pool in ipairs(pools) do assert(pool:stats().backends == 1) end
+  measure.row("%-78s %8d", ("questions of %d pools that ask for the same, all answered"):format(count), #world.dns.asked)
+  for _, pool in ipairs(pools) do pool:stop() end
+  world.close()
+end
+
 -- From cueball.pool{} until it has every backend.
 local function pool_round(server)
   local host = cueball.host()
@@ -138,4 +177,6 @@ cueball.host().log_to(function() end)
 measure.head(("DNS: %d targets, %d questions at once, medians of %d; examples/run bench/dns.lua %d"):format(TARGETS, CONCURRENCY, ROUNDS,
   TARGETS))
 simulate()
+outage()
+many_pools(300)
 ask_knot()

@@ -1,11 +1,11 @@
 --- Experiments in virtual time: what the pool's policies do to spikes, overload, slow backends and herds.
 --   examples/run bench/simulations.lua              all of them
---   examples/run bench/simulations.lua overload     one: spike, overload, balance, jitter, day, subsets
+--   examples/run bench/simulations.lua overload     one: spike, growth, overload, balance, jitter, day, subsets
 --   examples/run bench/simulations.lua balance 7    with another seed than 1, where chance plays a part
 -- The same seed prints the same figures on any machine (but for the real seconds of `day`). Each is a file of its own in
 -- bench/simulations/, spec/core/simulations_spec.lua runs shortened versions, docs/overload.md and docs/simulations.md
 -- explain the figures.
-local NAMES = { "spike", "overload", "balance", "jitter", "subsets", "day" }
+local NAMES = { "spike", "growth", "overload", "balance", "jitter", "subsets", "day" }
 
 local name, seed = ...
 seed = tonumber(seed) or 1

@@ -78,7 +78,7 @@ end
 -- @param socket  under it, or nil
 -- @return nil if it may; or message, kind
 function condition.judge(pool, factory, connection, socket)
-  if factory.broken then
+  if factory.broken and not (socket and factory.asks_socket) then
     local ok, message, kind = pool:guarded("broken", factory.broken, connection)
     if not ok then return "its factory cannot tell whether it is fit", "unfit" end
     if message then return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, kind) end

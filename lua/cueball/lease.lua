@@ -77,6 +77,7 @@ end
 -- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
 -- @return true; or nil, message, "stale"
 function Lease:close()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:close", 2) end
   if self.connection == nil then return stale() end
   local pool, slot = self.pool, self.place.slot
   local socket = pool.sockets[slot] or pool.parking and parking.socket(pool, slot)
@@ -88,6 +89,7 @@ end
 -- @param message what went wrong; becomes pool:last_error()
 -- @return true; or nil, message, "stale"
 function Lease:fail(message)
+  if getmetatable(self) ~= Lease then misuse.colon("lease:fail", 2) end
   if self.connection == nil then return stale() end
   return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
     pool:failed_with(slot, message or "a claimer failed the lease")
@@ -126,6 +128,6 @@ function Lease:__tostring()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
 
-misuse.guard(Lease, "lease", { "close", "fail", "backend", "explain" })
+misuse.guard(Lease, "lease", { "backend", "explain" })
 
 return Lease

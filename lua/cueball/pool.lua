@@ -77,6 +77,7 @@ local function factory_from(what, given, level)
     factory[member] = value or factory[member]
   end
   factory.inspects = factory.broken ~= nil or factory.watch ~= nil
+  factory.asks_socket = factory.broken ~= nil and factory.broken == given.asks_socket -- which the pool does itself
   return factory
 end
 

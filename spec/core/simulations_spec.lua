@@ -10,6 +10,16 @@ describe("in simulation,", function()
     end
   end)
 
+  it("a steady load opens a connection for one claim in a hundred at most, whatever its leases take", function()
+    local growth = simulation "growth"
+    for _, lease_ms in ipairs { 0.1, 1, 10, 100, 1000 } do
+      for _, spares in ipairs { 0, 2, 10 } do
+        local found = growth.run { lease_ms = lease_ms, spares = spares, rate = 100, claims = 4000 }
+        assert.is_true(found.opened <= found.claims / 100, ("%g ms, %d spares: %d opened"):format(lease_ms, spares, found.opened))
+      end
+    end
+  end)
+
   it("codel keeps the mean wait within 175 ms of the target, which RFC 8289's spacing does not", function()
     local overload = simulation "overload"
     for _, target in ipairs { 300, 1000, 5000 } do

@@ -193,6 +193,13 @@ describe("a nameserver that is not there, or silent", function()
     assert.is_true(({ network = true, timeout = true, refused = true })[ask("192.0.2.1:53", "a.example", A, SHORT_MS)])
   end)
 
+  task_it("may be on a link, which is named", function()
+    assert.is_truthy(({ network = true, timeout = true, refused = true })[ask("[fe80::1%lo]:9", "a.example", A, SHORT_MS)])
+    local id, why = host.dns.ask("[fe80::1%nolink0]:9", "a.example", A, SHORT_MS, function() end)
+    assert.is_nil(id)
+    assert.matches("cannot ask %[fe80::1%%nolink0%]:9", why)
+  end)
+
   task_it("is a timeout, at the question's own limit", function()
     local fake = servers.fake(function() end)
     local from = host.now()

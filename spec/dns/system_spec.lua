@@ -83,6 +83,23 @@ describe("a program that asks", function()
   end)
 end)
 
+describe("a program without descriptors left", function()
+  it("is told so, and not that nobody answered", function()
+    assert.matches("^local", elsewhere("ulimit -n 40;", [[
+      local uv, held = require "luv", {}
+      host.dns.ask("127.0.0.1:9", "a.example", 1, 60000, function() end) -- what is loaded once is
+      repeat
+        local one = uv.new_tcp()
+        held[#held + 1] = one
+      until not one:bind("127.0.0.1", 0)
+      host.dns.ask("127.0.0.1:9", "a.example", 1, 60000, function(_, why)
+        print(why)
+        os.exit(0)
+      end)
+      uv.run()]]))
+  end)
+end)
+
 describe("host.dns", function()
   it("knows the families of the machine", function()
     local mask, has_ipv6 = host.dns.families(), false

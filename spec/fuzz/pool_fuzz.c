@@ -65,6 +65,7 @@ typedef struct conn {
 typedef struct owner {
     cueball_owner *owner;
     bool is_gone;
+    bool has_left; /* what it had ends at the next input */
 } owner;
 
 typedef struct world {
@@ -194,6 +195,13 @@ static void read_proof(world *w, cueball_options *options)
     options->has_check = next_byte(w) % 2;
 }
 
+static void span_seen(world *w, const cueball_options *options)
+{
+    cueball_time span = options->proven_after_ms > 0 ? (cueball_time)(options->proven_after_ms * 1e6) : 1000 * MS;
+    if (w->least_span == 0 || span < w->least_span)
+        w->least_span = span;
+}
+
 static void read_options(world *w, cueball_options *options)
 {
     cueball_options_init(options);
@@ -219,9 +227,7 @@ static void read_options(world *w, cueball_options *options)
         read_control(w, options);
     if (which & 0x40)
         read_proof(w, options);
-    cueball_time span = options->proven_after_ms > 0 ? (cueball_time)(options->proven_after_ms * 1e6) : 1000 * MS;
-    if (w->least_span == 0 || span < w->least_span)
-        w->least_span = span;
+    span_seen(w, options);
     options->is_set = (which & 0xa0) == 0xa0;
 }
 
@@ -335,7 +341,9 @@ static void owner_ended(world *w, int index)
             lease_forget(w, &w->leases[i]);
             w->told.leases_revoked++;
         }
-    w->owners[index] = (owner){ NULL, false };
+    w->owners[index].has_left = false;
+    if (w->owners[index].is_gone)
+        w->owners[index] = (owner){ NULL, false, false };
 }
 
 /* The time of the next input, and what the pool does before the input itself. */
@@ -350,7 +358,7 @@ static cueball_time begin(world *w)
         w->leases_n = 0;
     }
     for (int i = 0; i < OWNERS_MAX; i++)
-        if (w->owners[i].is_gone)
+        if (w->owners[i].is_gone || w->owners[i].has_left)
             owner_ended(w, i);
     return now;
 }
@@ -406,6 +414,14 @@ static void queue_seen(world *w)
 
 /* ---------------------------------------------------------------- evidence -- */
 
+static void tell_backends(const world *w)
+{
+    cueball_backend_info info;
+    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
+        TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
+             info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
+}
+
 static bool is_blamed(const world *w, cueball_handle backend)
 {
     for (uint32_t i = 0; i < w->blamed_n; i++)
@@ -449,12 +465,12 @@ static bool was_dead(const world *w, cueball_handle backend)
     return false;
 }
 
-static void tell_backends(const world *w)
+static void check_revival(const world *w, const cueball_backend_info *info)
 {
-    cueball_backend_info info;
-    for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
-        TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
-             info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
+    bool has_reason = w->proven == info->backend || has_lasted(w, info->backend) || has_better(w, info->priority);
+    if (!has_reason)
+        tell_backends(w);
+    MUST(has_reason, "backend %s revived without proof", info->key);
 }
 
 /* Dead backends leave the places to those that live. */
@@ -487,8 +503,7 @@ static void check_backends(world *w, const cueball_stats *stats)
         if (info.dead && !was_dead(w, info.backend))
             MUST(is_blamed(w, info.backend), "backend %s died, and nothing was wrong with it", info.key);
         if (!info.dead && was_dead(w, info.backend))
-            MUST(w->proven == info.backend || has_lasted(w, info.backend) || has_better(w, info.priority), "backend %s revived without proof",
-                 info.key);
+            check_revival(w, &info);
         if (info.dead)
             dead[dead_n++] = info.backend;
     }
@@ -723,6 +738,12 @@ static void check_reasons(const world *w, cueball_time begun, cueball_time waite
     MUST(sum == waited, "a claim waited %" PRIu64 ", and %" PRIu64 " for %u reasons", waited, sum, count);
 }
 
+/* Whether what is his ends at the next input. */
+static bool owner_ends(const world *w, int owner)
+{
+    return owner >= 0 && (w->owners[owner].is_gone || w->owners[owner].has_left);
+}
+
 static void answer_told(world *w, const cueball_action *action)
 {
     MUST(action->user < w->claims_n, "claim %" PRIu64, action->user);
@@ -734,7 +755,7 @@ static void answer_told(world *w, const cueball_action *action)
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
         for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
-            MUST(!w->claims[i].is_open || (w->claims[i].owner >= 0 && w->owners[w->claims[i].owner].is_gone),
+            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner),
                  "claim %" PRIu64 " overtook %u", action->user, i);
         granted(w, action->lease, action->conn, action->slot, answered->owner);
     } else if (action->error == CUEBALL_ECLAIM_TIMEOUT) {
@@ -933,12 +954,12 @@ static void op_owner(world *w)
         if (result != CUEBALL_OK)
             meant->owner = NULL;
     } else if (how & 64) {
-        (void)cueball_owner_left(meant->owner);
+        meant->has_left |= cueball_owner_left(meant->owner);
     } else {
         cueball_owner_gone(meant->owner);
         meant->is_gone = true;
     }
-    TELL("owner %u is %s\n", how % OWNERS_MAX, meant->is_gone ? "gone" : "new");
+    TELL("owner %u is %s\n", how % OWNERS_MAX, meant->is_gone ? "gone" : meant->has_left ? "away" : "new");
 }
 
 static void op_options(world *w)
@@ -1125,6 +1146,7 @@ static void heal(world *w)
     cueball_options_init(&options);
     options.max_connections = w->options.max_connections;
     options.is_set = w->options.is_set;
+    span_seen(w, &options);
     cueball_pool_options_changed(w->pool, begin(w), &options);
     w->options = options;
     cueball_backend_spec spec = read_spec(0);

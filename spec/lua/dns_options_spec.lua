@@ -25,6 +25,8 @@ describe("cueball.resolver.dns", function()
     }
     assert.equal("orders", resolver.name)
     assert.same({ "10.0.0.53:53", "[::1]:5353", "[::1]:53" }, resolver.options.nameservers)
+    assert.same({ "[fe80::1%eth0]:53", "[fe80::1%eth0]:53", "[fe80::2%lo]:54" },
+      dns(options { nameservers = { "fe80::1%eth0", "[fe80::1%eth0]", "[fe80::2%lo]:54" } }).options.nameservers)
     assert.equal("db.example", dns(options { domain = "db.example." }).name)
     assert.equal("ns.example", dns(options { nameservers = "ns.example" }).options.nameservers)
     assert.equal("ns.example", dns(options { nameservers = { "ns.example" } }).options.nameservers)

@@ -228,6 +228,33 @@ describe("a balancer in nginx", function()
       return peers():match "false 0 "
     end, peers)
   end)
+
+  it("whose peers are all dead has its resolver look where they are now", function()
+    backends = { new_backend(1), new_backend(2) }
+    local hourly = [[
+return { api = require("cueball.balancer").new {
+  name = "api", tries = 1, attempts = 1, delay_ms = 60000, max_delay_ms = 60000,
+  resolver = function(sink)
+    local looks = 0
+    repeat
+      looks = looks + 1
+      ngx.shared.notes:set("looks", looks)
+      sink:set { looks == 1 and "127.0.0.1:%d" or "127.0.0.1:%d" }
+    until not sink:sleep(3600e3)
+  end,
+} }
+]]
+    one = nginx.start {
+      files = { ["balancers.lua"] = hourly:format(backends[1].port, backends[2].port) }, http = "lua_shared_dict notes 100k;" .. HTTP,
+      server = SERVER .. "location = /looks { content_by_lua_block { ngx.print(ngx.shared.notes:get 'looks') } }",
+    }
+    nginx.until_true(function() return select(2, one:get "/api") == "1" end)
+    assert.equal("1", one:ask "/looks")
+    backends[1]:die()
+    one:get "/api"
+    nginx.until_true(function() return select(2, one:get "/api") == "2" end, function() return one:log() end)
+    assert.equal("2", one:ask "/looks")
+  end)
 end)
 
 describe("the example of a balancer", function()

@@ -1,6 +1,7 @@
 --- How a scenario ends: by a stop in the middle of everything, or with all well again, an even pool, and a stop after that.
 local draw = require "spec.sim.draw"
 local steps = require "spec.sim.steps"
+local Evidence = require "spec.sim.evidence"
 
 local ending = {}
 
@@ -17,6 +18,7 @@ function ending.note_limits(self)
   for _, name in ipairs { "check_timeout_ms", "rebalance_delay_ms" } do
     longest[name] = math.max(longest[name] or 0, self.options[name])
   end
+  longest.proof_ms = math.max(longest.proof_ms or 0, Evidence.proof_ms(self.options, longest.max_delay_ms))
   self.longest = longest
 end
 
@@ -25,7 +27,7 @@ end
 local function bound_ms(self)
   local longest = self.longest
   local attempt = longest.max_timeout_ms + 1.5 * longest.max_delay_ms
-  return 2 * (attempt + longest.timeout_ms) + 12 * longest.rebalance_delay_ms + longest.check_timeout_ms
+  return 2 * (attempt + longest.timeout_ms + longest.proof_ms) + 12 * longest.rebalance_delay_ms + longest.check_timeout_ms
     + self.service.resolver_pause_ms + self.pool.sink.pause_ms + 5000
 end
 
@@ -42,8 +44,8 @@ local function is_even(self)
     local told = self.service.members[backend.key]
     local is_told = told and backend.port == told.port and backend.weight == told.weight and backend.priority == told.priority
     if not is_told and not backend.removed then return false, backend.key .. " is not what the resolver said" end
-    -- A dead one that the living leave no slot has none to learn by that it is back, and needs none.
-    if backend.dead and backend.total > 0 then return false, backend.key .. " is dead" end
+    -- Where there is a single slot, none is left to learn by that a dead one is back.
+    if backend.dead and (most > 1 or backend.total > 0) then return false, backend.key .. " is dead" end
     if backend.removed then return false, backend.key .. " is leaving" end
     if (backend.priority > best) ~= backend.standby then
       return false, ("%s of priority %d %s by, the best is %d"):format(backend.key, backend.priority,

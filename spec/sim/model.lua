@@ -9,8 +9,13 @@
 --   model.max        max_connections
 --   model.known      backends; model.dead: which of them are dead, by key; model.changed_ms: when they changed last
 --   model.coming     the options as the scenario set them last; the event that says so may be yet to come
+--   model.coming_check whether the connection factory has a check: likewise
+--   model.evidence   whom the pool trusts and whom it blames, spec/sim/evidence.lua
+--   model.limited    which backends were said to take fewer connections than planned, by key
 --   model.coverage   a table: how often each kind of event came is counted in it
 --   model.current    the claimer whose claim is being made
+local Evidence = require "spec.sim.evidence"
+
 local Model = {}
 Model.__index = Model
 
@@ -44,15 +49,18 @@ local POOL_MAY_BECOME = {
 
 --- @param fail function(format, ...) what to do when something does not hold
 -- @param is_enduring there may be spares, ejections, limits to churn, other orders of the queue
-function Model.new(fail, options, is_enduring)
+-- @param has_priorities backends differ in it
+function Model.new(fail, options, is_enduring, has_priorities)
   local self = setmetatable({
     fail = fail, slots = {}, counts = {}, total = 0, orphans = 0, queue = {}, leases = {}, leased = 0, ended = {},
     max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
     known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0,
-    is_enduring = is_enduring, is_overloaded = false, ejected = {}, ejected_count = 0, churned = {},
+    is_enduring = is_enduring, is_overloaded = false, ejected = {}, ejected_count = 0, churned = {}, limited = {},
   }, Model)
+  self.evidence = Evidence.new(self, fail)
+  self.evidence.has_priorities = has_priorities
   for _, state in ipairs(STATES) do self.counts[state] = 0 end
-  ON.options_changed(self)
+  ON.options_changed(self, { time_ms = 0 })
   return self
 end
 
@@ -90,7 +98,11 @@ function ON.slot_state(self, event)
   local from = slot and slot.state or "free"
   if from ~= event.from then self.fail("slot %d was %s, not %s as the event says", number, from, event.from) end
   if not MAY_BECOME[from][to] then self.fail("slot %d became %s when %s", number, to, from) end
-  if not slot then slot = slot_come(self, event) end
+  self.evidence:slot_state(event, slot)
+  if not slot then
+    slot = slot_come(self, event)
+    self.evidence:slot_came(event, slot)
+  end
   if slot.backend ~= event.backend then self.fail("slot %d of %s became one of %s", number, slot.backend, tostring(event.backend)) end
   if to == "connecting" then
     if slot.is_removed then self.fail("slot %d opens a connection to %s, which was removed", number, slot.backend) end
@@ -108,6 +120,17 @@ function ON.slot_state(self, event)
     self.seq = self.seq + 1
     slot.seq = self.seq
   end
+end
+
+-- Is it lent only where no other rests?
+local function is_doubtful(self, slot)
+  return slot.is_suspect or self.dead[slot.backend] or false
+end
+
+--- Its connection, which rests, is lent after the others from now on.
+function Model:goes_last(slot)
+  self.seq = self.seq + 1
+  slot.seq = self.seq
 end
 
 function ON.shuffled(self)
@@ -147,9 +170,26 @@ end
 function ON.overloaded(self) self.is_overloaded = true end
 function ON.relieved(self) self.is_overloaded = false end
 
-function ON.backend_added(self, event) members_change(self, event, 1) end
-function ON.backend_dead(self, event) self.dead[event.backend] = true end
-function ON.backend_revived(self, event) self.dead[event.backend] = nil end
+function ON.backend_added(self, event)
+  members_change(self, event, 1)
+  self.limited[event.backend] = nil
+  self.evidence:backend_added(event)
+end
+
+function ON.backend_dead(self, event)
+  self.dead[event.backend], self.limited[event.backend] = true, nil
+  self.evidence:backend_dead(event)
+end
+
+function ON.backend_limited(self, event) self.limited[event.backend] = true end
+
+function ON.backend_revived(self, event)
+  self.dead[event.backend] = nil
+  self.evidence:backend_revived(event)
+  for _, slot in pairs(self.slots) do -- those that were in doubt for that come after those that were not
+    if slot.backend == event.backend and slot.state == "idle" and not slot.is_removed then self:goes_last(slot) end
+  end
+end
 
 function ON.backend_removed(self, event)
   members_change(self, event, -1)
@@ -164,10 +204,13 @@ function ON.backend_removed(self, event)
   end
 end
 
--- A slot that is given at once is the one whose turn it is; `seq` is what it had at rest.
+-- A slot that is given at once is the one whose turn it is; `seq` is what it had at rest. Of those in doubt any may be next.
 local function check_turn(self, number, seq)
+  local in_doubt = is_doubtful(self, self.slots[number])
   for _, other in pairs(self.slots) do
-    local is_before = other.seq and (self.balance == "fifo" and other.seq < seq or self.balance == "lifo" and other.seq > seq)
+    local is_better = other.seq and not is_doubtful(self, other)
+    if is_better and in_doubt then self.fail("slot %d, which is in doubt, was given before one that is not", number) end
+    local is_before = is_better and (self.balance == "fifo" and other.seq < seq or self.balance == "lifo" and other.seq > seq)
     if is_before then self.fail("slot %d was given (%s) before another whose turn it was", number, self.balance) end
   end
 end
@@ -178,6 +221,7 @@ local function lend(self, event)
   if slot.lease then self.fail("slot %d is on lease %d and was granted as %d", number, slot.lease, event.lease) end
   if slot.conn ~= event.conn then self.fail("slot %d: connection %d was granted, it has %d", number, event.conn, slot.conn) end
   if self.leases[event.lease] or self.ended[event.lease] then self.fail("lease %d was given twice", event.lease) end
+  self.evidence:lent(slot, number)
   slot.lease = event.lease
   self.leases[event.lease] = number
   self.leased = self.leased + 1
@@ -200,7 +244,7 @@ function ON.claim_granted(self, event)
   else
     if #self.queue > 0 then self.fail("a claim was granted at once while %d wait", #self.queue) end
     if not claimer then return self.fail("a claim was granted at once that nobody made") end
-    if false and self.turn then check_turn(self, event.slot, self.turn) end
+    if self.turn then check_turn(self, event.slot, self.turn) end
   end
   claimer.expected, claimer.expected_lease = "granted", event.lease
   lend(self, event)
@@ -253,16 +297,19 @@ function ON.lease_ended(self, event)
   if not slot or number ~= event.slot or slot.lease ~= event.lease then
     return self.fail("lease %d of slot %d ended and did not live", event.lease, event.slot)
   end
+  self.evidence:lease_ended(event, slot)
   slot.lease = nil
   self.leases[event.lease] = nil
   self.leased = self.leased - 1
   self.ended[event.lease] = event.cause
 end
 
-function ON.options_changed(self)
+function ON.options_changed(self, event)
   local coming = self.coming
   self.max, self.balance, self.queue_order = coming.max_connections, coming.balance, coming.queue
   self.churn_rate, self.max_ejected = coming.max_churn_rate, coming.outlier and coming.outlier.max_ejected or self.max_ejected
+  self.evidence.has_check = self.coming_check
+  self.evidence:options_changed(coming, event.time_ms)
 end
 
 function ON.pool_state(self, event)
@@ -293,13 +340,15 @@ function Model:on(event)
   self.turn = nil
 end
 
---- There are as many slots as there may be, wherever there is a backend that lives: a plan gives them all away.
+--- There are as many slots as there may be, wherever there is a backend that lives: a plan gives them all away, but for the places
+-- left for dead backends that are tried in turn, and for what a backend does not take.
 -- @param delay_ms how long a plan may wait after the backends changed
 function Model:check_full(now_ms, delay_ms)
-  if self.state == "stopping" or self.state == "stopped" or now_ms <= self.changed_ms + delay_ms or self.is_enduring or true then return end
+  if self.state == "stopping" or self.state == "stopped" or now_ms <= self.changed_ms + delay_ms or self.is_enduring then return end
   local dead = 0
   for _ in pairs(self.dead) do dead = dead + 1 end
-  if dead < self.known and self.total - self.orphans < self.max then
+  local least = self.max - math.min(dead, self.evidence:probes_max())
+  if dead < self.known and self.total - self.orphans < least and next(self.limited) == nil then
     self.fail("only %d slots, %d of them orphans, with %d backends alive; max_connections is %d", self.total, self.orphans,
       self.known - dead, self.max)
   end

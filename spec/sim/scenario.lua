@@ -147,6 +147,9 @@ local function audit_slots(self)
     or tonumber(counts.claim_timeouts + counts.claims_refused) ~= model.refused then
     self.fail("the pool counts %d grants, the events come to %d", tonumber(counts.granted), model.granted)
   end
+  local longest = self.longest
+  local place_ms = longest.max_timeout_ms + longest.timeout_ms + longest.check_timeout_ms + longest.proof_ms
+  model.evidence:audit(self.world.time_ms(), 1.5 * longest.max_delay_ms, place_ms)
   -- Another weight is no event, and puts the plan off; ten times at most.
   model:check_full(self.world.time_ms(), self.longest.rebalance_delay_ms * ((self.has_weights or self.has_priorities) and 10 or 1))
   return model:connected(), of_model.connecting, of_model.closing, model.total
@@ -220,6 +223,7 @@ local function start_pool(self)
   if self.has_model then self.service.members = {} end
   local pool = make_pool(self)
   self.service.members = members
+  self.model.evidence.has_check = self.model.coming_check
   if self.has_model then
     pool:subscribe(function(event)
       trace_event(self, event)
@@ -276,7 +280,7 @@ function Scenario.run(given)
   draw_all(self, chance)
   make_world(self)
   self.service = Service.new(self, chance:whole(1, chance:one_of { 2, 4, 7 }), self.has_sockets)
-  self.model = Model.new(self.fail, self.options, self.is_enduring)
+  self.model = Model.new(self.fail, self.options, self.is_enduring, self.has_priorities)
   self.model.coverage = given.coverage
   self.drawn_options = draw.shown(self.options)
   self.drawn_faults = draw.shown(self.factory_faults) .. (self.has_sockets and " wire " .. draw.shown(self.wire_faults) or "")

@@ -206,6 +206,7 @@ function Service:factory()
   end
   local factory = { connect = method(connect), close = method(close) }
   if self.chance:is(0.7) then factory.check = method(check) end
+  self.scenario.model.coming_check = factory.check ~= nil
   if self.chance:is(0.7) then factory.broken = method(broken) end
   if self.chance:is(0.7) then factory.watch, factory.unwatch = method(watch), method(unwatch) end
   return factory

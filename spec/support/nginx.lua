@@ -189,7 +189,10 @@ function nginx.start(given)
   local out = assert(uv.fs_open(prefix .. "/stderr", "w", 420))
   local words_of = { "nginx", "-p", prefix, "-e", prefix .. "/error.log", "-c", prefix .. "/nginx.conf" }
   for index, word in ipairs(given.under or {}) do table.insert(words_of, index, word) end
-  self.handle, self.pid = uv.spawn(table.remove(words_of, 1), { args = words_of, stdio = { nil, out, out } }, function() self.has_exited = true self.handle:close() end)
+  self.handle, self.pid = uv.spawn(table.remove(words_of, 1), { args = words_of, stdio = { nil, out, out } }, function()
+    self.has_exited = true
+    self.handle:close()
+  end)
   uv.fs_close(out)
   assert(self.handle, self.pid)
   self.handle:unref()

@@ -22,7 +22,7 @@
 #define SAMPLE_SHARE 0.181269246922018151257 /* 1 - exp(-0.2): weight of the newest sample */
 #define SETTLED 0.5                          /* slots: what is left of a step that far is over */
 #define SHRINK_CLAIMS 200                    /* claims, for each connection closed while there are any */
-#define SHRINK_SAVED 10                      /* connections for which claims count in advance */
+#define SHRINK_SAVED 5                       /* connections for which claims count in advance */
 #define REST_SPAN 10000000000                /* ns: a pool that nobody claimed from for so long is at rest */
 
 static uint32_t pool_established(const cueball_pool *pool)

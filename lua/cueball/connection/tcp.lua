@@ -66,8 +66,12 @@ local function set_options(sock, options)
   if options.keepalive_ms then sock:setoption("keepalive", options.keepalive_ms) end
 end
 
+local DEFAULT_MS = 60000 -- of a socket, as in nginx
+
 -- The limits of use: a claimer may have set others.
 local function set_back(sock, options)
+  if sock.read_timeout_ms == (options.read_timeout_ms or DEFAULT_MS) and sock.send_timeout_ms == (options.send_timeout_ms or DEFAULT_MS)
+    and sock.connect_timeout_ms == (options.connect_timeout_ms or DEFAULT_MS) then return end -- as sockets of our own hosts tell
   sock:settimeouts(options.connect_timeout_ms or 0, options.send_timeout_ms or 0, options.read_timeout_ms or 0)
 end
 
@@ -126,6 +130,8 @@ local function tcp(options)
     if not fit then return message, kind end
     return nil
   end
+
+  factory.asks_socket = factory.broken -- it does no more than that
 
   function factory.watch(sock, lost)
     if not sock.watch then return end

@@ -180,7 +180,8 @@ local function ask(self, action)
     self.last_asked = ("%s %s of %s"):format(ffi.string(lib.cueball_rr_name(rr)), asked, server)
   else
     complain(self, server, ("%s cannot be asked: %s"):format(server, tostring(message)))
-    answer_later(self, question, function() silent(self, question, "local") end)
+    local silence = message == "out of memory" and "local" or "network"
+    answer_later(self, question, function() silent(self, question, silence) end)
   end
 end
 

@@ -61,6 +61,12 @@ local EXPECTED = 'expected "IP", "IP:PORT" or "[IPv6]:PORT"'
 -- "10.0.0.53" → "10.0.0.53:53"; nil: it is no address
 local function server_of(text)
   if type(text) ~= "string" or address.is_unix(text) then return nil end
+  local bare, link, rest = text:match "^%[?([%x:.]+)%%([%w_.-]+)(.*)$" -- "fe80::1%eth0", "[fe80::1%eth0]:5353"
+  if bare then
+    local port = rest:match "^%]:(%d+)$" or (rest == "" or rest == "]") and "53"
+    if address.family(bare) ~= 6 or not port or tonumber(port) > 65535 then return nil end
+    return ("[%s%%%s]:%d"):format(bare, link, port), tonumber(port) == 0
+  end
   local host, port = address.split(text)
   if not host then return nil end
   return address.join(host, port or 53), port == 0

@@ -99,8 +99,8 @@ function resting.install(Socket, busy, start_reading)
   function Socket:watch(fn)
     self.watcher = fn
     self:rest()
-    local fit, message, kind = self:is_fit()
-    if fit then return start_reading(self) end
+    local message, kind = use.judge(self.use, trouble(self))
+    if not message then return start_reading(self) end
     tell_later(self, fn, message, kind)
   end
 

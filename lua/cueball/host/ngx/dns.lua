@@ -105,6 +105,9 @@ local function ask(self, server, name, rr, timeout_ms, done, use_tcp)
   local host, port = server_of(server)
   local is_fit = host and type(name) == "string" and name ~= "" and #name <= NAME_MAX and type(timeout_ms) == "number"
     and timeout_ms > 0 and timeout_ms <= TIMEOUT_MS_MAX
+  if not host and type(server) == "string" and server:find("%", 1, true) then
+    return nil, ("cannot ask %s: it is on a link, and a cosocket cannot be told which"):format(server)
+  end
   if not is_fit then
     return nil, ("cannot ask %s for %s within %s ms: expected IP:PORT, a name and a time limit above 0 and of 12 hours at most")
       :format(tostring(server), tostring(name), tostring(timeout_ms))
