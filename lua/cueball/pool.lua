@@ -78,6 +78,8 @@ local function factory_from(what, given, level)
   end
   factory.inspects = factory.broken ~= nil or factory.watch ~= nil
   factory.asks_socket = factory.broken ~= nil and factory.broken == given.asks_socket -- which the pool does itself
+  local bare = given.bare
+  factory.bare = type(bare) == "table" and factory.watch == bare.watch and factory.unwatch == bare.unwatch and bare or nil
   return factory
 end
 
@@ -204,7 +206,7 @@ function Pool:inspect(slot, factory, connection)
   local message, kind = condition.judge(self, factory, connection, socket)
   if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end
   if message then return self:unfit(slot, message, kind) end
-  if self.conns[slot] == conn then work.rest(self, slot) end
+  if self.conns[slot] == conn then work.rest(self, slot, true) end
 end
 
 --- A claimer closes the connection. That blames nobody, but its socket may know that the backend closed it first, kept an answer back, or

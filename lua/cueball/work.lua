@@ -20,8 +20,14 @@ local traceback = text.traceback
 function work.lease(pool, slot, handle)
   local connection, factory, place = pool.connections[slot], pool.factories[slot], pool.places[slot]
   local socket = pool.sockets[slot]
-  if socket then socket:lend() end
-  if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
+  if socket and factory.bare and socket == connection then
+    socket:unwatch() -- lends it, too
+  elseif factory.unwatch then
+    if socket then socket:lend() end
+    pool:guarded("unwatch", factory.unwatch, connection)
+  elseif socket then
+    socket:lend()
+  end
   pool.lent[slot] = handle
   if pool.detects_deadlocks then pool.holders[slot] = pool.claimer() end
   if pool.detects_leaks then
@@ -162,8 +168,14 @@ local function attempt(pool, slot, conn, backend, factory, context)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.
-function work.rest(pool, slot)
-  local socket, watch = pool.sockets[slot], pool.factories[slot].watch
+-- @param is_fit whether its socket was asked just now
+function work.rest(pool, slot, is_fit)
+  local factory, socket = pool.factories[slot], pool.sockets[slot]
+  local watch, bare = factory.watch, factory.bare
+  if is_fit and bare and socket and socket == pool.connections[slot] then -- the short way of what is below
+    bare.set_back(socket)
+    return socket:watch_fit(pool.losses[slot])
+  end
   if socket then socket:rest() end
   if watch then pool:guarded("watch", watch, pool.connections[slot], pool.losses[slot]) end
 end

@@ -124,9 +124,12 @@ describe("stats", function()
     target overloaded memory_bytes ]]
   local COUNTERS = [[ waiting_max claims granted granted_at_once claim_timeouts claims_refused claims_cancelled released leases_closed
     leases_failed leases_revoked attempts opened open_failures open_timeouts lost closed checks checks_failed plans shuffles
-    backend_deaths ejections ]]
+    backend_deaths ejections
+    closed_lost closed_fail closed_unfit closed_worn closed_timeout closed_close closed_owner closed_idle closed_lifetime
+    closed_max_uses closed_renew closed_plan closed_removed closed_stop ]]
   local TIMES = [[ wait_ms_p50 wait_ms_p90 wait_ms_p99 wait_ms_p999 wait_ms_max
-    lease_ms_p50 lease_ms_p90 lease_ms_p99 lease_ms_p999 lease_ms_max ]]
+    lease_ms_p50 lease_ms_p90 lease_ms_p99 lease_ms_p999 lease_ms_max
+    create_ms_p50 create_ms_p90 create_ms_p99 create_ms_p999 create_ms_max ]]
 
   before_each(function()
     town = sim_pool.new { servers = 2 }

@@ -143,6 +143,9 @@ local function tcp(options)
     if sock.unwatch then sock:unwatch() end
   end
 
+  -- For the pool, which has asked the socket just now; as long as `watch` and `unwatch` are those above.
+  factory.bare = { watch = factory.watch, unwatch = factory.unwatch, set_back = function(sock) set_back(sock, copy) end }
+
   return factory
 end
 

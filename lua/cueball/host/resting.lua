@@ -104,6 +104,13 @@ function resting.install(Socket, busy, start_reading)
     tell_later(self, fn, message, kind)
   end
 
+  --- The same, of one that was found fit just now.
+  function Socket:watch_fit(fn)
+    self.watcher = fn
+    self:rest()
+    return start_reading(self)
+  end
+
   --- Ends watch(): its fn will not be called, and somebody is about to use it.
   function Socket:unwatch()
     self.watcher = nil
