@@ -87,7 +87,8 @@ local function tries_dead(self, event, backend)
     if is_other and (slot.state == "connecting" or slot.state == "backoff" or slot.state == "idle") then others = others + 1 end
   end
   if others > 0 and not self.model.is_enduring then self.fail("%s is dead, and tried by %d others", event.backend, others) end
-  if backend.dead_openings > 0 then
+  local is_same = not self.model.is_enduring or backend.opening_slot == event.slot -- max_churn_rate leaves others there for a while
+  if backend.dead_openings > 0 and is_same then
     if event.count < backend.attempt then
       self.fail("%s is dead; after attempt %d comes %d", event.backend, backend.attempt, event.count)
     end
@@ -97,7 +98,7 @@ local function tries_dead(self, event, backend)
       self.fail("%s is dead and is tried after %.3f ms; the pause after attempt %d is %.3f at least", event.backend, gap, last, least)
     end
   end
-  backend.dead_openings = backend.dead_openings + 1
+  backend.dead_openings, backend.opening_slot = backend.dead_openings + 1, event.slot
 end
 
 local function attempt_begins(self, event, slot)
