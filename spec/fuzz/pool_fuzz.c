@@ -1153,8 +1153,10 @@ static void heal(world *w)
     cueball_pool_backend_added(w->pool, begin(w), &spec);
     check(w);
     for (unsigned round = 0; round < HEAL_ROUNDS; round++) {
-        while (w->leases_n > 0)
+        while (w->leases_n > 0) {
             lease_end(w, 0, w->leases[0].lease);
+            check(w);
+        }
         drain(w, UINT32_MAX, true);
         if (w->leases_n == 0 && is_even(w)) {
             MUST(cueball_pool_state_of(w->pool) == CUEBALL_POOL_RUNNING, "healed, and in state %d", cueball_pool_state_of(w->pool));
