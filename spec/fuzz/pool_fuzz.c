@@ -652,13 +652,13 @@ static void op_unfit(world *w)
     static const int causes[] = { CUEBALL_CAUSE_UNFIT, CUEBALL_CAUSE_WORN, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_LOST };
     int cause = causes[next_byte(w) % 4];
     cueball_handle handle = conn_pick(w);
+    if (cause == CUEBALL_CAUSE_LOST) {
+        MUST(cueball_pool_conn_unfit(w->pool, w->now, handle, cause) == CUEBALL_EINVAL, "unfit for that");
+        return;
+    }
     cueball_time now = begin(w);
     int result = cueball_pool_conn_unfit(w->pool, now, handle, cause);
     TELL("conn %" PRIx64 " is unfit for %d: %d\n", handle, cause, result);
-    if (cause == CUEBALL_CAUSE_LOST) {
-        MUST(result == CUEBALL_EINVAL, "unfit for that: %d", result);
-        return;
-    }
     MUST(result == CUEBALL_OK || result == CUEBALL_ESTALE, "unfit: %d", result);
     conn *meant = conn_find(w, handle);
     MUST(result != CUEBALL_OK || (meant && meant->state == OPEN), "a conn that is not open is unfit");
@@ -883,13 +883,13 @@ static void op_renew(world *w)
     unsigned how = next_byte(w);
     const char *key = how & 1 ? keys[how / 2 % KEYS] : NULL;
     double over_ms = ONE_OF(w, 0, 5, 1000, -1, INFINITY, (double)NAN);
+    if (!(over_ms >= 0 && over_ms < INFINITY)) {
+        MUST(cueball_pool_renew(w->pool, w->now, key, over_ms) == CUEBALL_EINVAL, "renew over %g", over_ms);
+        return;
+    }
     cueball_time now = begin(w);
     int result = cueball_pool_renew(w->pool, now, key, over_ms);
     TELL("renew %s over %g: %d\n", key ? key : "all", over_ms, result);
-    if (!(over_ms >= 0 && over_ms < INFINITY)) {
-        MUST(result == CUEBALL_EINVAL, "renew over %g: %d", over_ms, result);
-        return;
-    }
     cueball_backend_info info;
     bool is_known = !key;
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++) {

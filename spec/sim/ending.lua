@@ -102,16 +102,16 @@ local function wait_for_even(self)
   self.fail("the pool is not even %.0f ms after the last fault: %s", bound, tostring(why))
 end
 
--- Claims all there is. @return the leases; or nil: one was not to be had, as another had been lost as it was leased, which is noticed
--- only now, and makes the others suspect
+-- Claims all there is. @return the leases; or nil: one was not to be had, as another had ended as it was leased, which is noticed only
+-- now: it is replaced, and may make the others suspect
 local function claim_each(self)
   local leases, seen = {}, {}
-  local lost = self.pool:stats().lost
+  local closed = self.pool:stats().closed
   for number = 1, self.options.max_connections do
     self.model.current = { deadline_ms = math.huge }
     local lease, message = self.pool:try_claim()
     if not lease then
-      if self.pool:stats().lost == lost then
+      if self.pool:stats().closed == closed then
         self.fail("claim %d of %d got nothing: %s", number, self.options.max_connections, message)
       end
       for _, one in ipairs(leases) do one:release() end

@@ -86,9 +86,13 @@ local function tries_dead(self, event, backend)
     local is_other = slot ~= self.model.slots[event.slot]
     if is_other and (slot.state == "connecting" or slot.state == "backoff" or slot.state == "idle") then others = others + 1 end
   end
-  if others > 0 and not self.model.is_enduring then self.fail("%s is dead, and tried by %d others", event.backend, others) end
-  local is_same = not self.model.is_enduring or backend.opening_slot == event.slot -- max_churn_rate leaves others there for a while
-  if backend.dead_openings > 0 and is_same then
+  local is_planned = event.time_ms > backend.dead_ms -- what is due at the moment of its death may come before the plan
+  if others > 0 and is_planned and not self.model.is_enduring then
+    self.fail("%s is dead, and tried by %d others", event.backend, others)
+  end
+  -- max_churn_rate leaves others there for a while.
+  local is_same = not self.model.is_enduring or backend.opening_slot == event.slot
+  if backend.dead_openings > 0 and backend.opening_ms > backend.dead_ms and is_same then
     if event.count < backend.attempt then
       self.fail("%s is dead; after attempt %d comes %d", event.backend, backend.attempt, event.count)
     end
@@ -241,7 +245,7 @@ function Evidence:backend_dead(event)
   if failures < event.count or failures == 0 then
     self.fail("%s died after %d attempts; %d came to nothing through it", event.backend, event.count, failures)
   end
-  backend.is_dead, backend.dead_openings, backend.tried_ms = true, 0, event.time_ms
+  backend.is_dead, backend.dead_openings, backend.tried_ms, backend.dead_ms = true, 0, event.time_ms, event.time_ms
 end
 
 local PROOFS = {
@@ -278,8 +282,9 @@ local PROOFS = {
 
 function Evidence:backend_revived(event)
   local proof = PROOFS[event.cause]
-  if not proof or not proof(self, event) then self.fail("%s was revived by %s, and nothing of the kind happened",
-      event.backend, event.cause) end
+  if not proof or not proof(self, event) then
+    self.fail("%s was revived by %s, and nothing of the kind happened", event.backend, event.cause)
+  end
   local backend = of(self, event.backend)
   backend.is_dead, backend.dead_openings, backend.tried_ms = false, 0, event.time_ms
 end
