@@ -55,6 +55,9 @@ end
 --- @param options that count from now on
 function Evidence:options_changed(options, time_ms)
   self.changed_ms = time_ms
+  if not self.has_check then -- another factory's check tells nothing of those that are suspect by now
+    for _, slot in pairs(self.model.slots) do slot.is_checked_first = false end
+  end
   for name, recovery in pairs(options.recovery) do -- those not named stay
     self.recoveries[name] = recovery
     self.least_delay_ms = math.min(self.least_delay_ms, least_pause(recovery, 1))

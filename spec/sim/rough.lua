@@ -90,7 +90,7 @@ local function check_stale(self, record, now_ms)
   local backend = evidence.backends[record.key]
   if not connection or not connection.is_mute or not backend or not backend.found_ms then return end
   local failed_over_ms, found_ms = connection.server.failed_over_ms, backend.found_ms
-  local was_lent = record.lent_ms and record.lent_ms <= found_ms and (not record.back_ms or record.back_ms >= found_ms)
+  local was_lent = record.back_ms and record.back_ms >= found_ms
   if failed_over_ms < found_ms and record.opened_ms < failed_over_ms and found_ms < now_ms and record.has_check
     and evidence.has_check and not was_lent and backend.doubts < 5 then
     self.fail("%s failed over at %.3f ms, one was found dead at %.3f, and another is lent at %.3f", record.key, failed_over_ms, found_ms,
@@ -107,7 +107,6 @@ function rough.lent(self, record, waited)
     self.fail("connection %d is lent at %.3f ms, it was to be renewed by %.3f", record.id, now_ms, record.renew_by_ms)
   end
   if self.has_model and record.sock and not waited then check_stale(self, record, now_ms) end
-  record.lent_ms, record.back_ms = now_ms, nil
 end
 
 --- And gives it back.

@@ -231,6 +231,7 @@ local function work_with(self, claimer, plan)
     local sock = plan.sends and connection.state == "open" and connection.sock
     if sock and sock:send "hello\n" then sock:receive "*l" end
     claimer.holding.is_ended = true
+    rough.back(self, claimer.holding.record)
     if plan.ends then
       lease[plan.ends](lease)
       claimer.holding.ended_by = plan.ends
