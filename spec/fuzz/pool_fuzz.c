@@ -1125,7 +1125,7 @@ static bool is_even(const world *w)
             return false;
         if (infos[i].standby != (infos[i].priority > best) || (infos[i].standby && infos[i].total > 0))
             return false;
-        if (infos[i].standby)
+        if (infos[i].standby || (infos[i].dead && !has_probes))
             continue;
         infos[used] = infos[i];
         plan[used++] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };

@@ -129,7 +129,8 @@ local function make_suspect(self, event, slot)
   if backend.doubts >= DOUBTS_MAX then return end
   backend.doubts, backend.found_ms = backend.doubts + 1, event.time_ms
   for _, other in ipairs(connected) do
-    if other ~= slot and (other.state ~= "checking" or other.checking_ms == event.time_ms) then -- those at rest are checked by now
+    local is_at_rest = other.state ~= "checking" or other.checking_ms == event.time_ms -- if so, it is checked by now
+    if other ~= slot and not other.is_suspect and is_at_rest then
       other.is_suspect, other.is_checked_first = true, self.has_check
       if other.state == "idle" then self.model:goes_last(other) end
     end
