@@ -165,12 +165,15 @@ local function renew(self)
   local chance, service = self.chance, self.service
   local key = chance:is(0.5) and "b" .. chance:whole(1, service.count) or nil
   local over_ms = chance:one_of { 0, 10, 1000 }
+  local meant = {} -- those that open meanwhile are new
+  for record in pairs(service.opened) do
+    if not key or record.key == key then meant[#meant + 1] = record end
+  end
   local ok, _, name = self.pool:renew { backend = key, over_ms = over_ms }
   self:trace("renew %s over %s ms: %s", key or "all", over_ms, ok and "done" or name)
   if not ok then return end
-  for record in pairs(service.opened) do
-    local is_meant = not key or record.key == key
-    if is_meant then record.renew_by_ms = math.min(record.renew_by_ms or math.huge, self.world.time_ms() + over_ms) end
+  for _, record in ipairs(meant) do
+    record.renew_by_ms = math.min(record.renew_by_ms or math.huge, self.world.time_ms() + over_ms)
   end
 end
 
