@@ -287,13 +287,20 @@ end
 --- Claims a connection; waits for one in a task if none is idle.
 -- @param given nil, or a table:
 --   timeout_ms      total wait, 0 to 86400000; 0: do not wait; false: for ever; the pool's claim_timeout_ms by default
+--   deadline_ms     so long for the wait and the lease together: lease:remaining_ms() tells what is left, and sockets keep to it
 --   error_on_empty  do not wait while no backend is known
 --   owner           of pool:owner(): the claim and its lease end when it is gone
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "deadlock" (nobody could ever serve it), "no_memory"
 function Pool:claim(given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
-  local lease, message, name = claim.make(self, given, 2, "pool:claim")
+  local span_ms = given and claim.span(given, false)
+  local lease, message, name
+  if span_ms then
+    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:claim")
+  else
+    lease, message, name = claim.make(self, given, 2, "pool:claim")
+  end
   return lease, message, name
 end
 
@@ -309,12 +316,18 @@ end
 -- throws, the connection is closed, as nobody knows its state, and the error goes on
 -- to the caller: a bug of the caller's is not held against the backend.
 -- @param fn
--- @param given options as for pool:claim
+-- @param given options as for pool:claim; timeout_ms is for all of it, like deadline_ms: for the wait and for what fn does on its socket
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = claim.make(self, given, 2, "pool:with")
+  local span_ms = given and claim.span(given, true)
+  local lease, message, name
+  if span_ms then
+    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:with")
+  else
+    lease, message, name = claim.make(self, given, 2, "pool:with")
+  end
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
 end

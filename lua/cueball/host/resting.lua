@@ -82,6 +82,7 @@ function resting.install(Socket, busy, start_reading)
 
   --- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
   function Socket:rest()
+    self.deadline = nil
     use.pooled(self.use)
     local polls = self.tasks.polls
     if polls then self.rested_at = polls.begun end
@@ -89,7 +90,14 @@ function resting.install(Socket, busy, start_reading)
 
   --- It is lent.
   function Socket:lend()
+    self.deadline = nil
     use.lent(self.use)
+  end
+
+  --- What waits in it waits until then at most, however long its own limits are, until it rests or is lent again.
+  -- @param at nanoseconds as host.now() counts
+  function Socket:limit(at)
+    self.deadline = at
   end
 
   --- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
