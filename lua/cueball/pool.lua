@@ -14,6 +14,7 @@ local watchman = require "cueball.watchman"
 local parking = require "cueball.parking"
 local claim = require "cueball.claim"
 local quota = require "cueball.quota"
+local ready = require "cueball.ready"
 local hosts = require "cueball.host"
 local misuse = require "cueball.misuse"
 local registry = require "cueball.registry"
@@ -136,6 +137,7 @@ function Pool.new_for(given, what, level, recalled)
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
+    readies = nil, -- see ready
     is_looking = false, -- see watchman
     holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer or host.current, -- see deadlock
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
@@ -264,6 +266,7 @@ function Pool:pump()
   self.is_pumping = false
   if self.outlook.events ~= 0 then journal.read(self) end
   if self.quota then self.quota:pumped() end
+  if self.readies then ready.look(self) end
   if lib.cueball_pool_state_of(self.core) == STOPPED then
     if not self.is_over then close_down(self) end
   elseif self.alarm_at == NEVER then
@@ -330,6 +333,21 @@ function Pool:with(fn, given)
   end
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
+end
+
+--- Waits until so many connections are open: for start-up probes.
+-- @param given nil, or a table:
+--   connections  how many, 1 by default, max_connections at most
+--   timeout_ms   how long to wait, 0 to 86400000; 0: not at all; false, the default: for ever
+-- @return true; or nil, message, name: "timeout", "pool_stopping"
+function Pool:ready(given)
+  local is_ready, message, name = ready.wait(self, given, 2)
+  return is_ready, message, name
+end
+
+-- By its options.
+function Pool:max_connections()
+  return self.given.max_connections or options.initial "max_connections"
 end
 
 --- Somebody all of whose claims and leases end together: give it to claims as `owner`.
@@ -524,6 +542,6 @@ function Pool:__tostring()
   return ("cueball.pool (%s, %s)"):format(self.name, self:state())
 end
 
-misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop" })
+misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop", "ready" })
 
 return Pool

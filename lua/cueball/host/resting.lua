@@ -1,5 +1,6 @@
 --- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
 -- cueball.host.socket; nothing of it is in ngx_lua.
+local misuse = require "cueball.misuse"
 local use = require "cueball.host.use"
 
 local resting = {}
@@ -58,6 +59,7 @@ function resting.install(Socket, busy, start_reading)
   -- It says what is known; what the kernel holds is known only while reading or watched.
   -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.host.use
   function Socket:is_fit()
+    if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
     local message, kind = use.judge(self.use, trouble(self))
     if message then return nil, message, kind end
     return true
@@ -105,6 +107,7 @@ function resting.install(Socket, busy, start_reading)
   -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
   -- data"; they stay in the buffer).  What is wrong already is told too.
   function Socket:watch(fn)
+    if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
     self.watcher = fn
     self:rest()
     local message, kind = use.judge(self.use, trouble(self))
@@ -121,6 +124,7 @@ function resting.install(Socket, busy, start_reading)
 
   --- Ends watch(): its fn will not be called, and somebody is about to use it.
   function Socket:unwatch()
+    if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch", 2) end
     self.watcher = nil
     self:lend()
   end
