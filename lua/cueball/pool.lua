@@ -13,6 +13,7 @@ local refusal = require "cueball.refusal"
 local watchman = require "cueball.watchman"
 local parking = require "cueball.parking"
 local claim = require "cueball.claim"
+local dropped = require "cueball.dropped"
 local quota = require "cueball.quota"
 local ready = require "cueball.ready"
 local hosts = require "cueball.host"
@@ -145,6 +146,7 @@ function Pool.new_for(given, what, level, recalled)
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
+  self.reference = dropped.reference(self)
   self.parking = not recalled and parking.new(self, level + 1) or nil
   self.factory = parking.factory(self, factory_from(what, own.connect, level + 1))
   -- Where claimers may end without a word, so must their claims: they are held by nobody else.
@@ -152,11 +154,15 @@ function Pool.new_for(given, what, level, recalled)
   self.watchman = watchman.new(self)
   self:follow(own)
   journal.open(self)
+  local reference = recalled and { pool = self } or self.reference -- a set acts by itself, and stays
   self.alarm = host.alarm(function()
-    self.alarm_at = NEVER
-    self:input(lib.cueball_pool_time_advanced)
+    local pool = reference.pool
+    if not pool then return end
+    pool.alarm_at = NEVER
+    pool:input(lib.cueball_pool_time_advanced)
   end)
   quota.attach(self, shared, cdata)
+  if not recalled and not self.parking then dropped.watch(self) end
   sink.start(self, own.resolver)
   registry.add(self)
   self:pump()
@@ -248,6 +254,7 @@ local function close_down(self)
   self.is_over = true
   watchman.close(self.watchman)
   self.alarm:close()
+  dropped.over(self)
   if self.parking then parking.close_down(self) end
   if self.quota then self.quota:close() end
   work.abandon(self)
