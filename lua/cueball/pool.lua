@@ -111,6 +111,7 @@ function Pool.new_for(given, what, level, recalled)
   local lacking = own.host and hosts.lacks(own.host)
   if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
   local host = own.host or hosts.default()
+  registry.prepare(host)
   local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
