@@ -15,8 +15,9 @@ local deadlock = {}
 
 local WORDS_MAX = 3   -- links of a chain that a message tells
 
--- The claims that wait, by who claims (a task of the host).
-local waiting = setmetatable({}, { __mode = "k" })
+-- The claims that wait, by who claims (a task of the host, or a coroutine).  Both are held by who waits: under nginx a request ends
+-- without a word.
+local waiting = setmetatable({}, { __mode = "kv" })
 
 -- The claim that this holder of a lease waits for; nil: it does not wait.
 local function wait_of(holder)
