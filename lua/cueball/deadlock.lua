@@ -8,7 +8,6 @@
 --     no task that goes on has it in hand: one that was handed on is another's to release;
 --   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before.
 local native = require "cueball.native"
-local options = require "cueball.options"
 local reach = require "cueball.reach"
 local lib = native.lib
 
@@ -16,13 +15,9 @@ local deadlock = {}
 
 local WORDS_MAX = 3   -- links of a chain that a message tells
 
--- The claims that wait, by who claims (a task of the host).
-local waiting = setmetatable({}, { __mode = "k" })
-
-local MAX_CONNECTIONS
-for _, option in ipairs(options.all()) do
-  if option.name == "max_connections" then MAX_CONNECTIONS = option.initial end
-end
+-- The claims that wait, by who claims (a task of the host, or a coroutine).  Both are held by who waits: under nginx a request ends
+-- without a word.
+local waiting = setmetatable({}, { __mode = "kv" })
 
 -- The claim that this holder of a lease waits for; nil: it does not wait.
 local function wait_of(holder)
@@ -34,7 +29,7 @@ end
 local function is_exhausted(pool)
   local stats = pool.stats_room
   lib.cueball_pool_stats(pool.core, stats)
-  return stats.busy > 0 and stats.busy == stats.total and stats.total >= (pool.given.max_connections or MAX_CONNECTIONS)
+  return stats.busy > 0 and stats.busy == stats.total and stats.total >= pool:max_connections()
 end
 
 -- The coroutine of the task, and the one that runs if it is this task's: where to look for its leases.

@@ -68,6 +68,9 @@ function host.current()
   return crew.task(request.known()) or REQUEST
 end
 
+--- Who claims, as one thing for each request: its coroutine.
+host.claimer = coroutine.running
+
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
 function host.debtor()
   return crew.task(request.known())
