@@ -121,8 +121,10 @@ local function list_fault(backends)
   if type(backends) ~= "table" then return "not " .. type(backends) end
   if backends.address ~= nil then return "not one backend: put it into a list" end
   local count = #backends
-  for key in pairs(backends) do
-    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
+  for key, value in pairs(backends) do
+    local is_place = type(key) == "number" and key >= 1 and key <= count and key % 1 == 0
+    local is_count = key == "n" and value == count -- of table.pack
+    if not is_place and not is_count then
       return ("without names or gaps, not a table with the key %s"):format(options.show(key))
     end
   end
