@@ -26,6 +26,7 @@ local parking = {}
 local Place = {}
 Place.__index = Place
 
+local HEARD_MS = 70
 local IDLE_MS = 0 -- for ever: when a connection is to go is the pool's business
 
 local traceback = text.traceback
@@ -323,7 +324,10 @@ function parking.factory(pool, given)
   function factory.connect(backend, context) return connect(pool, given, backend, context) end
   function factory.close(connection)
     if not is_place(connection) then return given.close(connection) end
-    if connection.is_taken then return end -- whoever took it has closed it, or ended
+    if connection.is_taken then -- whoever took it has closed it, or ended, just now: the server may not have heard of it
+      if pool.quota then pool.host.sleep(HEARD_MS) end
+      return
+    end
     local options = connection.context.socket_options
     if keepalive.discard(options) then table.insert(pool.parking.empty, options.pool) end
   end

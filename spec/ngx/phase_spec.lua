@@ -185,4 +185,25 @@ describe("a claim in nginx", function()
     assert.is_true(tonumber(waited) > 50, waited .. " waited")
     assert.is_true(tonumber(naps) <= 110, naps .. " naps of 100 claims")
   end)
+
+  it("that can never be served is told so: its own request has all connections", function()
+    start { server = [[location = /nested { content_by_lua_block {
+      local held = {}
+      for index = 1, 4 do held[index] = assert(pools.cache:claim()) end
+      ngx.print(select(3, pools.cache:claim { timeout_ms = 20000 }))
+      for index = 1, 4 do held[index]:release() end
+    } }
+    location = /patient { content_by_lua_block {
+      ngx.print(select(2, pools.cache:with(function(red) ngx.sleep(0.05) return "x", "served" end, { timeout_ms = 20000 })))
+    } }]] }
+    nginx.until_true(function() return backend:clients() == 4 end)
+    assert.equal("deadlock", one:ask "/nested")
+    local wrong = {}
+    nginx.many(40, 20, function() -- those of others are none of its own
+      local _, body = one:get "/patient"
+      if body ~= "served" then wrong[#wrong + 1] = body end
+    end)
+    assert.same({}, wrong)
+    is_sound()
+  end)
 end)

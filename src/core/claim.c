@@ -273,21 +273,31 @@ static CUEBALL__ASIDE int claim_in_full(cueball_pool *pool, cueball_time now, co
     return CUEBALL_OK;
 }
 
-/* Whether a claim gets the connection that is next, without ado. */
-static bool claim_is_plain(const cueball_pool *pool, const cueball_claim_options *options)
+/* The lease ends, and so does what it was to its owner. */
+static void slot_disown(cueball__slot *slot)
 {
-    return cueball__idle_count(&pool->idle) > pool->idle_plain && !pool->idle.holes && !(options && options->owner);
+    slot->owner = NULL;
+    slot->owned = 0;
+    cueball__list_remove(&slot->at_owner);
+}
+
+/* Whether a claim gets the connection that is next, without ado. */
+static bool claim_is_plain(const cueball_pool *pool)
+{
+    return cueball__idle_count(&pool->idle) > pool->idle_plain && !pool->idle.holes;
 }
 
 /* Most claims go this short way, which does the same as claim_in_full(). */
 int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
 {
-    if (!cueball__pool_is_calm(pool, now) || !claim_is_plain(pool, options))
+    if (!cueball__pool_is_calm(pool, now) || !claim_is_plain(pool))
         return claim_in_full(pool, now, options, grant);
     pool->now = now;
     pool->counters.granted_at_once++;
     cueball__slot *slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
     cueball__slot_lend(slot, now);
+    if (options && options->owner)
+        slot_own(slot, options->owner);
     grant_tell(slot, grant);
     return CUEBALL_OK;
 }
@@ -354,7 +364,7 @@ static CUEBALL__ASIDE int release_in_full(cueball_pool *pool, cueball_time now, 
  * its lifetime its timer would have told), and its timer runs. */
 static bool release_is_plain(const cueball_pool *pool, const cueball__slot *slot)
 {
-    return !slot->owned && !slot->on_return && !slot->untimed && !slot->unproven && !slot->suspect && !pool->idle.holes;
+    return !slot->on_return && !slot->untimed && !slot->unproven && !slot->suspect && !pool->idle.holes;
 }
 
 /* Most releases go this short way, which does the same as release_in_full(). */
@@ -367,6 +377,8 @@ int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_ha
     pool->now = now;
     cueball__histogram_add(&pool->leases, now - slot->since);
     pool->lease_sum += now - slot->since;
+    if (slot->owned)
+        slot_disown(slot);
     slot->state = CUEBALL_SLOT_IDLE;
     slot->since = slot->used_at = now;
     cueball__idle_push(&pool->idle, slot);

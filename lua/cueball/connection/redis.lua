@@ -174,7 +174,9 @@ local function secure(client, tls)
   local settings = type(tls) == "table" and tls or {}
   local socket = socket_of(client)
   if not socket.sslhandshake then return nil, "this host's sockets have no TLS" end
-  local ok, message = socket:sslhandshake(nil, settings.server_name, settings.verify ~= false)
+  -- lua-resty-core throws where a handshake fails at once.
+  local is_over, ok, message = pcall(socket.sslhandshake, socket, nil, settings.server_name, settings.verify ~= false)
+  if not is_over then return nil, "TLS: the handshake failed: " .. tostring(ok) end
   if not ok then return nil, "TLS: " .. tostring(message) end
   return true
 end
@@ -255,16 +257,11 @@ end
 
 -- ------------------------------------------------------------------ factory --
 
--- What a claimer left it in is no fault of the server's; what the socket knows says how the server did.
+-- What a claimer left it in. How the server did, and whether the socket is fit, the pool asks the socket itself.
 local function broken(client)
-  local socket = socket_of(client)
-  local fit, message, kind = true, nil, nil
-  if socket.is_fit then fit, message, kind = socket:is_fit() end
-  if not fit and kind ~= "worn" then return message, kind end
-  if unfit(client) then return unfit(client), kind end
-  if rawget(client, "_subscribed") then return "left subscribed", kind end
-  if rawget(client, "_reqs") then return "left with a pipeline that was not sent", kind end
-  if not fit then return message, kind end
+  if unfit(client) then return unfit(client) end
+  if rawget(client, "_subscribed") then return "left subscribed" end
+  if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
   return nil
 end
 

@@ -68,7 +68,7 @@ function host.current()
   return crew.task(request.known()) or REQUEST
 end
 
---- Who claims, as one thing for each request: its coroutine.
+--- Who claims: a request's light thread, or a task's. host.current() is the same for all requests.
 host.claimer = coroutine.running
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.

@@ -237,7 +237,7 @@ end
 -- it was unused the last time too. One that leaves may not have another time.
 local function give_back(self, unused, is_leaving)
   local count = is_leaving and unused or math.min(unused, self.unused)
-  self.ledger:give(math.max(0, count))
+  self.ledger:give(math.max(0, count), is_leaving)
   self.unused = math.max(0, unused - math.max(0, count))
 end
 

@@ -25,8 +25,8 @@ local PLACES_MAX = 1024
 local NUMBER_MAX = 65535  -- of tokens
 local HEAL_S = 1          -- only one puts a key right
 
---- So long a server may take to hear that a connection was closed.
-ledger.CLOSE_MS = 100
+--- So long a server may take to hear that a connection was closed; and that those of a worker that exits were.
+ledger.CLOSE_MS, ledger.EXIT_MS = 30, 100
 
 local Ledger = {}
 Ledger.__index = Ledger
@@ -300,13 +300,13 @@ local function drop(self, index)
   return number
 end
 
---- Gives tokens back. What they stood for has to be closed. The server may hear of that a little later than of the next one's connect: so
--- nobody gets them before.
-function Ledger:give(count)
+--- Gives tokens back. What they stood for has to be closed.
+-- @param is_just_closed just now: the server may hear of that a little later than of the next one's connect, so nobody gets them before
+function Ledger:give(count, is_just_closed)
   for _ = 1, math.min(count, self.held) do
     local name = key(self, "token", drop(self, self.held))
     if self.dict:get(name) == self.id then
-      local ends = self.dict.safe_set and room.set(self.dict, name, self.id, ledger.CLOSE_MS / 1000)
+      local ends = is_just_closed and self.dict.safe_set and room.set(self.dict, name, self.id, ledger.EXIT_MS / 1000)
       if not ends then self.dict:delete(name) end
     end
   end
@@ -334,7 +334,7 @@ end
 
 --- Leaves: gives everything back. It may come again.
 function Ledger:close()
-  self:give(self.held)
+  self:give(self.held, true)
   if self.place and self.dict:get(key(self, "place", self.place)) then
     local present = read(self, self.dict:get(key(self, "place", self.place)))
     if present and present.id == self.id then self.dict:delete(key(self, "place", self.place)) end

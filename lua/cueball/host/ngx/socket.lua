@@ -85,7 +85,8 @@ end
 
 function Tracked:send(...)
   local known = self[USE]
-  use.sends(known)
+  known.is_asked = true
+  if known.unfinished then use.sends(known) end
   local sent, message = COSOCKET.send(self, ...)
   if sent then return sent end
   if message == "timeout" then use.send_timed_out(known) end
