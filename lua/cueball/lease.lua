@@ -128,6 +128,6 @@ function Lease:__tostring()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
 
-misuse.guard(Lease, "lease", { "backend", "explain" })
+misuse.guard(Lease, "lease", { "report", "backend", "explain" })
 
 return Lease

@@ -347,7 +347,9 @@ local function run(self)
   self.is_done = true
 end
 
-misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep", "wake" })
+misuse.guard(Sink, "sink", {
+  "add", "remove", "set", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
+})
 
 --- Starts a resolver.
 -- @param pool     whom it tells; pool.sink becomes the new one

@@ -1,6 +1,7 @@
 --- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
 -- cueball.host.socket; nothing of it is in ngx_lua.
 local use = require "cueball.host.use"
+local misuse = require "cueball.misuse"
 
 local resting = {}
 
@@ -97,6 +98,7 @@ function resting.install(Socket, busy, start_reading)
   -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
   -- data"; they stay in the buffer).  What is wrong already is told too.
   function Socket:watch(fn)
+    if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
     self.watcher = fn
     self:rest()
     local message, kind = use.judge(self.use, trouble(self))
