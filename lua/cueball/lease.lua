@@ -135,6 +135,6 @@ function Lease:__tostring()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
 
-misuse.guard(Lease, "lease", { "remaining_ms", "backend", "explain" })
+misuse.guard(Lease, "lease", { "remaining_ms", "report", "backend", "explain" })
 
 return Lease

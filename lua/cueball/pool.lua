@@ -489,7 +489,7 @@ function Pool:renew(given)
   if self.recalled then error("pool:renew: a set's connections are recalled, not renewed", 2) end
   local key = given and given.backend
   if self:input(lib.cueball_pool_renew, key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
-  return nil, ("no backend has the key %q"):format(key), "not_found"
+  return nil, "no backend has the key " .. text.show(key), "not_found"
 end
 
 --- Another resolver or connection factory; connections and leases are kept, and
@@ -550,6 +550,8 @@ function Pool:__tostring()
   return ("cueball.pool (%s, %s)"):format(self.name, self:state())
 end
 
-misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop", "ready" })
+misuse.guard(Pool, "pool", {
+  "owner", "state", "last_error", "resolver", "stats", "backends", "subscribe", "set", "renew", "replace", "stop", "ready",
+})
 
 return Pool

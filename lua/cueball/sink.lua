@@ -368,7 +368,9 @@ for _, name in ipairs { "add", "remove", "set", "fail", "recover" } do
   Sink[name] = function(self, a, b) return second(self.pool, method(self, a, b)) end
 end
 
-misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep", "wake" })
+misuse.guard(Sink, "sink", {
+  "add", "remove", "set", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
+})
 
 --- Starts a resolver.
 -- @param pool     whom it tells; pool.sink becomes the new one
