@@ -35,7 +35,8 @@ CUEBALL_API void cueball_dns_free(cueball_dns *dns);
 
 /* Asks one server, once: over UDP with EDNS (RFC 6891), over TCP if the answer is
  * cut, or with over_tcp (not 0).  Without EDNS if it answers that with FORMERR,
- * NOTIMP or BADVERS, and, besides, if nothing came in half of the time.  `server`
+ * NOTIMP or BADVERS, and, besides, if nothing came in half of the time, or in a
+ * second.  `server`
  * is "IP:PORT", "[IPv6]:PORT" or "[fe80::1%eth0]:PORT", `type` a cueball_rr_type, `user` comes back with the reply and is
  * the question's name: not that of another under way.  0: exactly one reply will
  * come, unless it is forgotten; never within this call.  CUEBALL_EINVAL (server,

@@ -199,6 +199,6 @@ function Balancer:__tostring()
   return ("cueball.balancer (%s, %d peers)"):format(self.name, #self.set.list)
 end
 
-misuse.guard(Balancer, "balancer", { "balance", "report", "peers", "last_error", "stop" })
+misuse.guard(Balancer, "balancer", { "balance", "report", "peers", "last_error", "resolver", "stop" })
 
 return Balancer

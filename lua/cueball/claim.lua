@@ -48,6 +48,7 @@ end
 
 local CLAIM_RULES = {
   timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  deadline_ms = options.number(0.001, 86400000, "milliseconds"),
   error_on_empty = options.of_type("boolean", "true or false"),
   owner = { check = owner.is, range = "of pool:owner()" },
 }
@@ -168,6 +169,39 @@ function claim_for(self, given, level, who)
       level + 1)
   end
   return nil, self:refusal(result, 0, 0)
+end
+
+-- The same options with a wait of at most `span_ms`.
+local function wait_within(self, given, span_ms)
+  local wait_ms = given.timeout_ms
+  if wait_ms == nil then wait_ms = self.given.claim_timeout_ms end
+  return options.merge(given, { timeout_ms = math.min(wait_ms or math.huge, span_ms) })
+end
+
+--- What pool:claim does with a deadline: the wait and all that is done with the lease have so long together.
+-- @param span_ms    milliseconds from now
+-- @param level, who as for claim.make
+function claim.make_within(self, given, span_ms, level, who)
+  local deadline = self.now() + span_ms * 1e6
+  options.check("pool:claim", given, CLAIM_RULES, level + 1)
+  local lease, message, name = claim.make(self, wait_within(self, given, span_ms), level + 1, who)
+  if not lease then return nil, message, name end
+  lease.deadline = deadline
+  local socket = self.sockets[lease.place.slot]
+  if socket and socket.limit then socket:limit(deadline) end
+  return lease
+end
+
+--- How long claim and lease have together by these options; nil: no limit.
+-- @param timeout_counts whether timeout_ms is one for both
+function claim.span(given, timeout_counts)
+  if type(given) ~= "table" then return nil end
+  local span_ms = given.deadline_ms
+  local timeout_ms = timeout_counts and given.timeout_ms or nil
+  if type(timeout_ms) == "number" and timeout_ms > 0 and timeout_ms < math.huge then
+    span_ms = type(span_ms) == "number" and math.min(span_ms, timeout_ms) or span_ms or timeout_ms
+  end
+  return type(span_ms) == "number" and span_ms > 0 and span_ms or nil
 end
 
 --- What pool:claim does; `level` is whom to blame, as error() counts, and `who` what was called.

@@ -6,9 +6,9 @@
 --   * its pool has all the connections that it may have, and all of them are leased;
 --   * each of these leases was claimed by a task that waits for a claim now, that can still reach the lease (cueball.reach), and
 --     no task that goes on has it in hand: one that was handed on is another's to release;
---   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before.
+--   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before;
+--   * no task that goes on has the owner of one of these claims or leases in hand, and might end it.
 local native = require "cueball.native"
-local options = require "cueball.options"
 local reach = require "cueball.reach"
 local lib = native.lib
 
@@ -16,13 +16,9 @@ local deadlock = {}
 
 local WORDS_MAX = 3   -- links of a chain that a message tells
 
--- The claims that wait, by who claims (a task of the host).
-local waiting = setmetatable({}, { __mode = "k" })
-
-local MAX_CONNECTIONS
-for _, option in ipairs(options.all()) do
-  if option.name == "max_connections" then MAX_CONNECTIONS = option.initial end
-end
+-- The claims that wait, by who claims (a task of the host, or a coroutine).  Both are held by who waits: under nginx a request ends
+-- without a word.
+local waiting = setmetatable({}, { __mode = "kv" })
 
 -- The claim that this holder of a lease waits for; nil: it does not wait.
 local function wait_of(holder)
@@ -30,11 +26,22 @@ local function wait_of(holder)
   return claim and not claim.is_answered and claim or nil
 end
 
+-- Leases of backends that were removed: the pool may have others in their place.
+local function removed_of(pool)
+  local count = 0
+  for _, backend in ipairs(pool:backends()) do
+    if backend.removed then count = count + backend.total end
+  end
+  return count
+end
+
 -- Has the pool all connections that it may have, and are all of them leased?
 local function is_exhausted(pool)
   local stats = pool.stats_room
   lib.cueball_pool_stats(pool.core, stats)
-  return stats.busy > 0 and stats.busy == stats.total and stats.total >= (pool.given.max_connections or MAX_CONNECTIONS)
+  local total = stats.total
+  if stats.busy == 0 or stats.busy ~= total then return false end
+  return total - removed_of(pool) >= pool:max_connections()
 end
 
 -- The coroutine of the task, and the one that runs if it is this task's: where to look for its leases.
@@ -45,29 +52,37 @@ local function threads_of(claim)
   return { true, own }
 end
 
--- Has a task that goes on the lease in hand?
-local function is_elsewhere(host, is_lease)
+-- Has a task that goes on this in hand: a lease to release, an owner to end?
+local function is_elsewhere(host, is_it)
   for task in pairs(host.tasks and host.tasks.living or {}) do
-    if task.co and not wait_of(task) and task ~= host.current() and reach.has(task.co, is_lease) then return true end
+    if task.co and not wait_of(task) and task ~= host.current() and reach.has(task.co, is_it) then return true end
   end
   return false
 end
 
--- Does the task that waits for `claim` hold this lease still?
+local function may_be_ended(host, owner)
+  return owner ~= nil and is_elsewhere(host, function(value) return value == owner end)
+end
+
+-- Does the task that waits for `claim` hold this lease still, and does nobody else?
 local function holds(claim, pool, slot)
   local handle, host, Pool = pool.lent[slot], pool.host, getmetatable(pool)
+  local owner
   local function is_lease(value)
-    return rawget(value, "handle") == handle and rawget(value, "pool") == pool and rawget(value, "connection") ~= nil
+    local is_it = rawget(value, "handle") == handle and rawget(value, "pool") == pool and rawget(value, "connection") ~= nil
+    if is_it then owner = value.place.owner end
+    return is_it
   end
   local function is_opaque(value)
     return getmetatable(value) == Pool or value == host or value == host.tasks or rawget(value, "handle") ~= nil
   end
-  return reach.finds(threads_of(claim), is_lease, is_opaque) and not is_elsewhere(host, is_lease)
+  return reach.finds(threads_of(claim), is_lease, is_opaque) and not is_elsewhere(host, is_lease) and not may_be_ended(host, owner)
 end
 
 -- The claims that this one waits for: a list of { slot =, claim = }; nil: a connection may come free by itself.
 local function blockers_of(claim)
   local pool, list = claim.pool, {}
+  if may_be_ended(pool.host, claim.owner) then return nil end
   for slot in pairs(pool.lent) do
     local blocker = wait_of(pool.holders[slot])
     if not blocker then return nil end

@@ -109,6 +109,13 @@ function Lease:report(went_well)
   return true
 end
 
+--- How long it may still take, by the deadline_ms of its claim or the timeout_ms of pool:with.
+-- @return milliseconds, 0 at least; math.huge: there is no deadline
+function Lease:remaining_ms()
+  if not self.deadline then return math.huge end
+  return math.max(0, (self.deadline - self.pool.now()) / 1e6)
+end
+
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
   return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.place.slot] or nil
@@ -128,6 +135,6 @@ function Lease:__tostring()
   return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
 end
 
-misuse.guard(Lease, "lease", { "backend", "explain" })
+misuse.guard(Lease, "lease", { "remaining_ms", "report", "backend", "explain" })
 
 return Lease

@@ -149,6 +149,13 @@ function options.all()
   return described
 end
 
+--- The default of one of them.
+function options.initial(name)
+  for _, option in ipairs(described) do
+    if option.name == name then return option.initial end
+  end
+end
+
 -- Which of the choices it is, from 0.
 local function choice_index(option, value)
   for index, choice in ipairs(option.choices) do

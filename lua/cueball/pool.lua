@@ -13,7 +13,9 @@ local refusal = require "cueball.refusal"
 local watchman = require "cueball.watchman"
 local parking = require "cueball.parking"
 local claim = require "cueball.claim"
+local dropped = require "cueball.dropped"
 local quota = require "cueball.quota"
+local ready = require "cueball.ready"
 local hosts = require "cueball.host"
 local misuse = require "cueball.misuse"
 local registry = require "cueball.registry"
@@ -109,6 +111,7 @@ function Pool.new_for(given, what, level, recalled)
   local lacking = own.host and hosts.lacks(own.host)
   if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
   local host = own.host or hosts.default()
+  registry.prepare(host)
   local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
@@ -136,6 +139,7 @@ function Pool.new_for(given, what, level, recalled)
     stoppers = {},
     alarm_at = NEVER,
     is_pumping = false, is_reading = false, is_over = false,
+    readies = nil, -- see ready
     is_looking = false, -- see watchman
     holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer or host.current, -- see deadlock
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
@@ -143,6 +147,7 @@ function Pool.new_for(given, what, level, recalled)
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
+  self.reference = dropped.reference(self)
   self.parking = not recalled and parking.new(self, level + 1) or nil
   self.factory = parking.factory(self, factory_from(what, own.connect, level + 1))
   -- Where claimers may end without a word, so must their claims: they are held by nobody else.
@@ -150,11 +155,15 @@ function Pool.new_for(given, what, level, recalled)
   self.watchman = watchman.new(self)
   self:follow(own)
   journal.open(self)
+  local reference = recalled and { pool = self } or self.reference -- a set acts by itself, and stays
   self.alarm = host.alarm(function()
-    self.alarm_at = NEVER
-    self:input(lib.cueball_pool_time_advanced)
+    local pool = reference.pool
+    if not pool then return end
+    pool.alarm_at = NEVER
+    pool:input(lib.cueball_pool_time_advanced)
   end)
   quota.attach(self, shared, cdata)
+  if not recalled and not self.parking then dropped.watch(self) end
   sink.start(self, own.resolver)
   registry.add(self)
   self:pump()
@@ -246,6 +255,7 @@ local function close_down(self)
   self.is_over = true
   watchman.close(self.watchman)
   self.alarm:close()
+  dropped.over(self)
   if self.parking then parking.close_down(self) end
   if self.quota then self.quota:close() end
   work.abandon(self)
@@ -264,6 +274,7 @@ function Pool:pump()
   self.is_pumping = false
   if self.outlook.events ~= 0 then journal.read(self) end
   if self.quota then self.quota:pumped() end
+  if self.readies then ready.look(self) end
   if lib.cueball_pool_state_of(self.core) == STOPPED then
     if not self.is_over then close_down(self) end
   elseif self.alarm_at == NEVER then
@@ -287,13 +298,20 @@ end
 --- Claims a connection; waits for one in a task if none is idle.
 -- @param given nil, or a table:
 --   timeout_ms      total wait, 0 to 86400000; 0: do not wait; false: for ever; the pool's claim_timeout_ms by default
+--   deadline_ms     so long for the wait and the lease together: lease:remaining_ms() tells what is left, and sockets keep to it
 --   error_on_empty  do not wait while no backend is known
 --   owner           of pool:owner(): the claim and its lease end when it is gone
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "deadlock" (nobody could ever serve it), "no_memory"
 function Pool:claim(given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
-  local lease, message, name = claim.make(self, given, 2, "pool:claim")
+  local span_ms = given and claim.span(given, false)
+  local lease, message, name
+  if span_ms then
+    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:claim")
+  else
+    lease, message, name = claim.make(self, given, 2, "pool:claim")
+  end
   return lease, message, name
 end
 
@@ -309,14 +327,35 @@ end
 -- throws, the connection is closed, as nobody knows its state, and the error goes on
 -- to the caller: a bug of the caller's is not held against the backend.
 -- @param fn
--- @param given options as for pool:claim
+-- @param given options as for pool:claim; timeout_ms is for all of it, like deadline_ms: for the wait and for what fn does on its socket
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
   if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
   if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
-  local lease, message, name = claim.make(self, given, 2, "pool:with")
+  local span_ms = given and claim.span(given, true)
+  local lease, message, name
+  if span_ms then
+    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:with")
+  else
+    lease, message, name = claim.make(self, given, 2, "pool:with")
+  end
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
+end
+
+--- Waits until so many connections are open: for start-up probes.
+-- @param given nil, or a table:
+--   connections  how many, 1 by default, max_connections at most
+--   timeout_ms   how long to wait, 0 to 86400000; 0: not at all; false, the default: for ever
+-- @return true; or nil, message, name: "timeout", "pool_stopping"
+function Pool:ready(given)
+  local is_ready, message, name = ready.wait(self, given, 2)
+  return is_ready, message, name
+end
+
+-- By its options.
+function Pool:max_connections()
+  return self.given.max_connections or options.initial "max_connections"
 end
 
 --- Somebody all of whose claims and leases end together: give it to claims as `owner`.
@@ -450,7 +489,7 @@ function Pool:renew(given)
   if self.recalled then error("pool:renew: a set's connections are recalled, not renewed", 2) end
   local key = given and given.backend
   if self:input(lib.cueball_pool_renew, key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
-  return nil, ("no backend has the key %q"):format(key), "not_found"
+  return nil, "no backend has the key " .. text.show(key), "not_found"
 end
 
 --- Another resolver or connection factory; connections and leases are kept, and
@@ -511,6 +550,8 @@ function Pool:__tostring()
   return ("cueball.pool (%s, %s)"):format(self.name, self:state())
 end
 
-misuse.guard(Pool, "pool", { "owner", "state", "last_error", "stats", "backends", "subscribe", "set", "replace", "stop" })
+misuse.guard(Pool, "pool", {
+  "owner", "state", "last_error", "resolver", "stats", "backends", "subscribe", "set", "renew", "replace", "stop", "ready",
+})
 
 return Pool

@@ -218,7 +218,7 @@ function Set:__tostring()
   return ("cueball.set (%s, %s)"):format(self.pool.name, self:state())
 end
 
-misuse.guard(Set, "set", { "connections", "set", "state", "last_error", "backends", "stats", "subscribe", "stop" })
+misuse.guard(Set, "set", { "connections", "set", "state", "last_error", "resolver", "backends", "stats", "subscribe", "stop" })
 misuse.guard(Member, "member", { "release", "close", "fail" })
 
 return Set

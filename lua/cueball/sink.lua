@@ -14,13 +14,24 @@ local FAILURE_FIRST_NS, FAILURE_MAX_NS = 5e9, 30e9 -- how often the resolver is 
 local COMPLAINTS_MAX = 100 -- so many that were said are remembered
 
 local Sink = {}
-Sink.__index = Sink
+
+-- A pool that was dropped is known no longer, see cueball.dropped.
+function Sink.__index(self, name)
+  if name ~= "pool" then return Sink[name] end
+  local reference = rawget(self, "reference")
+  return reference and reference.pool
+end
+
+local function log(self, level, message)
+  local pool = self.pool
+  if pool then pool:log(level, message) end
+end
 
 local sink = {}
 
 -- A resolver that is ended may not have noticed yet.
 local function is_over(self)
-  return self.has_ended
+  return self.has_ended or self.pool == nil
 end
 
 local function over()
@@ -32,7 +43,7 @@ end
 local function complain(self, call, message)
   local said = self.complaints[call]
   if not said or not said[message] then
-    self.pool:log("warn", "resolver: " .. message)
+    log(self, "warn", "resolver: " .. message)
     self.complaints[call] = { [message] = true }
   end
   return nil, message, "invalid"
@@ -110,8 +121,10 @@ local function list_fault(backends)
   if type(backends) ~= "table" then return "not " .. type(backends) end
   if backends.address ~= nil then return "not one backend: put it into a list" end
   local count = #backends
-  for key in pairs(backends) do
-    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then
+  for key, value in pairs(backends) do
+    local is_place = type(key) == "number" and key >= 1 and key <= count and key % 1 == 0
+    local is_count = key == "n" and value == count -- of table.pack
+    if not is_place and not is_count then
       return ("without names or gaps, not a table with the key %s"):format(options.show(key))
     end
   end
@@ -137,7 +150,7 @@ end
 local function complain_of_set(self, faults)
   local before, said = self.complaints.set or {}, {}
   for index, message in ipairs(faults) do
-    if not before[message] and not said[message] then self.pool:log("warn", "resolver: " .. message) end
+    if not before[message] and not said[message] then log(self, "warn", "resolver: " .. message) end
     if index <= COMPLAINTS_MAX then said[message] = true end
   end
   self.complaints.set = said
@@ -173,7 +186,7 @@ function Sink:set(backends)
 end
 
 local function failed(self, message, is_quiet)
-  self.failed_at = self.failed_at or self.pool.now()
+  self.failed_at = self.failed_at or self.now()
   self.message = message
   self.pool.error = "resolver: " .. message
   if is_quiet then return end
@@ -191,7 +204,7 @@ function Sink:fail(message, how)
   end
   if is_over(self) then return over() end
   message = text.message(message)
-  if self.message ~= message then self.pool:log("warn", "resolver: " .. message) end
+  if self.message ~= message then log(self, "warn", "resolver: " .. message) end
   failed(self, message, how and how.not_yet and not self.has_listed)
   return true
 end
@@ -213,7 +226,7 @@ function Sink:sleep(ms)
   end
   if is_over(self) then return false end
   if self.is_awake then ms = 0 end
-  self.sleeper = self.pool.host.waiter()
+  self.sleeper = self.host.waiter()
   self.sleeper:wait(ms < math.huge and ms or nil)
   self.sleeper, self.is_awake = nil, false
   return not is_over(self)
@@ -264,7 +277,7 @@ function Sink:end_handles()
     local fn = endings[index].fn
     local ok, message = true, nil
     if fn then ok, message = xpcall(fn, text.traceback) end
-    if not ok then self.pool:log("error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
+    if not ok then log(self, "error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
   end
 end
 
@@ -283,7 +296,7 @@ end
 -- Wakes the resolver now, and again later, less and less often, while the pool stays failed.
 local function tell_failure(self)
   if is_over(self) or not self.is_pool_failed then return end
-  local now = self.pool.now()
+  local now = self.now()
   self.told_at = now
   self.alarm = self.alarm or self.host.alarm(function() tell_failure(self) end)
   self.alarm:set(now + self.failure_pause)
@@ -300,16 +313,16 @@ function Sink:pool_failed(is_failed)
     return
   end
   self.failure_pause = FAILURE_FIRST_NS
-  local wait = self.told_at and self.told_at + FAILURE_FIRST_NS - self.pool.now() or 0
+  local wait = self.told_at and self.told_at + FAILURE_FIRST_NS - self.now() or 0
   if wait <= 0 then return tell_failure(self) end
-  self.alarm:set(self.pool.now() + wait)
+  self.alarm:set(self.now() + wait)
 end
 
 --- How it does: { failing =, message =, since_ms = }; since_ms: for how long it has failed.
 function Sink:state()
   return {
     failing = self.message ~= nil, message = self.message,
-    since_ms = self.failed_at and (self.pool.now() - self.failed_at) / 1e6 or nil,
+    since_ms = self.failed_at and (self.now() - self.failed_at) / 1e6 or nil,
   }
 end
 
@@ -332,7 +345,7 @@ end
 
 -- The resolver's task.  One that returns has said what it had to say.
 local function run(self)
-  local now = self.pool.now
+  local now = self.now
   while not is_over(self) do
     local begun = now()
     self.has_answered = false
@@ -340,14 +353,24 @@ local function run(self)
     if ok or is_over(self) then break end
     self:end_handles()
     local pause = pause_after(self, (now() - begun) / 1e6)
-    self.pool:log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
+    log(self, "error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
     failed(self, (message:match "^[^\n]*"))
     self:sleep(pause)
   end
   self.is_done = true
 end
 
-misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep", "wake" })
+local function second(_, ...) return ... end
+
+-- While one of them works the pool stays, though nobody else may refer to it.
+for _, name in ipairs { "add", "remove", "set", "fail", "recover" } do
+  local method = Sink[name]
+  Sink[name] = function(self, a, b) return second(self.pool, method(self, a, b)) end
+end
+
+misuse.guard(Sink, "sink", {
+  "add", "remove", "set", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
+})
 
 --- Starts a resolver.
 -- @param pool     whom it tells; pool.sink becomes the new one
@@ -355,7 +378,8 @@ misuse.guard(Sink, "sink", { "add", "remove", "set", "fail", "recover", "sleep",
 function sink.start(pool, resolver)
   local before = pool.sink
   local self = setmetatable({
-    pool = pool,
+    reference = pool.will ~= nil and pool.reference or { pool = pool },
+    now = pool.now,
     resolver = resolver,
     host = pool.host,  -- for sockets and the like
     recovery = pool.given.recovery, -- the pool's own, for a resolver that asks others and has none
@@ -376,6 +400,7 @@ function sink.start(pool, resolver)
     task = nil,
   }, Sink)
   pool.sink = self
+  if pool.will then pool.will.sink = self end
   if before and before.is_told then pool:input(lib.cueball_pool_resolver_recovered) end
   self.task = (self.host.service or self.host.spawn)(run, self)
 end

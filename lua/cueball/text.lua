@@ -94,6 +94,11 @@ function text.traceback(thrown)
   return debug.traceback(text.message(thrown), 2)
 end
 
+--- string.format for messages: what %q quotes is on one line and clean.
+function text.format(pattern, ...)
+  return text.clean((gsub(format(pattern, ...), "\\\n", "\\n")))
+end
+
 --- A value as a message about an option shows it: strings in quotes.
 function text.show(value)
   if type(value) ~= "string" then return text.message(value) end

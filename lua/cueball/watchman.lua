@@ -36,15 +36,15 @@ end
 
 --- Makes the watchman of a pool.
 function watchman.new(pool)
-  local self = {
-    pool = pool,
+  local reference = pool.reference
+  local self = setmetatable({
     places = setmetatable({}, WEAK), -- by slot, of each open connection
     since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
     has_collected = false,
     alarm = nil, is_armed = false,
     looks = nil, -- the alarm that looks for what was collected
     owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's, and ours
-  }
+  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.dropped
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
   return self
 end
@@ -72,8 +72,10 @@ function watchman.look(self)
   if pool.is_over then return end
   pool.is_looking = true
   self.looks = self.looks or pool.host.alarm(function()
-    if self.has_collected then pool:pump() end
-    pool.is_looking = false
+    local of = self.pool
+    if not of then return end
+    if self.has_collected then of:pump() end
+    of.is_looking = false
     if has_to_look(self) then watchman.look(self) end
   end)
   self.looks:set(pool.now() + LOOK_NS)
@@ -165,6 +167,7 @@ end
 local function warn(self)
   self.is_armed = false
   local pool = self.pool
+  if not pool then return end
   local limit = pool.leak_warning_ms
   if not limit then return end
   local now, are_out = pool.now(), false

@@ -41,11 +41,17 @@ end
 -- What a task has borrowed with pool:with, by slot.  Made once for each task and pool: to guard each lease by itself
 -- would need a table for each.
 local Debt = {}
-Debt.__index = Debt
+
+-- It does not keep the pool: see cueball.dropped.
+function Debt.__index(self, name)
+  if name == "pool" then return rawget(self, "reference").pool end
+  return Debt[name]
+end
 
 -- Its task was killed: who knows what the connections were in the middle of.
 function Debt:abort()
   local pool = self.pool
+  if not pool then return end
   for _, handle in pairs(self.handles) do lib.cueball_pool_lease_closed(pool.core, pool.now(), handle) end
   self.handles = {}
   pool:pump()
@@ -58,7 +64,7 @@ local function debt_of(pool)
   if current == nil then return nil end
   local debt = pool.debts[current]
   if debt then return debt.handles end
-  debt = setmetatable({ pool = pool, handles = {} }, Debt)
+  debt = setmetatable({ reference = pool.reference, handles = {} }, Debt)
   if not pcall(host.guard, debt) then return nil end -- in a coroutine of the task's own
   pool.debts[current] = debt
   return debt.handles
@@ -132,9 +138,10 @@ end
 
 -- What is told that a connection broke while it was watched. Made once for each connection and not once for each
 -- release: LuaJIT compiles no code that makes a function.
-local function on_loss(pool, slot, conn)
+local function on_loss(reference, slot, conn)
   return function(message, kind)
-    if pool.conns[slot] ~= conn or pool.connections[slot] == nil then return end
+    local pool = reference.pool
+    if not pool or pool.conns[slot] ~= conn or pool.connections[slot] == nil then return end
     pool:unfit(slot, message or "the connection was lost", kind or "lost")
     pool:pump()
   end
@@ -159,7 +166,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
   watchman.opened(pool.watchman, slot)
   pool:remember(backend, nil)
   condition.opened(pool, slot, factory, context.client)
-  if factory.watch then pool.losses[slot] = on_loss(pool, slot, conn) end
+  if factory.watch then pool.losses[slot] = on_loss(pool.will and pool.reference or { pool = pool }, slot, conn) end
   work.rest(pool, slot)
   if report(pool, lib.cueball_pool_conn_opened, conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end

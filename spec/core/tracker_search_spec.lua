@@ -111,6 +111,18 @@ describe("a name that was found by search", function()
     assert.equal("10.0.0.1:80 web.one.test", world:layout())
   end)
 
+  it("is back at a better candidate soon, however long the TTL of the other is", function()
+    local world = new { max_recheck_ms = 5000 }
+    world.zone[A2], world.zone[AAAA2] = { "86400 A 192.0.2.66" }, { "86400 AAAA 2001:db8:bad::1" }
+    world:start():advance(3000)
+    world.zone[A1], world.zone[AAAA1] = { "60 A 10.0.0.1" }, "NODATA"
+    world:advance(10000)
+    assert.equal("10.0.0.1:80 web.one.test", world:layout())
+    world:forget()
+    world:advance(40000)
+    assert.trace(world, "") -- there is nothing better than the first
+  end)
+
   it("stays where it is if a better candidate cannot be had", function()
     local world = new { families = 1, max_recheck_ms = 5000, dns = { attempts = 3 } }
     world.zone[A2] = { "20 A 192.0.2.66" }
@@ -119,8 +131,10 @@ describe("a name that was found by search", function()
     world.shows = "ask fail"
     world:advance(20000)
     assert.trace(world, [[
-      [20002] ask A web.one.test
-      [20003] ask A web.two.test]])
+      [10000] ask A web.one.test
+      [10001] ask A web.two.test
+      [20000] ask A web.one.test
+      [20001] ask A web.two.test]])
   end)
 
   it("keeps nothing of the other family from the candidate that it left", function()

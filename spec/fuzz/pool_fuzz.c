@@ -652,13 +652,13 @@ static void op_unfit(world *w)
     static const int causes[] = { CUEBALL_CAUSE_UNFIT, CUEBALL_CAUSE_WORN, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_LOST };
     int cause = causes[next_byte(w) % 4];
     cueball_handle handle = conn_pick(w);
+    if (cause == CUEBALL_CAUSE_LOST) {
+        MUST(cueball_pool_conn_unfit(w->pool, w->now, handle, cause) == CUEBALL_EINVAL, "unfit for that");
+        return;
+    }
     cueball_time now = begin(w);
     int result = cueball_pool_conn_unfit(w->pool, now, handle, cause);
     TELL("conn %" PRIx64 " is unfit for %d: %d\n", handle, cause, result);
-    if (cause == CUEBALL_CAUSE_LOST) {
-        MUST(result == CUEBALL_EINVAL, "unfit for that: %d", result);
-        return;
-    }
     MUST(result == CUEBALL_OK || result == CUEBALL_ESTALE, "unfit: %d", result);
     conn *meant = conn_find(w, handle);
     MUST(result != CUEBALL_OK || (meant && meant->state == OPEN), "a conn that is not open is unfit");
@@ -883,13 +883,13 @@ static void op_renew(world *w)
     unsigned how = next_byte(w);
     const char *key = how & 1 ? keys[how / 2 % KEYS] : NULL;
     double over_ms = ONE_OF(w, 0, 5, 1000, -1, INFINITY, (double)NAN);
+    if (!(over_ms >= 0 && over_ms < INFINITY)) {
+        MUST(cueball_pool_renew(w->pool, w->now, key, over_ms) == CUEBALL_EINVAL, "renew over %g", over_ms);
+        return;
+    }
     cueball_time now = begin(w);
     int result = cueball_pool_renew(w->pool, now, key, over_ms);
     TELL("renew %s over %g: %d\n", key ? key : "all", over_ms, result);
-    if (!(over_ms >= 0 && over_ms < INFINITY)) {
-        MUST(result == CUEBALL_EINVAL, "renew over %g: %d", over_ms, result);
-        return;
-    }
     cueball_backend_info info;
     bool is_known = !key;
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++) {
@@ -1125,7 +1125,7 @@ static bool is_even(const world *w)
             return false;
         if (infos[i].standby != (infos[i].priority > best) || (infos[i].standby && infos[i].total > 0))
             return false;
-        if (infos[i].standby)
+        if (infos[i].standby || (infos[i].dead && !has_probes))
             continue;
         infos[used] = infos[i];
         plan[used++] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };
@@ -1153,8 +1153,10 @@ static void heal(world *w)
     cueball_pool_backend_added(w->pool, begin(w), &spec);
     check(w);
     for (unsigned round = 0; round < HEAL_ROUNDS; round++) {
-        while (w->leases_n > 0)
+        while (w->leases_n > 0) {
             lease_end(w, 0, w->leases[0].lease);
+            check(w);
+        }
         drain(w, UINT32_MAX, true);
         if (w->leases_n == 0 && is_even(w)) {
             MUST(cueball_pool_state_of(w->pool) == CUEBALL_POOL_RUNNING, "healed, and in state %d", cueball_pool_state_of(w->pool));

@@ -358,7 +358,7 @@ describe("the options of a claim", function()
     local pool = open()
     local timeout = "pool:claim: option 'timeout_ms' must be a number of milliseconds from 0 to 86400000, or false for none, not "
     assert.blames("pool:claim: unknown option 'timeout'; did you mean 'timeout_ms'?", function() pool:claim { timeout = 1 } end)
-    assert.blames("pool:claim: unknown option 'priority'; there are error_on_empty, owner, timeout_ms",
+    assert.blames("pool:claim: unknown option 'priority'; there are deadline_ms, error_on_empty, owner, timeout_ms",
       function() pool:claim { priority = 1 } end)
     assert.blames(timeout .. "-1", function() pool:claim { timeout_ms = -1 } end)
     assert.blames(timeout .. "nan", function() pool:claim { timeout_ms = 0 / 0 } end)

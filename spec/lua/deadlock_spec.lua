@@ -118,6 +118,57 @@ describe("a deadlock", function()
     codel:stop()
   end)
 
+  it("is none where the lease's backend was removed: another connection may come", function()
+    local sink
+    local pool = pool_of(1, { resolver = function(given)
+      sink = given
+      given:add "10.0.0.1:80"
+      given:sleep(math.huge)
+    end })
+    world.run(function()
+      local lease = pool:claim()
+      sink:set { "10.0.0.2:80" }
+      local other = assert(pool:claim())
+      assert.equal("10.0.0.2:80", other:backend().key)
+      assert.equal("deadlock", (select(3, pool:claim())))
+      other:release()
+      lease:release()
+      lease = pool:claim()
+      sink:remove "10.0.0.2:80"
+      assert.equal("claim_timeout", (select(3, pool:claim { timeout_ms = 5000 })))
+      lease:release()
+    end)
+    pool:stop()
+  end)
+
+  it("is none where another task may end the owner of a lease or a claim", function()
+    local a, b = pool_of(1), pool_of(1)
+    local told = {}
+    local function nest(first, first_owner, second, second_owner)
+      world.spawn(function()
+        local lease = first:claim { owner = first_owner }
+        world.sleep(10)
+        local other, _, name = second:claim { owner = second_owner }
+        told[#told + 1] = other and "served" or name
+        if other then other:release() end
+        lease:release()
+      end)
+    end
+    for _, is_for in ipairs { "lease", "claim", "nothing" } do
+      local owner = a:owner()
+      world.spawn(function()
+        world.sleep(100)
+        if is_for ~= "nothing" then owner:gone() end
+      end)
+      nest(a, is_for == "lease" and owner or nil, b)
+      nest(b, nil, a, is_for == "claim" and owner or nil)
+      world.advance(200)
+    end
+    assert.same({ "served", "served", "cancelled", "served", "deadlock", "served" }, told)
+    a:stop()
+    b:stop()
+  end)
+
   it("is none where leases were handed on to other tasks", function()
     local pool, done = pool_of(2), 0
     world.run(function()

@@ -235,7 +235,7 @@ describe("closing", function()
       [ 200] slot 0 db1: closing -> connecting (timeout)
       [ 200] slot 0 db1: connecting -> idle (opened)]])
     assert.log(town, "warn", "[ 200] cueball db: closing a connection to db1 took too long")
-    assert.same(2, #town.world.leaks()) -- the alarms of the pool and its watchman: the task that closed is ended
+    assert.same(3, #town.world.leaks()) -- the pool's alarms: the task that closed is ended
     town:run(function() pool:stop() end)
     assert.equal(500, town.world.time_ms())
     assert.log(town, "warn", [[

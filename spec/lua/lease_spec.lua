@@ -194,3 +194,106 @@ describe("a lease", function()
     town:stop()
   end)
 end)
+
+describe("a lease with a deadline", function()
+  local cueball = require "cueball"
+  local world, db, server
+
+  before_each(function()
+    world = require("cueball.host.sim").new { seed = 1 }
+    server = world.server("10.0.0.1", 80, { connect_delay = 50, latency = 0, reply = false })
+    db = cueball.pool {
+      host = world, max_connections = 1, resolver = cueball.resolver.static { "10.0.0.1:80" }, connect = cueball.connection.tcp {},
+    }
+  end)
+
+  -- fn runs at 100 ms, in a task.
+  local function run(fn)
+    world.run(function()
+      world.sleep(100)
+      fn()
+      db:set { drain_timeout_ms = 0 }
+      db:stop()
+    end)
+    world.check()
+  end
+
+  it("has what the wait left, and so have its socket's operations", function()
+    for _, how in ipairs {
+      function(fn) return db:with(fn, { timeout_ms = 200 }) end,
+      function(fn) return db:with(fn, { timeout_ms = 1000, deadline_ms = 200 }) end,
+      function(fn)
+        local lease = db:claim { deadline_ms = 200 }
+        local socket = lease.connection
+        fn(socket, lease)
+        lease:close()
+      end,
+    } do
+      local began
+      run(function()
+        began = world.time_ms()
+        local first = db:claim()
+        world.spawn(function() world.sleep(60) first:release() end)
+        how(function(socket, lease)
+          assert.near(140, lease:remaining_ms(), 1e-6)
+          socket:settimeouts(50, 5000, 5000)
+          local got = { socket:receive(1) }
+          assert.same({ nil, "timeout", "" }, { got[1], got[2], got[3] })
+          assert.near(began + 200, world.time_ms(), 1e-6)
+          assert.equal(0, lease:remaining_ms())
+          assert.equal("timeout", (select(2, socket:receive(1))))
+          server:set { hang = true }
+          assert.equal("timeout", (select(2, socket:connect("10.0.0.1", 80))))
+          assert.near(began + 200, world.time_ms(), 1e-6)
+        end)
+      end)
+      server:set { hang = false }
+      db = cueball.pool {
+        host = world, max_connections = 1, resolver = cueball.resolver.static { "10.0.0.1:80" }, connect = cueball.connection.tcp {},
+      }
+    end
+    db:stop()
+  end)
+
+  it("is refused at its deadline", function()
+    run(function()
+      world.spawn(function() db:with(function() world.sleep(100) end) end)
+      local began = world.time_ms()
+      local lease, _, name = db:claim { deadline_ms = 30, timeout_ms = 5000 }
+      assert.same({ nil, "claim_timeout" }, { lease, name })
+      assert.near(began + 30, world.time_ms(), 1e-6)
+      world.sleep(100)
+    end)
+  end)
+
+  it("leaves no limit to the next one", function()
+    server:set { reply = function(data) return data end, reply_delay = 500 }
+    run(function()
+      db:with(function(socket)
+        socket:send "x"
+        assert.equal("timeout", (select(2, socket:receive(1))))
+        assert.equal("timeout", (select(2, socket:receive(1))))
+      end, { timeout_ms = 50 })
+      world.sleep(1000)
+      db:with(function(socket, lease)
+        assert.equal(math.huge, lease:remaining_ms())
+        socket:send "y"
+        assert.equal("y", socket:receive(1))
+      end)
+    end)
+  end)
+
+  it("has one that is a time", function()
+    run(function()
+      for _, deadline in ipairs { 0, -1, "5", 86400001, math.huge } do
+        assert.has_error(function() db:claim { deadline_ms = deadline } end)
+      end
+      assert.blames("pool:claim: option 'deadline_ms' must be a number of milliseconds from 0.001 to 86400000, not 0",
+        function() db:claim { deadline_ms = 0 } end)
+      db:claim({ deadline_ms = 5 }):release()
+      local ended = db:claim { deadline_ms = 5 }
+      ended:release()
+      assert.is_number(ended:remaining_ms())
+    end)
+  end)
+end)

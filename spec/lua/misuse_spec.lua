@@ -29,9 +29,9 @@ end
 
 describe("a dot for the colon", function()
   it("is told by a pool, a lease and an owner", function()
-    assert_guarded(pool, "pool", "claim try_claim with owner state last_error stats backends subscribe set replace stop")
+    assert_guarded(pool, "pool", "claim try_claim with owner state last_error resolver stats backends subscribe set renew replace stop")
     local lease = pool:claim()
-    assert_guarded(lease, "lease", "release close fail backend explain")
+    assert_guarded(lease, "lease", "release close fail report backend explain")
     lease:release()
     local owner = pool:owner()
     assert_guarded(owner, "owner", "gone")
@@ -48,9 +48,9 @@ describe("a dot for the colon", function()
       added = function(given) member = given end, removed = function(given) given:release() end,
     }
     town:advance(200)
-    assert_guarded(set, "set", "connections set state last_error backends stats subscribe stop")
+    assert_guarded(set, "set", "connections set state last_error resolver backends stats subscribe stop")
     assert_guarded(member, "member", "release close fail")
-    assert_guarded(sink, "sink", "add remove set fail recover sleep wake")
+    assert_guarded(sink, "sink", "add remove set fail recover sleep wake pause on_end is_wanted failed")
     assert_guarded(town.world.tcp(), "sock", "connect send receive receiveany receiveuntil settimeout setoption close abort watch")
     set:stop()
     town:advance(1)
@@ -58,7 +58,7 @@ describe("a dot for the colon", function()
 
   it("is told by a balancer", function()
     local balancer = cueball.balancer { host = town.world, resolver = function() end }
-    assert_guarded(balancer, "balancer", "balance report peers last_error stop")
+    assert_guarded(balancer, "balancer", "balance report peers last_error resolver stop")
     balancer:stop()
   end)
 end)
@@ -94,6 +94,20 @@ describe("a wrong name", function()
     assert.matches("unknown option 'x'; there are ", told "x", 1, true)
     assert.matches("unknown option 'pool'; there are ", told "pool", 1, true)
     assert.matches("unknown option 'a\\nb'; there are ", told "a\nb", 1, true)
+  end)
+end)
+
+describe("a text that is refused", function()
+  it("is shown on one line, and clean", function()
+    local function assert_told(wanted, message) assert.matches(wanted, message, 1, true) end
+    local from, dns = cueball.resolver.from, cueball.resolver.dns
+    assert_told([["a\nb": there are blanks in it]], select(2, from "a\nb"))
+    assert_told([["unix:\n": ]], select(2, from "unix:\n"))
+    assert_told([["\xe8\xc2\x85:1" is neither]], select(2, from "\xe8\xc2\x85:1"))
+    assert_told([[not "a\nb": ]], select(2, pcall(dns, { domain = "a\nb" })))
+    assert_told([[no backend has the key "a\nb"]], select(2, pool:renew { backend = "a\nb" }))
+    local mute = setmetatable({}, { __tostring = function() error "no" end })
+    assert_told("must be a string, not a table without a text", select(2, pcall(cueball.resolver.static, { "10.0.0.1:1", name = mute })))
   end)
 end)
 

@@ -42,7 +42,7 @@ describe("stop", function()
     pool = town:open()
     town:advance(10)
     assert.equal(3, pool:stats().connecting)
-    assert.equal(7, #town.world.leaks()) -- the alarm, and of each attempt a task and a socket
+    assert.equal(8, #town.world.leaks()) -- two alarms, and of each attempt a task and a socket
     pool:stop()
     assert.same({}, town.world.leaks())
     assert.is_nil(pool:last_error())

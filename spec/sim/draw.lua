@@ -5,6 +5,7 @@ local draw = {}
 
 local STREAM = 11 -- apart from those of cueball.host.sim
 draw.ENDURING_STREAM = 12
+draw.ROUGH_STREAM = 13
 
 local Chance = {}
 Chance.__index = Chance
@@ -170,8 +171,10 @@ function draw.faults(chance)
 end
 
 --- How often each kind of step is taken, some never.
-function draw.weights(chance, kinds)
+-- @param before what was drawn so far, or nil
+function draw.weights(chance, kinds, before)
   local names, weights, total = {}, {}, 0
+  if before then names, weights, total = before.names, before.weights, before.total end
   for _, kind in ipairs(kinds) do
     local name, usual = kind[1], kind[2]
     names[#names + 1] = name

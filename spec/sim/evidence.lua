@@ -55,6 +55,9 @@ end
 --- @param options that count from now on
 function Evidence:options_changed(options, time_ms)
   self.changed_ms = time_ms
+  if not self.has_check then -- another factory's check tells nothing of those that are suspect by now
+    for _, slot in pairs(self.model.slots) do slot.is_checked_first = false end
+  end
   for name, recovery in pairs(options.recovery) do -- those not named stay
     self.recoveries[name] = recovery
     self.least_delay_ms = math.min(self.least_delay_ms, least_pause(recovery, 1))
@@ -86,8 +89,13 @@ local function tries_dead(self, event, backend)
     local is_other = slot ~= self.model.slots[event.slot]
     if is_other and (slot.state == "connecting" or slot.state == "backoff" or slot.state == "idle") then others = others + 1 end
   end
-  if others > 0 and not self.model.is_enduring then self.fail("%s is dead, and tried by %d others", event.backend, others) end
-  if backend.dead_openings > 0 then
+  local is_planned = event.time_ms > backend.dead_ms -- what is due at the moment of its death may come before the plan
+  if others > 0 and is_planned and not self.model.is_enduring then
+    self.fail("%s is dead, and tried by %d others", event.backend, others)
+  end
+  -- max_churn_rate leaves others there for a while.
+  local is_same = not self.model.is_enduring or backend.opening_slot == event.slot
+  if backend.dead_openings > 0 and backend.opening_ms > backend.dead_ms and is_same then
     if event.count < backend.attempt then
       self.fail("%s is dead; after attempt %d comes %d", event.backend, backend.attempt, event.count)
     end
@@ -97,7 +105,7 @@ local function tries_dead(self, event, backend)
       self.fail("%s is dead and is tried after %.3f ms; the pause after attempt %d is %.3f at least", event.backend, gap, last, least)
     end
   end
-  backend.dead_openings = backend.dead_openings + 1
+  backend.dead_openings, backend.opening_slot = backend.dead_openings + 1, event.slot
 end
 
 local function attempt_begins(self, event, slot)
@@ -121,7 +129,8 @@ local function make_suspect(self, event, slot)
   if backend.doubts >= DOUBTS_MAX then return end
   backend.doubts, backend.found_ms = backend.doubts + 1, event.time_ms
   for _, other in ipairs(connected) do
-    if other ~= slot and (other.state ~= "checking" or other.checking_ms == event.time_ms) then -- those at rest are checked by now
+    local is_at_rest = other.state ~= "checking" or other.checking_ms == event.time_ms -- if so, it is checked by now
+    if other ~= slot and not other.is_suspect and is_at_rest then
       other.is_suspect, other.is_checked_first = true, self.has_check
       if other.state == "idle" then self.model:goes_last(other) end
     end
@@ -240,7 +249,7 @@ function Evidence:backend_dead(event)
   if failures < event.count or failures == 0 then
     self.fail("%s died after %d attempts; %d came to nothing through it", event.backend, event.count, failures)
   end
-  backend.is_dead, backend.dead_openings, backend.tried_ms = true, 0, event.time_ms
+  backend.is_dead, backend.dead_openings, backend.tried_ms, backend.dead_ms = true, 0, event.time_ms, event.time_ms
 end
 
 local PROOFS = {
@@ -277,8 +286,9 @@ local PROOFS = {
 
 function Evidence:backend_revived(event)
   local proof = PROOFS[event.cause]
-  if not proof or not proof(self, event) then self.fail("%s was revived by %s, and nothing of the kind happened",
-      event.backend, event.cause) end
+  if not proof or not proof(self, event) then
+    self.fail("%s was revived by %s, and nothing of the kind happened", event.backend, event.cause)
+  end
   local backend = of(self, event.backend)
   backend.is_dead, backend.dead_openings, backend.tried_ms = false, 0, event.time_ms
 end

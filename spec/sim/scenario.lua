@@ -16,6 +16,7 @@ local sim = require "cueball.host.sim"
 local draw = require "spec.sim.draw"
 local ending = require "spec.sim.ending"
 local steps = require "spec.sim.steps"
+local rough = require "spec.sim.rough"
 local Model = require "spec.sim.model"
 local Service = require "spec.sim.service"
 local lib, ffi = native.lib, native.ffi
@@ -191,6 +192,12 @@ local function draw_all(self, chance)
   self.has_model = chance:is(0.65) -- else nobody subscribes, and the pool pumps only when it has to
   self.usual_advance_ms = chance:one_of { 0.3, 2, 2, 10, 40 }
   self.weights = draw.weights(chance, steps.KINDS)
+  local luck = draw.chance(self.seed, draw.ROUGH_STREAM)
+  self.is_rough = luck:is(0.5)
+  if self.is_rough then
+    self.options.proven_after_ms = luck:span(0, 3000, 0, 0.5)
+    self.weights = draw.weights(luck, rough.KINDS, self.weights)
+  end
   self.stop_at = chance:is(0.25) and chance:whole(1, self.steps_max) or nil
   self.faults_change = chance:is(0.7)
 end
@@ -235,7 +242,8 @@ end
 
 local function header(self)
   return table.concat({
-    ("seed %d, %d steps: %d backends, %s, %s, stop at step %s"):format(self.seed, self.steps_max, self.service.count,
+    ("seed %d, %d steps: %d backends, %s%s, %s, stop at step %s"):format(self.seed, self.steps_max, self.service.count,
+      self.is_rough and "rough, " or "",
       self.has_sockets and "sockets" or self.service.is_synchronous and "no sockets, connects at once" or "no sockets",
       self.has_model and "events watched" or "nobody subscribes", tostring(self.stop_at or "none")),
     "options " .. self.drawn_options,

@@ -1,6 +1,7 @@
 --- The service that a scenario's pool connects to: servers, the resolver that tells where they are, and connection factories
 -- that fail as the seed has it.  Every connection is on record from the first call of connect to the end of its close.
 local tcp = require "cueball.connection.tcp"
+local rough = require "spec.sim.rough"
 
 local Service = {}
 Service.__index = Service
@@ -22,18 +23,25 @@ function Service.new(scenario, count, has_sockets)
     commands = {}, resolver_pause_ms = scenario.chance:span(1, 300),
     records = { opening = 0, open = 0, closing = 0 },
     resting = {},            -- records without a socket that are watched, by id
+    opened = {},             -- records that are open
     made = 0,
   }, Service)
   for index = 1, count do
     for place = 1, PLACES do
       local name = self:server_name(index, place)
       self.servers[#self.servers + 1] = name
-      if has_sockets then self.servers[name] = self.world.server(self:address(index), self:port(place)) end
+      if has_sockets then self:add_server(index, place) end
     end
     if scenario.chance:is(0.8) then self:join(index) end
   end
   self.socket_factory = tcp { read_timeout_ms = 1000, send_timeout_ms = 1000 }
   return self
+end
+
+function Service:add_server(index, place)
+  local server = self.world.server(self:address(index), self:port(place))
+  self.servers[self:server_name(index, place)] = server
+  if self.scenario.is_rough then server:set { reply = rough.reply(self.world, server), on_connect = rough.on_connect(server) } end
 end
 
 function Service:server_name(index, place) return ("b%d/%d"):format(index, place) end
@@ -134,6 +142,8 @@ local function connect(self, backend, context)
   become(self, record, "opening")
   local ok, result, message = guarded(self, function() become(self, record, "over") end, open, self, record, backend, context)
   become(self, record, ok and result and "open" or "over")
+  record.opened_ms = self.world.time_ms()
+  self.opened[record] = ok and result and true or nil
   if not ok then error(result, 0) end
   return result, message
 end
@@ -148,6 +158,7 @@ local function close(self, record)
   local scenario, chance, faults = self.scenario, self.chance, self.faults
   if record.state ~= "open" then scenario.fail("connection %d is closed when %s", record.id, record.state) end
   become(self, record, "closing")
+  self.opened[record] = nil
   local is_slow, hangs = chance:is(faults.close_is_slow), chance:is(faults.close_hangs)
   if is_slow or hangs then
     guarded(self, function() shut(self, record) end, function()
@@ -181,10 +192,11 @@ local function broken(self, record)
   if record.state ~= "open" then self.scenario.fail("connection %d is looked at when %s", record.id, record.state) end
   record.is_unfit = true
   if chance:is(faults.broken_throws) then error(injected "broken throws", 0) end
-  if chance:is(faults.broken_says_so) then return "injected: broken" end
-  local message = record.sock and self.socket_factory.broken(record.sock)
-  record.is_unfit = message ~= nil and message ~= false
-  return message
+  if chance:is(faults.broken_says_so) then return "injected: broken", self.scenario.is_rough and rough.kind(chance) or nil end
+  local message, kind
+  if record.sock then message, kind = self.socket_factory.broken(record.sock) end
+  record.is_unfit = message ~= nil
+  return message, kind
 end
 
 local function watch(self, record, lost)
@@ -204,9 +216,14 @@ function Service:factory()
   local function method(fn)
     return function(...) return fn(self, ...) end
   end
-  local factory = { connect = method(connect), close = method(close) }
+  local factory = { close = method(close) }
   if self.chance:is(0.7) then factory.check = method(check) end
   self.scenario.model.coming_check = factory.check ~= nil
+  factory.connect = function(...)
+    local record, message = connect(self, ...)
+    if record then record.has_check = factory.check ~= nil end
+    return record, message
+  end
   if self.chance:is(0.7) then factory.broken = method(broken) end
   if self.chance:is(0.7) then factory.watch, factory.unwatch = method(watch), method(unwatch) end
   return factory
@@ -245,6 +262,7 @@ local function set_down(self, name, is_down)
 end
 
 local function mend(server)
+  rough.mend(server)
   server:start()
   server:thaw()
   server:set { refuse = 0, hang = 0, accept_then_close = 0, reset = 0, connect_delay = 0.1, latency = 0.05 }
@@ -269,6 +287,11 @@ local SERVER_STEP_NAMES = {
   "kill", "kill", "stop", "freeze", "reset_all", "reset_all", "refuse", "hang", "accept_then_close", "distance",
   "mend", "mend", "mend", "mend", "mend", "mend", "mend", "mend", "mend",
 }
+
+--- A server does as it should.
+function Service.mend(_, server)
+  mend(server)
+end
 
 --- Something happens to one server. @return what, and to which
 function Service:disturb()

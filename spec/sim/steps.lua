@@ -1,5 +1,6 @@
 --- The steps of a scenario: each is one thing that somebody does, drawn by weight.
 local draw = require "spec.sim.draw"
+local rough = require "spec.sim.rough"
 
 local steps = {}
 local STEP = {}
@@ -32,6 +33,7 @@ local function hold(self, lease, claimer)
   if not was_ended and self.has_model and (not backend or backend.key ~= record.key) then
     self.fail("a lease on %s is said to be one on %s", record.key, backend and backend.key or "none")
   end
+  rough.lent(self, record, claimer.id ~= nil and claimer.has_waited)
   local holding = { lease = lease, handle = lease.handle, record = record, claimer = claimer, is_ended = false }
   record.holder = holding
   return holding
@@ -42,6 +44,7 @@ local function finish(self, holding, how)
   local lease, model = holding.lease, self.model
   local was_over = lease.connection == nil
   holding.is_ended = true
+  rough.back(self, holding.record)
   if how ~= "release" and not was_over then holding.record.is_unfit = true end
   if holding.handle % 4 == 0 and not was_over then
     local ok, _, name = lease:report(holding.handle % 8 == 0)
@@ -228,6 +231,7 @@ local function work_with(self, claimer, plan)
     local sock = plan.sends and connection.state == "open" and connection.sock
     if sock and sock:send "hello\n" then sock:receive "*l" end
     claimer.holding.is_ended = true
+    rough.back(self, claimer.holding.record)
     if plan.ends then
       lease[plan.ends](lease)
       claimer.holding.ended_by = plan.ends
@@ -267,6 +271,9 @@ function STEP.kill(self)
   self.world.kill(claimer.task)
   if claimer.holding then must_have_ended(self, claimer, claimer.holding.ended_by or "close") end
 end
+
+rough.install(STEP, { new_claimer = new_claimer, start_claimer = start_claimer, answered = answered, hold = hold,
+  must_have_ended = must_have_ended })
 
 function STEP.owner(self)
   if #self.owners < 5 then self.owners[#self.owners + 1] = self.pool:owner() end

@@ -5,6 +5,8 @@
  *     backend.c  the nodes
  *     preference.c  whom it prefers
  *     slot.c     one place for one connection: its state machine
+ *     rest.c     a connection between two leases: at rest, checked, offered
+ *     conn.c     what the host reports of connections
  *     evidence.c what proves that a backend works, and what counts against it
  *     probe.c    which dead backends are tried, and when
  *     claim.c    claims, the queue of those who wait, leases, owners
@@ -391,6 +393,14 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
 void cueball__slot_due(cueball_pool *pool, cueball__slot *slot);
 void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
 void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame);
+void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 
 static inline bool cueball__slot_is_connected(const cueball__slot *slot)
 {
@@ -414,6 +424,12 @@ void cueball__set_has_another(cueball_pool *pool);
 const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot);
 cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened);
 void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+
+/* rest.c */
+void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
+void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot);
+void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot);
+cueball_time cueball__slot_span(const cueball__slot *slot, cueball_time span, double share);
 
 /* evidence.c */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);

@@ -14,10 +14,6 @@
 
 #define SURPLUS_PAUSE_MAX 60000000000 /* ns, see cueball__slot_pause() */
 #define USELESS_PAUSE_MAX 5000000000  /* ns, likewise */
-#define CHECKS_MIN 10                 /* suspect connections checked at the same time: so many, */
-#define CHECKS_SHARE 4                /* or this part of all, if that is more */
-#define RENEW_MS_MAX 86400000.0
-#define SPAN_LEAST 0.05 /* of a connection's lifetime, however far it spreads */
 
 /* For those who watch: the slot is about to enter this state. */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
@@ -181,7 +177,7 @@ static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
 }
 
 /* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
-static void slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
+void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
 {
     bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
     cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->since);
@@ -208,7 +204,7 @@ static void slot_give_up(cueball_pool *pool, cueball__slot *slot)
 }
 
 /* The check is over, and another may begin. */
-static void slot_checked(cueball_pool *pool, cueball__slot *slot)
+void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot)
 {
     assert(slot->state == CUEBALL_SLOT_CHECKING);
     if (slot->doubted) {
@@ -222,14 +218,14 @@ static void slot_checked(cueball_pool *pool, cueball__slot *slot)
 }
 
 /* Closes the connection of a slot that is connected, which is nobody's fault. */
-static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(cueball__slot_is_connected(slot));
     assert(slot->owner == NULL);
     if (slot->state == CUEBALL_SLOT_IDLE)
         cueball__slot_wake(pool, slot);
     if (slot->state == CUEBALL_SLOT_CHECKING)
-        slot_checked(pool, slot);
+        cueball__slot_checked(pool, slot);
     cueball__chore_drop(pool, slot, CUEBALL__CHORE_CHECK);
     slot->on_return = 0;
     slot->backend->connected--;
@@ -247,7 +243,7 @@ static void slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause ca
 }
 
 /* The connection is closed: what next? */
-static void slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     bool pauses = slot->pauses;
     cueball_cause blame = (cueball_cause)slot->blame;
@@ -257,7 +253,7 @@ static void slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
     } else if (blame) {
-        slot_retry(pool, slot, pool->now - slot->since, cause, blame);
+        cueball__slot_retry(pool, slot, pool->now - slot->since, cause, blame);
     } else if (pauses || slot->backend->dead) {
         slot_pause(pool, slot, pool->now - slot->since, true, cause);
         if (slot->backend->dead)
@@ -274,130 +270,22 @@ static void slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause c
  * nothing counts as a failed attempt, or a backend that accepts and closes would be
  * reconnected as fast as it can close.  One that had is replaced at once, but for
  * the pause that lease:fail asks for. */
-static void slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     uint32_t attempt = slot->attempt;
     bool counts = slot->unproven;
     cueball__siblings_suspect(pool, slot);
-    slot_close(pool, slot, cause);
+    cueball__slot_close(pool, slot, cause);
     slot->blame = (counts ? (unsigned)cause : 0U) & 31U;
     bool was_failed = cause == CUEBALL_CAUSE_FAIL;
     slot->pauses = was_failed && !counts ? 1 : 0;
     slot->attempt = counts ? attempt : was_failed;
 }
 
-static void slot_lose(cueball_pool *pool, cueball__slot *slot)
+void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot)
 {
     pool->counters.lost++;
-    slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
-}
-
-/* A time that is not the same for all connections: up to `share` longer or shorter. */
-static cueball_time slot_span(const cueball__slot *slot, cueball_time span, double share)
-{
-    if (span == 0 || span == CUEBALL_NEVER)
-        return CUEBALL_NEVER;
-    double factor = 1 + share * (double)slot->spread;
-    return (cueball_time)((double)span * (factor > SPAN_LEAST ? factor : SPAN_LEAST));
-}
-
-/* The timer of a connection at rest: for what comes first.  A claim and a release
- * leave it alone; it may therefore fire early, and is then armed for the rest. */
-static void slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
-{
-    cueball_time check = cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD));
-    cueball_time unused = cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD));
-    cueball_time due = check < unused ? check : unused;
-    due = due < slot->retire_at ? due : slot->retire_at;
-    cueball_time proven = slot->unproven ? cueball__proof_due(pool, slot) : CUEBALL_NEVER;
-    cueball__timers_arm(&pool->timers, &slot->timer, due < proven ? due : proven);
-}
-
-/* Comes to rest, to be lent in its turn, or last. */
-void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot)
-{
-    assert(slot->state == CUEBALL_SLOT_IDLE);
-    if (cueball__slot_is_doubtful(slot)) {
-        cueball__list_append(&pool->doubtful, &slot->at_owner);
-        slot->doubted = 1;
-        pool->doubtful_count++;
-        return;
-    }
-    cueball__idle_append(&pool->idle, slot);
-    if (pool->options.balance == CUEBALL_BALANCE_P2C)
-        cueball__latency_rest(pool, slot);
-}
-
-static void slot_check_begin(cueball_pool *pool, cueball__slot *slot)
-{
-    pool->counters.checks++;
-    pool->checks_running++;
-    cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
-    cueball__chore_add(pool, slot, CUEBALL__CHORE_CHECK);
-}
-
-/* The connection, which rests nowhere, is checked before anything else: now, or
- * when enough of the checks under way are over. */
-void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
-{
-    uint32_t most = pool->options.max_connections / CHECKS_SHARE;
-    cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
-    if (pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN)) {
-        slot_check_begin(pool, slot);
-    } else {
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-        cueball__list_append(&pool->to_check, &slot->at_owner);
-        slot->doubted = 1;
-    }
-}
-
-/* Begins those checks that wait for others to be over. */
-void cueball__checks_begin(cueball_pool *pool)
-{
-    uint32_t most = pool->options.max_connections / CHECKS_SHARE;
-    while (!cueball__list_is_empty(&pool->to_check) && pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN)) {
-        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, at_owner);
-        cueball__list_remove(&slot->at_owner);
-        slot->doubted = 0;
-        slot_check_begin(pool, slot);
-    }
-}
-
-/* An open connection is free: for the claim that waits longest, or to rest. */
-static void slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
-{
-    if (pool->options.has_check && cueball__slot_is_doubtful(slot)) {
-        cueball__slot_check(pool, slot);
-        return;
-    }
-    if (cueball__claim_serve(pool, slot)) {
-        if (slot->unproven) /* else nobody would notice that it lasted */
-            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
-        slot->untimed |= !cueball__timer_is_armed(&slot->timer) || slot->unproven;
-        return;
-    }
-    cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
-    cueball__slot_rest(pool, slot);
-    if (slot->untimed || !cueball__timer_is_armed(&slot->timer))
-        slot_arm_rest(pool, slot);
-    slot->untimed = 0;
-}
-
-static void slot_rest_due(cueball_pool *pool, cueball__slot *slot)
-{
-    if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
-        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
-    if (pool->now >= slot->retire_at) {
-        slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
-    } else if (pool->now >= cueball__time_after(slot->used_at, slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD))) {
-        slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
-    } else if (pool->now >= cueball__time_after(slot->since, slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
-        cueball__slot_wake(pool, slot);
-        cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
-        slot_check_begin(pool, slot);
-    } else {
-        slot_arm_rest(pool, slot);
-    }
+    cueball__slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
 }
 
 /* The slot's timer came. */
@@ -407,24 +295,24 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
     case CUEBALL_SLOT_CONNECTING:
         pool->counters.open_timeouts++;
         slot_give_up(pool, slot);
-        slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_TIMEOUT);
+        cueball__slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_BACKOFF:
         slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
         break;
     case CUEBALL_SLOT_IDLE:
-        slot_rest_due(pool, slot);
+        cueball__slot_rest_due(pool, slot);
         break;
     case CUEBALL_SLOT_CHECKING:
         pool->counters.checks_failed++;
-        slot_blame(pool, slot, CUEBALL_CAUSE_TIMEOUT);
+        cueball__slot_blame(pool, slot, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_CLOSING:
         /* Not before the host was told: else nobody would close it. */
         if (slot->chores & CUEBALL__CHORE_CLOSE)
             cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
         else
-            slot_closed(pool, slot, CUEBALL_CAUSE_TIMEOUT);
+            cueball__slot_closed(pool, slot, CUEBALL_CAUSE_TIMEOUT);
         break;
     case CUEBALL_SLOT_BUSY:
         slot->untimed = 1;
@@ -439,9 +327,9 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 }
 
 /* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
-static void slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
+void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time retire_at = cueball__time_after(slot->opened_at, slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
+    cueball_time retire_at = cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
     if (slot->renews && slot->retire_at <= retire_at)
         return;
     slot->retire_at = retire_at;
@@ -467,29 +355,15 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
     if (slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING)
         slot_hasten(pool, slot);
     if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
-        slot_limit_life(pool, slot);
+        cueball__slot_limit_life(pool, slot);
     if (slot->state == CUEBALL_SLOT_IDLE) {
-        slot_arm_rest(pool, slot);
+        cueball__slot_arm_rest(pool, slot);
     } else if (slot->state == CUEBALL_SLOT_BUSY) {
         cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
         if (slot->unproven)
             cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
         slot->untimed = 1;
     }
-}
-
-/* The connection rests no longer. */
-void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
-{
-    if (slot->doubted) {
-        slot->doubted = 0;
-        cueball__list_remove(&slot->at_owner);
-        pool->doubtful_count--;
-        return;
-    }
-    cueball__idle_remove(&pool->idle, slot);
-    if (cueball__link_is_linked(&slot->at_owner))
-        cueball__latency_unrest(pool, slot);
 }
 
 /* What a lease that ended tells: of the pool, and of its backend. */
@@ -520,21 +394,21 @@ static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
 static void slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     if (slot->on_return == CUEBALL_CAUSE_UNFIT || slot->on_return == CUEBALL_CAUSE_TIMEOUT) {
-        slot_close(pool, slot, slot->on_return);
+        cueball__slot_close(pool, slot, slot->on_return);
         return;
     }
     if (cause == CUEBALL_CAUSE_RELEASE)
         cueball__slot_prove(pool, slot, slot->on_return == CUEBALL_CAUSE_WORN ? CUEBALL_CAUSE_WORN : cause);
     if (slot->on_return)
-        slot_close(pool, slot, slot->on_return);
+        cueball__slot_close(pool, slot, slot->on_return);
     else if (slot->backend->removed)
-        slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
     else if (pool->now >= slot->retire_at)
-        slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
+        cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
     else if (slot_is_used_up(pool, slot) && cause == CUEBALL_CAUSE_RELEASE)
-        slot_close(pool, slot, CUEBALL_CAUSE_MAX_USES);
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_MAX_USES);
     else
-        slot_offer(pool, slot, cause);
+        cueball__slot_offer(pool, slot, cause);
 }
 
 /* The lease has ended; `cause` says how, and so what becomes of the connection. */
@@ -563,15 +437,15 @@ void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
     cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
     if (slot->on_return == CUEBALL_CAUSE_LOST) {
         pool->counters.lost++;
-        slot_blame(pool, slot, cause == CUEBALL_CAUSE_FAIL ? cause : CUEBALL_CAUSE_LOST);
+        cueball__slot_blame(pool, slot, cause == CUEBALL_CAUSE_FAIL ? cause : CUEBALL_CAUSE_LOST);
     } else if (cause == CUEBALL_CAUSE_FAIL) {
-        slot_blame(pool, slot, cause);
+        cueball__slot_blame(pool, slot, cause);
     } else if (cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL) {
         slot_released(pool, slot, cause);
     } else {
         if (slot->on_return == CUEBALL_CAUSE_WORN)
             cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
-        slot_close(pool, slot, cause);
+        cueball__slot_close(pool, slot, cause);
     }
 }
 
@@ -583,7 +457,7 @@ static bool cause_is_of_conn(cueball_cause cause)
 
 /* Its lease is to end, and the connection with it.  That the plan wants it back too
  * does not make one of unknown state a proof when it is released. */
-static void slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->options.is_set && !slot->on_return)
@@ -631,7 +505,7 @@ void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause c
         break;
     case CUEBALL_SLOT_IDLE:
     case CUEBALL_SLOT_CHECKING:
-        slot_close(pool, slot, cause);
+        cueball__slot_close(pool, slot, cause);
         break;
     case CUEBALL_SLOT_BUSY:
         if (cause == CUEBALL_CAUSE_REMOVED && !slot->orphan) {
@@ -640,193 +514,10 @@ void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause c
         }
         if (cause == CUEBALL_CAUSE_REMOVED && cueball__slot_is_last(pool, slot))
             break; /* when another is open, see slot_recall_leftovers() */
-        slot_want_back(pool, slot, cause);
+        cueball__slot_want_back(pool, slot, cause);
         break;
     case CUEBALL_SLOT_CLOSING:
     case CUEBALL_SLOT_FREE:
         break;
     }
-}
-
-/* The slot whose present connection, or attempt, is `conn`; NULL if it is none's. */
-static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn)
-{
-    uint32_t index = cueball__handle_index(conn);
-    if (index >= pool->slots.made)
-        return NULL;
-    cueball__slot *slot = cueball__table_at(&pool->slots, index);
-    return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
-}
-
-/* Takes the time.  Who reports may be late, because its loop stood still; what it
- * reports happened all the same, so the limit of what waits for it does not run
- * out before it is heard.  The slot, or NULL. */
-static cueball__slot *slot_begin(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_awaited = slot
-                      && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING
-                          || slot->state == CUEBALL_SLOT_CLOSING);
-    cueball_time limit = CUEBALL_NEVER;
-    if (is_awaited && cueball__timer_is_armed(&slot->timer) && slot->timer.deadline < now) {
-        limit = slot->timer.deadline;
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-    }
-    cueball__pool_begin(pool, now);
-    slot = slot_by_conn(pool, conn);
-    if (slot && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&slot->timer))
-        cueball__timers_arm(&pool->timers, &slot->timer, limit);
-    return slot;
-}
-
-int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    if (!slot || slot->state != CUEBALL_SLOT_CONNECTING || slot->chores & CUEBALL__CHORE_OPEN) {
-        cueball__pool_settle(pool);
-        return CUEBALL_ESTALE;
-    }
-    cueball__timers_cancel(&pool->timers, &slot->timer);
-    pool->counters.opened++;
-    slot->has_opened = 1;
-    slot->opened_at = slot->used_at = pool->now;
-    slot->spread = (float)(2 * cueball__random_unit(&pool->random) - 1);
-    slot->leases_before = cueball__handle_generation(slot->lease);
-    slot_limit_life(pool, slot);
-    slot->unproven = 1;
-    slot->backend->connected++;
-    slot->backend->unproven++;
-    cueball_time took = pool->now - slot->since;
-    cueball__histogram_add(&pool->creates, took);
-    bool is_probe = slot->backend->dead;
-    if (!is_probe)
-        cueball__pool_connected(pool);
-    slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
-    cueball__demand_connected(pool, took);
-    if (pool->options.is_set && !is_probe)
-        cueball__set_has_another(pool);
-    cueball__pool_settle(pool);
-    return CUEBALL_OK;
-}
-
-int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CONNECTING && !(slot->chores & CUEBALL__CHORE_OPEN);
-    if (is_ours) {
-        pool->counters.open_failures++;
-        slot->conn = cueball__handle_next(slot->conn);
-        slot_retry(pool, slot, 0, CUEBALL_CAUSE_FAILED, CUEBALL_CAUSE_FAILED);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
-}
-
-int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit)
-{
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK)
-                   && !slot->doubted;
-    if (is_ours && is_fit) {
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-        slot_checked(pool, slot);
-        if (pool->options.has_check) /* else the check asked nothing */
-            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
-        if (slot->unwanted)
-            slot_close(pool, slot, CUEBALL_CAUSE_PLAN);
-        else
-            slot_offer(pool, slot, CUEBALL_CAUSE_CHECK);
-    } else if (is_ours) {
-        pool->counters.checks_failed++;
-        slot_blame(pool, slot, CUEBALL_CAUSE_UNFIT);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
-}
-
-int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
-    if (is_ours) {
-        if (slot->state == CUEBALL_SLOT_BUSY)
-            slot_want_back(pool, slot, CUEBALL_CAUSE_LOST);
-        else
-            slot_lose(pool, slot);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
-}
-
-int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle conn, int cause)
-{
-    if (cause != CUEBALL_CAUSE_UNFIT && cause != CUEBALL_CAUSE_WORN && cause != CUEBALL_CAUSE_TIMEOUT)
-        return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
-    if (is_ours && slot->state == CUEBALL_SLOT_BUSY) {
-        slot_want_back(pool, slot, (cueball_cause)cause);
-    } else if (is_ours) {
-        if (cause == CUEBALL_CAUSE_WORN)
-            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
-        slot_close(pool, slot, (cueball_cause)cause);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
-}
-
-/* The slot's connection is replaced when this share of `span` is over. */
-static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time span, double share)
-{
-    cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
-    bool is_connected = cueball__slot_is_connected(slot);
-    if (slot->state == CUEBALL_SLOT_CONNECTING || (is_connected && at < slot->retire_at)) {
-        slot->retire_at = at;
-        slot->renews = 1;
-        if (slot->state == CUEBALL_SLOT_IDLE)
-            slot_rest_due(pool, slot);
-        else if (slot->state == CUEBALL_SLOT_BUSY)
-            slot->untimed = 1;
-    }
-}
-
-/* One connection after the other.  Where there are other backends, they take turns:
- * this one begins at `phase` of its first interval, 0 to 1. */
-static void backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span, double phase)
-{
-    uint32_t rank = 0;
-    CUEBALL__LIST_EACH(link, following, &backend->slots)
-    {
-        slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (rank++ + phase) / backend->total);
-    }
-}
-
-int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms)
-{
-    if (!(over_ms >= 0 && over_ms <= RENEW_MS_MAX))
-        return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
-    cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
-    cueball_time span = cueball__ns_from_ms(over_ms);
-    if (backend)
-        backend_renew(pool, backend, span, 0);
-    for (uint32_t i = 0; i < pool->known && !key; i++)
-        backend_renew(pool, pool->preference[i], span, (double)i / pool->known);
-    cueball__pool_settle(pool);
-    return key && !backend ? CUEBALL_ENOT_FOUND : CUEBALL_OK;
-}
-
-int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CLOSING && !(slot->chores & CUEBALL__CHORE_CLOSE);
-    if (is_ours) {
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-        slot_closed(pool, slot, CUEBALL_CAUSE_CLOSED);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }

@@ -310,6 +310,8 @@ void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup);  
 void cueball__search_failed(cueball_tracker *tracker, cueball__lookup *lookup); /* it was given up */
 /* A question failed.  True: that is enough, and the lookup is at another candidate or done. */
 bool cueball__search_stumbled(cueball_tracker *tracker, cueball__lookup *lookup);
+/* When it is asked again at the latest, however long its answer holds: better candidates are looked at now and then. */
+cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
 void cueball__search_left(cueball_tracker *tracker, cueball__lookup *lookup); /* it is off */
 /* Whatever was found is looked for from the first candidate on. */
 void cueball__searches_anew(cueball_tracker *tracker);

@@ -250,7 +250,8 @@ void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cue
     lookup->due = due;
     questions_forget(tracker, lookup);
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_IDLE);
-    cueball__timers_arm(&tracker->timers, &lookup->timer, lookup->name && due < tracker->hold ? tracker->hold : due);
+    cueball__timers_arm(&tracker->timers, &lookup->timer,
+                        cueball__search_due(tracker, lookup, lookup->name && due < tracker->hold ? tracker->hold : due));
 }
 
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup)

@@ -76,7 +76,7 @@ void cueball__hold_until(cueball_tracker *tracker, cueball_time moment)
         for (unsigned family = 0; family < 2; family++) {
             cueball__lookup *lookup = &tracker->targets[i].name->lookups[family];
             if (lookup->state == CUEBALL__LOOKUP_IDLE)
-                cueball__timers_arm(&tracker->timers, &lookup->timer, lookup->due < moment ? moment : lookup->due);
+                cueball__lookup_rest(tracker, lookup, lookup->due);
         }
     }
 }

@@ -144,6 +144,7 @@ void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup)
         return;
     search->is_walking = true;
     search->at = first;
+    search->better_at = cueball__later(tracker->now, RECHECKS_PER_LOOK * tracker->max_recheck);
     cueball__lookup *partner = search_partner(lookup);
     if (partner && partner->state != CUEBALL__LOOKUP_STALLED)
         search_join(tracker, partner);
@@ -153,7 +154,15 @@ static void search_end(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     cueball__search *search = cueball__search_of(tracker, lookup);
     search->is_walking = false;
-    search->better_at = cueball__later(tracker->now, RECHECKS_PER_LOOK * tracker->max_recheck);
+}
+
+cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due)
+{
+    const cueball__search *search = cueball__search_of(tracker, lookup);
+    if (search->chosen == CUEBALL__NOWHERE || search->chosen == 0 || due <= search->better_at || !lookup_is_searched(tracker, lookup))
+        return due;
+    cueball_time least = cueball__later(tracker->now, tracker->min_ttl), look = search->better_at > least ? search->better_at : least;
+    return look < due && search->chosen > candidate_find(tracker, lookup, 0) ? look : due;
 }
 
 /* Nothing was found at any candidate, or it has to stay at this one. */
@@ -233,6 +242,7 @@ void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup)
         return;
     search->chosen = search->at;
     search_end(tracker, lookup);
+    cueball__lookup_rest(tracker, lookup, lookup->due); /* and no later than the next look */
     cueball__lookup *partner = search_partner(lookup);
     search_release(tracker, partner);
     if (!partner || !partner->set || partner->set->count == 0)

@@ -29,6 +29,8 @@
 enum { EDNS_SIZE = 1232 };
 /* Longer than any question's time limit, which is kept here: c-ares has one for the channel only. */
 enum { ARES_TIMEOUT_MS = 24 * 60 * 60 * 1000 };
+/* So long, or half of the time limit, a server may be silent before it is asked without EDNS too. */
+static const double PLAIN_MS = 1000;
 static const double TIMEOUT_MS_MAX = 12.0 * 60 * 60 * 1000;
 
 int cueball_dns_new(cueball_dns **dns)
@@ -265,7 +267,7 @@ static void question_settle(cueball__dns_question *question)
         question_finish(question);
 }
 
-/* Nothing came in half of the time.  Some boxes drop what has EDNS: both are waited for. */
+/* Nothing came for a while.  Some boxes drop what has EDNS: both are waited for. */
 static void question_ask_plain(cueball__dns_question *question)
 {
     question->plain_at = CUEBALL_NEVER;
@@ -303,7 +305,7 @@ static int question_begin(cueball__dns_question *question, double timeout_ms, co
     if (cueball__dns_server_is_plain(question->dns, &question->server))
         query_drop_edns(question);
     else if (!question->is_stream)
-        question->plain_at = question->deadline - (cueball_time)(timeout_ms * 1e6 / 2);
+        question->plain_at = cueball_clock_now() + (cueball_time)((timeout_ms < 2 * PLAIN_MS ? timeout_ms / 2 : PLAIN_MS) * 1e6);
     int error = channel_open(question);
     return error ? error : question_send(question);
 }

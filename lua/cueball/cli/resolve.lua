@@ -2,6 +2,7 @@
 local address = require "cueball.address"
 local output = require "cueball.cli.output"
 local read = require "cueball.cli.read"
+local said = require("cueball.text").format
 
 local resolve = {}
 
@@ -55,7 +56,7 @@ end
 local function option(given, name, label, reader)
   if given[name] == nil then return nil end
   local value, message = reader(given[name])
-  if value == nil then return nil, ("option '%s' %s, not %q"):format(label, message, given[name]) end
+  if value == nil then return nil, said("option '%s' %s, not %q", label, message, given[name]) end
   return value
 end
 
@@ -84,9 +85,9 @@ local function static_nodes(targets, default_port)
     local host, port = address.split(text)
     if not host then return nil, port end
     port = port or default_port
-    if not port then return nil, ("%q: there is no port; write it behind the address, or give one with -p"):format(text) end
+    if not port then return nil, said("%q: there is no port; write it behind the address, or give one with -p", text) end
     local backend = address.backend { address = host, port = port }
-    if seen[backend.key] then return nil, ("%q is there twice"):format(backend.key) end
+    if seen[backend.key] then return nil, said("%q is there twice", backend.key) end
     seen[backend.key] = true
     list[#list + 1] = backend
   end

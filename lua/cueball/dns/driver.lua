@@ -28,6 +28,7 @@
 -- text, why = { record, owner, server, ttl, targets_from, srv_name, srv_server, srv_ttl, is_additional, removal }.
 local native = require "cueball.native"
 local address = require "cueball.address"
+local answers = require "cueball.dns.answer"
 local dns_options = require "cueball.dns.options"
 local name = require "cueball.dns.name"
 local provenance = require "cueball.dns.provenance"
@@ -144,7 +145,7 @@ end
 local function hosts_answer(self, asked, rr)
   local found = self.dns.hosts(asked, rr)
   if found then return found end
-  return require("cueball.dns.answer").make(0, {})
+  return answers.make(0, {})
 end
 
 local function ask_hosts_file(self, question, asked, rr)

@@ -1,5 +1,6 @@
 --- Names of the DNS as people write them: are they fit to be asked for?
 local address = require "cueball.address"
+local said = require("cueball.text").format
 
 local name = { LENGTH_MAX = 253 }
 
@@ -30,7 +31,7 @@ local function octets_fault(text)
     end
   end
   local odd = text:gsub("\\.", ""):match "[^%w%-_.]"
-  if odd then return ("%q is no part of a host name"):format(odd) end
+  if odd then return said("%q is no part of a host name", odd) end
 end
 
 --- What is wrong with a name, as the end of a sentence; nil if nothing is.
@@ -49,7 +50,7 @@ function name.fault(text)
   for _, label in ipairs(labels) do
     local size = octets_of(label)
     if size == 0 then return "two dots stand side by side, or one at its beginning" end
-    if size > LABEL_MAX then return ("the part %q has %d octets, and %d are the most"):format(label, size, LABEL_MAX) end
+    if size > LABEL_MAX then return said("the part %q has %d octets, and %d are the most", label, size, LABEL_MAX) end
     length = length + size
   end
   if length > NAME_MAX then return ("it has %d octets, and %d are the most"):format(length, NAME_MAX) end

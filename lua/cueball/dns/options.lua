@@ -3,6 +3,7 @@ local native = require "cueball.native"
 local address = require "cueball.address"
 local name = require "cueball.dns.name"
 local options = require "cueball.options"
+local said = require("cueball.text").format
 local lib, ffi = native.lib, native.ffi
 
 local dns_options = {}
@@ -42,8 +43,8 @@ local RULES = {
 }
 dns_options.rules = RULES
 
-local function raise(what, level, text, ...)
-  error(("%s: " .. text):format(what, ...), level + 1)
+local function raise(what, level, message, ...)
+  error(said("%s: " .. message, what, ...), level + 1)
 end
 
 local function check_names(what, given, level)

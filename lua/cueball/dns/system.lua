@@ -106,13 +106,13 @@ function system.read(has_scopes)
 end
 
 -- Linux's statx(2) has one layout on all machines, unlike stat(2).
-ffi.cdef [[
+pcall(ffi.cdef, [[
   typedef struct cueball_statx {
     uint32_t mask, block_size; uint64_t attributes; uint32_t links, uid, gid; uint16_t mode, spare; uint64_t inode, size, blocks,
     attributes_mask; struct { int64_t s; uint32_t ns; int32_t spare; } accessed, born, changed, modified; uint64_t rest[32];
   } cueball_statx;
   int statx(int folder, const char *path, int flags, unsigned mask, void *buffer);
-]]
+]]) -- the second time, where a program has its modules loaded anew, it is known
 local AT_FDCWD, STATX_BASIC_STATS = -100, 0x7ff
 
 -- A text that is another once the file is; without statx its whole content.

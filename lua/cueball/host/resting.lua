@@ -1,6 +1,7 @@
 --- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
 -- cueball.host.socket; nothing of it is in ngx_lua.
 local use = require "cueball.host.use"
+local misuse = require "cueball.misuse"
 
 local resting = {}
 
@@ -58,6 +59,7 @@ function resting.install(Socket, busy, start_reading)
   -- It says what is known; what the kernel holds is known only while reading or watched.
   -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.host.use
   function Socket:is_fit()
+    if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
     local message, kind = use.judge(self.use, trouble(self))
     if message then return nil, message, kind end
     return true
@@ -82,6 +84,7 @@ function resting.install(Socket, busy, start_reading)
 
   --- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
   function Socket:rest()
+    self.deadline = nil
     use.pooled(self.use)
     local polls = self.tasks.polls
     if polls then self.rested_at = polls.begun end
@@ -89,7 +92,14 @@ function resting.install(Socket, busy, start_reading)
 
   --- It is lent.
   function Socket:lend()
+    self.deadline = nil
     use.lent(self.use)
+  end
+
+  --- What waits in it waits until then at most, however long its own limits are, until it rests or is lent again.
+  -- @param at nanoseconds as host.now() counts
+  function Socket:limit(at)
+    self.deadline = at
   end
 
   --- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
@@ -97,6 +107,7 @@ function resting.install(Socket, busy, start_reading)
   -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
   -- data"; they stay in the buffer).  What is wrong already is told too.
   function Socket:watch(fn)
+    if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
     self.watcher = fn
     self:rest()
     local message, kind = use.judge(self.use, trouble(self))
@@ -113,6 +124,7 @@ function resting.install(Socket, busy, start_reading)
 
   --- Ends watch(): its fn will not be called, and somebody is about to use it.
   function Socket:unwatch()
+    if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch", 2) end
     self.watcher = nil
     self:lend()
   end

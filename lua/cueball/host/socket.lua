@@ -78,6 +78,7 @@ function socket.new(host, transport)
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
+    deadline = nil,       -- of the lease that it is lent for, in nanoseconds
     on_read = nil,
   }, Socket)
   own(self)
@@ -89,6 +90,13 @@ local function disown(self)
     self.tasks:disown(self.owner, self)
     self.owner = nil
   end
+end
+
+-- A time limit, cut to what a lease's deadline leaves.
+local function within(self, limit_ms)
+  local deadline = self.deadline
+  if not deadline then return limit_ms end
+  return math.max(0, math.min(limit_ms, (deadline - self.tasks.now()) / 1e6))
 end
 
 -- A task that was killed in the middle of an operation is not in the way of others.
@@ -180,7 +188,7 @@ function Socket:connect(address, port)
   own(self)
   self.connector = me
   self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
-  local result = tasks:park(self.connect_timeout_ms)
+  local result = tasks:park(within(self, self.connect_timeout_ms))
   self.connector = nil
   if result == true then
     self.is_open = true
@@ -197,7 +205,7 @@ local function write(self, data)
   local written = self.transport:write(data, function(err) tasks:resume(me, err or true) end)
   if written then return true end
   self.writer = me
-  local result = tasks:park(self.send_timeout_ms)
+  local result = tasks:park(within(self, self.send_timeout_ms))
   self.writer = nil
   if result == true then return true end
   return nil, result == TIMEOUT and "timeout" or result
@@ -245,7 +253,7 @@ local function wait_for_more(self)
   local me = tasks:must_be_able_to_wait(3)
   start_reading(self)
   self.reader = me
-  local result = tasks:park(self.read_timeout_ms)
+  local result = tasks:park(within(self, self.read_timeout_ms))
   self.reader = nil
   -- Bytes may come after the time was up and before the task runs: they count.
   if result == nil or result == TIMEOUT and self.received.size > size then return true end

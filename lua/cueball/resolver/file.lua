@@ -11,6 +11,7 @@
 local address = require "cueball.address"
 local options = require "cueball.options"
 local poll = require "cueball.resolver.poll"
+local said = require("cueball.text").format
 
 local WHAT = "cueball.resolver.file"
 local INTERVAL_MS = 1000
@@ -29,7 +30,7 @@ local function read_line(line, default_port)
     elseif TEXTS[field] then
       backend[field] = value
     else
-      return nil, ("%q is not understood; there are key=, name=, priority=, weight="):format(word)
+      return nil, said("%q is not understood; there are key=, name=, priority=, weight=", word)
     end
   end
   return address.backend(backend)

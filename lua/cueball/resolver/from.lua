@@ -5,6 +5,7 @@ local address = require "cueball.address"
 local dns_options = require "cueball.dns.options"
 local name = require "cueball.dns.name"
 local options = require "cueball.options"
+local said = require("cueball.text").format
 
 local WHAT = "cueball.resolver.from"
 
@@ -13,18 +14,18 @@ OPTIONS.domain = nil
 
 local function port_of(text, digits)
   local port = digits:find "^%d%d?%d?%d?%d?$" and tonumber(digits)
-  if digits == "" then return nil, ("%q: the port after ':' is missing"):format(text) end
-  if not port or port > 65535 then return nil, ("%q: %q is no port: expected a number from 0 to 65535"):format(text, digits) end
+  if digits == "" then return nil, said("%q: the port after ':' is missing", text) end
+  if not port or port > 65535 then return nil, said("%q: %q is no port: expected a number from 0 to 65535", text, digits) end
   return port
 end
 
 -- "[::1]", "[::1]:80"
 local function split_bracketed(text)
   local host, rest = text:match "^%[(.-)%](.*)$"
-  if not host then return nil, ("%q: the bracket is not closed; expected [IPv6]:PORT"):format(text) end
-  if address.family(host) ~= 6 then return nil, ("%q: %q is no IPv6 address, and only those stand in brackets"):format(text, host) end
+  if not host then return nil, said("%q: the bracket is not closed; expected [IPv6]:PORT", text) end
+  if address.family(host) ~= 6 then return nil, said("%q: %q is no IPv6 address, and only those stand in brackets", text, host) end
   if rest == "" then return host end
-  if rest:sub(1, 1) ~= ":" then return nil, ("%q: after the bracket a port such as :80 is expected, not %q"):format(text, rest) end
+  if rest:sub(1, 1) ~= ":" then return nil, said("%q: after the bracket a port such as :80 is expected, not %q", text, rest) end
   local port, message = port_of(text, rest:sub(2))
   if not port then return nil, message end
   return host, port
@@ -34,26 +35,26 @@ end
 local function split(text)
   if type(text) ~= "string" then return nil, "expected an address or a name as a string, got " .. options.show(text) end
   if text == "" then return nil, "the address or name is empty" end
-  if text:find "[%s%c]" then return nil, ("%q: there are blanks in it"):format(text) end
+  if text:find "[%s%c]" then return nil, said("%q: there are blanks in it", text) end
   if text:find "^unix:" then
     if address.is_unix(text) and #text <= 1023 then return text end
-    return nil, ("%q: expected unix:/PATH"):format(text)
+    return nil, said("%q: expected unix:/PATH", text)
   end
   if text:sub(1, 1) == "[" then return split_bracketed(text) end
   if address.family(text) then return text end
   local host, digits = text:match "^([^:]*):([^:]*)$"
   if not host then
     if not text:find ":" then return text end
-    return nil, ("%q has several colons, but is no IPv6 address; expected HOST:PORT or [IPv6]:PORT"):format(text)
+    return nil, said("%q has several colons, but is no IPv6 address; expected HOST:PORT or [IPv6]:PORT", text)
   end
-  if host == "" then return nil, ("%q: there is nothing before the port"):format(text) end
+  if host == "" then return nil, said("%q: there is nothing before the port", text) end
   local port, message = port_of(text, digits)
   if not port then return nil, message end
   return host, port
 end
 
 local function needs_port(text)
-  return nil, ("%q has no port, and no default_port is given"):format(text), "invalid"
+  return nil, said("%q has no port, and no default_port is given", text), "invalid"
 end
 
 --- Makes a resolver from a text.
@@ -71,9 +72,9 @@ local function from(text, given)
     return require "cueball.resolver.static" { { address = host, port = port }, name = given.name or text }
   end
   local fault = name.fault(host)
-  if fault then return nil, ("%q is neither an address nor a name: %s"):format(text, fault), "invalid" end
+  if fault then return nil, said("%q is neither an address nor a name: %s", text, fault), "invalid" end
   if type(given.service) == "string" and #given.service + 1 + #host > name.LENGTH_MAX then
-    return nil, ("%q is too long a name: with %q before it it has over %d octets"):format(text, given.service, name.LENGTH_MAX), "invalid"
+    return nil, said("%q is too long a name: with %q before it it has over %d octets", text, given.service, name.LENGTH_MAX), "invalid"
   end
   if not port and not given.service then return needs_port(text) end
   local all = options.merge({}, { domain = host, default_port = port })

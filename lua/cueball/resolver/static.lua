@@ -3,6 +3,7 @@
 --   resolver.static { "10.0.0.1:5432", "[fe80::1]:5432", "unix:/run/db.sock" }
 --   resolver.static { { address = "10.0.0.1", port = 5432, weight = 2 }, "10.0.0.2", default_port = 5432 }
 local address = require "cueball.address"
+local options = require "cueball.options"
 
 local function read_one(given, default_port)
   if type(given) == "string" then
@@ -38,11 +39,11 @@ local function static(list)
     end
   end
   if list.name ~= nil and type(list.name) ~= "string" then
-    error(("cueball.resolver.static: option 'name' must be a string, not %s"):format(tostring(list.name)), 2)
+    error(("cueball.resolver.static: option 'name' must be a string, not %s"):format(options.show(list.name)), 2)
   end
   local port = list.default_port
   if port ~= nil and (type(port) ~= "number" or port % 1 ~= 0 or port < 0 or port > 65535) then
-    error(("cueball.resolver.static: option 'default_port' must be a whole number from 0 to 65535, not %s"):format(tostring(port)), 2)
+    error(("cueball.resolver.static: option 'default_port' must be a whole number from 0 to 65535, not %s"):format(options.show(port)), 2)
   end
   local backends, seen = {}, {}
   for index = 1, #list do

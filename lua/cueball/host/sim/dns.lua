@@ -25,6 +25,7 @@
 -- and, as on every host, ask, forget, system, families and hosts (docs/hosts.md).  What the
 -- world makes of addresses holds here too: world.unreachable, and of world.faults `hang` and `slow`.
 local address = require "cueball.address"
+local answers = require "cueball.dns.answer"
 local clock = require "cueball.host.sim.clock"
 local duration = require "cueball.host.sim.duration"
 local members = require "cueball.host.sim.members"
@@ -223,7 +224,7 @@ local function arrive(state, question)
   state.clock:arm_in(delay, function()
     if not state.by_id[question.id] or network:wire(question.host).is_shut then return end
     if silence then return finish(state, question, nil, silence) end
-    finish(state, question, require("cueball.dns.answer").make(rcode, records))
+    finish(state, question, answers.make(rcode, records))
   end, "a nameserver's answer")
 end
 
@@ -282,7 +283,7 @@ local function add_settings(world, state)
         records[#records + 1] = { name = name, type = TYPE_NAMES[rr], ttl = HOSTS_TTL_S, address = one }
       end
     end
-    return #records > 0 and require("cueball.dns.answer").make(0, records) or nil
+    return #records > 0 and answers.make(0, records) or nil
   end
 
   -- As on hosts that have files: each change is another version.

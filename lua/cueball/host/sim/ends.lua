@@ -1,4 +1,6 @@
 --- How a world ends: what is left in it, whether all went well, and its close.
+local members = require "cueball.host.sim.members"
+
 local ends = {}
 
 local function add_leaks(world, state)
@@ -58,7 +60,7 @@ function ends.install(world, state)
     for _, alarm in ipairs(state.alarms:list()) do alarm:close() end
     state.dns.close()
     state.clock:forget()
-    state.awaited, state.failure = require("cueball.host.sim.members").new(), nil
+    state.awaited, state.failure = members.new(), nil
   end)
 end
 

@@ -26,6 +26,7 @@ local MESSAGES = {
   EHOSTUNREACH = "no route to host",
   EINVAL = "invalid argument",
   EMFILE = "too many open files",
+  ENFILE = "too many open files",
   ENETUNREACH = "network is unreachable",
   ENOENT = "no such file or directory",
   ENOTCONN = "transport endpoint is not connected",

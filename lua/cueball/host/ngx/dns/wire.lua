@@ -3,8 +3,8 @@
 -- The happy path: a query with EDNS over UDP, from a port of its own, since each question has its own socket, connected to the server, so
 -- that nothing from elsewhere comes in; the response with its id and question is read.
 -- What can go wrong: it is cut (asked again over TCP), the server will not have EDNS (asked again without), something else comes
--- (passed over: the right one may still come), nothing comes in half of the time (asked without EDNS too), or at all (whoever began
--- this ends it at the time limit).
+-- (passed over: the right one may still come), nothing comes in half of the time, or in a second (asked without EDNS too), or at all
+-- (whoever began this ends it at the time limit).
 local bit = require "bit"
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
@@ -17,6 +17,7 @@ local FORMERR, NOTIMP, BADVERS = 1, 4, 16
 local RR_OPT = 41
 local ENOMEM = -2
 local LABEL_MAX, NAME_MAX = 63, 255
+local PLAIN_MS = 1000    -- so long, or half of the time, a server may be silent before it is asked without EDNS too
 local GRACE_MS = 1000    -- the question's alarm comes first: nginx would log an error
 
 local wire = {}
@@ -121,14 +122,15 @@ local function send(self, socket, ids, question, with_edns)
   return socket:send(query_of(id, question, with_edns))
 end
 
--- Sends, and waits for the response; where nothing comes in half of the time, one without EDNS is sent as well.
+-- Sends, and waits for the response; where nothing comes for a while, one without EDNS is sent as well.
 local function exchange(self, socket, question, with_edns)
   local ids = {}
   local left = self:left_ms()
   if not left then return nil, "timeout" end
   local ok, message = send(self, socket, ids, question, with_edns)
   if not ok then return nil, silence_of(message) end
-  local plain_left = with_edns and left / 2 -- what is left of the time when it is asked without EDNS too
+  -- What is left of the time when it is asked without EDNS too.
+  local plain_left = with_edns and math.max(left / 2, left - PLAIN_MS)
   while left do
     if plain_left and left <= plain_left then
       plain_left, self.is_plain = nil, true

@@ -1,0 +1,83 @@
+--- Waiting until so many connections are open: for programs that are to say when they can serve.
+local native = require "cueball.native"
+local options = require "cueball.options"
+local lib = native.lib
+
+local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
+
+local ready = {}
+
+-- Somebody who waits.
+local Wait = {}
+Wait.__index = Wait
+
+local function is_timeout(value)
+  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
+end
+
+local RULES = {
+  connections = options.whole(1, 1000000),
+  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+}
+
+-- Connections that are open: at rest, leased, or being checked.
+local function open_in(pool)
+  local stats = pool.stats_room
+  lib.cueball_pool_stats(pool.core, stats)
+  return stats.idle + stats.busy + stats.checking
+end
+
+local function is_over(pool)
+  return lib.cueball_pool_state_of(pool.core) >= STOPPING
+end
+
+--- Something happened in the pool: wakes whoever has waited for it.
+function ready.look(pool)
+  local open, over = open_in(pool), is_over(pool)
+  for _, one in ipairs(pool.readies) do
+    if over or open >= one.count then one.waiter:wake(true) end
+  end
+end
+
+-- It waits no longer; or its task was killed.
+function Wait:abort()
+  local pool = self.pool
+  for index, other in ipairs(pool.readies) do
+    if other == self then table.remove(pool.readies, index) end
+  end
+  if #pool.readies == 0 then pool.readies = nil end
+end
+
+local function answer(pool, count, began)
+  local open = open_in(pool)
+  if open >= count then return true end
+  if is_over(pool) then return nil, ("pool %s is %s"):format(pool.name, pool:state()), "pool_stopping" end
+  local why = pool:stats().dead_backends > 0 and pool:troubles() or pool:last_error()
+  return nil, ("not ready after %.6g ms: %d of %d connections are open%s"):format((pool.now() - began) / 1e6, open, count,
+    why and " (" .. why .. ")" or ""), "timeout"
+end
+
+--- What pool:ready does; `level` is whom to blame, as error() counts.
+function ready.wait(pool, given, level)
+  given = options.check("pool:ready", given, RULES, level + 1)
+  local count, timeout = given.connections or 1, given.timeout_ms
+  local most = pool:max_connections()
+  if count > most then
+    error(("pool:ready: option 'connections' must be at most max_connections (%d), not %d"):format(most, count), level + 1)
+  end
+  local began = pool.now()
+  if open_in(pool) >= count or is_over(pool) or timeout == 0 then return answer(pool, count, began) end
+  if not pool.host.current() then
+    error("pool:ready: only a task can wait: call it inside cueball.run or cueball.spawn, or with timeout_ms = 0", level + 1)
+  end
+  local one = setmetatable({ pool = pool, count = count, waiter = pool.host.waiter() }, Wait)
+  pool.readies = pool.readies or {}
+  table.insert(pool.readies, one)
+  pool.host.guard(one)
+  one.waiter:wait(timeout and timeout < math.huge and timeout or nil)
+  pool.host.unguard(one)
+  one:abort()
+  return answer(pool, count, began)
+end
+
+return ready
