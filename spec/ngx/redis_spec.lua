@@ -139,7 +139,7 @@ describe("cueball.connection.redis", function()
   it("works on libuv too, with the same library", function()
     uv_host.run(function()
       local pool = cueball.pool {
-        host = uv_host, max_connections = 2, resolver = cueball.resolver.static { backend.backend }, connect = cueball.connection.redis {},
+        host = uv_host, max_connections = 1, resolver = cueball.resolver.static { backend.backend }, connect = cueball.connection.redis {},
       }
       assert.equal("value", pool:with(function(red) return red:get "key" end))
       local opened = pool:stats().opened
