@@ -112,7 +112,7 @@ function explain.note_dead(pool)
   local dead, now_ms = { count = pool.stats_room.dead_backends }, pool.now() / 1e6
   if #pool.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
   for index, key in ipairs(pool.dead_longest) do
-    dead[index] = { key = key, error = pool.errors[key], ms = now_ms - pool.dead_since[key] }
+    dead[index] = { key = key, error = pool.errors[key] or pool.failures[key], ms = now_ms - pool.dead_since[key] }
   end
   return dead
 end

@@ -99,7 +99,7 @@ local FAILURES = { failed = true, timeout = true, lost = true, fail = true, unfi
 local function error_of(pool, made)
   local is_failure = made.kind == "backend_dead" or made.kind == "backend_ejected"
     or made.kind == "slot_state" and FAILURES[made.cause]
-  return is_failure and pool.errors[made.backend] or nil
+  return is_failure and (pool.errors[made.backend] or pool.failures[made.backend]) or nil
 end
 
 local function message_of(pool, made)
@@ -222,7 +222,7 @@ function journal.read(pool)
     local event = table_of(pool, pool.event)
     if event.kind == "backend_removed" then
       pool.removed[tonumber(pool.event.backend)] = true
-      pool.errors[event.backend] = nil
+      pool.errors[event.backend], pool.failures[event.backend] = nil, nil
       explain.note_end_of_death(pool, event.backend)
     end
     if SAY[event.kind] then SAY[event.kind](pool, event) end

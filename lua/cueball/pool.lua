@@ -133,7 +133,8 @@ function Pool.new_for(given, what, level, recalled)
     tasks = {},   -- attempts, checks and closes under way
     waiting = {}, -- claims that wait, by the number the core knows them by
     next_claim = 1,
-    errors = {},  -- the last one of each backend, by key
+    errors = {},  -- the last one of each backend, by key, since a connection opened
+    failures = {}, -- the last one at all: why a backend is dead is not forgotten because another connection opened
     dead_since = {}, dead_longest = {}, -- see explain.note_death
     debts = setmetatable({}, { __mode = "k" }), -- by task, see work
     stoppers = {},
@@ -187,7 +188,9 @@ end
 --- Remembers why a backend gives trouble; nil: it does not.
 function Pool:remember(backend, message)
   self.errors[backend.key] = message
-  if message then self.error = ("%s: %s"):format(backend.key, message) end
+  if not message then return end
+  self.failures[backend.key] = message
+  self.error = ("%s: %s"):format(backend.key, message)
 end
 
 function Pool:failed_with(slot, message)
@@ -424,7 +427,7 @@ function Pool:backends()
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
-      success_rate = info.success_rate, error = self.errors[key],
+      success_rate = info.success_rate, error = self.errors[key] or info.dead and self.failures[key] or nil,
       provenance = not info.removed and self.provenance[key] or nil,
     }
   end

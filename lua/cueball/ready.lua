@@ -48,6 +48,9 @@ function Wait:abort()
   if #pool.readies == 0 then pool.readies = nil end
 end
 
+local CANNOT_WAIT = "pool:ready: nothing can wait here: inside a function that C code calls (a comparison of table.sort, a replacement of "
+  .. "string.gsub), or in a coroutine that its host does not know"
+
 local function answer(pool, count, began)
   local open = open_in(pool)
   if open >= count then return true end
@@ -73,10 +76,13 @@ function ready.wait(pool, given, level)
   local one = setmetatable({ pool = pool, count = count, waiter = pool.host.waiter() }, Wait)
   pool.readies = pool.readies or {}
   table.insert(pool.readies, one)
-  pool.host.guard(one)
-  one.waiter:wait(timeout and timeout < math.huge and timeout or nil)
-  pool.host.unguard(one)
+  local can_wait = pcall(pool.host.guard, one)
+  if can_wait then
+    can_wait = pcall(one.waiter.wait, one.waiter, timeout and timeout < math.huge and timeout or nil)
+    pool.host.unguard(one)
+  end
   one:abort()
+  if not can_wait then error(CANNOT_WAIT, level + 1) end
   return answer(pool, count, began)
 end
 

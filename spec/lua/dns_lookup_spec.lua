@@ -105,6 +105,16 @@ describe("a lookup", function()
     assert.equal("10.0.0.1:5432", keys(one:lookup { timeout_ms = 300 }))
   end)
 
+  it("raises at the caller's line where nothing can wait, and leaves nothing", function()
+    world.run(function()
+      local _, message = pcall(string.gsub, "x", ".", function()
+        local list = resolver({ domain = "db1.example", default_port = 80 }):lookup()
+        return list
+      end)
+      assert.matches("^spec/lua/dns_lookup_spec.lua:%d+: resolver:lookup: nothing may wait here", message)
+    end)
+  end)
+
   it("leaves nothing if its task is killed", function()
     world.nameserver("127.0.0.1:53", { silence = "timeout" })
     local task = world.spawn(function() resolver({ domain = "db1.example", default_port = 80 }):lookup() end)

@@ -89,6 +89,26 @@ describe("a server that closes after it has answered", function()
     end)
   end
 
+  it("is not met again by those who wait: the end came with the answer", function()
+    open { latency = 1, reply = function(_, connection)
+      connection:send "y"
+      connection:close()
+    end }
+    local answers = 0
+    for _ = 1, 5 do
+      town.world.spawn(function()
+        for _ = 1, 20 do
+          local lease = pool:claim()
+          if ask(lease.connection) then answers = answers + 1 end
+          lease:release()
+        end
+      end)
+    end
+    town:advance(1000)
+    assert.same({ 100, 100 }, { answers, pool:stats().closed_worn })
+    town:stop()
+  end)
+
   it("is alive again when it was dead, at its first answer", function()
     open { latency = 0, reply = function(_, connection)
       connection:send "y"
@@ -291,6 +311,24 @@ describe("one found dead", function()
     assert.equal(9, pool:backends()[1].suspect)
     pool:claim():release()
     assert.equal(8, pool:backends()[1].suspect)
+    town:stop()
+  end)
+end)
+
+describe("why a backend is dead", function()
+  it("is known though others of its connections opened since", function()
+    local deaths = {}
+    open({}, { max_connections = 10, check_interval_ms = 1000, check_timeout_ms = 100, connect = {
+      connect = function() return {} end,
+      check = function() town.world.sleep(1e6) end,
+    } })
+    pool:subscribe(function(event)
+      if event.kind == "backend_dead" then deaths[#deaths + 1] = event.error end
+    end)
+    town:advance(20000)
+    assert.same({ "the check took too long" }, deaths)
+    assert.equal("the check took too long", pool:backends()[1].error)
+    assert.matches("dead: db1 %(the check took too long%)", town:log "error")
     town:stop()
   end)
 end)

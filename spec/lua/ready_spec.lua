@@ -66,6 +66,23 @@ describe("pool:ready", function()
     assert.same({ nil, "pool db is stopped", "pool_stopping" }, { pool:ready { timeout_ms = 5 } })
   end)
 
+  it("raises at the caller's line where nothing can wait, and leaves nothing behind", function()
+    open { max_connections = 4 }
+    town:run(function()
+      local ok, message = pcall(function()
+        return ("x"):gsub(".", function()
+          local is_ready = pool:ready { connections = 4 }
+          return is_ready
+        end)
+      end)
+      assert.is_false(ok)
+      assert.matches("^spec/lua/ready_spec.lua:%d+: pool:ready: nothing can wait here: inside a function that C code calls", message)
+      assert.is_nil(pool.readies)
+      assert.is_true(pool:ready { connections = 4 })
+    end)
+    town:stop()
+  end)
+
   it("refuses what makes no sense at the caller's line", function()
     open { max_connections = 2 }
     assert.blames("pool:ready: option 'connections' must be at most max_connections (2), not 3",

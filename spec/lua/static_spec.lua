@@ -54,7 +54,7 @@ describe("resolver.static", function()
     assert.blames(WHAT .. "unknown option 'port'; there are default_port, name", function() static { port = 80 } end)
     assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 65536",
       function() static { default_port = 65536 } end)
-    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not 80",
+    assert.blames(WHAT .. "option 'default_port' must be a whole number from 0 to 65535, not \"80\"",
       function() static { default_port = "80" } end)
     assert.blames(WHAT .. "option 'name' must be a string, not 5", function() static { name = 5 } end)
     assert.blames(WHAT .. 'number 1: "db.example:80"' .. EXPECTED, function() static { "db.example:80" } end)

@@ -239,8 +239,12 @@ local function lookup_in_task(self, host, timeout_ms)
   })
   if not run then return nil, message, "not_supported" end
   host.guard(run)
-  local name = waiter:wait(timeout_ms)
+  local can_wait, name = pcall(waiter.wait, waiter, timeout_ms)
   host.unguard(run)
+  if not can_wait then -- inside of a function that C code calls
+    run:close()
+    error("resolver:lookup: " .. name:gsub("^[^\n]-:%d+: ", ""), 2)
+  end
   local backends
   backends, message = found_by(self, run)
   local last = run.driver:last_question()

@@ -34,9 +34,10 @@ function connection.new(id, server, transport, is_surplus)
     answers_at = 0,         -- the last reply that is being thought about
   }, Connection)
   local network = server.network
-  self.to_client = stream.new(network, self, function(data) self.transport:arrive(self, data) end)
-  self.to_server = stream.new(network, self, function(data)
+  self.to_client = stream.new(network, self, function(data, ending) self.transport:arrive(self, data, nil, ending) end)
+  self.to_server = stream.new(network, self, function(data, ending)
     server.gate:pass(function() self.door:pass(function() self:take(data) end) end)
+    if ending then ending() end
   end)
   return self
 end
@@ -83,11 +84,16 @@ function Connection:send(data)
   self.to_client:send(data)
 end
 
+-- The client's end hears of it after all that was sent.
+function Connection:end_at_client(err)
+  self.to_client:finish(function() self.transport:arrive(self, nil, err) end)
+end
+
 local function finish(self, err)
   if not self.is_open then return end
   forget(self)
   if self.is_half_closed and err == "closed" then return end
-  self.to_client:finish(function() self.transport:arrive(self, nil, err) end)
+  self:end_at_client(err)
 end
 
 --- An orderly end: the client reads "closed".
@@ -104,7 +110,7 @@ end
 function Connection:half_close()
   if not self.is_open or self.is_half_closed then return end
   self.is_half_closed = true
-  self.to_client:finish(function() self.transport:arrive(self, nil, "closed") end)
+  self:end_at_client "closed"
 end
 
 --- The server does not read for a while.
@@ -171,7 +177,7 @@ function Connection:take(data)
   local how, network = self.server.behaviour, self.server.network
   if not self.is_open then
     -- Nobody is there to take it: the kernel says so.
-    self.to_client:finish(function() self.transport:arrive(self, nil, "connection reset by peer") end)
+    self:end_at_client "connection reset by peer"
     return
   end
   self.transport:credit(self, #data)

@@ -15,24 +15,35 @@ local PIECES_MAX = 64   -- that one is cut into
 
 --- @param network whose clock, chance and wires it uses
 -- @param connection the server's end of it
--- @param deliver function(data): a piece has arrived
+-- @param deliver function(data, after): a piece has arrived, and with it an end: after() is to be called once the piece is noted
 function stream.new(network, connection, deliver)
   return setmetatable({
     network = network, connection = connection, deliver = deliver,
     arrives_at = 0,   -- the last thing sent
+    last = nil,       -- it: { at =, after = an end that arrives with it }, while it is under way
     held = nil,       -- bytes that wait for more
     flush = nil,      -- the event that sends them on
   }, Stream)
 end
 
--- arrive() is called when the wire has brought something to the other end.
-local function travel(self, arrive)
+-- arrive() is called when the wire has brought something to the other end. An end that arrives at the instant of the last bytes
+-- is there when these are read, as where one segment brings both.
+local function travel(self, arrive, is_end)
   local network, connection = self.network, self.connection
   local time, from = network.clock, connection.server
   local at = time.now + math.floor(network:draw(from.behaviour.latency) * 1e6 + 0.5)
   self.arrives_at = math.max(at, self.arrives_at)
+  local last = self.last
+  if is_end and last and last.at == self.arrives_at then
+    last.after = arrive
+    return
+  end
+  last = { at = self.arrives_at, after = nil }
+  self.last = last
   local function pass()
-    if not connection.is_silent then arrive() end
+    if self.last == last then self.last = nil end
+    if connection.is_silent then return end
+    arrive(last.after)
   end
   time:set(clock.event(function() network:wire(from.address):pass(pass) end, "the network", true), self.arrives_at)
 end
@@ -54,8 +65,8 @@ end
 local function carry(self, data)
   local network = self.network
   local is_cut = network:strikes(self.connection.server.behaviour.cut, "cut") and #data > 1
-  if not is_cut then return travel(self, function() self.deliver(data) end) end
-  for _, part in ipairs(cut(self, data)) do travel(self, function() self.deliver(part) end) end
+  if not is_cut then return travel(self, function(after) self.deliver(data, after) end) end
+  for _, part in ipairs(cut(self, data)) do travel(self, function(after) self.deliver(part, after) end) end
 end
 
 local function release(self)
@@ -89,7 +100,7 @@ end
 --- arrive() is called after all that was sent has arrived: an end of the connection.
 function Stream:finish(arrive)
   release(self)
-  travel(self, arrive)
+  travel(self, arrive, true)
 end
 
 return stream

@@ -62,7 +62,8 @@ local function fail_write(self, err)
 end
 
 --- Something has come from the server; or the end, with err.
-function Transport:arrive(connection, data, err)
+-- @param ending nil, or a function that says of an end that came with it
+function Transport:arrive(connection, data, err, ending)
   if self.connection ~= connection then return end   -- closed here meanwhile
   if err and err ~= "closed" then fail_write(self, err) end
   local last = self.inbox[#self.inbox]
@@ -73,6 +74,7 @@ function Transport:arrive(connection, data, err)
   end
   self.is_reset = err ~= nil and err ~= "closed"
   self.inbox[#self.inbox + 1] = { data = data, err = err }
+  if ending then return ending() end   -- that hands out both
   if not self.network.is_computing then return hand_out(self) end
   if self.on_read then self:read(self.on_read) end
 end
