@@ -347,6 +347,7 @@ void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32
     backend->dead = true;
     backend->takes = 0;
     backend->probe_at = 0;
+    backend->attempt = attempts;
     pool->dead++;
     pool->probed++;
     pool->counters.backend_deaths++;

@@ -140,9 +140,10 @@ static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time spa
 {
     cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
     bool is_connected = cueball__slot_is_connected(slot);
-    if (slot->state == CUEBALL_SLOT_CONNECTING || (is_connected && at < slot->retire_at)) {
-        slot->retire_at = at;
-        slot->renews = 1;
+    if (slot->state == CUEBALL_SLOT_CONNECTING || is_connected) {
+        if (slot->state == CUEBALL_SLOT_CONNECTING || at < slot->retire_at)
+            slot->retire_at = at;
+        slot->renews = 1; /* also where its lifetime ends before: that may be made longer */
         if (slot->state == CUEBALL_SLOT_IDLE)
             cueball__slot_rest_due(pool, slot);
         else if (slot->state == CUEBALL_SLOT_BUSY)

@@ -77,8 +77,8 @@ typedef struct cueball__backend {
     uint32_t unproven;   /* of those: have shown nothing but that they opened */
     uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
     uint32_t surplus;    /* then: how many more try whether it takes them, too */
-    uint32_t attempt;    /* dead, without a slot: attempts in a row that came to nothing, */
-    cueball_time pause;  /* the last pause, */
+    uint32_t attempt;    /* dead: attempts in a row that came to nothing */
+    cueball_time pause;  /* dead, without a slot: the last pause, */
     cueball_time probe_at; /* and when it is tried next */
     cueball__link probe;   /* in pool->probes_due when that time has come and there is no place yet */
     cueball_time doubted_at; /* its connections were made suspect `doubts` times since then */

@@ -24,7 +24,8 @@ void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, con
 {
     assert(backend->dead && pool->probed > 0);
     pool->probed--;
-    backend->attempt = slot->attempt;
+    if (slot->attempt > backend->attempt)
+        backend->attempt = slot->attempt;
     backend->has_opened = slot->has_opened;
     backend->pause = slot->state == CUEBALL_SLOT_BACKOFF ? slot->pause : cueball__slot_pause(pool, slot, false);
     backend->probe_at = slot->state == CUEBALL_SLOT_BACKOFF && cueball__timer_is_armed(&slot->timer)

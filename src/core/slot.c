@@ -59,8 +59,13 @@ static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
 {
     const cueball__patience *patience = cueball__slot_patience(pool, slot);
     slot->conn = cueball__handle_next(slot->conn);
+    cueball__backend *backend = slot->backend;
+    if (backend->dead && slot->attempt < backend->attempt) /* whichever of its slots is left goes on with the row */
+        slot->attempt = backend->attempt;
     if (slot->attempt < UINT32_MAX)
         slot->attempt++;
+    if (backend->dead)
+        backend->attempt = slot->attempt;
     slot->renews = 0;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
@@ -330,10 +335,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
     cueball_time retire_at = cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
-    if (slot->renews && slot->retire_at <= retire_at)
-        return;
-    slot->retire_at = retire_at;
-    slot->renews = 0;
+    if (!slot->renews || retire_at < slot->retire_at)
+        slot->retire_at = retire_at;
 }
 
 /* What is under way takes no longer than is said now. */
