@@ -5,7 +5,7 @@
 -- A claim is accused only if it is sure that nothing frees a connection before its own time limit:
 --   * its pool has all the connections that it may have, and all of them are leased;
 --   * each of these leases was claimed by a task that waits for a claim now, that can still reach the lease (cueball.reach), and
---     no task that goes on has it in hand: one that was handed on is another's to release;
+--     no task that goes on has it in hand: one that was handed on, be it in a table, is another's to release;
 --   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before;
 --   * no task that goes on has the owner of one of these claims or leases in hand, and might end it.
 local native = require "cueball.native"
@@ -64,7 +64,25 @@ local function may_be_ended(host, owner)
   return owner ~= nil and is_elsewhere(host, function(value) return value == owner end)
 end
 
--- Does the task that waits for `claim` hold this lease still, and does nobody else?
+-- Does the task that waits for `claim` have it in hand itself, and not in a table only?
+local function has_in_hand(claim, is_it)
+  for _, thread in ipairs(threads_of(claim)) do
+    if reach.has(thread == true and coroutine.running() or thread, is_it) then return true end
+  end
+  return false
+end
+
+-- Can a task that goes on come by it through tables that it refers to?
+local function is_within_reach(host, is_it, is_opaque)
+  local others = {}
+  for task in pairs(host.tasks and host.tasks.living or {}) do
+    if task.co and not wait_of(task) and task ~= host.current() then others[#others + 1] = task.co end
+  end
+  return #others > 0 and reach.finds(others, is_it, is_opaque)
+end
+
+-- Does the task that waits for `claim` hold this lease still, and does nobody else? One that it has put into a table, and has not in
+-- hand as well, may be meant for whoever refers to that table.
 local function holds(claim, pool, slot)
   local handle, host, Pool = pool.lent[slot], pool.host, getmetatable(pool)
   local owner
@@ -76,7 +94,9 @@ local function holds(claim, pool, slot)
   local function is_opaque(value)
     return getmetatable(value) == Pool or value == host or value == host.tasks or rawget(value, "handle") ~= nil
   end
-  return reach.finds(threads_of(claim), is_lease, is_opaque) and not is_elsewhere(host, is_lease) and not may_be_ended(host, owner)
+  if not reach.finds(threads_of(claim), is_lease, is_opaque) then return false end
+  if is_elsewhere(host, is_lease) or may_be_ended(host, owner) then return false end
+  return has_in_hand(claim, is_lease) or not is_within_reach(host, is_lease, is_opaque)
 end
 
 -- The claims that this one waits for: a list of { slot =, claim = }; nil: a connection may come free by itself.

@@ -114,26 +114,32 @@ function reach.finds(threads, is_wanted, is_opaque)
   return self.found
 end
 
---- Does a frame of this coroutine, which does not run, have what is wanted as a local or an upvalue: itself, not in a table?
+-- Does a frame have it as a local, or its function as an upvalue: itself, not in a table?
+local function frame_has(thread, level, info, is_it)
+  for _, step in ipairs { 1, -1 } do
+    local index = step
+    local name, value = debug.getlocal(thread, level, index)
+    while name do
+      if is_it(value) then return true end
+      index = index + step
+      name, value = debug.getlocal(thread, level, index)
+    end
+  end
+  for index = 1, 255 do
+    local name, value = debug.getupvalue(info.func, index)
+    if not name then return false end
+    if is_it(value) then return true end
+  end
+  return false
+end
+
+--- Does a frame of this coroutine have what is wanted as a local or an upvalue: itself, not in a table?
 function reach.has(thread, is_wanted)
   local function is_it(value) return type(value) == "table" and is_wanted(value) end
   for level = 0, LEVELS_MAX do
-    local info = debug.getinfo(thread, level, "f")
+    local info = debug.getinfo(thread, level, "Sf")
     if not info then return false end
-    for _, step in ipairs { 1, -1 } do
-      local index = step
-      local name, value = debug.getlocal(thread, level, index)
-      while name do
-        if is_it(value) then return true end
-        index = index + step
-        name, value = debug.getlocal(thread, level, index)
-      end
-    end
-    for index = 1, 255 do
-      local name, value = debug.getupvalue(info.func, index)
-      if not name then break end
-      if is_it(value) then return true end
-    end
+    if not is_ours(info.source) and frame_has(thread, level, info, is_it) then return true end
   end
   return false
 end

@@ -169,6 +169,31 @@ describe("a deadlock", function()
     b:stop()
   end)
 
+  it("is none where a lease was put into a table that another task may take it from", function()
+    local pool = pool_of(1)
+    local box, queue, told = {}, {}, {}
+    world.spawn(function()
+      world.sleep(50)
+      box.lease:release()
+      while #queue == 0 do world.sleep(10) end
+      world.sleep(20)
+      table.remove(queue):release()
+    end)
+    world.spawn(function()
+      box.lease = pool:claim()
+      local second, _, name = pool:claim()
+      told[1] = second and "served" or name
+      queue[1] = second
+      second = nil
+      local third, _, why = pool:claim()
+      told[2] = third and "served" or why
+      if third then third:release() end
+    end)
+    world.advance(1000)
+    assert.same({ "served", "served" }, told)
+    pool:stop()
+  end)
+
   it("is none where leases were handed on to other tasks", function()
     local pool, done = pool_of(2), 0
     world.run(function()
