@@ -181,10 +181,11 @@ describe("a deadlock", function()
     end)
     world.spawn(function()
       box.lease = pool:claim()
-      local second, _, name = pool:claim()
-      told[1] = second and "served" or name
-      queue[1] = second
-      second = nil
+      do
+        local second, _, name = pool:claim()
+        told[1] = second and "served" or name
+        queue[1] = second
+      end
       local third, _, why = pool:claim()
       told[2] = third and "served" or why
       if third then third:release() end
