@@ -43,6 +43,7 @@ describe("the random run of a seed that once failed", function()
     { 2139, "max_lifetime_ms changed by pool:set did not count for connections that were open" },
     { 20246, "a connection whose lifetime ended before its renewal was not renewed when the lifetime was made longer" },
     { 20737, "a dead backend's row of attempts began again with another of its slots" },
+    { 31199, "what came to nothing before a backend was alive again counted towards its next death" },
   } do
     it(("%d holds: %s"):format(one[1], one[2]), function() must_hold(one[1], STEPS) end)
   end

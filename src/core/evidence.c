@@ -182,11 +182,14 @@ void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend)
 }
 
 /* The backend is dead no longer, which was all there was to be said against some of
- * its connections. */
+ * its connections; and what came to nothing before counts no more: the row of each
+ * slot begins with the attempt that is under way, if there is one. */
 void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend)
 {
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
-        slot_trust(pool, CUEBALL__OWNER(link, cueball__slot, at_backend));
+        cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
+        slot->attempt = slot->state == CUEBALL_SLOT_CONNECTING || slot->unproven || slot->blame;
+        slot_trust(pool, slot);
     }
 }

@@ -237,6 +237,8 @@ void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     if (slot->unproven) { /* the attempt counts neither way */
         slot->backend->unproven--;
         slot->attempt--;
+        if (slot->backend->dead)
+            slot->backend->attempt = slot->attempt;
     } else {
         slot->attempt = 0;
     }
@@ -285,6 +287,8 @@ void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     bool was_failed = cause == CUEBALL_CAUSE_FAIL;
     slot->pauses = was_failed && !counts ? 1 : 0;
     slot->attempt = counts ? attempt : was_failed;
+    if (slot->backend->dead)
+        slot->backend->attempt = slot->attempt;
 }
 
 void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot)
