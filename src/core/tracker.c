@@ -25,8 +25,10 @@ static const char **search_copy(cueball_tracker *tracker, const char *const *sea
     for (uint32_t i = 0; i < count; i++)
         *size += strlen(search[i]) + 1;
     const char **made = *size > 0 ? cueball__memory_allocate(&tracker->memory, *size) : NULL;
+    if (!made)
+        return NULL;
     char *at = (char *)(made + count);
-    for (uint32_t i = 0; made && i < count; i++)
+    for (uint32_t i = 0; i < count; i++)
         made[i] = string_put(&at, search[i]);
     return made;
 }
