@@ -301,6 +301,32 @@ describe("the board", function()
     assert.equal("1: 26", seen_by(one))
   end)
 
+  in_world("misses nothing of one that exits at any moment while another looks", function()
+    local moment, is_over = 0, false
+    while not is_over do
+      moment = moment + 1
+      dict = shared_dict.new(world)
+      local one, two = new_worker(1), new_worker(2)
+      one.claims, two.claims = 1, 20
+      assert.equal("1 2: 21", seen_by(one))
+      local get, left = dict.get, moment
+      function dict:get(key)
+        left = left - 1
+        if left == 0 then
+          two.claims, two.host.is_exiting = 25, true
+          two.board:abort()
+        end
+        return get(self, key)
+      end
+      local claims = tonumber(seen_by(one):match "%d+$")
+      is_over, dict.get = left > 0, get
+      assert.is_true(claims == 26 or claims == 21, ("moment %d: %d claims"):format(moment, claims))
+      assert.equal("1: 26", is_over and "1: 26" or seen_by(one))
+      die(one)
+    end
+    assert.is_true(moment > 10, moment)
+  end)
+
   in_world("goes on with one that was thought dead", function()
     local one, two = new_worker(1), new_worker(2)
     one.claims, two.claims = 1, 20

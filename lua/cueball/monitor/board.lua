@@ -123,6 +123,7 @@ local function counted(pools, base)
 end
 
 -- Its counts go to `retired`, and it from the board.  The lock is ours.
+-- @return whether there was room for them
 local function retire(self, number, pinned)
   local retired = retired_of(self)
   for pool, counts in pairs(counted(pinned.pools or {}, nil)) do
@@ -130,9 +131,10 @@ local function retire(self, number, pinned)
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
     retired[pool] = sum
   end
-  if not room.set(self.dict, key "retired", json.encode(retired)) then return end -- no room: it is tried again
+  if not room.set(self.dict, key "retired", json.encode(retired)) then return false end -- it is tried again
   self.dict:delete(key("snapshot", number))
   self.dict:delete(key("pinned", number))
+  return true
 end
 
 -- Those who died: their place is empty, their snapshot is there.
@@ -140,18 +142,26 @@ local function is_dead(self, number)
   return not is_taken(self, number) and self.dict:ttl(key("snapshot", number))
 end
 
--- The lock is ours.
-local function bury_locked(self)
+-- The snapshots of the other workers, as texts.  Those of the dead are retired instead, if the lock is ours.
+-- Each worker is looked at once: one that leaves meanwhile cannot retire what it has counted, and would else be seen neither as living nor
+-- as dead.  Whether it lives is asked first, so that what is retired is its last snapshot.
+local function gather(self, is_locked)
+  local living = {}
   for number = 1, places_of(self) do
-    local text = is_dead(self, number) and self.dict:get(key("snapshot", number))
-    if text then retire(self, number, page.read(text, slices.none) or {}) end
+    local lives = is_taken(self, number)
+    local text = number ~= self.number and self.dict:get(key("snapshot", number))
+    if text then
+      local is_retired = not lives and is_locked and retire(self, number, page.read(text, slices.none) or {})
+      if not is_retired then living[#living + 1] = text end
+    end
   end
+  return living
 end
 
 local function bury(self)
   for number = 1, places_of(self) do
     if is_dead(self, number) and lock(self) then
-      bury_locked(self)
+      gather(self, true)
       unlock(self)
     end
   end
@@ -302,13 +312,6 @@ local function is_whole(self, now_s)
   return is
 end
 
--- What the others have pinned: texts.
-local function look(self)
-  local found = {}
-  each_other(self, function(number) found[#found + 1] = self.dict:get(key("snapshot", number)) end)
-  return found
-end
-
 local function lock_patiently(self)
   local give_up = self.host.now() + LOCK_WAIT_NS
   repeat
@@ -325,11 +328,9 @@ end
 local function look_locked(self, pause)
   local own, text = take(self, pause)
   local is_locked = lock_patiently(self)
-  -- One that left while another had the lock could not retire what it had: until it is buried it is nowhere to be seen.
-  if is_locked then bury_locked(self) end
   if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was retired meanwhile
   if self.number then pin(self, own, text) end
-  local texts = look(self)
+  local texts = gather(self, is_locked)
   local retired, has_less = retired_of(self)
   if has_less and is_locked then room.set(self.dict, key "retired", json.encode(retired)) end
   if is_locked then unlock(self) end
