@@ -86,6 +86,7 @@ local function factory_from(what, given, level)
 end
 
 -- Whether CHECK actions tell something: then suspect connections are checked before they are lent.
+-- @param factory as the application gave it; what parking makes of it always has a check
 local function has_check(factory)
   return type(factory) == "table" and factory.check and 1 or 0
 end
@@ -463,7 +464,7 @@ function Pool:set_for(given, what, level)
   end
   local merged = options.merge(self.given, core)
   local cdata = options.read(what, merged, level + 1, CHANGEABLE)
-  cdata.is_set, cdata.has_check = self.recalled and 1 or 0, has_check(self.factory)
+  cdata.is_set, cdata.has_check = self.recalled and 1 or 0, has_check(self.factory.given or self.factory)
   if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)

@@ -37,6 +37,17 @@ location = /use { content_by_lua_block {
 } }
 ]]
 
+-- One of two connections is found dead: is the other one checked before it is lent?
+local AFTER_SET = [[
+location = /checks { content_by_lua_block {
+  local pool = pools.one
+  pool:set { max_connections = 2, spares = 2 }
+  while pool:backends()[1].idle < 2 do ngx.sleep(0.01) end
+  assert(pool:claim()):fail "found dead"
+  ngx.say(pool:stats().checks, " checks, ", pool:backends()[1].suspect, " suspect")
+} }
+]]
+
 local WAYS = { "release", "close", "throw" }
 
 describe("under nginx", function()
@@ -57,7 +68,7 @@ describe("under nginx", function()
     end)
     one = nginx.start {
       files = { ["my_pools.lua"] = POOLS:format("127.0.0.1:" .. backend.port) },
-      http = "init_worker_by_lua_block { pools = require 'my_pools' }\n", server = SERVER,
+      http = "init_worker_by_lua_block { pools = require 'my_pools' }\n", server = SERVER .. AFTER_SET,
     }
   end
 
@@ -83,4 +94,9 @@ describe("under nginx", function()
       assert.equal("12 answered, alive\n", one:ask("/use?how=" .. how))
     end)
   end
+
+  it("a factory without a check has none after pool:set either", function()
+    start(function(client) client:write "y\n" end)
+    assert.equal("0 checks, 1 suspect\n", one:ask "/checks")
+  end)
 end)
