@@ -7,10 +7,8 @@ files["spec"] = { std = "+busted" }
 files["spec/**/*_spec.lua"] = { std = "luajit+busted" }
 files["rockspec"] = { std = "rockspec" }
 files["**/*.rockspec"] = { std = "rockspec" }
-files["lua/cueball/host/ngx.lua"] = { read_globals = { "ngx" } }
-files["lua/cueball/host/ngx/*.lua"] = { read_globals = { "ngx" } }
-files["lua/cueball/host/ngx/server.lua"] = { globals = { "ngx" } } -- sets ngx.status
-files["lua/cueball/host/ngx/dns/*.lua"] = { read_globals = { "ngx" } }
+files["lua/cueball/nginx/**/*.lua"] = { read_globals = { "ngx" } }
+files["lua/cueball/nginx/server.lua"] = { globals = { "ngx" } } -- sets ngx.status
 files["lua/cueball/host/library.lua"] = { read_globals = { "ngx" } }
 files["bench/openresty/handlers.lua"] = { read_globals = { "ngx" } }
 files["examples/openresty/*.lua"] = { read_globals = { "ngx" } }

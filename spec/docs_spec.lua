@@ -228,7 +228,7 @@ describe("docs/lua.md", function()
   end)
 
   it("has a heading for every method of a lease", function()
-    for name, value in pairs(require "cueball.lease") do
+    for name, value in pairs(require "cueball.pool.lease") do
       if type(value) == "function" and not name:find "^__" then
         assert.is_truthy(text:find("\n### lease:" .. name, 1, true), "lease:" .. name .. " has no heading")
       end

@@ -40,7 +40,7 @@ end
 
 -- Likewise what most programs do without: cueball.balancer{…}, cueball.monitor.serve().
 local LATER = {
-  balancer = function() return require("cueball.balancer").new end,
+  balancer = function() return require("cueball.nginx.balancer").new end,
   monitor = function() return require "cueball.monitor" end,
 }
 

@@ -69,7 +69,7 @@ end
 -- @return the driver; or nil, message
 function driver.new(host, options, listener, recovery)
   if type(host.dns) ~= "table" then
-    return nil, ("the host %q has no dns: cueball.resolver.dns works on cueball.host.uv, cueball.host.sim and cueball.host.ngx")
+    return nil, ("the host %q has no dns: cueball.resolver.dns works on cueball.host.uv, cueball.host.sim and cueball.nginx.host")
       :format(tostring(host.name))
   end
   local self = setmetatable({

@@ -23,7 +23,7 @@ end
 -- is neither.
 -- @return the host table of docs/hosts.md
 function host.default()
-  return require(is_in_nginx() and "cueball.host.ngx" or "cueball.host.uv")
+  return require(is_in_nginx() and "cueball.nginx.host" or "cueball.host.uv")
 end
 
 return host

@@ -1,7 +1,7 @@
 --- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
 -- cueball.host.socket; nothing of it is in ngx_lua.
 local use = require "cueball.host.use"
-local misuse = require "cueball.misuse"
+local misuse = require "cueball.pool.misuse"
 
 local resting = {}
 

@@ -29,7 +29,7 @@ local arguments = require "cueball.host.arguments"
 local buffer = require "cueball.host.buffer"
 local bytes = require "cueball.host.bytes"
 local resting = require "cueball.host.resting"
-local misuse = require "cueball.misuse"
+local misuse = require "cueball.pool.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.host.use"
 

@@ -12,7 +12,7 @@ local json = require "cueball.monitor.json"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
-local room = require "cueball.sharing.room"
+local room = require "cueball.nginx.room"
 
 local DICT = "cueball"
 local PREFIX = "cueball/monitor/"

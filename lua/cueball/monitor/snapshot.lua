@@ -1,7 +1,7 @@
 --- What pools look like at one moment, as plain tables; and those of several workers as one.
 local json = require "cueball.monitor.json"
 local native = require "cueball.native"
-local registry = require "cueball.registry"
+local registry = require "cueball.pool.registry"
 
 local snapshot = {}
 

@@ -1,0 +1,205 @@
+--- The peers that requests are proxied to, and how each of them does. It opens no connections: it says where the next request is to
+-- go, and is told what became of it.
+--
+-- The happy path: pick() names a peer, began() and ended() count the requests under way there and how long they took.
+--
+-- What can go wrong: requests fail. After so many in a row the peer is dead and left alone for a while, longer each time; then one request
+-- at a time is tried there, until one goes well. If all are dead, the one whose pause ends first is tried: somebody has to find out.
+local address = require "cueball.address"
+local native = require "cueball.native"
+local lib = native.lib
+
+local peers = {}
+
+local Peers = {}
+Peers.__index = Peers
+
+local RECOUNT_NS = 1e9
+
+--- @param given now(): nanoseconds; random(): a fraction from 0 to below 1; order: how to pick among peers that are equally fit, of
+--   cueball.nginx.balancer.rr or .p2c; attempts, delay_ms, max_delay_ms, spread; priorities; log(level, message)
+function peers.new(given)
+  return setmetatable({
+    now = given.now, random = given.random, order = given.order, log = given.log,
+    attempts = given.attempts, delay_ms = given.delay_ms, max_delay_ms = given.max_delay_ms, spread = given.spread,
+    is_strict = given.priorities ~= "ignored",
+    list = {}, by_key = {},
+    under_way = setmetatable({}, { __mode = "k" }), -- requests; one that nobody told the end of is collected some day
+    recounted_at = given.now(),
+  }, Peers)
+end
+
+-- ------------------------------------------------------------------- facts --
+
+local function remove(self, key)
+  local peer = self.by_key[key]
+  if not peer then return lib.CUEBALL_ENOT_FOUND end
+  self.by_key[key], peer.is_removed = nil, true
+  for index, other in ipairs(self.list) do
+    if other == peer then table.remove(self.list, index) break end
+  end
+  return 0
+end
+
+local function add(self, backend)
+  local known = self.by_key[backend.key]
+  if known and known.address == backend.address and known.port == backend.port then
+    known.weight, known.priority, known.name = backend.weight, backend.priority, backend.name
+    return lib.CUEBALL_EEXISTS
+  end
+  if known then remove(self, backend.key) end
+  local peer = backend
+  peer.failures, peer.deaths, peer.pending, peer.is_dead, peer.retry_at, peer.is_tried = 0, 0, 0, false, 0, false
+  peer.requests, peer.failed = 0, 0
+  self.order.added(peer)
+  self.by_key[peer.key] = peer
+  table.insert(self.list, peer)
+  return 0
+end
+
+local function replace(self, specs, count)
+  local given = {}
+  for index = 0, count - 1 do
+    local backend = address.from_spec(specs[index])
+    given[backend.key] = true
+    add(self, backend)
+  end
+  for index = #self.list, 1, -1 do
+    if not given[self.list[index].key] then remove(self, self.list[index].key) end
+  end
+  return 0
+end
+
+--- What a resolver says, by way of its sink, as the core would be told.
+-- @return as the core's function would
+function Peers:input(fact, first, count)
+  if fact == lib.cueball_pool_backend_added then return add(self, address.from_spec(first)) end
+  if fact == lib.cueball_pool_backend_removed then return remove(self, first) end
+  if fact == lib.cueball_pool_backends_replaced then return replace(self, first, count) end
+  return 0
+end
+
+-- ----------------------------------------------------------------- picking --
+
+local function is_fit(self, peer)
+  return not peer.is_dead or not peer.is_tried and self.now() >= peer.retry_at
+end
+
+--- Whether there are peers, and all of them are dead.
+function Peers:is_dead()
+  for _, peer in ipairs(self.list) do
+    if not peer.is_dead then return false end
+  end
+  return #self.list > 0
+end
+
+-- Those of the best priority that are fit and not tried yet; where all are fit and nothing was tried, the list itself.
+local function candidates(self, tried)
+  local fit, best = {}, math.huge
+  for _, peer in ipairs(self.list) do
+    if not (tried and tried[peer]) and is_fit(self, peer) then
+      local priority = self.is_strict and peer.priority or 0
+      if priority < best then fit, best = {}, priority end
+      if priority == best then fit[#fit + 1] = peer end
+    end
+  end
+  return fit
+end
+
+-- None is fit: the dead one whose pause ends first.
+local function last_resort(self, tried)
+  local first
+  for _, peer in ipairs(self.list) do
+    if not (tried and tried[peer]) and (not first or peer.retry_at < first.retry_at) then first = peer end
+  end
+  return first
+end
+
+-- Requests that ended without anybody having told: their records were collected.
+local function recount(self)
+  if self.now() - self.recounted_at < RECOUNT_NS then return end
+  self.recounted_at = self.now()
+  for _, peer in ipairs(self.list) do
+    peer.pending, peer.is_tried = 0, false
+    self.order.forget(peer)
+  end
+  for request in pairs(self.under_way) do
+    local peer = request.peer
+    if not peer.is_removed then
+      peer.pending, peer.is_tried = peer.pending + 1, peer.is_dead
+      self.order.began(peer, request.at)
+    end
+  end
+end
+
+--- Where the next request is to go.
+-- @param tried nil; or a set of peers that it was at already
+-- @return a peer; or nil, message, name: "no_backends"
+function Peers:pick(tried)
+  recount(self)
+  local fit = candidates(self, tried)
+  -- A dead one whose time has come goes first: the request will be tried elsewhere if that fails.
+  for _, peer in ipairs(fit) do
+    if peer.is_dead then return peer end
+  end
+  if #fit > 0 then return self.order.pick(fit, self) end
+  local peer = last_resort(self, tried)
+  if peer then return peer end
+  return nil, #self.list == 0 and "no backend is known" or "no backend is left to be tried", "no_backends"
+end
+
+-- ---------------------------------------------------------------- requests --
+
+--- A request goes there.
+-- @return its record, to be told the end of once
+function Peers:began(peer)
+  local request = { peer = peer, at = self.now() }
+  self.under_way[request] = true
+  peer.pending, peer.requests = peer.pending + 1, peer.requests + 1
+  self.order.began(peer, request.at)
+  if peer.is_dead then peer.is_tried = true end
+  return request
+end
+
+local function died(self, peer)
+  local pause = math.min(self.delay_ms * 2 ^ math.min(peer.deaths, 30), self.max_delay_ms)
+  pause = pause * (1 - self.spread / 2 + self.spread * self.random())
+  peer.deaths = peer.deaths + 1
+  peer.retry_at = self.now() + pause * 1e6
+  if not peer.is_dead then
+    self.log("warn", ("%s is dead after %d failures in a row; it is left alone for %.0f ms"):format(peer.key, peer.failures, pause))
+  end
+  peer.is_dead = true
+end
+
+local function failed(self, peer)
+  peer.failures, peer.failed = peer.failures + 1, peer.failed + 1
+  -- What failed because it began before the peer died says nothing new.
+  local is_news = not peer.is_dead or self.now() >= peer.retry_at
+  if is_news and peer.failures >= self.attempts then died(self, peer) end
+end
+
+local function succeeded(self, peer)
+  if peer.is_dead then self.log("info", peer.key .. " is alive again") end
+  peer.is_dead, peer.failures, peer.deaths = false, 0, 0
+end
+
+--- A request ended.
+-- @param request  of began(); one that ended before is ignored
+-- @param went     true: well; false: the peer failed; nil: it says nothing about the peer (its client left)
+-- @param took_ms  how long it took; nil: as long as it is since it began
+-- @param is_error went well as far as the peer lives, but what it answered is an error: no good latency
+function Peers:ended(request, went, took_ms, is_error)
+  if not self.under_way[request] then return end
+  self.under_way[request] = nil
+  local peer = request.peer
+  if peer.is_removed then return end
+  peer.pending = peer.pending - 1
+  self.order.ended(peer, request.at)
+  if peer.is_dead then peer.is_tried = false end
+  local now = self.now()
+  if went ~= nil then self.order.observed(peer, went and not is_error, took_ms or (now - request.at) / 1e6, now) end
+  if went == true then succeeded(self, peer) elseif went == false then failed(self, peer) end
+end
+
+return peers

@@ -1,0 +1,284 @@
+--- The host for OpenResty: nginx with ngx_lua. One per worker.
+--
+-- Tasks run in timers of their own and not in the request that began them, so they begin soon rather than at once, and sockets they
+-- make are not the request's. See cueball.nginx.runner.
+--
+-- A socket belongs to the request, or task, that made it, and to no other: what crosses from one to the next is nginx's keepalive
+-- pool. So a host of this kind has `keepalive`, and pools park their connections (cueball.nginx.parking).
+local ffi = require "ffi"
+local base = require "resty.core.base"
+base.allows_subsystem "http"
+local semaphore = require "ngx.semaphore"
+local lib = require("cueball.native").lib
+local request = require "cueball.nginx.request"
+local crew = require "cueball.nginx.runner"
+local fit = require "cueball.nginx.keepalive"
+local socket = require "cueball.nginx.socket"
+
+if not pcall(function() return ffi.C.cueball_ngx_setenv end) then -- declarations outlive the module
+  ffi.cdef [[int cueball_ngx_setenv(const char *name, const char *value, int replaces) __asm__("setenv");]]
+end
+
+local host = { name = "ngx" }
+
+local CAN_WAIT = request.CAN_WAIT
+
+local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
+
+--- Nanoseconds, monotonic.
+function host.now()
+  return (tonumber(lib.cueball_clock_now())) -- in brackets: LuaJIT gives up on code that ends with a call of such a function
+end
+local now = host.now
+
+--- A whole number from 0 to 2^53-1 from the system's random source.
+function host.seed()
+  local file = assert(io.open("/dev/urandom", "rb"))
+  local seed = 0
+  for _, byte in ipairs { file:read(7):byte(1, 7) } do seed = seed * 256 + byte end
+  file:close()
+  return seed % 2 ^ 53
+end
+
+local function log_to_nginx(level, message)
+  ngx.log(LEVELS[level], message)
+end
+
+--- One line in nginx's error log, as far as error_log's level lets it through.
+-- @param level "debug", "info", "warn" or "error"
+-- @param message string
+host.log = log_to_nginx
+
+--- Sends log lines to fn(level, message), all levels; nil: to nginx's error log again.
+function host.log_to(fn)
+  host.log = fn or log_to_nginx
+end
+
+crew.log = function(level, message) host.log(level, message) end
+
+-- Tasks -----------------------------------------------------------------
+
+-- What host.current() returns in a request's own code: somebody who can wait, and cannot be killed.
+local REQUEST = setmetatable({}, { __tostring = function() return "a request" end })
+
+--- The task that runs now; a request's or a user's timer's own code counts as one. nil where nothing may wait (log_by_lua,
+-- init_worker_by_lua …).
+function host.current()
+  if not CAN_WAIT[ngx.get_phase()] then return nil end
+  return crew.task(request.known()) or REQUEST
+end
+
+--- Who claims: a request's light thread, or a task's. host.current() is the same for all requests.
+host.claimer = coroutine.running
+
+--- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
+function host.debtor()
+  return crew.task(request.known())
+end
+
+--- Runs fn(...) in a task of its own, soon, in a timer: never in the request that calls this.
+-- @return the task
+function host.spawn(fn, ...)
+  return crew.spawn("task", fn, ...)
+end
+
+--- The same, for what is over soon and may be begun anew from its start: if there is no timer, those who wait run it.
+-- @return the task
+function host.errand(fn, ...)
+  return crew.spawn("errand", fn, ...)
+end
+
+--- The same, for what goes on and may be begun anew from its start: if there is no timer, those who wait run it meanwhile.
+-- @return the task
+function host.service(fn, ...)
+  return crew.spawn("service", fn, ...)
+end
+
+function host.kill(task)
+  if task == REQUEST then error("kill: a request cannot be killed", 2) end
+  crew.kill(task)
+end
+
+local function must_wait(who)
+  if not CAN_WAIT[ngx.get_phase()] then
+    error(("%s: nothing may wait in %s_by_lua"):format(who, ngx.get_phase()), 3)
+  end
+  return crew.task(request.known())
+end
+
+--- Waits, for 1 ms at least: nginx counts in those.
+-- @return true
+function host.sleep(ms)
+  if type(ms) ~= "number" or ms ~= ms or ms < 0 then
+    error("sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
+  end
+  local task = must_wait "sleep"
+  crew.stay_if_killed(task)
+  ngx.sleep(math.max(1, ms) / 1000)
+  crew.stay_if_killed(task)
+  return true
+end
+
+function host.guard(resource)
+  local task = host.debtor()
+  if task then crew.own(task, resource) end
+end
+
+function host.unguard(resource)
+  local task = host.debtor()
+  if task then crew.disown(task, resource) end
+end
+
+-- Waiters ---------------------------------------------------------------
+
+local Waiter = {}
+Waiter.__index = Waiter
+
+function host.waiter()
+  return setmetatable({ values = nil, semaphore = nil }, Waiter)
+end
+
+function Waiter:wake(...)
+  if self.values then return end
+  self.values = { count = select("#", ...), ... }
+  if self.semaphore then self.semaphore:post(1) end
+end
+
+local HOUR_NS = 3600e9
+
+-- Until woken, or the time has come.
+local function wait_in_task(self, task, deadline)
+  while not self.values do
+    local left = math.min(deadline - now(), HOUR_NS)
+    if left <= 0 then return end
+    self.semaphore:wait(math.max(0.001, left / 1e9))
+    crew.stay_if_killed(task)
+  end
+end
+
+-- Ends the sleep, and not the wait.
+function Waiter:look()
+  if self.semaphore and not self.values then self.semaphore:post(1) end
+end
+
+-- The same in a request: one who waits must not depend on there being a crew.
+local function wait_in_request(self, deadline)
+  local helper
+  crew.enter(self)
+  while not self.values do
+    local time = now()
+    if time >= deadline then break end
+    local left = math.min(deadline, crew.patience(self)) - time
+    if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
+    if not self.values then helper = crew.help(self, helper) end
+  end
+  crew.depart(self)
+  if helper then crew.leave_off(helper) end
+end
+
+--- Parks the task until wake.
+-- @param timeout_ms nil: no limit
+-- @return what wake was given; nil, "timeout"
+function Waiter:wait(timeout_ms)
+  local task = must_wait "wait"
+  crew.stay_if_killed(task)
+  if not self.values then
+    self.semaphore = self.semaphore or semaphore.new()
+    local deadline = timeout_ms and now() + timeout_ms * 1e6 or math.huge
+    if task then wait_in_task(self, task, deadline) else wait_in_request(self, deadline) end
+  end
+  local values = self.values
+  if not values then return nil, "timeout" end
+  return unpack(values, 1, values.count)
+end
+
+host.alarm = crew.alarm
+
+-- Sockets ---------------------------------------------------------------
+
+-- nginx wants IPv6 addresses in brackets; and a factory that hands context.socket_options to connect means context.connect.
+local function connect(self, ...)
+  self.connect = nil -- nginx's own
+  local to, _, options = ...
+  local context = type(options) == "table" and options.context
+  local ok, message
+  if context and to ~= "" then
+    ok, message = context.connect(self)
+    ok = ok and 1
+  elseif type(to) == "string" then
+    ok, message = self:connect(fit.host_of(to), select(2, ...))
+  else
+    ok, message = self:connect(...)
+  end
+  self.connect = connect -- it may be connected anew
+  return ok, message
+end
+
+--- A cosocket. It belongs to the request or task that calls this.
+function host.tcp()
+  local made = ngx.socket.tcp()
+  made.connect = connect
+  return made
+end
+
+--- Is it a socket of this host, parked or not?
+host.is_socket = socket.is
+
+--- Connections that rest in nginx's keepalive pools, see cueball.nginx.parking.
+host.keepalive = {
+  --- party(core, ended): those who claim from one pool; what ends theirs when their requests end
+  party = request.party,
+  --- take(client, context) → true if something fit was parked; open(client, backend, context) → "new"; or nil, message
+  take = fit.take, open = fit.open,
+  --- limit(client, ms): of connecting; is_in_use(socket_options), is_known(socket_options) → is something out, or parked, under that name?
+  limit = fit.limit, is_in_use = fit.is_in_use, is_known = fit.is_known,
+  --- discard(socket_options): closes what is parked under that name → true if nothing was, and the name is to be used again
+  discard = fit.discard,
+  --- track(socket, known, number) → known: from now on the socket remembers; untrack(socket); not_parked(known, message) → message, kind
+  track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
+}
+
+-- Running ---------------------------------------------------------------
+
+--- Calls fn: nginx runs the loop.
+function host.run(fn, ...)
+  if not CAN_WAIT[ngx.get_phase()] then
+    error(("run: nothing may wait in %s_by_lua; use cueball.spawn"):format(ngx.get_phase()), 2)
+  end
+  return fn(...)
+end
+
+-- lua_code_cache off -----------------------------------------------------
+
+-- With it, nginx makes a Lua state for each request, and pools with it. The worker's environment tells whether there was one before.
+local STATE = "CUEBALL_NGX_STATE"
+
+local function is_first_state()
+  local worker, state = tostring(ngx.worker.pid()), tostring(debug.getregistry())
+  local found_worker, found_state = (os.getenv(STATE) or ""):match "^(%d+) (.*)$"
+  if found_worker == worker then return found_state == state end
+  ffi.C.cueball_ngx_setenv(STATE, worker .. " " .. state, 1)
+  return true
+end
+
+-- What is made in the state of a request ends with the request.
+local function live_as_long_as_the_request()
+  local record = request.record()
+  crew.has_to_end = function() return not record or request.is_over(record) end
+  host.log("warn", "cueball: lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
+    .. "This is for development: it is slow, and the limits of a pool hold for one request only.")
+end
+
+--- Where workers are still to be forked nothing can be begun.
+function host.is_forking()
+  return ngx.get_phase() == "init"
+end
+
+if not host.is_forking() then
+  if not is_first_state() then live_as_long_as_the_request() end
+  crew.ensure()
+end
+
+require "cueball.nginx.lazy"(host)
+
+return host

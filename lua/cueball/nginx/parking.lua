@@ -1,0 +1,478 @@
+--- Pools on a host where a socket belongs to whoever opened it (nginx: to a request) and crosses to the next only through the host's
+-- keepalive pools.
+--
+-- Each connection of the pool gets a keepalive pool of its own, with room for one. To the core it is open as anywhere. What the pool
+-- holds is not a connection but a place where one is parked:
+-- - an attempt opens a connection, in a task, and parks it;
+-- - a claim is granted the place; the claimer takes what is parked there, or, if that was dropped meanwhile, opens it anew in its own time;
+-- - a release parks it again.
+--
+-- What can go wrong: the backend refuses the one who opens it anew. Its lease is failed as if it had come back broken, and the claimer gets
+-- another one, for as long as its time limit lets it; it does not notice.
+--
+-- A factory that knows no way to park (no `park`, no connection with set_keepalive, setkeepalive or keepalive) is taken to have no
+-- sockets: what it returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
+--
+-- A factory that opens its socket under another name than its place's would have it lent to others, and one that has a socket but no way
+-- to park it would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
+local address = require "cueball.address"
+local condition = require "cueball.pool.condition"
+local native = require "cueball.native"
+local text = require "cueball.text"
+local lib = native.lib
+
+local parking = {}
+
+local Place = {}
+Place.__index = Place
+
+local HEARD_MS = 70
+local IDLE_MS = 0 -- for ever: when a connection is to go is the pool's business
+
+local traceback = text.traceback
+
+local pools_made = 0
+
+-- That what a request had is to end is told to the core from C. It ends with the core's next input.
+local function end_what_left(pool)
+  if not pool.is_over and pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
+end
+
+--- Makes the pool's car park, if its host has keepalive pools.
+-- @return it, or nil
+function parking.new(pool, level)
+  local keepalive = pool.host.keepalive
+  if not keepalive then return nil end
+  if pool.host.is_forking and pool.host.is_forking() then
+    error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
+  end
+  pools_made = pools_made + 1
+  return {
+    reopened = 0, -- connections that claimers opened anew, in the place of one that was lost
+    keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
+    party = keepalive.party(pool.core, function() end_what_left(pool) end),
+  }
+end
+
+--- The pool is over.
+function parking.close_down(pool)
+  pool.parking.party:close()
+end
+
+--- What requests had that have ended is at an end too, as far as the numbers go.
+parking.end_what_left = end_what_left
+
+--- Adds to a pool's numbers what the core does not hear of: each connection opened anew by a claimer stands for one that was lost.
+function parking.count(pool, stats)
+  local reopened = pool.parking.reopened
+  stats.attempts, stats.opened, stats.lost = stats.attempts + reopened, stats.opened + reopened, stats.lost + reopened
+end
+
+--- What names the keepalive pool of one connection. No two have the same: what is left in one by mistake must not be found by another,
+-- which may lead to another backend, or have logged in as somebody else. Only a name that was found empty is used again; the host
+-- would keep it for ever.
+function parking.options(pool, slot, conn)
+  if not pool.parking then return { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 } end
+  local id = pool.parking.id
+  local empty = table.remove(pool.parking.empty)
+  return { pool = empty or ("cueball:%s:%s:%d:%.0f"):format(pool.name, id, slot, conn), pool_size = 1, backlog = 0 }
+end
+
+-- Lends a socket's own connect to another function, for one call.
+local function lend_connect(socket, connect)
+  local own = rawget(socket, "connect")
+  socket.connect = function(self)
+    socket.connect = own
+    local how, message = connect(self)
+    if not how then return nil, message end
+    return 1
+  end
+end
+
+-- What is parked is taken; else a connection is opened, within what is left of the claim's time.
+local function connect_parked(pool, backend, context, client)
+  local keepalive = pool.parking.keepalive
+  context.has_connected, context.client = true, client
+  if keepalive.take(client, context) then
+    context.how = "reused"
+    return "reused"
+  end
+  context.how = "new"
+  context.opened_at = pool.now()
+  if context.left_ms then
+    context.timeout_ms = context.left_ms
+    keepalive.limit(client, context.left_ms)
+  end
+  local how, message = keepalive.open(client, backend, context)
+  if how and context.place then pool.parking.reopened = pool.parking.reopened + 1 end
+  return how, message
+end
+
+--- Completes what a factory is given, for sockets and the clients built on them:
+-- context.connect(client) → "new", or "reused" if it was parked before; or nil, message;
+-- context.through(socket): the next call of socket:connect, whatever its arguments, is that.
+function parking.equip(pool, backend, context)
+  if pool.parking then
+    context.socket_options.context = context -- the host's own sockets know by it what to do
+    context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
+    function context.connect(client) return connect_parked(pool, backend, context, client) end
+  else
+    function context.connect(client)
+      context.client = client
+      local ok, message = address.connect(client, backend, context.socket_options)
+      if not ok then return nil, message end
+      return "new"
+    end
+  end
+  function context.through(socket) lend_connect(socket, context.connect) end
+end
+
+-- ----------------------------------------------------------------- factory --
+
+local PARKS = { "set_keepalive", "setkeepalive", "keepalive" } -- as the libraries for cosockets name it
+
+local function park_by_method(connection)
+  for _, name in ipairs(PARKS) do
+    local park = connection[name]
+    if park then return park(connection, IDLE_MS) end
+  end
+end
+
+local function way_to_park(given, connection)
+  if given.park then return given.park end
+  if type(connection) ~= "table" then return nil end
+  for _, name in ipairs(PARKS) do
+    if connection[name] then return park_by_method end
+  end
+  return nil
+end
+
+-- Closes what an attempt opened: its factory may not know how.
+local function close_all(given, context, connection)
+  pcall(given.close, connection)
+  local socket = condition.socket_of(context.host, connection, context.client)
+  if socket then pcall(socket.close, socket) end
+end
+
+local NOT_NAMED = "the connection factory opened its socket past context.connect, so that others could be lent it: connect with "
+  .. "context.connect(client), or context.through(socket) before the client connects, or give context.socket_options to its connect"
+local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
+  .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
+
+-- Where the socket is: in the same field of the connection as the last time, most often.
+local function find_socket(place, connection)
+  local context, field = place.context, place.socket_field
+  local is_socket = context.host.is_socket
+  if field then
+    local found = type(connection) == "table" and rawget(connection, field)
+    if found and is_socket(found) then return found end
+  end
+  local found = condition.socket_of(context.host, connection, context.client)
+  place.socket_field = nil
+  if found and type(connection) == "table" then
+    for name, value in next, connection do
+      if value == found then place.socket_field = name end
+    end
+  end
+  return found
+end
+
+-- The claimer's socket remembers what is done with it, and the place what is known of the connection.
+local function track(place, connection)
+  local context = place.context
+  local socket = find_socket(place, connection)
+  place.socket = socket
+  place.known = socket and context.host.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
+  context.client = nil
+end
+
+local function untrack(place)
+  if not place.socket then return end
+  place.context.host.keepalive.untrack(place.socket)
+  place.socket = nil
+end
+
+-- → true; or false, why, kind
+local function put(given, place, connection)
+  untrack(place)
+  local ok, parked, message = pcall(place.park, connection, IDLE_MS)
+  if ok and parked then
+    place.is_taken = false
+    return true
+  end
+  pcall(given.close, connection)
+  message = "it could not be parked: " .. text.message(ok and message or parked)
+  if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
+  return false, message, "unfit"
+end
+
+-- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
+-- opens a connection is limited by what is left of the claim.
+local function limit(place, limit_ms)
+  local context, keepalive = place.context, place.parking.keepalive
+  context.timeout_ms, context.left_ms = place.limit_ms, nil
+  if not limit_ms or limit_ms >= place.limit_ms then return end
+  if place.uses_connect or keepalive.is_known(context.socket_options) then
+    context.left_ms = limit_ms
+  else
+    context.timeout_ms = limit_ms
+  end
+end
+
+local function taken(place, connection)
+  track(place, connection)
+  local socket = place.socket
+  if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
+  return connection
+end
+
+-- → a connection; or nil, message
+local function take(place, limit_ms)
+  local context = place.context
+  place.is_taken = true
+  context.client, context.how = nil, nil
+  limit(place, limit_ms)
+  local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
+  if ok and connection then return taken(place, connection) end
+  place.is_taken = false
+  if not ok then
+    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
+    return nil, connection:match "^[^\n]*"
+  else
+    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
+  end
+end
+
+-- Such a host wants IPv6 addresses in brackets, which context.connect gives it.
+local function hint(backend, message)
+  local is_text = type(message) == "string" and message:find("failed to parse host name", 1, true)
+  if not is_text or address.family(backend.address) ~= 6 then return message end
+  return message .. ": connect with context.connect(client)"
+end
+
+-- An attempt: opens a connection, and parks it.
+local function connect(pool, given, backend, context)
+  local limit_ms = context.timeout_ms
+  local connection, message = given.connect(backend, context)
+  if not connection then return connection, hint(backend, message) end
+  local park, keepalive = way_to_park(given, connection), pool.parking.keepalive
+  local uses_connect = context.has_connected or false
+  local is_named = uses_connect or keepalive.is_in_use(context.socket_options)
+  if not park then
+    if not is_named and not condition.socket_of(context.host, connection) then return connection end
+    close_all(given, context, connection)
+    return nil, NO_PARK
+  end
+  local place = setmetatable({
+    given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
+    parking = pool.parking, uses_connect = uses_connect,
+    socket = nil, -- under what is taken, where it could be found
+    known = nil,  -- of the connection, see track
+    socket_field = nil,
+  }, Place)
+  local parked
+  parked, message = put(given, place, connection)
+  if not parked then
+    close_all(given, context, connection)
+    return nil, message
+  end
+  context.client = nil
+  if not is_named and not keepalive.is_known(context.socket_options) then return nil, NOT_NAMED end
+  context.place = place
+  return place
+end
+
+-- → fit, message, as a factory's check
+local function check(given, place)
+  local connection, message = take(place)
+  if not connection then return false, message end
+  local ok, fit = true, true
+  if given.check then
+    ok, fit, message = xpcall(given.check, traceback, connection)
+  elseif given.broken then
+    ok, message = xpcall(given.broken, traceback, connection)
+    fit = not message
+  end
+  if ok and fit and place.socket then fit, message = place.socket:is_fit() end
+  if ok and fit then return put(given, place, connection) end
+  pcall(given.close, connection)
+  if not ok then error(given.check and fit or message, 0) end
+  return false, message
+end
+
+-- For a set: its leases are for good, and no socket is.
+local function without_sockets(given)
+  local factory = {}
+  for member, value in pairs(given) do factory[member] = value end
+  function factory.connect(backend, context)
+    local connection, message = given.connect(backend, context)
+    if not connection or not way_to_park(given, connection) then return connection, message end
+    pcall(given.close, connection)
+    return nil, "a set cannot lease a socket here: it belongs to the request, or timer, that opened it"
+  end
+  return factory
+end
+
+--- A factory of places, over the one that was given; with other connections it does what that one does.
+-- @param given complete, with all that a factory may leave out
+-- @return it; `given` itself if the pool parks nothing
+function parking.factory(pool, given)
+  if not pool.parking then return pool.recalled and pool.host.keepalive and without_sockets(given) or given end
+  local keepalive = pool.parking.keepalive
+  local function is_place(connection) return getmetatable(connection) == Place end
+  local factory = { given = given, inspects = true }
+  function factory.connect(backend, context) return connect(pool, given, backend, context) end
+  function factory.close(connection)
+    if not is_place(connection) then return given.close(connection) end
+    if connection.is_taken then -- whoever took it has closed it, or ended, just now: the server may not have heard of it
+      if pool.quota then pool.host.sleep(HEARD_MS) end
+      return
+    end
+    local options = connection.context.socket_options
+    if keepalive.discard(options) then table.insert(pool.parking.empty, options.pool) end
+  end
+  factory.broken = given.broken
+  function factory.check(connection)
+    if is_place(connection) then return check(given, connection) end
+    if given.check then return given.check(connection) end
+    local message = given.broken and given.broken(connection)
+    return not message, message
+  end
+  return factory
+end
+
+-- ------------------------------------------------------------------ claims --
+
+-- How long this claim may take in all; nil: no limit, or it may not wait and is bounded by that.
+local function total_of(pool, given)
+  local total = given and given.timeout_ms
+  if total == nil then total = pool.given.claim_timeout_ms end
+  if not total or total == 0 or total == math.huge then return nil end
+  return total
+end
+
+local function with_timeout(given, timeout_ms)
+  local options = {}
+  for name, value in pairs(given or {}) do options[name] = value end
+  options.timeout_ms = timeout_ms
+  return options
+end
+
+local ASIDE_MAX = 16
+
+-- Another lease, of another backend than the one that has just failed, if one is idle: those of that one are put aside meanwhile.
+local function claim_elsewhere(pool, key, given, left, level, claim, who)
+  local function leads_there(lease)
+    local place = lease.connection
+    return getmetatable(place) == Place and place.backend.key == key
+  end
+  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1, who)
+  if not lease or not leads_there(lease) then return lease, why, name end
+  local aside = {}
+  while #aside < ASIDE_MAX do
+    local other = claim(pool, with_timeout(given, 0), level + 1, who)
+    if not other then break end
+    if not leads_there(other) then lease, other = other, lease end
+    aside[#aside + 1] = other
+    if not leads_there(lease) then break end
+  end
+  for _, other in ipairs(aside) do other:release() end
+  return lease
+end
+
+-- The place of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
+-- @param began when the claim did, as far as is known
+local function get_another(pool, lease, message, given, level, claim, total_ms, began, who)
+  while true do
+    local place = lease.connection
+    lease:fail(message)
+    local left = total_ms and total_ms - (pool.now() - began) / 1e6
+    if left and left <= 0 then
+      return nil, ("claim timed out after %.6g ms: the last connection that was tried: %s: %s")
+        :format(total_ms - left, place.backend.key, message), "claim_timeout"
+    end
+    local why, name
+    lease, why, name = claim_elsewhere(pool, place.backend.key, given, left, level + 1, claim, who)
+    if not lease then return nil, why, name end
+    if getmetatable(lease.connection) ~= Place then return lease end
+    left = total_ms and total_ms - (pool.now() - began) / 1e6
+    local connection
+    connection, message = take(lease.connection, left and math.max(1, math.min(left, lease.connection.limit_ms)))
+    if connection then
+      lease.connection = connection
+      return lease
+    end
+  end
+end
+
+--- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
+-- @param claim function(pool, given, level): how to get a lease
+-- @param level whom to blame, as error() counts
+-- @param who what the claimer called, for messages
+function parking.claim(pool, given, level, claim, who)
+  local total_ms = total_of(pool, given)
+  local lease, message, name = claim(pool, given, level + 1, who)
+  if not lease then return nil, message, name end
+  local place = lease.connection
+  if getmetatable(place) ~= Place then return lease end
+  local waited_ms, limit_ms = lease.waited_ms or 0, place.limit_ms
+  if total_ms and total_ms - waited_ms < limit_ms then limit_ms = math.max(1, total_ms - waited_ms) end
+  place.context.opened_at = nil
+  local connection
+  connection, message = take(place, limit_ms)
+  if connection then
+    lease.connection = connection
+    return lease
+  end
+  local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
+  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
+  return lease, message, name
+end
+
+--- The core's owner of what the present request claims; nil: none is needed. Raises where no socket can be used.
+-- @param who what the claimer called
+-- @param level whom to blame, as error() counts
+function parking.owner(pool, who, level)
+  local owner, phase = pool.parking.party:owner()
+  if owner == false then
+    error(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
+      :format(who, phase), level + 1)
+  end
+  return owner
+end
+
+-- ---------------------------------------------------------------- releases --
+
+--- A connection comes back: parks it if it is fit, else closes it and tells the core.
+-- @return true; false if it is not of those that are parked, and nothing was done
+function parking.put(pool, slot, connection)
+  local place = pool.connections[slot]
+  if getmetatable(place) ~= Place then return false end
+  if connection == place then return true end
+  local given = place.given
+  local message, kind = condition.judge(pool, given, connection, place.socket)
+  if message then
+    pcall(given.close, connection)
+  else
+    local parked
+    parked, message, kind = put(given, place, connection)
+    if parked then return true end
+  end
+  pool:unfit(slot, message, kind)
+  return true
+end
+
+--- The socket under what a claimer has taken from this slot; nil if there is none, or it could not be found.
+function parking.socket(pool, slot)
+  local place = pool.connections[slot]
+  return getmetatable(place) == Place and place.is_taken and place.socket or nil
+end
+
+--- Closes a connection that a claimer holds and that will not be parked; nothing if it is a place, which the pool closes itself.
+function parking.close(pool, slot, connection)
+  if getmetatable(connection) == Place then return end
+  local factory = pool.factories[slot]
+  if getmetatable(pool.connections[slot]) == Place or pool.connections[slot] == nil then pcall(factory.given.close, connection) end
+end
+
+return parking

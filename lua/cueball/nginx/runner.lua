@@ -1,0 +1,412 @@
+--- Tasks and alarms under nginx: who runs them, and what if nobody can.
+--
+-- A request's light threads and sockets end with it. So tasks run as light threads of a crew: a timer that lives on, waits on a
+-- semaphore until the next alarm, one second at most, and starts what was asked for meanwhile.
+--
+-- A crew is relieved after so many tasks: nginx gives back what they took (the sockets' memory, the record of each light thread)
+-- only when the timer ends. The one before stays until its last task is done, and only it can kill its tasks: ngx.thread.kill is for
+-- the parent.
+--
+-- What can go wrong:
+-- - No timer can be had (lua_max_running_timers, lua_max_pending_timers, worker_connections). A watchdog tries again every second.
+-- - The worker is exiting: it would wait for the crew. So the crew ends its tasks and goes; requests that are left do without.
+-- - There is no crew: then one of those who wait, the lookout, runs the alarms that are due, and the tasks that may be begun anew, in
+--   its own request, until its own wait is over; then another one does. Tasks not done by then are begun anew by that one.
+local alarms_of = require "cueball.host.alarms"
+local semaphore = require "ngx.semaphore"
+local request = require "cueball.nginx.request"
+local lib = require("cueball.native").lib
+
+local TASKS_MAX = 200         -- begun by one crew
+local TICK_S = 1              -- a crew looks around at least this often
+local SILENCE_NS = 3e9        -- a crew not heard of for so long is gone
+local LOOK_NS = 10e6          -- a lookout looks at least this often for requests that ended
+local RELIEF_NS = 250e6       -- a lookout not heard of for so long is gone
+local HELPER_TASKS_MAX = 16 -- at once, by one that waits
+
+local spawn, kill, running = ngx.thread.spawn, ngx.thread.kill, coroutine.running
+
+local crew = {
+  log = nil,             -- set by the host: function(level, message)
+  has_to_end = nil,      -- nil, or function() → true: not only when the worker exits
+}
+
+local present             -- the crew that takes tasks; nil: none
+local heard_at = 0        -- of it, by now()
+local has_left = false    -- the worker is exiting
+local waiting = setmetatable({}, { __mode = "k" }) -- requests' waiters
+local lookout, looked_at = nil, 0 -- one of them, where there is no crew; and when it did
+local watchdog_set = false
+local queue = { first = 1, last = 0 }
+local by_thread = setmetatable({}, { __mode = "k" }) -- light thread to its task
+
+local function now()
+  return (tonumber(lib.cueball_clock_now()))
+end
+
+local Crew = {}
+Crew.__index = Crew
+
+local function post(self)
+  if self.is_posted then return end
+  self.is_posted = true
+  self.semaphore:post(1)
+end
+
+-- Is there a crew that will see to things?
+local function is_manned()
+  return present ~= nil and now() - heard_at < SILENCE_NS
+end
+
+-- ------------------------------------------------------------------ alarms --
+
+local function call(fn, ...)
+  local ok, message = xpcall(fn, debug.traceback, ...)
+  if not ok then crew.log("error", message) end
+end
+
+local alarms = alarms_of.new {
+  now = now,
+  arm = function(at)
+    if at and present and at < present.wakes_at then post(present) end
+  end,
+  call = call,
+  set = function()
+    if not present then crew.ensure() end
+  end,
+}
+
+--- host.alarm.
+function crew.alarm(fn)
+  return alarms:make(fn)
+end
+
+-- ------------------------------------------------------------------- tasks --
+
+-- In the order in which they were made.
+local function abort_owned(task)
+  local owned = task.owned
+  task.owned = nil
+  if not owned then return end
+  local list = {}
+  for resource in pairs(owned) do list[#list + 1] = resource end
+  table.sort(list, function(a, b) return owned[a] < owned[b] end)
+  for _, resource in ipairs(list) do call(resource.abort, resource) end
+end
+
+
+local function push(task)
+  queue.last = queue.last + 1
+  queue[queue.last] = task
+end
+
+local function pull()
+  while queue.first <= queue.last do
+    local task = queue[queue.first]
+    queue[queue.first] = nil
+    queue.first = queue.first + 1
+    if not task.is_done then return task end
+  end
+end
+
+-- A task's light thread.
+local function run(task, place)
+  task.thread = running()
+  by_thread[task.thread] = task
+  call(task.fn, unpack(task.arguments, 1, task.arguments.count))
+  if task.place ~= place then return end -- killed, and perhaps begun elsewhere, in the moment that it ended
+  by_thread[task.thread] = nil
+  task.is_done, task.owned = true, nil
+  place:done(task)
+end
+
+-- Begins a task in a light thread of the coroutine that runs now. It may be over when this returns.
+local function begin(task, place)
+  task.place = place
+  place.tasks[task] = true
+  place.count = place.count + 1
+  local thread, message = spawn(run, task, place)
+  if thread then return true end
+  place.tasks[task], task.place = nil, nil
+  place.count = place.count - 1
+  crew.log("error", "a task could not begin: " .. tostring(message))
+  return false
+end
+
+--- Runs fn(...) in a task of its own, soon.
+-- @param kind "errand": it is over soon, and may be begun anew from its start if what ran it ends before; "service": the same, but it
+--   goes on; "task": it cannot be begun anew
+function crew.spawn(kind, fn, ...)
+  if type(fn) ~= "function" then error("spawn: expected a function, got " .. type(fn), 2) end
+  local task = {
+    fn = fn, arguments = { count = select("#", ...), ... }, kind = kind,
+    is_done = false, thread = nil, place = nil, owned = nil, owned_count = 0,
+  }
+  if present and present.main == running() then -- its own light threads begin at once
+    begin(task, present)
+    return task
+  end
+  push(task)
+  if present then post(present) else crew.ensure() end
+  return task
+end
+
+--- The task that runs now; nil in a request's own code.
+-- @param record request.record()
+function crew.task(record)
+  return record and record.crew and by_thread[running()] or nil
+end
+
+--- Ends a task: it goes no further than where it waits.
+function crew.kill(task)
+  if task.is_done then return end
+  if task.thread and task.thread == running() then error("kill: a task may not kill itself", 2) end
+  task.is_done = true
+  abort_owned(task)
+  local place = task.place
+  if not place then return end
+  place.kills[#place.kills + 1] = task
+  if place.semaphore then post(place) end
+end
+
+function crew.own(task, resource)
+  local owned = task.owned or {}
+  task.owned = owned
+  task.owned_count = task.owned_count + 1
+  owned[resource] = task.owned_count
+end
+
+function crew.disown(task, resource)
+  if task.owned then task.owned[resource] = nil end
+end
+
+local never
+
+--- A task that was killed while it ran stays here.
+function crew.stay_if_killed(task)
+  while task and task.is_done do
+    never = never or semaphore.new()
+    never:wait(60)
+  end
+end
+
+-- ------------------------------------------------------------------- crews --
+
+local function drop(self, task)
+  if not self.tasks[task] then return end
+  self.tasks[task] = nil
+  self.count = self.count - 1
+end
+
+function Crew:done(task)
+  drop(self, task)
+  if self.count == 0 and self ~= present then post(self) end
+end
+
+local function kill_asked(self)
+  local kills = self.kills
+  if #kills == 0 then return end
+  self.kills = {}
+  for _, task in ipairs(kills) do
+    if task.place == self then
+      task.place = nil
+      drop(self, task)
+      kill(task.thread)
+    end
+  end
+end
+
+local function begin_asked(self)
+  local last = queue.last
+  while queue.first <= last do
+    local task = pull()
+    if not task then break end
+    begin(task, self)
+    self.begun = self.begun + 1
+  end
+end
+
+-- There is no crew any more: those who wait see to things.
+local function give_up_post()
+  present = nil
+  request.ring(nil)
+  for waiter in pairs(waiting) do waiter:look() end
+end
+
+-- The worker is exiting. Tasks that would keep it are ended; errands are over before long.
+local function leave(self)
+  has_left = true
+  give_up_post()
+  for task in pairs(self.tasks) do
+    if task.kind ~= "errand" then crew.kill(task) end
+  end
+end
+
+local function wait(self, seconds)
+  self.wakes_at = math.min(alarms:next(), now() + seconds * 1e9)
+  -- At least 1 ms: nginx counts in whole ones, and a wait of none would be no wait.
+  local ok = self.semaphore:wait(math.max(0.001, (self.wakes_at - now()) / 1e9))
+  self.wakes_at = 0
+  if ok then self.is_posted = false end
+end
+
+-- The present crew, until it is relieved or the worker exits.
+local function serve(self)
+  while present == self do
+    heard_at = now()
+    if ngx.worker.exiting() or crew.has_to_end and crew.has_to_end() then return leave(self) end
+    kill_asked(self)
+    request.tell_ended()
+    alarms:run()
+    begin_asked(self)
+    if self.begun >= TASKS_MAX and not self.is_relief_asked then
+      self.is_relief_asked = ngx.timer.at(0, crew.run) and true or false
+    end
+    if present == self then wait(self, crew.has_to_end and TICK_S / 20 or TICK_S) end
+  end
+end
+
+-- No longer the present one: until its last task is done.
+local function remain(self)
+  while self.count > 0 do
+    if ngx.worker.exiting() then
+      for task in pairs(self.tasks) do
+        if task.kind ~= "errand" then crew.kill(task) end
+      end
+    end
+    kill_asked(self)
+    if self.count > 0 then
+      local ok = self.semaphore:wait(TICK_S)
+      if ok then self.is_posted = false end
+    end
+  end
+end
+
+--- What a crew's timer runs.
+function crew.run(premature)
+  if premature then
+    has_left = true
+    return
+  end
+  local record = request.record()
+  if not record then return end -- no memory: the watchdog tries again
+  local before = present
+  local self = setmetatable({
+    semaphore = semaphore.new(), is_posted = false, main = running(), wakes_at = 0,
+    tasks = {}, kills = {}, count = 0, begun = 0, is_relief_asked = false,
+  }, Crew)
+  record.crew = self
+  present = self
+  request.ring(self.semaphore)
+  if before then post(before) end
+  local ok, message = xpcall(serve, debug.traceback, self)
+  if not ok then
+    if present == self then give_up_post() end
+    crew.log("error", "the driver threw: " .. message)
+  end
+  remain(self)
+end
+
+local function watch(premature)
+  if premature then
+    has_left = true
+  elseif not is_manned() then
+    crew.run(false)
+  end
+end
+
+local NO_TIMERS = { init = true }
+
+--- Sees to it that there is a crew, or will be.
+function crew.ensure()
+  if present or has_left or NO_TIMERS[ngx.get_phase()] then return end
+  if not watchdog_set then
+    -- A timer that comes again and again would keep the Lua state of a request, with lua_code_cache off.
+    watchdog_set = crew.has_to_end or ngx.timer.every(TICK_S, watch) and true or false
+    ngx.timer.at(0, function(premature)
+      if not present then crew.run(premature) end
+    end)
+  end
+end
+
+--- Have the alarms, and the tasks, nobody but those who wait?
+function crew.is_missing()
+  return not is_manned()
+end
+
+-- ----------------------------------------------------------------- helpers --
+
+-- One that waits in a request and finds the crew gone. Its errands are its light threads.
+local Helper = {}
+Helper.__index = Helper
+
+function Helper:done(task)
+  drop(self, task)
+end
+
+--- One begins to wait in a request, or is done.
+-- @param waiter has look(), which ends its sleep
+function crew.enter(waiter)
+  waiting[waiter] = true
+end
+
+function crew.depart(waiter)
+  waiting[waiter] = nil
+  if lookout ~= waiter then return end
+  lookout = nil
+  local other = next(waiting)
+  if other then other:look() end
+end
+
+--- How long one that waits in a request may sleep; nanoseconds, a time. Where there is a crew it has nothing to do but to wait.
+function crew.patience(waiter)
+  local time = now()
+  if is_manned() then return time + SILENCE_NS end
+  if lookout and lookout ~= waiter and time - looked_at < RELIEF_NS then return time + RELIEF_NS end
+  lookout, looked_at = waiter, time
+  return math.min(alarms:next(), time + LOOK_NS)
+end
+
+--- Does what is overdue, in the request that calls this.
+-- @param waiter as of crew.patience
+-- @param helper what this returned before in the same wait, or nil
+-- @return the helper, to be given to crew.leave_off when the wait is over; or nil
+function crew.help(waiter, helper)
+  if is_manned() or lookout ~= waiter then return helper end
+  request.tell_ended()
+  if alarms:next() <= now() then alarms:run() end
+  crew.ensure()
+  helper = helper or setmetatable({ tasks = {}, kills = {}, count = 0 }, Helper)
+  local held, last = {}, queue.last
+  while queue.first <= last and helper.count < HELPER_TASKS_MAX do
+    local task = pull()
+    if not task then break end
+    if task.kind ~= "task" then begin(task, helper) else held[#held + 1] = task end
+  end
+  for _, task in ipairs(held) do push(task) end
+  for _, task in ipairs(helper.kills) do
+    if task.place == helper then
+      task.place = nil
+      drop(helper, task)
+      kill(task.thread)
+    end
+  end
+  helper.kills = {}
+  return helper
+end
+
+--- The wait is over: what is not done is left to the next, from its start.
+function crew.leave_off(helper)
+  for task in pairs(helper.tasks) do
+    task.place = nil
+    by_thread[task.thread] = nil
+    kill(task.thread)
+    if not task.is_done then
+      task.thread = nil
+      push(task)
+    end
+  end
+  if present then post(present) end
+end
+
+return crew

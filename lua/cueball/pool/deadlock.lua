@@ -1,0 +1,186 @@
+--- Claims that can never be served: every lease that they wait for is held by a task that itself waits for a claim, over any
+-- number of pools of this process.  Looked for when a claim begins to wait, since that is when the last of them does.
+--
+-- The happy path: the claim's pool has a lease whose task does not wait, and that is all there is to look at.
+-- A claim is accused only if it is sure that nothing frees a connection before its own time limit:
+--   * its pool has all the connections that it may have, and all of them are leased;
+--   * each of these leases was claimed by a task that waits for a claim now, that can still reach the lease (cueball.reach), and
+--     no task that goes on has it in hand: one that was handed on, be it in a table, is another's to release;
+--   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before;
+--   * no task that goes on has the owner of one of these claims or leases in hand, and might end it.
+local native = require "cueball.native"
+local reach = require "cueball.pool.reach"
+local lib = native.lib
+
+local deadlock = {}
+
+local WORDS_MAX = 3   -- links of a chain that a message tells
+
+-- The claims that wait, by who claims (a task of the host, or a coroutine).  Both are held by who waits: under nginx a request ends
+-- without a word.
+local waiting = setmetatable({}, { __mode = "kv" })
+
+-- The claim that this holder of a lease waits for; nil: it does not wait.
+local function wait_of(holder)
+  local claim = holder ~= nil and waiting[holder] or nil
+  return claim and not claim.is_answered and claim or nil
+end
+
+-- Leases of backends that were removed: the pool may have others in their place.
+local function removed_of(pool)
+  local count = 0
+  for _, backend in ipairs(pool:backends()) do
+    if backend.removed then count = count + backend.total end
+  end
+  return count
+end
+
+-- Has the pool all connections that it may have, and are all of them leased?
+local function is_exhausted(pool)
+  local stats = pool.stats_room
+  lib.cueball_pool_stats(pool.core, stats)
+  local total = stats.total
+  if stats.busy == 0 or stats.busy ~= total then return false end
+  return total - removed_of(pool) >= pool:max_connections()
+end
+
+-- The coroutine of the task, and the one that runs if it is this task's: where to look for its leases.
+local function threads_of(claim)
+  local holder = claim.holder
+  local own = type(holder) == "thread" and holder or type(holder) == "table" and holder.co or nil
+  if not claim.is_asking then return { own } end
+  return { true, own }
+end
+
+-- Has a task that goes on this in hand: a lease to release, an owner to end?
+local function is_elsewhere(host, is_it)
+  for task in pairs(host.tasks and host.tasks.living or {}) do
+    if task.co and not wait_of(task) and task ~= host.current() and reach.has(task.co, is_it) then return true end
+  end
+  return false
+end
+
+local function may_be_ended(host, owner)
+  return owner ~= nil and is_elsewhere(host, function(value) return value == owner end)
+end
+
+-- Does the task that waits for `claim` have it in hand itself, and not in a table only?
+local function has_in_hand(claim, is_it)
+  for _, thread in ipairs(threads_of(claim)) do
+    if reach.has(thread == true and coroutine.running() or thread, is_it) then return true end
+  end
+  return false
+end
+
+-- Can a task that goes on come by it through tables that it refers to?
+local function is_within_reach(host, is_it, is_opaque)
+  local others = {}
+  for task in pairs(host.tasks and host.tasks.living or {}) do
+    if task.co and not wait_of(task) and task ~= host.current() then others[#others + 1] = task.co end
+  end
+  return #others > 0 and reach.finds(others, is_it, is_opaque)
+end
+
+-- Does the task that waits for `claim` hold this lease still, and does nobody else? One that it has put into a table, and has not in
+-- hand as well, may be meant for whoever refers to that table.
+local function holds(claim, pool, slot)
+  local handle, host, Pool = pool.lent[slot], pool.host, getmetatable(pool)
+  local owner
+  local function is_lease(value)
+    local is_it = rawget(value, "handle") == handle and rawget(value, "pool") == pool and rawget(value, "connection") ~= nil
+    if is_it then owner = value.place.owner end
+    return is_it
+  end
+  local function is_opaque(value)
+    return getmetatable(value) == Pool or value == host or value == host.tasks or rawget(value, "handle") ~= nil
+  end
+  if not reach.finds(threads_of(claim), is_lease, is_opaque) then return false end
+  if is_elsewhere(host, is_lease) or may_be_ended(host, owner) then return false end
+  return has_in_hand(claim, is_lease) or not is_within_reach(host, is_lease, is_opaque)
+end
+
+-- The claims that this one waits for: a list of { slot =, claim = }; nil: a connection may come free by itself.
+local function blockers_of(claim)
+  local pool, list = claim.pool, {}
+  if may_be_ended(pool.host, claim.owner) then return nil end
+  for slot in pairs(pool.lent) do
+    local blocker = wait_of(pool.holders[slot])
+    if not blocker then return nil end
+    list[#list + 1] = { slot = slot, claim = blocker }
+  end
+  if #list == 0 or not is_exhausted(pool) then return nil end
+  for _, one in ipairs(list) do
+    if not holds(one.claim, pool, one.slot) then return nil end
+  end
+  table.sort(list, function(a, b) return a.slot < b.slot end)
+  return list
+end
+
+-- One whose queue refuses claims by itself frees what its claimers hold.
+local function is_patient(pool)
+  return (pool.given.queue or "fifo") == "fifo"
+end
+
+-- All that the claim waits for, directly or not; nil: it may be served.
+local function closure_of(claim)
+  local blockers, order = { [claim] = blockers_of(claim) }, { claim }
+  if not blockers[claim] then return nil end
+  local index = 1
+  while index <= #order do
+    for _, one in ipairs(blockers[order[index]]) do
+      local blocker = one.claim
+      if not blockers[blocker] then
+        -- Its time limit ends before ours: its task goes on then, and may release.
+        if blocker.deadline < claim.deadline or not is_patient(blocker.pool) then return nil end
+        blockers[blocker] = blockers_of(blocker)
+        if not blockers[blocker] then return nil end
+        order[#order + 1] = blocker
+      end
+    end
+    index = index + 1
+  end
+  return blockers
+end
+
+local function site_words(site)
+  return site and " at " .. site or ""
+end
+
+-- In words: from the claim, from lease to claim, until a claim comes again.
+local function words_of(claim, blockers)
+  local words, seen, at = {}, {}, claim
+  while not seen[at] and #words < WORDS_MAX do
+    seen[at] = true
+    local pool, one = at.pool, blockers[at][1]
+    local backend, site = pool.slot_backends[one.slot], pool.watchman.sites[one.slot]
+    local again = one.claim == claim and "this claim" or ("a claim on %s%s"):format(one.claim.pool.name, site_words(one.claim.site))
+    words[#words + 1] = ("%s is leased (%s%s) by a task that waits for %s"):format(backend and backend.key or "a connection",
+      pool.name, site and ", claimed at " .. site or "", again)
+    at = one.claim
+  end
+  return ("deadlock: the claim on %s%s can never be served: %s%s"):format(claim.pool.name, site_words(claim.site),
+    table.concat(words, "; "), seen[at] and "" or "; and so on")
+end
+
+--- A claim begins to wait.
+-- @param claim { pool =, holder = who claims, deadline = ns or math.huge, site = }; nil holder: nobody known
+-- @return a message if it can never be served; else nil, and the claim counts as waiting until deadlock.waited(claim)
+function deadlock.waits(claim)
+  local holder = claim.holder
+  if holder == nil then return nil end
+  waiting[holder] = claim
+  if not claim.pool.detects_deadlocks or not is_patient(claim.pool) then return nil end
+  claim.is_asking = true
+  local blockers = closure_of(claim)
+  claim.is_asking = false
+  if not blockers then return nil end
+  waiting[holder] = nil
+  return words_of(claim, blockers)
+end
+
+--- It waits no longer.
+function deadlock.waited(claim)
+  if claim.holder ~= nil and waiting[claim.holder] == claim then waiting[claim.holder] = nil end
+end
+
+return deadlock

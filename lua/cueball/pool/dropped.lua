@@ -1,0 +1,67 @@
+--- Pools that were dropped without stop: nobody can use them any more, but their connections would stay open and their resolver
+-- would run on.
+--
+-- What the host keeps for a pool (its alarms, its resolver's task, watched sockets) knows the pool by a weak reference only, so that
+-- one which nobody else refers to is collected: no claim of it waits and no lease is out, since these refer to it.  What has to be
+-- done then stands here, in a table that does not refer to the pool: once a pool is found collected its resolver is ended, its
+-- connections are closed, and the log says so.
+local text = require "cueball.text"
+local watchman = require "cueball.pool.leaks"
+
+local dropped = {}
+
+local LOOK_NS = 10e9
+local WEAK = { __mode = "v" }
+
+--- A weak reference: { pool = … } until that is collected.
+function dropped.reference(pool)
+  return setmetatable({ pool = pool }, WEAK)
+end
+
+local function log(self, level, message)
+  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
+end
+
+local function close(self, slot, connection)
+  local factory = self.factories[slot]
+  self.host.spawn(function()
+    local ok, message = xpcall(factory.close, text.traceback, connection)
+    if not ok then log(self, "warn", "closing a connection threw: " .. message) end
+  end)
+end
+
+-- The pool is gone.
+local function execute(self)
+  self.alarm:close()
+  self.pool_alarm:close()
+  watchman.close(self.watchman)
+  self.sink:finish()
+  self.sink:kill()
+  local slots = {}
+  for slot in pairs(self.connections) do slots[#slots + 1] = slot end
+  table.sort(slots)
+  log(self, "warn", ("the pool was dropped without pool:stop(); it is stopped, and its %d connections are closed"):format(#slots))
+  for _, slot in ipairs(slots) do close(self, slot, self.connections[slot]) end
+end
+
+--- Sees to a new pool, which has its alarm and its watchman, and no resolver yet.
+function dropped.watch(pool)
+  local self = {
+    host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories, sink = nil, -- its own tells
+    watchman = pool.watchman, pool_alarm = pool.alarm, alarm = nil,
+  }
+  local reference, now = pool.reference, pool.now
+  self.alarm = pool.host.alarm(function()
+    if not reference.pool then return execute(self) end
+    self.alarm:set(now() + LOOK_NS)
+  end)
+  self.alarm:set(now() + LOOK_NS)
+  pool.will = self
+end
+
+--- The pool has stopped.
+function dropped.over(pool)
+  if pool.will then pool.will.alarm:close() end
+end
+
+return dropped

@@ -1,0 +1,237 @@
+--- What happened in a pool: read from the core, put into the log where a person
+-- would want to know, and given to those who subscribed.
+local native = require "cueball.native"
+local explain = require "cueball.pool.explain"
+local text = require "cueball.text"
+local lib, ffi = native.lib, native.ffi
+
+local journal = {}
+
+local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
+local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
+
+local FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
+
+local function bit_of(kind) return 2 ^ tonumber(kind) end
+
+-- The few that the log needs; the rest costs nothing until somebody subscribes.
+local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EVENT_BACKEND_ADDED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
+  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY)
+  + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+
+-- What is unread is lost by it.
+local function watch(pool)
+  if pool.is_reading then return end -- it is done afterwards
+  local mask = #pool.subscribers == 0 and FOR_THE_LOG or ALL
+  if mask == pool.watched then return end
+  pool.watched = mask
+  if lib.cueball_pool_watch(pool.core, mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
+    pool:log("error", "no memory to watch events")
+  end
+end
+
+function journal.open(pool)
+  pool.event = ffi.new "cueball_event"
+  pool.subscribers = {}
+  pool.backend_names = {} -- by handle
+  pool.removed = {}       -- handles of those that were removed and may have slots yet
+  pool.provenance = {}    -- by key: where a backend is known from, as far as the resolver says
+  pool.farewells = {}     -- and how it is known to be gone, until that event is read
+  watch(pool)
+end
+
+--- Every event from now on goes to fn(event), outside of any claim's way.
+-- @return a function that ends it
+function journal.subscribe(pool, fn)
+  if pool.outlook.events ~= 0 then journal.read(pool) end
+  local subscriber = { fn = fn }
+  table.insert(pool.subscribers, subscriber)
+  watch(pool)
+  return function()
+    if pool.outlook.events ~= 0 then journal.read(pool) end
+    local others = {} -- a list of its own: the other may be gone through just now
+    for _, one in ipairs(pool.subscribers) do
+      if one ~= subscriber then others[#others + 1] = one end
+    end
+    subscriber.fn, pool.subscribers = nil, others
+    watch(pool)
+  end
+end
+
+-- Removed backends may be gone from the core by the time their event is read, and
+-- one whose adding was among too many events has no name at all.
+local function backend_key(pool, handle)
+  if handle == 0 then return nil end
+  local names, info = pool.backend_names, pool.backend_spec
+  if not names[handle] and lib.cueball_pool_backend_spec(pool.core, handle, info) >= 0 then
+    names[handle] = ffi.string(info.key)
+  end
+  return names[handle] or "?"
+end
+
+-- Forgets backends that are gone, after their last event.
+local function forget_removed(pool)
+  for handle in pairs(pool.removed) do
+    if lib.cueball_pool_backend_spec(pool.core, handle, pool.backend_spec) < 0 then
+      pool.removed[handle], pool.backend_names[handle] = nil, nil
+    end
+  end
+end
+
+local ALL_PRIORITIES = 0xffffffff
+
+-- What the resolver said of it: the core does not know.
+local function provenance_of(pool, kind, key)
+  if kind == "backend_added" then return pool.provenance[key] end
+  if kind ~= "backend_removed" then return nil end
+  local farewell = pool.farewells[key]
+  pool.farewells[key] = nil
+  return farewell
+end
+
+-- Causes that are somebody's fault, by name.
+local FAILURES = { failed = true, timeout = true, lost = true, fail = true, unfit = true }
+
+-- What went wrong with a backend, where an event is about that: its text is remembered before the core is told.
+local function error_of(pool, made)
+  local is_failure = made.kind == "backend_dead" or made.kind == "backend_ejected"
+    or made.kind == "slot_state" and FAILURES[made.cause]
+  return is_failure and (pool.errors[made.backend] or pool.failures[made.backend]) or nil
+end
+
+local function message_of(pool, made)
+  if made.kind == "resolver_failed" then return pool.sink and pool.sink.message end
+  if made.kind == "pool_state" and made.to == "failed" then return pool:troubles() end
+  return nil
+end
+
+-- What a backend is now.
+local function add_change(pool, made, event)
+  local info = pool.backend_info
+  if lib.cueball_pool_backend_info(pool.core, event.backend, info) < 0 then return end
+  made.weight, made.priority, made.name = info.weight, info.priority, ffi.string(info.name)
+end
+
+local STATE_NAME = {
+  [tonumber(lib.CUEBALL_EVENT_POOL_STATE)] = lib.cueball_pool_state_name,
+  [tonumber(lib.CUEBALL_EVENT_SLOT_STATE)] = lib.cueball_slot_state_name,
+}
+
+local function handle_of(value)
+  return value ~= 0 and tonumber(value) or nil
+end
+
+local COUNTED = {}
+for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected backend_limited overloaded priority"):gmatch "%S+" do
+  COUNTED[kind] = true
+end
+
+-- The event as a table, without what does not belong to its kind.
+local function table_of(pool, event)
+  local state_name = STATE_NAME[event.kind]
+  local made = {
+    time_ms = tonumber(event.time) / 1e6,
+    kind = ffi.string(lib.cueball_event_name(event.kind)),
+    backend = backend_key(pool, tonumber(event.backend)),
+    conn = handle_of(event.conn), claim = handle_of(event.claim), lease = handle_of(event.lease),
+    missed = event.missed > 0 and event.missed or nil,
+  }
+  if made.backend then made.provenance = provenance_of(pool, made.kind, made.backend) end
+  if COUNTED[made.kind] then made.count = event.count end
+  if made.kind == "backend_limited" then made.wanted = event.from end
+  if made.conn then made.slot = event.slot end
+  if event.cause ~= 0 then made.cause = ffi.string(lib.cueball_cause_name(event.cause)) end
+  if event.error ~= 0 then made.error = ffi.string(lib.cueball_error_name(event.error)) end
+  if state_name then
+    made.from, made.to = ffi.string(state_name(event.from)), ffi.string(state_name(event.to))
+  end
+  made.error, made.message = made.error or error_of(pool, made), message_of(pool, made)
+  if made.kind == "backend_changed" then add_change(pool, made, event) end
+  return made
+end
+
+local function say_of_backend(what)
+  return function(pool, event)
+    pool:log("debug", ("backend %s %s%s"):format(event.backend, what, event.provenance and ": " .. event.provenance or ""))
+  end
+end
+
+local DEATHS = {
+  failed = "failed", timeout = "took too long", lost = "opened and broke", fail = "failed its claimer", unfit = "failed its check",
+}
+local PROOFS = { release = "came back in order", check = "passed its check", worn = "delivered what was asked for", lasted = "lasted" }
+
+local SAY = {
+  pool_state = function(pool, event)
+    local level = event.to == "failed" and "error" or "info"
+    pool:log(level, ("%s (was %s)%s"):format(event.to, event.from, event.message and ": " .. event.message or ""))
+  end,
+  backend_added = say_of_backend "added",
+  backend_removed = say_of_backend "removed",
+  backend_dead = function(pool, event)
+    local message = event.error or "no reason known"
+    explain.note_death(pool, event.backend, event.time_ms)
+    pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
+      DEATHS[event.cause] or event.cause, message))
+  end,
+  backend_revived = function(pool, event)
+    explain.note_end_of_death(pool, event.backend)
+    if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
+    pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
+  end,
+  backend_limited = function(pool, event)
+    pool:log("info", ("%s takes %d, the pool wants %d: the rest goes to others"):format(event.backend, event.count, event.wanted))
+  end,
+  backend_ejected = function(pool, event)
+    local message = event.error or "no reason known"
+    pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
+  end,
+  backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
+  priority = function(pool, event)
+    local all = event.count == ALL_PRIORITIES
+    pool:log("info", all and "backends of all priorities are used" or ("backends of priority %d and better are used"):format(event.count))
+  end,
+  overloaded = function(pool, event) pool:log("warn", ("overloaded, %d claims wait"):format(event.count)) end,
+  relieved = function(pool) pool:log("info", "no longer overloaded") end,
+  memory_short = function(pool) pool:log("error", "out of memory: connections are opened later") end,
+}
+
+local function tell(pool, event)
+  for _, subscriber in ipairs(pool.subscribers) do
+    local ok, message = true, nil
+    if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
+    if not ok then pool:log("error", "a subscriber threw: " .. message) end
+  end
+end
+
+-- A pool that failed though backends are known is news to whoever knows where they are.
+-- Its state is asked for: the event may be among those that were too many.
+local function tell_resolver(pool)
+  local is_failed = lib.cueball_pool_state_of(pool.core) == FAILED
+  pool.sink:pool_failed(is_failed and lib.cueball_pool_backend_at(pool.core, 0, pool.backend_info))
+end
+
+--- Reads what the core has noted.
+function journal.read(pool)
+  if pool.is_reading then return end
+  pool.is_reading = true
+  while lib.cueball_pool_next_event(pool.core, pool.event) do
+    local event = table_of(pool, pool.event)
+    if event.kind == "backend_removed" then
+      pool.removed[tonumber(pool.event.backend)] = true
+      pool.errors[event.backend], pool.failures[event.backend] = nil, nil
+      explain.note_end_of_death(pool, event.backend)
+    end
+    if SAY[event.kind] then SAY[event.kind](pool, event) end
+    tell(pool, event)
+  end
+  if next(pool.removed) then forget_removed(pool) end
+  pool.is_reading = false
+  if pool.sink then tell_resolver(pool) end
+  watch(pool)
+end
+
+return journal

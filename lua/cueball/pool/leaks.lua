@@ -1,0 +1,214 @@
+--- Looks after leases that do not come back: those that were collected without
+-- release, and those held for too long.
+--
+-- Each open connection has a place, a small table.  The pool holds it while the
+-- connection is at rest, the lease alone while it is lent; here it is known by a
+-- weak reference only.  So when both are gone the lease was collected, nobody
+-- can release it any more, and it is closed, and said in the log with the place
+-- that claimed it, where that was noted.  The lease itself is referred to by
+-- nobody, so that LuaJIT need not make it (see cueball.lease).
+--
+-- This is looked for after a garbage collection, which a small object with a
+-- finalizer tells of; a finalizer may run anywhere, so it does no more than that.
+-- An alarm sees to it within a second while leases are out, so that claims which
+-- wait for a forgotten connection, and a stop, need not wait for another input.
+--
+-- Owners that were dropped are found in the same way: a lease refers to its owner,
+-- so that one which is collected has none.
+local native = require "cueball.native"
+local lib, ffi = native.lib, native.ffi
+
+local watchman = {}
+
+local LOOK_NS = 1e9
+
+local WEAK = { __mode = "v" }
+local OURS = debug.getinfo(1, "S").source:match "^(.*)pool/leaks%.lua$" -- our own files are no place to name
+
+local function listen_to_the_collector(told)
+  ffi.gc(ffi.new "char[1]", function()
+    local self = told.self
+    if not self then return end
+    self.has_collected = true
+    listen_to_the_collector(told)
+  end)
+end
+
+--- Makes the watchman of a pool.
+function watchman.new(pool)
+  local reference = pool.reference
+  local self = setmetatable({
+    places = setmetatable({}, WEAK), -- by slot, of each open connection
+    since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
+    has_collected = false,
+    alarm = nil, is_armed = false,
+    looks = nil, -- the alarm that looks for what was collected
+    owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's, and ours
+  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.dropped
+  listen_to_the_collector(setmetatable({ self = self }, WEAK))
+  return self
+end
+
+--- The slot has a connection.
+function watchman.opened(self, slot)
+  local place = { slot = slot }
+  self.places[slot], self.pool.places[slot] = place, place
+end
+
+-- Leases that are out, or owners that are not gone.
+local function has_to_look(self)
+  if next(self.owners) then return true end
+  local pool = self.pool
+  if not pool.detects_leaks then return false end
+  for slot in pairs(pool.lent) do
+    if not pool.places[slot] then return true end
+  end
+  return false
+end
+
+--- Looks within a second for what was collected, and again while there is something to look for.
+function watchman.look(self)
+  local pool = self.pool
+  if pool.is_over then return end
+  pool.is_looking = true
+  self.looks = self.looks or pool.host.alarm(function()
+    local of = self.pool
+    if not of then return end
+    if self.has_collected then of:pump() end
+    of.is_looking = false
+    if has_to_look(self) then watchman.look(self) end
+  end)
+  self.looks:set(pool.now() + LOOK_NS)
+end
+
+--- There is another owner.
+-- @return its number
+function watchman.owner_made(self, owner, core)
+  local number = self.owners_made + 1
+  self.owners_made, self.owners[number], self.owner_objects[number] = number, core, owner
+  if not self.pool.is_looking then watchman.look(self) end
+  return number
+end
+
+--- It is gone.
+function watchman.owner_gone(self, number)
+  self.owners[number] = nil
+end
+
+--- Where the claimer stands: "file:line"; nil if it is too far up.
+function watchman.site()
+  for level = 2, 12 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return nil end
+    if info.currentline > 0 and not (OURS and info.source:sub(1, #OURS) == OURS) then
+      return ("%s:%d"):format(info.short_src, info.currentline)
+    end
+  end
+end
+
+local function describe(self, slot)
+  local backend = self.pool.slot_backends[slot]
+  local site = self.sites[slot] and "claimed at " .. self.sites[slot]
+    or "claimed at a place that was not noted (option claim_sites notes it)"
+  return ("a lease on %s, %s,"):format(backend and backend.key or "a backend", site)
+end
+
+--- A lease on this slot is out, and to be noted.
+-- @param site where it was claimed, or nil
+function watchman.lent(self, slot, site)
+  self.sites[slot], self.since[slot], self.warned[slot] = site, self.pool.now(), nil
+  if self.pool.leak_warning_ms then watchman.arm(self) end
+end
+
+--- It is over.
+function watchman.back(self, slot)
+  self.sites[slot], self.since[slot] = nil, nil
+end
+
+-- Ends the owners that nobody can tell gone any more.
+local function sweep_owners(self)
+  local dropped = {}
+  for number in pairs(self.owners) do
+    if not self.owner_objects[number] then dropped[#dropped + 1] = number end
+  end
+  if #dropped == 0 then return end
+  table.sort(dropped)
+  for _, number in ipairs(dropped) do
+    lib.cueball_owner_gone(self.owners[number])
+    self.owners[number] = nil
+  end
+  lib.cueball_pool_time_advanced(self.pool.core, self.pool.now())
+end
+
+--- Closes what was collected without release, ends owners that were dropped.  Called after a collection, outside of any finalizer.
+function watchman.sweep(self)
+  self.has_collected = false
+  sweep_owners(self)
+  local pool = self.pool
+  if not pool.detects_leaks then return end
+  local lost = {}
+  for slot in pairs(pool.lent) do
+    if not pool.places[slot] and not self.places[slot] then lost[#lost + 1] = slot end
+  end
+  table.sort(lost)
+  for _, slot in ipairs(lost) do
+    if lib.cueball_pool_lease_closed(pool.core, pool.now(), pool.lent[slot]) >= 0 then
+      pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
+      watchman.back(self, slot)
+    end
+  end
+end
+
+-- Those that were taken back by the pool, or are not watched any more, are not out.
+local function is_out(self, slot)
+  return self.pool.lent[slot] ~= nil and self.since[slot] ~= nil
+end
+
+local function warn(self)
+  self.is_armed = false
+  local pool = self.pool
+  if not pool then return end
+  local limit = pool.leak_warning_ms
+  if not limit then return end
+  local now, are_out = pool.now(), false
+  for slot, since in pairs(self.since) do
+    if is_out(self, slot) and not self.warned[slot] then
+      local held_ms = (now - since) / 1e6
+      if held_ms >= limit then
+        self.warned[slot] = true
+        pool:log("warn", ("%s has been held for %.6g ms"):format(describe(self, slot), held_ms))
+      else
+        are_out = true
+      end
+    end
+  end
+  if are_out then watchman.arm(self) end
+end
+
+--- Looks again before long, if leases are to be warned about.
+function watchman.arm(self)
+  if self.is_armed or self.pool.is_over then return end
+  self.is_armed = true
+  self.alarm = self.alarm or self.pool.host.alarm(function() warn(self) end)
+  self.alarm:set(self.pool.now() + self.pool.leak_warning_ms / 4 * 1e6)
+end
+
+--- leak_warning_ms is another: what was armed for the one before may come too late.
+function watchman.limit_changed(self)
+  if self.alarm and self.is_armed then self.alarm:clear() end
+  self.is_armed = false
+  if self.pool.leak_warning_ms and next(self.since) then watchman.arm(self) end
+end
+
+--- Nothing is noted any more.
+function watchman.forget(self)
+  self.since, self.sites, self.warned = {}, {}, {}
+end
+
+function watchman.close(self)
+  if self.alarm then self.alarm:close() end
+  if self.looks then self.looks:close() end
+  self.alarm, self.is_armed, self.looks = nil, true, nil
+end
+
+return watchman

@@ -1,0 +1,140 @@
+--- A lease: one connection, for one claimer, until it comes back.
+--
+-- A fresh, small table for each claim, so that a lease which came back can never
+-- mean somebody else's; where it does not outlive a compiled trace LuaJIT makes
+-- no table at all.  Four fields: a fifth would cost as much as eight.  `place` is
+-- what tells whether it was collected, see cueball.pool.leaks; it is dropped with
+-- the connection.
+local native = require "cueball.native"
+local explain = require "cueball.pool.explain"
+local watchman = require "cueball.pool.leaks"
+local misuse = require "cueball.pool.misuse"
+local options = require "cueball.options"
+local parking = require "cueball.nginx.parking"
+local lib = native.lib
+
+local Lease = {}
+Lease.__index = Lease
+
+-- Is the connection in its place still the one it was lent?  The pool may have
+-- taken it back and put another there.
+local function is_in_place(self)
+  return self.pool.lent[self.place.slot] == self.handle
+end
+
+local function stale()
+  return nil, "the lease is over: it was released, closed or taken back before", "stale"
+end
+
+-- The end of a release. A function of its own, as the connection may have been parked by a function in C: LuaJIT compiles nothing that
+-- follows such a call in the same function.
+local function released(self, pool, place, connection)
+  local slot = place.slot
+  self.place = nil
+  if place.owner then place.owner = nil end
+  local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
+  if result >= 0 then
+    pool.places[slot] = place
+    if pool.notes_sites then watchman.back(pool.watchman, slot) end
+  end
+  if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
+  if result < 0 then
+    if pool.parking then parking.close(pool, slot, connection) end
+    return stale()
+  end
+  return true
+end
+
+--- Gives the connection back for the next claimer.  If its factory finds it
+-- broken, it is replaced instead.
+-- @return true; or nil, message, "stale"
+function Lease:release()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
+  local pool, connection, place = self.pool, self.connection, self.place
+  if connection == nil then return stale() end
+  self.connection = nil
+  local slot = place.slot
+  local factory = pool.factories[slot]
+  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  return released(self, pool, place, connection)
+end
+
+local function discard(self, ended, counted)
+  local pool, place = self.pool, self.place
+  if pool.parking then parking.close(pool, place.slot, self.connection) end
+  self.connection, self.place = nil, nil
+  local result = ended(pool.core, pool.now(), self.handle)
+  if result >= 0 then
+    if pool.notes_sites then watchman.back(pool.watchman, place.slot) end
+    if counted then counted(pool, place.slot) end
+  end
+  pool:pump()
+  if result < 0 then return stale() end
+  return true
+end
+
+--- Closes the connection: it is of no more use, and that is nobody's fault. If its socket knows better, that is told: a backend that
+-- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
+-- @return true; or nil, message, "stale"
+function Lease:close()
+  if getmetatable(self) ~= Lease then misuse.colon("lease:close", 2) end
+  if self.connection == nil then return stale() end
+  local pool, slot = self.pool, self.place.slot
+  local socket = pool.sockets[slot] or pool.parking and parking.socket(pool, slot)
+  if socket and is_in_place(self) then pool:inspect_closed(slot, socket) end
+  return discard(self, lib.cueball_pool_lease_closed)
+end
+
+--- Closes the connection, and holds it against its backend.
+-- @param message what went wrong; becomes pool:last_error()
+-- @return true; or nil, message, "stale"
+function Lease:fail(message)
+  if getmetatable(self) ~= Lease then misuse.colon("lease:fail", 2) end
+  if self.connection == nil then return stale() end
+  return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
+    pool:failed_with(slot, message or "a claimer failed the lease")
+  end)
+end
+
+--- Says how the lease went, before it ends; the last word counts. Without it, it went well if the connection is released.
+-- @param went_well false: what was answered is a failure of the backend, though the connection may be fit: for `outlier` and p2c.
+--   true: it went well, though the connection will be closed
+-- @return true; or nil, message, "stale"
+function Lease:report(went_well)
+  if type(went_well) ~= "boolean" then
+    error("lease:report: expected true (it went well) or false, got " .. options.show(went_well), 2)
+  end
+  if self.connection == nil then return stale() end
+  if self.pool:input(lib.cueball_pool_lease_reported, self.handle, went_well) < 0 then return stale() end
+  return true
+end
+
+--- How long it may still take, by the deadline_ms of its claim or the timeout_ms of pool:with.
+-- @return milliseconds, 0 at least; math.huge: there is no deadline
+function Lease:remaining_ms()
+  if not self.deadline then return math.huge end
+  return math.max(0, (self.deadline - self.pool.now()) / 1e6)
+end
+
+--- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
+function Lease:backend()
+  return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.place.slot] or nil
+end
+
+--- Why it took so long to get.
+-- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
+function Lease:explain()
+  local waits = self.waits
+  if not waits or #waits == 0 then return "granted at once", {} end
+  return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
+    self.dead and "; dead: " .. explain.dead(self.dead) or ""), waits
+end
+
+function Lease:__tostring()
+  local backend = self:backend()
+  return ("cueball.lease (%s, %s)"):format(self.pool.name, backend and backend.key or "over")
+end
+
+misuse.guard(Lease, "lease", { "remaining_ms", "report", "backend", "explain" })
+
+return Lease
