@@ -1,9 +1,9 @@
 /* What a timer costs.
  *
- *     cc -std=c11 -O2 -DNDEBUG -Isrc -Isrc/core bench/timers.c src/core/timers.c src/core/random.c build/libcueball.a
+ *     cc -std=c11 -O2 -DNDEBUG -Isrc/include -Isrc/core bench/timers.c src/core/kit/timers.c src/core/kit/random.c build/libcueball.a
  */
-#include "random.h"
-#include "timers.h"
+#include "kit/random.h"
+#include "kit/timers.h"
 
 #include <inttypes.h>
 #include <stdio.h>

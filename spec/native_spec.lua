@@ -56,8 +56,8 @@ describe("native", function()
   it("lists every struct of the headers and its members", function()
     local native = require "cueball.native"
     local header = ""
-    for _, name in ipairs { "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" } do
-      header = header .. read(("%s/src/%s.h"):format(root, name))
+    for _, name in ipairs { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" } do
+      header = header .. read(("%s/src/include/%s.h"):format(root, name))
     end
     local structs = {}
     for name in header:gmatch "typedef struct ([%w_]+) {" do
@@ -127,7 +127,7 @@ describe("native beside another build", function()
           return true;
       }]]):format(version, layouts))
     must(("cc -shared -fPIC -I %s -o %s %s"):format(
-      quote(root .. "/src"), quote(folder .. "/libcueball.so"), quote(folder .. "/other.c")))
+      quote(root .. "/src/include"), quote(folder .. "/libcueball.so"), quote(folder .. "/other.c")))
     local output, status = luajit('require "cueball.native"', SOURCES, folder .. "/?.so")
     assert.equal(1, status, output)
     return output
@@ -229,7 +229,7 @@ typedef struct last { bool x; } last;
     } do
       local output, status = generate(declarations)
       assert.is_true(status ~= 0, declarations)
-      assert.matches("cueball.h: ", output, 1, true)
+      assert.matches("the headers: ", output, 1, true)
     end
   end)
 end)

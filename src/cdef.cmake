@@ -1,4 +1,4 @@
-# From the preprocessed cueball.h (IN) makes
+# From the preprocessed cdef.h (IN), which includes every public header, makes
 #   CDEF: a Lua module that returns the declarations, for ffi.cdef;
 #   ABI:  a C file with cueball_layout_at(): where every member of every struct is.
 # VERSION is that of the build.  Run by CMakeLists.txt as cmake -DIN=… -DVERSION=… -DCDEF=… -DABI=… -P cdef.cmake.
@@ -9,12 +9,12 @@ cmake_minimum_required(VERSION 3.18)
 file(READ "${IN}" text)
 string(REGEX REPLACE "\n\n+" "\n" text "${text}")
 if(text MATCHES "[@<>#\\\\]")
-  message(FATAL_ERROR "cueball.h: '${CMAKE_MATCH_0}' in a declaration: src/cdef.cmake cannot read that")
+  message(FATAL_ERROR "the headers: '${CMAKE_MATCH_0}' in a declaration: src/cdef.cmake cannot read that")
 endif()
 string(MD5 digest "${VERSION}\n${text}")
 
 # The first line tells the version; the last type tells that these very declarations were made before.
-file(WRITE "${CDEF}.new" "-- Generated from cueball.h by cdef.cmake: do not edit.
+file(WRITE "${CDEF}.new" "-- Generated from src/include by cdef.cmake: do not edit.
 return [==[
 /* cueball ${VERSION} */
 ${text}typedef struct cueball_cdef_${digest} cueball_cdef_${digest};
@@ -45,13 +45,13 @@ while(rest MATCHES "typedef struct ([A-Za-z_0-9]+) ?{([^{}]*)} ?([A-Za-z_0-9]+) 
       string(APPEND table "    MEMBER(${type}, ${CMAKE_MATCH_1}),\n")
       continue()
     elseif(member MATCHES "[(){}:]")
-      message(FATAL_ERROR "cueball.h: ${type}: '${member}': src/cdef.cmake cannot read that")
+      message(FATAL_ERROR "the headers: ${type}: '${member}': src/cdef.cmake cannot read that")
     endif()
     string(REGEX REPLACE "<[^>]*>" "" names "${member}") # array bounds
     string(REPLACE "," ";" names "${names}")
     foreach(name IN LISTS names)
       if(NOT name MATCHES "([A-Za-z_0-9]+) *$")
-        message(FATAL_ERROR "cueball.h: ${type}: '${member}': src/cdef.cmake cannot read that")
+        message(FATAL_ERROR "the headers: ${type}: '${member}': src/cdef.cmake cannot read that")
       endif()
       string(APPEND table "    MEMBER(${type}, ${CMAKE_MATCH_1}),\n")
     endforeach()
@@ -61,11 +61,11 @@ endwhile()
 # No struct with a body may have been passed over (nested ones, unions, names with attributes).
 list(LENGTH seen found)
 if(found EQUAL 0 OR NOT wanted EQUAL found)
-  message(FATAL_ERROR "cueball.h: ${wanted} structs have bodies, src/cdef.cmake can read ${found} of them: ${seen}")
+  message(FATAL_ERROR "the headers: ${wanted} structs have bodies, src/cdef.cmake can read ${found} of them: ${seen}")
 endif()
 
-file(WRITE "${ABI}.new" "/* Generated from cueball.h by cdef.cmake: do not edit. */
-#include \"cueball.h\"
+file(WRITE "${ABI}.new" "/* Generated from src/include by cdef.cmake: do not edit. */
+#include \"cdef.h\"
 
 #define WHOLE(type) {#type, \"\", 0, (uint32_t)sizeof(type)}
 #define MEMBER(type, member) {#type, #member, (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member)}

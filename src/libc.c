@@ -2,7 +2,7 @@
  * time, and the version of this build. */
 #define _POSIX_C_SOURCE 200112L
 
-#include "cueball.h"
+#include "cueball_types.h"
 
 #include <stdlib.h>
 #include <time.h>

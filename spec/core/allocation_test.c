@@ -4,7 +4,7 @@
  * the pool agrees with itself; said again, or some time later, it is as if
  * nothing had failed; and after free no byte is held.  Run by allocation_spec.lua.
  *
- *     cc -std=c11 -Isrc spec/core/allocation_test.c src/core/(all).c -lm */
+ *     cc -std=c11 -Isrc/include -Isrc/core spec/core/allocation_test.c src/core/(all)/(all).c -lm */
 #include "cueball.h"
 
 #include <math.h>

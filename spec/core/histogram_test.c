@@ -1,9 +1,9 @@
 /* The histogram against a sorted array, and chance against what is known of it.
  *
- *     cc -std=c11 -Isrc -Isrc/core spec/core/histogram_test.c src/core/histogram.c src/core/random.c
+ *     cc -std=c11 -Isrc/include -Isrc/core spec/core/histogram_test.c src/core/kit/histogram.c src/core/kit/random.c
  */
-#include "histogram.h"
-#include "random.h"
+#include "kit/histogram.h"
+#include "kit/random.h"
 
 #include <inttypes.h>
 #include <math.h>

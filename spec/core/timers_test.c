@@ -1,10 +1,10 @@
 /* The wheel against a plain list that is searched from end to end, under random
  * operations.  Arguments: first seed, number of seeds.
  *
- *     cc -std=c11 -Isrc -Isrc/core spec/core/timers_test.c src/core/timers.c src/core/random.c
+ *     cc -std=c11 -Isrc/include -Isrc/core spec/core/timers_test.c src/core/kit/timers.c src/core/kit/random.c
  */
-#include "random.h"
-#include "timers.h"
+#include "kit/random.h"
+#include "kit/timers.h"
 
 #include <inttypes.h>
 #include <stdio.h>

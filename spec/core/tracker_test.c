@@ -3,7 +3,7 @@
  * the next nine.  Whatever it was, the tracker agrees with itself, what is known
  * stays, some time later it knows what it would know otherwise, and after free no
  * byte is held.  Run by tracker_memory_spec.lua. */
-#include "cueball.h"
+#include "cueball_tracker.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 local program = require "spec.support.program"
 
 local programs = {
-  timers_test = "src/core/timers.c src/core/random.c",
-  histogram_test = "src/core/histogram.c src/core/random.c",
+  timers_test = "src/core/kit/timers.c src/core/kit/random.c",
+  histogram_test = "src/core/kit/histogram.c src/core/kit/random.c",
 }
 
 describe("the core's parts:", function()

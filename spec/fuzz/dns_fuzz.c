@@ -7,7 +7,7 @@
  * has to give the same again.  With -DREPLAY it runs the files it is given. */
 #define _DEFAULT_SOURCE
 
-#include "cueball.h"
+#include "cueball_dns.h"
 
 #include <arpa/nameser.h>
 #include <resolv.h>

@@ -7,6 +7,6 @@ describe("the fuzzer's corpus", function()
   teardown(program.teardown)
 
   it("finds no fault", function()
-    program.run("pool_fuzz", "-DREPLAY spec/fuzz/pool_fuzz.c src/core/*.c", "spec/fuzz/corpus/pool/*")
+    program.run("pool_fuzz", "-DREPLAY spec/fuzz/pool_fuzz.c src/core/*/*.c", "spec/fuzz/corpus/pool/*")
   end)
 end)

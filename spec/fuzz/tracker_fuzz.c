@@ -12,7 +12,7 @@
  *
  * Built by CMakeLists.txt here for libFuzzer, or with -DREPLAY as a program that
  * runs the files it is given. */
-#include "cueball.h"
+#include "cueball_tracker.h"
 
 #include <stdio.h>
 #include <stdlib.h>

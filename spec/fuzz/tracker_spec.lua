@@ -7,6 +7,6 @@ describe("the tracker fuzzer's corpus", function()
   teardown(program.teardown)
 
   it("finds no fault", function()
-    program.run("tracker_fuzz", "-DREPLAY spec/fuzz/tracker_fuzz.c src/core/*.c", "spec/fuzz/corpus/tracker/*")
+    program.run("tracker_fuzz", "-DREPLAY spec/fuzz/tracker_fuzz.c src/core/*/*.c", "spec/fuzz/corpus/tracker/*")
   end)
 end)

@@ -2,7 +2,7 @@
 --
 --     local program = require "spec.support.program"
 --     setup(program.setup) teardown(program.teardown)
---     program.run("timers_test", "spec/core/timers_test.c src/core/timers.c")   -- raises with what it wrote
+--     program.run("timers_test", "spec/core/timers_test.c src/core/kit/timers.c")   -- raises with what it wrote
 
 local program = {}
 
@@ -42,7 +42,7 @@ end
 --- Compiles the sources (and flags), all from the root, and runs the program with these arguments. Returns what it wrote.
 function program.run(name, sources, arguments)
   local path = quote(folder .. "/" .. name)
-  must(("${CC:-cc} -std=c11 -O1 -g -Isrc -Isrc/core -o %s %s -lm"):format(path, sources))
+  must(("${CC:-cc} -std=c11 -O1 -g -Isrc/include -Isrc/core -o %s %s -lm"):format(path, sources))
   return must(path .. " " .. (arguments or ""))
 end
 

@@ -6,7 +6,7 @@
  * `room` is filled from both ends: records from the front, texts from the back. */
 #define _DEFAULT_SOURCE /* arpa/nameser.h */
 
-#include "../cueball.h"
+#include "cueball_dns.h"
 
 #include <arpa/nameser.h>
 #include <resolv.h>

@@ -9,8 +9,8 @@
 #ifndef CUEBALL_DNS_DNS_H
 #define CUEBALL_DNS_DNS_H
 
-#include "../core/list.h"
-#include "../cueball.h"
+#include "../core/kit/list.h"
+#include "cueball_dns.h"
 
 #define CARES_NO_DEPRECATED
 #include <ares.h>

@@ -1,6 +1,6 @@
 /* Whether everything in a tracker agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
-#include "disagreement.h"
+#include "kit/check.h"
 #include "tracker.h"
 
 #include <string.h>

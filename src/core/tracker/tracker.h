@@ -1,34 +1,34 @@
 /* What the files of the DNS tracker share.  One noun, one file:
  *
  *     tracker.c          birth, end, inputs: every input begins and ends here
- *     tracker_name.c     the names whose addresses are followed
- *     tracker_lookup.c   one lookup: its attempts and servers
- *     tracker_failure.c  why one was given up, in words
- *     tracker_search.c   which of the names that a short one may stand for
- *     tracker_belief.c   which records of an answer count
- *     tracker_outcome.c  what an outcome changes, and when to ask again
- *     tracker_srv.c      the targets: of the SRV answer, or the domain
- *     tracker_publish.c  the union of all addresses, and what changed of it
- *     tracker_verdict.c  whether the backends can be found, in words
- *     tracker_action.c   what the host is to do; numbers
- *     tracker_text.c     names and addresses as text
- *     tracker_options.c, tracker_check.c
+ *     name.c     the names whose addresses are followed
+ *     lookup.c   one lookup: its attempts and servers
+ *     failure.c  why one was given up, in words
+ *     search.c   which of the names that a short one may stand for
+ *     accepted.c   which records of an answer count
+ *     schedule.c  what an outcome changes, and when to ask again
+ *     srv.c      the targets: of the SRV answer, or the domain
+ *     publish.c  the union of all addresses, and what changed of it
+ *     verdict.c  whether the backends can be found, in words
+ *     action.c   what the host is to do; numbers
+ *     text.c     names and addresses as text
+ *     options.c, check.c
  *
  * The happy path: the SRV lookup is due and gives targets; each target has a name,
  * each name one lookup for A and one for AAAA; their addresses are the backends.
  * Then every lookup is due again when its own answer expires, whatever the others
- * do.  What can go wrong stands at the functions of tracker_outcome.c. */
+ * do.  What can go wrong stands at the functions of schedule.c. */
 #ifndef CUEBALL_CORE_TRACKER_H
 #define CUEBALL_CORE_TRACKER_H
 
-#include "cueball.h"
+#include "cueball_tracker.h"
 
-#include "list.h"
-#include "memory.h"
-#include "patience.h"
-#include "random.h"
-#include "table.h"
-#include "timers.h"
+#include "kit/list.h"
+#include "kit/memory.h"
+#include "kit/backoff.h"
+#include "kit/random.h"
+#include "kit/table.h"
+#include "kit/timers.h"
 
 #define CUEBALL__LABEL_MAX 63
 #define CUEBALL__NAME_MAX 253 /* octets, without the final dot */
@@ -252,7 +252,7 @@ static inline cueball__lookup *cueball__name_lookup(cueball__name *name, uint32_
     return &name->lookups[type == CUEBALL_RR_AAAA];
 }
 
-/* tracker_text.c.  A final dot and the case of letters do not matter. */
+/* text.c.  A final dot and the case of letters do not matter. */
 size_t cueball__name_length(const char *name); /* without the final dot */
 int cueball__name_compare(const char *a, const char *b);
 uint32_t cueball__name_hash(const char *name);
@@ -261,7 +261,7 @@ bool cueball__name_is_within(const char *name, const char *zone); /* or is the s
 bool cueball__name_measure(const char *name, uint32_t *octets, uint32_t *dots);
 void cueball__address_write(uint32_t type, const unsigned char *address, char *text, size_t size);
 
-/* tracker_name.c */
+/* name.c */
 cueball__name *cueball__name_find(const cueball_tracker *tracker, const char *text);
 /* The name, made if need be, with one reference more; NULL without memory.  Its
  * lookups are off until cueball__name_arrange(). */
@@ -273,7 +273,7 @@ void cueball__name_arrange(cueball_tracker *tracker, cueball__name *name);
 void cueball__names_arrange(cueball_tracker *tracker);
 void cueball__names_free(cueball_tracker *tracker);
 
-/* tracker_lookup.c */
+/* lookup.c */
 void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t type);
 void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* a round, now */
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /* off */
@@ -291,12 +291,12 @@ void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup);
 void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
 const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
 
-/* tracker_failure.c */
+/* failure.c */
 /* verdict: the response code it is given up for; NULL: there is none. */
 void cueball__failure_write(const cueball_tracker *tracker, const cueball__lookup *lookup, const cueball__vote *verdict, char *message,
                             size_t size);
 
-/* tracker_search.c */
+/* search.c */
 /* The name of the candidate it is at; "" if it has none. */
 void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
 /* What it is about, whatever search added; without the final dot. */
@@ -316,7 +316,7 @@ void cueball__search_left(cueball_tracker *tracker, cueball__lookup *lookup); /*
 /* Whatever was found is looked for from the first candidate on. */
 void cueball__searches_anew(cueball_tracker *tracker);
 
-/* tracker_belief.c */
+/* accepted.c */
 typedef struct cueball__belief {
     const cueball_answer *answer;
     const char *chain[CUEBALL__HOPS_MAX + 1]; /* the name asked and what follows from it */
@@ -343,7 +343,7 @@ void cueball__addresses_free(cueball_tracker *tracker, cueball__addresses *set);
 /* Takes the place of what the lookup knew; the union is worked out if it differs. */
 void cueball__addresses_replace(cueball_tracker *tracker, cueball__lookup *lookup, cueball__addresses *set);
 
-/* tracker_outcome.c */
+/* schedule.c */
 int cueball__outcome_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief);
 /* Both: CUEBALL_ENOMEM, and then nothing has changed.
  * rcode: NOERROR (no such records), NXDOMAIN, NOTIMP; ttl in ns, 0: unknown. */
@@ -355,7 +355,7 @@ void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
 /* While nothing is known, or what is known is kept against the answers, every lookup is asked again soon. */
 void cueball__recheck(cueball_tracker *tracker);
 
-/* tracker_srv.c */
+/* srv.c */
 /* *ttl: in seconds, the least of the records and of the additionals that are used.
  * CUEBALL_EINVAL: there is no target but addresses.  CUEBALL_ENOMEM. */
 int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl);
@@ -365,13 +365,13 @@ bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from);
 const cueball__target *cueball__target_find(const cueball_tracker *tracker, const char *name, uint32_t port);
 void cueball__targets_free(cueball_tracker *tracker);
 
-/* tracker_publish.c */
+/* publish.c */
 void cueball__publish(cueball_tracker *tracker);
 void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked);
 int cueball__tracked_compare(const cueball__tracked *a, const cueball__tracked *b);
 void cueball__backends_sweep(cueball_tracker *tracker);
 
-/* tracker_verdict.c */
+/* verdict.c */
 void cueball__verdict(cueball_tracker *tracker);
 
 void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now);

@@ -3,7 +3,7 @@
 #ifndef CUEBALL_CORE_PATIENCE_H
 #define CUEBALL_CORE_PATIENCE_H
 
-#include "cueball.h"
+#include "cueball_types.h"
 
 #include "random.h"
 

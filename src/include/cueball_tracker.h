@@ -13,16 +13,14 @@
  *         cueball_tracker_time_advanced(tracker, now);
  *     }
  *
- * Threads, time and results are as in cueball.h, which includes this file.
+ * Threads, time and results are as in cueball.h.
  * Names are text as in a zone file: labels and dots, "\." for a dot within a
  * label, "\ddd" for any other octet; compared without case (RFC 4343).
  */
 #ifndef CUEBALL_TRACKER_H
 #define CUEBALL_TRACKER_H
 
-#ifndef CUEBALL_H
-#include "cueball.h"
-#endif
+#include "cueball_types.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -14,7 +14,7 @@
 #ifndef CUEBALL_TIMERS_H
 #define CUEBALL_TIMERS_H
 
-#include "cueball.h"
+#include "cueball_types.h"
 
 #include <stdbool.h>
 #include <stddef.h>

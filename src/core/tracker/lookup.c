@@ -1,6 +1,6 @@
 /* A lookup asks for the records of one type of one name, again and again: idle ->
  * waiting -> asking -> idle.  A round begins when what is known expires and ends
- * with an outcome (tracker_outcome.c).
+ * with an outcome (schedule.c).
  *
  * What can go wrong: a server says nothing, or an error: the next one is asked,
  * within the same attempt.  None of them answers: asking -> pausing -> waiting, so

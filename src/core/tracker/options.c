@@ -1,5 +1,7 @@
-#include "disagreement.h"
 #include "tracker.h"
+
+#include "cueball.h"
+#include "kit/check.h"
 
 #include <string.h>
 

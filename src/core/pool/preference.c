@@ -11,7 +11,7 @@
  * those that stay keep what they have.  Which of several places it gets is drawn too. */
 #include "pool.h"
 
-#include "sort.h"
+#include "kit/sort.h"
 
 #include <string.h>
 

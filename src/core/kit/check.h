@@ -2,7 +2,7 @@
 #ifndef CUEBALL_CORE_DISAGREEMENT_H
 #define CUEBALL_CORE_DISAGREEMENT_H
 
-#include "cueball.h"
+#include "cueball_types.h"
 
 #include <stdarg.h>
 #include <stdio.h>

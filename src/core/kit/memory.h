@@ -2,7 +2,7 @@
 #ifndef CUEBALL_CORE_MEMORY_H
 #define CUEBALL_CORE_MEMORY_H
 
-#include "cueball.h"
+#include "cueball_types.h"
 
 #include <assert.h>
 

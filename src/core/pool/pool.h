@@ -25,13 +25,13 @@
 
 #include "cueball.h"
 
-#include "histogram.h"
-#include "list.h"
-#include "memory.h"
-#include "patience.h"
-#include "random.h"
-#include "table.h"
-#include "timers.h"
+#include "kit/histogram.h"
+#include "kit/list.h"
+#include "kit/memory.h"
+#include "kit/backoff.h"
+#include "kit/random.h"
+#include "kit/table.h"
+#include "kit/timers.h"
 
 #define CUEBALL__NS_PER_MS 1000000.0
 #define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
@@ -209,7 +209,7 @@ typedef struct cueball__demand {
     cueball_time seen_at;
 } cueball__demand;
 
-/* why.c */
+/* explain.c */
 #define CUEBALL__REASONS_KEPT 64
 
 typedef struct cueball__reason {
@@ -348,7 +348,7 @@ static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time 
     return now >= pool->now && now < pool->calm_until;
 }
 
-/* why.c */
+/* explain.c */
 void cueball__why_note(cueball_pool *pool);
 void cueball__why_stalled(cueball_pool *pool, cueball_time since);
 

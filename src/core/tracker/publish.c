@@ -3,7 +3,7 @@
  * becomes actions, and only what needs no memory happens after the first change. */
 #include "tracker.h"
 
-#include "sort.h"
+#include "kit/sort.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * asked; whoever believes that can be told anything. */
 #include "tracker.h"
 
-#include "sort.h"
+#include "kit/sort.h"
 
 #include <string.h>
 

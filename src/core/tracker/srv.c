@@ -1,7 +1,7 @@
 /* The targets: what the SRV answer says, or the domain itself instead. */
 #include "tracker.h"
 
-#include "sort.h"
+#include "kit/sort.h"
 
 #include <string.h>
 

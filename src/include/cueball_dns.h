@@ -17,9 +17,7 @@
 #ifndef CUEBALL_DNS_H
 #define CUEBALL_DNS_H
 
-#ifndef CUEBALL_H
-#include "cueball.h"
-#endif
+#include "cueball_tracker.h"
 
 #ifdef __cplusplus
 extern "C" {

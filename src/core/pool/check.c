@@ -1,6 +1,6 @@
 /* Whether everything in a pool agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
-#include "disagreement.h"
+#include "kit/check.h"
 #include "pool.h"
 
 static uint32_t list_length(const cueball__link *list)

@@ -9,14 +9,11 @@
  *
  * All of this is the caller's memory, and allocates nothing.  A visitor may be
  * used again, for the next visit, while it still hangs on the doorbell.
- *
- * This header is a part of cueball.h. */
+ */
 #ifndef CUEBALL_VISIT_H
 #define CUEBALL_VISIT_H
 
-#ifndef CUEBALL_CDEF
 #include "cueball.h"
-#endif
 
 #ifdef __cplusplus
 extern "C" {
