@@ -10,9 +10,9 @@ cueball_time cueball__ns_from_ms(double ms)
     return span == 0 && ms > 0 ? 1 : span;
 }
 
-cueball__patience cueball__patience_from(const cueball_recovery *recovery)
+cueball__backoff cueball__backoff_from(const cueball_recovery *recovery)
 {
-    return (cueball__patience){ .attempts = recovery->attempts,
+    return (cueball__backoff){ .attempts = recovery->attempts,
                                 .timeout = cueball__ns_from_ms(recovery->timeout_ms),
                                 .timeout_max = cueball__ns_from_ms(recovery->max_timeout_ms),
                                 .delay = cueball__ns_from_ms(recovery->delay_ms),
@@ -21,9 +21,9 @@ cueball__patience cueball__patience_from(const cueball_recovery *recovery)
                                 .jitter = recovery->jitter };
 }
 
-static cueball_time doubled(const cueball__patience *patience, uint32_t attempt, cueball_time start, cueball_time limit)
+static cueball_time doubled(const cueball__backoff *backoff, uint32_t attempt, cueball_time start, cueball_time limit)
 {
-    uint32_t doublings = (attempt < patience->attempts ? attempt : patience->attempts) - 1;
+    uint32_t doublings = (attempt < backoff->attempts ? attempt : backoff->attempts) - 1;
     if (start == 0)
         return 0;
     while (doublings-- > 0 && start < limit) /* a limit is at most a day, so this cannot run over */
@@ -31,29 +31,29 @@ static cueball_time doubled(const cueball__patience *patience, uint32_t attempt,
     return start < limit ? start : limit;
 }
 
-cueball_time cueball__patience_limit(const cueball__patience *patience, uint32_t attempt)
+cueball_time cueball__backoff_limit(const cueball__backoff *backoff, uint32_t attempt)
 {
-    return doubled(patience, attempt, patience->timeout, patience->timeout_max);
+    return doubled(backoff, attempt, backoff->timeout, backoff->timeout_max);
 }
 
-cueball_time cueball__patience_delay(const cueball__patience *patience, uint32_t attempt)
+cueball_time cueball__backoff_delay(const cueball__backoff *backoff, uint32_t attempt)
 {
-    return doubled(patience, attempt, patience->delay, patience->delay_max);
+    return doubled(backoff, attempt, backoff->delay, backoff->delay_max);
 }
 
-cueball_time cueball__patience_pause(const cueball__patience *patience, uint32_t attempt, cueball_time last, cueball__random *random)
+cueball_time cueball__backoff_pause(const cueball__backoff *backoff, uint32_t attempt, cueball_time last, cueball__random *random)
 {
-    cueball_time nominal = cueball__patience_delay(patience, attempt);
-    if (patience->jitter == CUEBALL_JITTER_SPREAD) {
-        if (patience->spread <= 0 || nominal == 0)
+    cueball_time nominal = cueball__backoff_delay(backoff, attempt);
+    if (backoff->jitter == CUEBALL_JITTER_SPREAD) {
+        if (backoff->spread <= 0 || nominal == 0)
             return nominal;
-        return (cueball_time)((double)nominal * (1 - patience->spread / 2 + patience->spread * cueball__random_unit(random)));
+        return (cueball_time)((double)nominal * (1 - backoff->spread / 2 + backoff->spread * cueball__random_unit(random)));
     }
-    if (patience->jitter == CUEBALL_JITTER_FULL)
+    if (backoff->jitter == CUEBALL_JITTER_FULL)
         return (cueball_time)((double)nominal * cueball__random_unit(random));
-    double low = (double)patience->delay;
-    double from = attempt > 1 && last > patience->delay ? (double)last : low;
+    double low = (double)backoff->delay;
+    double from = attempt > 1 && last > backoff->delay ? (double)last : low;
     double drawn = low + (3 * from - low) * cueball__random_unit(random);
-    double most = (double)cueball__patience_delay(patience, patience->attempts);
+    double most = (double)cueball__backoff_delay(backoff, backoff->attempts);
     return (cueball_time)(drawn < most ? drawn : most);
 }

@@ -47,11 +47,11 @@ static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_actio
     cueball__answer_drop(pool, claim);
     action->claim = cueball__member_handle(&claim->member);
     action->user = claim->user;
-    action->waited = claim->waits;
+    action->waited = claim->waited;
     action->ahead = claim->ahead;
     if (claim->state == CLAIM_GRANTED) {
         claim->slot->untold = 0;
-        cueball__histogram_add(&pool->waits, claim->waits);
+        cueball__histogram_add(&pool->wait_histogram, claim->waited);
         action->kind = CUEBALL_ACTION_GRANT;
         action->slot = claim->slot->member.index;
         action->conn = claim->slot->conn;

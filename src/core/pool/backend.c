@@ -141,7 +141,7 @@ static bool backend_name(cueball_pool *pool, cueball__backend *backend, const cu
 /* Whether some connection is open, as far as is known to some purpose. */
 static bool pool_has_open(const cueball_pool *pool)
 {
-    return pool->state != CUEBALL_POOL_FAILED && pool->counts[CUEBALL_SLOT_IDLE] + pool->counts[CUEBALL_SLOT_CHECKING] > 0;
+    return pool->state != CUEBALL_POOL_FAILED && pool->counts[CUEBALL__COUNT_LENDABLE] + pool->counts[CUEBALL_SLOT_CHECKING] > 0;
 }
 
 /* Something changed: plan once the resolver has been quiet for a while, but do
@@ -156,8 +156,8 @@ static void pool_changed(cueball_pool *pool)
         pool->hurried_at = pool->now;
         return;
     }
-    if (!pool->change_waits) {
-        pool->change_waits = true;
+    if (!pool->change_is_delayed) {
+        pool->change_is_delayed = true;
         pool->changed_at = pool->now;
     }
     cueball_time quiet = cueball__time_after(pool->now, pool->settings.rebalance_delay);

@@ -80,8 +80,9 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
         orphans += slot->state != CUEBALL_SLOT_FREE && slot->orphan;
     }
     uint32_t rest = counts[CUEBALL_SLOT_IDLE], total = 0;
-    counts[CUEBALL_SLOT_IDLE] += counts[CUEBALL_SLOT_BUSY];
-    counts[CUEBALL_SLOT_BUSY] = counts[CUEBALL_SLOT_FREE] = 0;
+    uint32_t lendable = rest + counts[CUEBALL_SLOT_BUSY];
+    counts[CUEBALL_SLOT_IDLE] = counts[CUEBALL_SLOT_BUSY] = counts[CUEBALL_SLOT_FREE] = 0;
+    counts[CUEBALL__COUNT_LENDABLE] = lendable;
     for (unsigned state = 0; state < CUEBALL__SLOT_STATES; state++) {
         MUST(counts[state] == pool->counts[state], "%u slots in state %u, %u counted", counts[state], state, pool->counts[state]);
         total += counts[state];
@@ -112,7 +113,7 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
         unproven += slot->unproven;
         if (slot->state == CUEBALL_SLOT_BUSY && pool->options.balance == CUEBALL_BALANCE_P2C) {
             leased++;
-            leased_sum += slot->since;
+            leased_sum += slot->state_since;
         }
     }
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
@@ -211,8 +212,8 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
         MUST(claim->state == CLAIM_WAITING, "claim %u", claim->member.index);
-        MUST(claim->waits >= last, "claim %u stands behind a younger one", claim->member.index);
-        last = claim->waits;
+        MUST(claim->waiting_since >= last, "claim %u stands behind a younger one", claim->member.index);
+        last = claim->waiting_since;
     }
     for (const cueball__link *link = pool->answers.next; link != &pool->answers; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);

@@ -51,7 +51,7 @@ static void claim_unqueue(cueball_pool *pool, cueball__claim *claim)
     pool->waiting--;
     if (pool->waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
         cueball__queue_relieve(pool);
-    claim->waits = pool->now - claim->waits;
+    claim->waited = pool->now - claim->waiting_since;
 }
 
 static void claim_disown(cueball__claim *claim)
@@ -87,7 +87,7 @@ static cueball__claim *pool_next_claim(cueball_pool *pool)
         cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
         if (pool->options.queue == CUEBALL_QUEUE_FIFO)
             return oldest;
-        cueball_time waited = pool->now - oldest->waits;
+        cueball_time waited = pool->now - oldest->waiting_since;
         pool_observe(pool, waited);
         if (!pool->overload.lasts)
             return oldest;
@@ -180,18 +180,19 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
         claim->timer.kind = CUEBALL__TIMER_CLAIM;
     }
     claim->state = CLAIM_WAITING;
-    claim->waits = pool->now;
+    claim->waiting_since = pool->now;
+    claim->waited = 0;
     claim->user = options ? options->user : 0;
     claim->owner = options ? options->owner : NULL;
     claim->ahead = pool->waiting++;
     if (claim->owner)
         cueball__list_append(&claim->owner->claims, &claim->at_owner);
     cueball__list_append(&pool->queue, &claim->place);
-    cueball_time patience = CUEBALL_NEVER;
+    cueball_time wait_max = CUEBALL_NEVER;
     if (pool->options.queue != CUEBALL_QUEUE_FIFO)
-        patience = cueball__overload_patience(&pool->overload, pool->settings.target_claim_delay);
-    claim->is_bounded = patience < timeout;
-    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, claim->is_bounded ? patience : timeout));
+        wait_max = cueball__overload_wait_max(&pool->overload, pool->settings.target_claim_delay);
+    claim->is_bounded = wait_max < timeout;
+    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, claim->is_bounded ? wait_max : timeout));
     pool->counters.queued++;
     if (pool->waiting > pool->waiting_max)
         pool->waiting_max = pool->waiting;
@@ -375,12 +376,12 @@ int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_ha
         return release_in_full(pool, now, lease);
     assert(now < slot->retire_at);
     pool->now = now;
-    cueball__histogram_add(&pool->leases, now - slot->since);
-    pool->lease_sum += now - slot->since;
+    cueball__histogram_add(&pool->lease_histogram, now - slot->state_since);
+    pool->lease_sum += now - slot->state_since;
     if (slot->owned)
         slot_disown(slot);
     slot->state = CUEBALL_SLOT_IDLE;
-    slot->since = slot->used_at = now;
+    slot->state_since = slot->used_at = now;
     cueball__idle_push(&pool->idle, slot);
     return CUEBALL_OK;
 }

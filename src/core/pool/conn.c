@@ -53,8 +53,8 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     slot->unproven = 1;
     slot->backend->connected++;
     slot->backend->unproven++;
-    cueball_time took = pool->now - slot->since;
-    cueball__histogram_add(&pool->creates, took);
+    cueball_time took = pool->now - slot->state_since;
+    cueball__histogram_add(&pool->create_histogram, took);
     bool is_probe = slot->backend->dead;
     if (!is_probe)
         cueball__pool_connected(pool);

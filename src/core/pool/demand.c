@@ -27,14 +27,14 @@
 
 static uint32_t pool_established(const cueball_pool *pool)
 {
-    return pool->counts[CUEBALL_SLOT_IDLE] + pool->counts[CUEBALL_SLOT_CHECKING]; /* the busy ones are counted with the idle */
+    return pool->counts[CUEBALL__COUNT_LENDABLE] + pool->counts[CUEBALL_SLOT_CHECKING];
 }
 
 /* How long a lease takes of late, ns; 0: none has ended of late. */
 static cueball_time pool_lease_time(const cueball_pool *pool)
 {
     const cueball__demand *demand = &pool->demand;
-    uint64_t ended = pool->leases.total - demand->leases_seen;
+    uint64_t ended = pool->lease_histogram.total - demand->leases_seen;
     if (ended > 0)
         return (pool->lease_sum - demand->lease_sum_seen) / ended + 1;
     return pool->now - demand->seen_at < demand->connect_time + 2 * demand->lease_time ? demand->lease_time : 0;
@@ -57,7 +57,7 @@ static cueball_time pool_longest_wait(const cueball_pool *pool)
 {
     if (pool->waiting == 0)
         return 0;
-    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, place)->waits;
+    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, place)->waiting_since;
 }
 
 /* Attempts that may be under way at once beyond the spares: one while it is not
@@ -184,10 +184,10 @@ static void demand_count(cueball_pool *pool)
 void cueball__demand_sample(cueball_pool *pool)
 {
     cueball__demand *demand = &pool->demand;
-    uint64_t ended = pool->leases.total - demand->leases_seen;
+    uint64_t ended = pool->lease_histogram.total - demand->leases_seen;
     if (ended > 0) {
         demand->lease_time = (pool->lease_sum - demand->lease_sum_seen) / ended + 1;
-        demand->leases_seen = pool->leases.total;
+        demand->leases_seen = pool->lease_histogram.total;
         demand->lease_sum_seen = pool->lease_sum;
         demand->seen_at = pool->now;
     }

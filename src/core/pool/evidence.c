@@ -29,7 +29,7 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     assert(slot->unproven && slot->attempt > 0);
     cueball_time span = pool->settings.proven_after;
     if (span == 0) {
-        cueball_time delay = cueball__patience_delay(cueball__slot_patience(pool, slot), slot->attempt);
+        cueball_time delay = cueball__backoff_delay(cueball__slot_backoff(pool, slot), slot->attempt);
         cueball_time pause = slot->attempt > 1 && slot->pause > delay ? slot->pause : delay; /* it may have grown on */
         span = pause * PROOF_PAUSES; /* a pause is a day at most */
         span = span > PROOF_MIN ? span : PROOF_MIN;
@@ -119,7 +119,7 @@ static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_
 void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
 {
     cueball__backend *backend = slot->backend;
-    if (slot->attempt < cueball__slot_patience(pool, slot)->attempts || backend->dead || backend->ejected)
+    if (slot->attempt < cueball__slot_backoff(pool, slot)->attempts || backend->dead || backend->ejected)
         return;
     uint32_t steady = backend_steady(backend, outlived);
     bool is_of_opening = cause == CUEBALL_CAUSE_FAILED || cause == CUEBALL_CAUSE_TIMEOUT || cause == CUEBALL_CAUSE_LOST;

@@ -27,45 +27,45 @@ static cueball_reason pool_reason(const cueball_pool *pool)
     return pool->churn_holds ? CUEBALL_REASON_CHURN : CUEBALL_REASON_PLANNING;
 }
 
-static void why_add(cueball__why *why, cueball_time since, cueball_reason reason)
+static void reason_add(cueball__reasons *reasons, cueball_time since, cueball_reason reason)
 {
-    if (why->count > 0 && why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].since > since)
-        since = why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].since;
-    why->ring[why->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .since = since, .reason = reason };
+    if (reasons->count > 0 && reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].held_from > since)
+        since = reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].held_from;
+    reasons->ring[reasons->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .held_from = since, .reason = reason };
 }
 
 /* The host should have come back at `since` (0: at once, for an owner): if claims wait, and it is long past that, the
  * host stood still meanwhile.  What held them holds again from now on. */
-void cueball__why_stalled(cueball_pool *pool, cueball_time since)
+void cueball__reasons_stalled(cueball_pool *pool, cueball_time since)
 {
     if (pool->waiting == 0 || since == 0 || pool->now < since || pool->now - since < STALL_MIN)
         return;
-    why_add(&pool->why, since, CUEBALL_REASON_STALLED);
-    why_add(&pool->why, pool->now, pool_reason(pool));
+    reason_add(&pool->reasons, since, CUEBALL_REASON_STALLED);
+    reason_add(&pool->reasons, pool->now, pool_reason(pool));
 }
 
 /* Notes the reason that holds from now on, if claims wait. */
-void cueball__why_note(cueball_pool *pool)
+void cueball__reasons_note(cueball_pool *pool)
 {
-    cueball__why *why = &pool->why;
+    cueball__reasons *reasons = &pool->reasons;
     if (pool->waiting == 0)
         return;
     cueball_reason reason = pool_reason(pool);
-    if (why->count > 0 && why->ring[(why->count - 1) % CUEBALL__REASONS_KEPT].reason == reason)
+    if (reasons->count > 0 && reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].reason == reason)
         return;
-    why_add(why, pool->now, reason);
+    reason_add(reasons, pool->now, reason);
 }
 
 uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueball_time ended, cueball_wait *waits, uint32_t room)
 {
-    const cueball__why *why = &pool->why;
+    const cueball__reasons *reasons = &pool->reasons;
     uint32_t written = 0;
-    uint32_t first = why->count > CUEBALL__REASONS_KEPT ? why->count - CUEBALL__REASONS_KEPT : 0;
+    uint32_t first = reasons->count > CUEBALL__REASONS_KEPT ? reasons->count - CUEBALL__REASONS_KEPT : 0;
     cueball_time from = begun;
-    for (uint32_t i = first; i < why->count && written < room && from < ended; i++) {
-        const cueball__reason *reason = &why->ring[i % CUEBALL__REASONS_KEPT];
-        cueball_time until = i + 1 < why->count ? why->ring[(i + 1) % CUEBALL__REASONS_KEPT].since : ended;
-        cueball_time since = reason->since < ended ? reason->since : ended;
+    for (uint32_t i = first; i < reasons->count && written < room && from < ended; i++) {
+        const cueball__reason *reason = &reasons->ring[i % CUEBALL__REASONS_KEPT];
+        cueball_time until = i + 1 < reasons->count ? reasons->ring[(i + 1) % CUEBALL__REASONS_KEPT].held_from : ended;
+        cueball_time since = reason->held_from < ended ? reason->held_from : ended;
         until = until < ended ? until : ended;
         if (until <= from)
             continue;

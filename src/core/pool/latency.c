@@ -168,7 +168,7 @@ void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot)
 {
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
-    cueball_latency_began(&slot->backend->latency, slot->since);
+    cueball_latency_began(&slot->backend->latency, slot->state_since);
 }
 
 /* It is about to come back. */
@@ -176,7 +176,7 @@ void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot)
 {
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
-    cueball_latency_ended(&slot->backend->latency, slot->since);
+    cueball_latency_ended(&slot->backend->latency, slot->state_since);
 }
 
 /* A connection of the backend came to rest. */

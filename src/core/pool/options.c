@@ -207,7 +207,7 @@ void cueball__settings_from(cueball__settings *settings, const cueball_options *
                                      .churn_gap = isinf(options->max_churn_rate) ? 0 : (cueball_time)(1e9 / options->max_churn_rate),
                                      .outlier_interval = cueball__ns_from_ms(options->outlier.interval_ms),
                                      .outlier_ejection = cueball__ns_from_ms(options->outlier.ejection_ms),
-                                     .standard = cueball__patience_from(&options->recovery_default),
-                                     .initial = cueball__patience_from(&options->recovery_initial),
-                                     .connect = cueball__patience_from(&options->recovery_connect) };
+                                     .standard = cueball__backoff_from(&options->recovery_default),
+                                     .initial = cueball__backoff_from(&options->recovery_initial),
+                                     .connect = cueball__backoff_from(&options->recovery_connect) };
 }

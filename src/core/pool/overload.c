@@ -12,8 +12,8 @@
 #include "pool.h"
 
 #define INTERVAL 100000000 /* ns, RFC 8289 section 4.2 */
-#define PATIENCE 10        /* targets a claim may wait at most, */
-#define LITTLE_PATIENCE 3  /* and while overload lasts */
+#define WAIT_MAX 10        /* targets a claim may wait at most, */
+#define WAIT_MAX_OVERLOADED 3 /* and while overload lasts */
 
 /* The claim that waited longest has waited so long and leaves, or could. */
 void cueball__overload_observe(cueball__overload *overload, cueball_time now, cueball_time waited, cueball_time target)
@@ -35,10 +35,10 @@ void cueball__overload_end(cueball__overload *overload)
     overload->lasts = false;
 }
 
-/* How long a claim may wait at most, however patient it is: nothing may leave the
+/* How long a claim may wait at most, whatever its own time limit: nothing may leave the
  * queue for a long time, and then nothing would find out. */
-cueball_time cueball__overload_patience(const cueball__overload *overload, cueball_time target)
+cueball_time cueball__overload_wait_max(const cueball__overload *overload, cueball_time target)
 {
-    cueball_time targets = overload->lasts ? LITTLE_PATIENCE : PATIENCE;
+    cueball_time targets = overload->lasts ? WAIT_MAX_OVERLOADED : WAIT_MAX;
     return target < CUEBALL_NEVER / targets ? target * targets : CUEBALL_NEVER;
 }

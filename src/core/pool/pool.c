@@ -103,7 +103,7 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
         cueball__claim_due(pool, CUEBALL__OWNER(timer, cueball__claim, timer));
         break;
     case CUEBALL__TIMER_REBALANCE:
-        pool->change_waits = false;
+        pool->change_is_delayed = false;
         pool->plan_is_due = pool->is_unsettled = true;
         break;
     case CUEBALL__TIMER_DECOHERENCE:
@@ -143,7 +143,7 @@ void cueball__pool_run(cueball_pool *pool, cueball_time now)
 {
     if (pool->hurries && now > pool->hurried_at)
         pool_hurry(pool);
-    cueball__why_stalled(pool, pool->outlook.deadline);
+    cueball__reasons_stalled(pool, pool->outlook.deadline);
     for (;;) {
         cueball__timers_collect(&pool->timers, now);
         cueball__timer *timer = cueball__timers_take(&pool->timers);
@@ -169,9 +169,9 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__idle_init(&pool->idle, &pool->memory);
     cueball__timers_init(&pool->timers, now);
     cueball__random_init(&pool->random, seed);
-    cueball__histogram_init(&pool->waits);
-    cueball__histogram_init(&pool->leases);
-    cueball__histogram_init(&pool->creates);
+    cueball__histogram_init(&pool->wait_histogram);
+    cueball__histogram_init(&pool->lease_histogram);
+    cueball__histogram_init(&pool->create_histogram);
     cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone,
                                &pool->doubtful, &pool->probes_due, &pool->to_check };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)

@@ -36,6 +36,9 @@
 #define CUEBALL__NS_PER_MS 1000000.0
 #define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
 #define CUEBALL__SLOT_STATES 7
+/* Where idle and busy slots are counted in pool->counts, both together, so that a
+ * claim and a release need not count: how many of them rest, the idle order knows. */
+#define CUEBALL__COUNT_LENDABLE CUEBALL_SLOT_IDLE
 #define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
 #define CUEBALL__SPREAD 0.1 /* of idle timeouts and check intervals: +-10 % */
 
@@ -112,7 +115,7 @@ typedef struct cueball__slot {
     uint8_t state;          /* cueball_slot_state */
     uint8_t went;           /* busy: how, as its claimer said: cueball__went */
     cueball__backend *backend;
-    cueball_time since;     /* in this state; idle: since released, opened or checked */
+    cueball_time state_since; /* in this state; idle: since released, opened or checked */
     cueball_time used_at;   /* last lease's end */
     cueball_handle conn;    /* the attempt or its connection; the last one if there is none */
     cueball_handle lease;   /* likewise */
@@ -158,13 +161,14 @@ typedef struct cueball__claim {
     cueball__member member;
     int16_t error;       /* cueball_error */
     uint8_t state;       /* cueball__claim_state */
-    bool is_bounded;     /* by the queue's patience, sooner than by its own time limit */
+    bool is_bounded;     /* by overload control, sooner than by its own time limit */
     cueball__link place; /* waiting: in pool->queue; answered: in pool->answers */
     cueball__link at_owner;
     cueball__timer timer;
     cueball_owner *owner;
     cueball__slot *slot; /* granted */
-    cueball_time waits;  /* waiting: since when; answered: how long it did */
+    cueball_time waiting_since;
+    cueball_time waited; /* answered: how long in all */
     uint64_t user;
     uint32_t ahead;
 } cueball__claim; /* a million may wait: two cache lines */
@@ -213,14 +217,14 @@ typedef struct cueball__demand {
 #define CUEBALL__REASONS_KEPT 64
 
 typedef struct cueball__reason {
-    cueball_time since;
+    cueball_time held_from;
     cueball_reason reason;
 } cueball__reason;
 
-typedef struct cueball__why {
+typedef struct cueball__reasons {
     cueball__reason ring[CUEBALL__REASONS_KEPT];
     uint32_t count; /* noted since the start */
-} cueball__why;
+} cueball__reasons;
 
 /* The options as the core uses them: in nanoseconds. */
 typedef struct cueball__settings {
@@ -228,7 +232,7 @@ typedef struct cueball__settings {
     cueball_time idle_timeout, max_lifetime, drain_timeout;
     cueball_time target_claim_delay, slow_start, churn_gap, outlier_interval, outlier_ejection;
     cueball_time proven_after; /* 0: by the pause */
-    cueball__patience standard, initial, connect;
+    cueball__backoff standard, initial, connect;
 } cueball__settings;
 
 typedef struct cueball__counters {
@@ -250,7 +254,7 @@ struct cueball_pool {
     cueball__idle idle;
     cueball__link doubtful; /* slots at rest that are lent when no other rests, oldest first */
     uint32_t doubtful_count;
-    uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state; busy ones with the idle, see cueball__slot_set() */
+    uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state, but CUEBALL__COUNT_LENDABLE */
     uint32_t waiting;
     cueball__link queue;   /* claims that wait, oldest first */
     cueball__link answers; /* claims to be answered */
@@ -289,14 +293,14 @@ struct cueball_pool {
     bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
     cueball__demand demand;
     cueball__overload overload;
-    cueball__why why;
+    cueball__reasons reasons;
     uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
     bool is_unsettled; /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
     bool hurries;             /* nothing is open: what is new is planned for as soon as time advances, */
     cueball_time hurried_at;  /* which is later than this, or said to be */
-    bool change_waits;        /* for its quiet time, since: */
+    bool change_is_delayed;   /* for rebalance_delay_ms, since: */
     cueball_time changed_at;
     cueball_time planned_at;
 
@@ -307,10 +311,10 @@ struct cueball_pool {
 
     cueball__counters counters;
     uint32_t waiting_max;
-    cueball__histogram waits; /* of claims that had to wait */
-    cueball__histogram leases;
-    cueball__histogram creates; /* how long attempts that opened took */
-    uint64_t lease_sum; /* ns, of all in `leases` */
+    cueball__histogram wait_histogram; /* of claims that had to wait */
+    cueball__histogram lease_histogram;
+    cueball__histogram create_histogram; /* how long attempts that opened took */
+    uint64_t lease_sum; /* ns, of all in `lease_histogram` */
 };
 
 /* pool.c */
@@ -349,8 +353,8 @@ static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time 
 }
 
 /* explain.c */
-void cueball__why_note(cueball_pool *pool);
-void cueball__why_stalled(cueball_pool *pool, cueball_time since);
+void cueball__reasons_note(cueball_pool *pool);
+void cueball__reasons_stalled(cueball_pool *pool, cueball_time since);
 
 /* Every input ends so. */
 static inline void cueball__pool_settle(cueball_pool *pool)
@@ -358,7 +362,7 @@ static inline void cueball__pool_settle(cueball_pool *pool)
     if (pool->is_unsettled)
         cueball__pool_resettle(pool);
     if (pool->waiting)
-        cueball__why_note(pool);
+        cueball__reasons_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
         pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;
     cueball__pool_calm(pool);
@@ -413,7 +417,7 @@ static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 {
     slot->lease = cueball__handle_next(slot->lease);
     slot->state = CUEBALL_SLOT_BUSY;
-    slot->since = now;
+    slot->state_since = now;
 }
 
 void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
@@ -421,7 +425,7 @@ void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot);
 void cueball__slot_check(cueball_pool *pool, cueball__slot *slot);
 void cueball__checks_begin(cueball_pool *pool);
 void cueball__set_has_another(cueball_pool *pool);
-const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot);
+const cueball__backoff *cueball__slot_backoff(const cueball_pool *pool, const cueball__slot *slot);
 cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened);
 void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 
@@ -522,16 +526,16 @@ void cueball__demand_unmet(cueball_pool *pool);
 void cueball__demand_planned(cueball_pool *pool, uint32_t before);
 void cueball__demand_connected(cueball_pool *pool, cueball_time took);
 
-/* Leased connections: those at rest are counted with them, see cueball__slot_set(). */
+/* Leased connections: of the lendable ones those that do not rest. */
 static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
 {
-    return pool->counts[CUEBALL_SLOT_IDLE] - cueball__idle_count(&pool->idle) - pool->doubtful_count;
+    return pool->counts[CUEBALL__COUNT_LENDABLE] - cueball__idle_count(&pool->idle) - pool->doubtful_count;
 }
 
 /* overload.c */
 void cueball__overload_observe(cueball__overload *overload, cueball_time now, cueball_time waited, cueball_time target);
 void cueball__overload_end(cueball__overload *overload);
-cueball_time cueball__overload_patience(const cueball__overload *overload, cueball_time target);
+cueball_time cueball__overload_wait_max(const cueball__overload *overload, cueball_time target);
 
 /* latency.c */
 void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);

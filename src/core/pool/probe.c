@@ -53,8 +53,8 @@ void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backen
 {
     if (!backend->dead || backend->total > 0 || !cueball__timer_is_armed(&backend->back))
         return;
-    const cueball__patience *patience = backend->has_opened ? &pool->settings.connect : &pool->settings.initial;
-    cueball_time due = cueball__time_after(pool->now, cueball__patience_delay(patience, backend->attempt ? backend->attempt : 1));
+    const cueball__backoff *backoff = backend->has_opened ? &pool->settings.connect : &pool->settings.initial;
+    cueball_time due = cueball__time_after(pool->now, cueball__backoff_delay(backoff, backend->attempt ? backend->attempt : 1));
     if (due < backend->probe_at) {
         backend->probe_at = due;
         cueball__timers_arm(&pool->timers, &backend->back, due);

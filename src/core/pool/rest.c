@@ -20,7 +20,7 @@ cueball_time cueball__slot_span(const cueball__slot *slot, cueball_time span, do
  * leave it alone; it may therefore fire early, and is then armed for the rest. */
 void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time check = cueball__time_after(slot->since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD));
+    cueball_time check = cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD));
     cueball_time unused = cueball__time_after(slot->used_at, cueball__slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD));
     cueball_time due = check < unused ? check : unused;
     due = due < slot->retire_at ? due : slot->retire_at;
@@ -111,7 +111,7 @@ void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot)
         cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
     } else if (pool->now >= cueball__time_after(slot->used_at, cueball__slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD))) {
         cueball__slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
-    } else if (pool->now >= cueball__time_after(slot->since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
+    } else if (pool->now >= cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
         cueball__slot_wake(pool, slot);
         cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
         slot_check_begin(pool, slot);

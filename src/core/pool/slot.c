@@ -29,11 +29,10 @@ void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_s
     cueball__event_add(pool, &event);
 }
 
-/* Where a state is counted.  Those at rest and those leased are counted together,
- * so that a claim and a release need not count; the idle order knows the former. */
+/* Where a state is counted. */
 static cueball_slot_state counted_as(cueball_slot_state state)
 {
-    return state == CUEBALL_SLOT_BUSY ? CUEBALL_SLOT_IDLE : state;
+    return state == CUEBALL_SLOT_BUSY || state == CUEBALL_SLOT_IDLE ? CUEBALL__COUNT_LENDABLE : state;
 }
 
 void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
@@ -42,10 +41,10 @@ void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_sta
     pool->counts[counted_as(slot->state)]--;
     pool->counts[counted_as(state)]++;
     slot->state = (uint8_t)state;
-    slot->since = pool->now;
+    slot->state_since = pool->now;
 }
 
-const cueball__patience *cueball__slot_patience(const cueball_pool *pool, const cueball__slot *slot)
+const cueball__backoff *cueball__slot_backoff(const cueball_pool *pool, const cueball__slot *slot)
 {
     return slot->has_opened ? &pool->settings.connect : &pool->settings.initial;
 }
@@ -57,7 +56,7 @@ static bool slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 
 static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    const cueball__patience *patience = cueball__slot_patience(pool, slot);
+    const cueball__backoff *backoff = cueball__slot_backoff(pool, slot);
     slot->conn = cueball__handle_next(slot->conn);
     cueball__backend *backend = slot->backend;
     if (backend->dead && slot->attempt < backend->attempt) /* whichever of its slots is left goes on with the row */
@@ -69,7 +68,7 @@ static void slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cau
     slot->renews = 0;
     pool->counters.attempts++;
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
-    cueball_time limit = cueball__patience_limit(patience, slot->attempt);
+    cueball_time limit = cueball__backoff_limit(backoff, slot->attempt);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, limit));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_OPEN);
 }
@@ -134,22 +133,22 @@ void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause
 
 /* Lets pauses double on, beyond those between the attempts that decide whether the
  * backend is dead, up to `most`. */
-static void patience_go_on(cueball__patience *patience, cueball_time most)
+static void backoff_go_on(cueball__backoff *backoff, cueball_time most)
 {
-    cueball_time last = cueball__patience_delay(patience, patience->attempts);
+    cueball_time last = cueball__backoff_delay(backoff, backoff->attempts);
     most = most > last ? most : last;
-    patience->attempts = UINT32_MAX;
-    patience->delay_max = patience->delay_max < most ? patience->delay_max : most;
+    backoff->attempts = UINT32_MAX;
+    backoff->delay_max = backoff->delay_max < most ? backoff->delay_max : most;
 }
 
-static cueball__patience slot_patience_now(const cueball_pool *pool, const cueball__slot *slot, bool has_opened)
+static cueball__backoff slot_backoff_now(const cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
-    cueball__patience patience = *cueball__slot_patience(pool, slot);
+    cueball__backoff backoff = *cueball__slot_backoff(pool, slot);
     if (slot->backend->takes && !slot->backend->dead)
-        patience_go_on(&patience, SURPLUS_PAUSE_MAX);
+        backoff_go_on(&backoff, SURPLUS_PAUSE_MAX);
     else if (slot->backend->dead && has_opened)
-        patience_go_on(&patience, USELESS_PAUSE_MAX);
-    return patience;
+        backoff_go_on(&backoff, USELESS_PAUSE_MAX);
+    return backoff;
 }
 
 /* The pause before the slot's next attempt.  Where the backend takes others and not
@@ -157,9 +156,9 @@ static cueball__patience slot_patience_now(const cueball_pool *pool, const cueba
  * and was of no use costs more than one that was refused. */
 cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
-    cueball__patience patience = slot_patience_now(pool, slot, has_opened);
-    cueball_time pause = cueball__patience_pause(&patience, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
-    bool goes_on = slot->attempt >= cueball__slot_patience(pool, slot)->attempts; /* for ever */
+    cueball__backoff backoff = slot_backoff_now(pool, slot, has_opened);
+    cueball_time pause = cueball__backoff_pause(&backoff, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
+    bool goes_on = slot->attempt >= cueball__slot_backoff(pool, slot)->attempts; /* for ever */
     return goes_on && pause < CUEBALL__PERIOD_MIN ? CUEBALL__PERIOD_MIN : pause;
 }
 
@@ -185,7 +184,7 @@ static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
 void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
 {
     bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
-    cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->since);
+    cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->state_since);
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
         return;
@@ -260,9 +259,9 @@ void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause
     if (!slot_is_wanted(pool, slot)) {
         cueball__slot_remove(pool, slot, cause);
     } else if (blame) {
-        cueball__slot_retry(pool, slot, pool->now - slot->since, cause, blame);
+        cueball__slot_retry(pool, slot, pool->now - slot->state_since, cause, blame);
     } else if (pauses || slot->backend->dead) {
-        slot_pause(pool, slot, pool->now - slot->since, true, cause);
+        slot_pause(pool, slot, pool->now - slot->state_since, true, cause);
         if (slot->backend->dead)
             (void)cueball__probe_yields(pool, slot);
     } else if (!cueball__backend_may_replace(pool, slot->backend, &at)) {
@@ -346,11 +345,11 @@ void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 /* What is under way takes no longer than is said now. */
 static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
 {
-    cueball__patience patience = slot_patience_now(pool, slot, true);
+    cueball__backoff backoff = slot_backoff_now(pool, slot, true);
     uint32_t attempt = slot->attempt ? slot->attempt : 1;
     bool pauses = slot->state == CUEBALL_SLOT_BACKOFF;
-    cueball_time span = pauses ? cueball__patience_delay(&patience, attempt) : cueball__patience_limit(&patience, attempt);
-    cueball_time due = cueball__time_after(slot->since, span);
+    cueball_time span = pauses ? cueball__backoff_delay(&backoff, attempt) : cueball__backoff_limit(&backoff, attempt);
+    cueball_time due = cueball__time_after(slot->state_since, span);
     if (due < slot->timer.deadline)
         cueball__timers_arm(&pool->timers, &slot->timer, due);
     if (pauses && !slot->backend->dead && slot->backend->connected == 0)
@@ -376,8 +375,8 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 /* What a lease that ended tells: of the pool, and of its backend. */
 static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    cueball_time held = pool->now - slot->since;
-    cueball__histogram_add(&pool->leases, held);
+    cueball_time held = pool->now - slot->state_since;
+    cueball__histogram_add(&pool->lease_histogram, held);
     pool->lease_sum += held;
     bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
                       || slot->went == WENT_BADLY;

@@ -8,11 +8,11 @@
 static double wait_quantile(const cueball_pool *pool, double q)
 {
     uint64_t at_once = pool->counters.granted_at_once;
-    uint64_t granted = at_once + pool->waits.total;
+    uint64_t granted = at_once + pool->wait_histogram.total;
     double rank = q * (double)granted;
-    if (granted == 0 || pool->waits.total == 0 || rank <= (double)at_once)
+    if (granted == 0 || pool->wait_histogram.total == 0 || rank <= (double)at_once)
         return 0;
-    return cueball__histogram_quantile(&pool->waits, (rank - (double)at_once) / (double)pool->waits.total);
+    return cueball__histogram_quantile(&pool->wait_histogram, (rank - (double)at_once) / (double)pool->wait_histogram.total);
 }
 
 double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
@@ -23,7 +23,7 @@ double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
         q = 1;
     if (measure == CUEBALL_MEASURE_WAIT)
         return wait_quantile(pool, q) / CUEBALL__NS_PER_MS;
-    const cueball__histogram *measured = measure == CUEBALL_MEASURE_CREATE ? &pool->creates : &pool->leases;
+    const cueball__histogram *measured = measure == CUEBALL_MEASURE_CREATE ? &pool->create_histogram : &pool->lease_histogram;
     return cueball__histogram_quantile(measured, q) / CUEBALL__NS_PER_MS;
 }
 
@@ -38,17 +38,17 @@ static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
     stats->wait_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.9);
     stats->wait_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.99);
     stats->wait_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.999);
-    stats->wait_ms_max = (double)pool->waits.max / CUEBALL__NS_PER_MS;
+    stats->wait_ms_max = (double)pool->wait_histogram.max / CUEBALL__NS_PER_MS;
     stats->lease_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.5);
     stats->lease_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.9);
     stats->lease_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.99);
     stats->lease_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_LEASE, 0.999);
-    stats->lease_ms_max = (double)pool->leases.max / CUEBALL__NS_PER_MS;
+    stats->lease_ms_max = (double)pool->lease_histogram.max / CUEBALL__NS_PER_MS;
     stats->create_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.5);
     stats->create_ms_p90 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.9);
     stats->create_ms_p99 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.99);
     stats->create_ms_p999 = cueball_pool_quantile(pool, CUEBALL_MEASURE_CREATE, 0.999);
-    stats->create_ms_max = (double)pool->creates.max / CUEBALL__NS_PER_MS;
+    stats->create_ms_max = (double)pool->create_histogram.max / CUEBALL__NS_PER_MS;
 }
 
 void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
@@ -70,12 +70,12 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     stats->target = pool->planned_target;
     stats->overloaded = pool->overload.lasts;
     stats->claims = counters->granted_at_once + counters->queued + counters->refused_at_once;
-    stats->granted = counters->granted_at_once + pool->waits.total;
+    stats->granted = counters->granted_at_once + pool->wait_histogram.total;
     stats->granted_at_once = counters->granted_at_once;
     stats->claim_timeouts = counters->claim_timeouts;
     stats->claims_refused = counters->claims_refused;
     stats->claims_cancelled = counters->claims_cancelled;
-    stats->released = pool->leases.total - counters->leases_closed - counters->leases_failed - counters->leases_revoked;
+    stats->released = pool->lease_histogram.total - counters->leases_closed - counters->leases_failed - counters->leases_revoked;
     stats->leases_closed = counters->leases_closed;
     stats->leases_failed = counters->leases_failed;
     stats->leases_revoked = counters->leases_revoked;

@@ -1,6 +1,6 @@
 /* Which records of an answer count: those of the name asked, and of what follows
  * from it by CNAMEs in the answer section.  A server may say more than it was
- * asked; whoever believes that can be told anything. */
+ * asked; whoever accepts that can be told anything. */
 #include "tracker.h"
 
 #include "kit/sort.h"
@@ -28,20 +28,20 @@ uint32_t cueball__ttl_of(uint32_t ttl)
     return ttl > INT32_MAX ? 0 : ttl;
 }
 
-static bool chain_has(const cueball__belief *belief, const char *name)
+static bool chain_has(const cueball__accepted *accepted, const char *name)
 {
-    for (uint32_t i = 0; i < belief->chain_n; i++)
-        if (cueball__name_compare(belief->chain[i], name) == 0)
+    for (uint32_t i = 0; i < accepted->chain_n; i++)
+        if (cueball__name_compare(accepted->chain[i], name) == 0)
             return true;
     return false;
 }
 
 /* The CNAME of the chain's end, in whatever order they stand; NULL: it ends there. */
-static const cueball_record *chain_next(const cueball__belief *belief)
+static const cueball_record *chain_next(const cueball__accepted *accepted)
 {
-    const char *end = belief->chain[belief->chain_n - 1];
-    for (uint32_t i = 0; i < belief->answer->count; i++) {
-        const cueball_record *record = &belief->answer->records[i];
+    const char *end = accepted->chain[accepted->chain_n - 1];
+    for (uint32_t i = 0; i < accepted->answer->count; i++) {
+        const cueball_record *record = &accepted->answer->records[i];
         if (record->type == CUEBALL_RR_CNAME && record->section == CUEBALL_SECTION_ANSWER && cueball__name_compare(record->name, end) == 0)
             return record;
     }
@@ -53,57 +53,57 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-bool cueball__belief_counts(const cueball__belief *belief, const cueball_record *record, uint32_t type)
+bool cueball__accepted_has(const cueball__accepted *accepted, const cueball_record *record, uint32_t type)
 {
-    return record->type == type && record->section == CUEBALL_SECTION_ANSWER && chain_has(belief, record->name);
+    return record->type == type && record->section == CUEBALL_SECTION_ANSWER && chain_has(accepted, record->name);
 }
 
 /* How long there will be nothing (RFC 2308, 5). */
-static void belief_read_soa(cueball__belief *belief)
+static void accepted_read_soa(cueball__accepted *accepted)
 {
-    for (uint32_t i = 0; i < belief->answer->count && !belief->has_negative_ttl; i++) {
-        const cueball_record *record = &belief->answer->records[i];
+    for (uint32_t i = 0; i < accepted->answer->count && !accepted->has_negative_ttl; i++) {
+        const cueball_record *record = &accepted->answer->records[i];
         if (record->type != CUEBALL_RR_SOA || record->section != CUEBALL_SECTION_AUTHORITY)
             continue;
-        for (uint32_t hop = 0; hop < belief->chain_n && !belief->has_negative_ttl; hop++)
-            belief->has_negative_ttl = cueball__name_is_within(belief->chain[hop], record->name);
-        belief->negative_ttl = least(least(cueball__ttl_of(record->ttl), cueball__ttl_of(record->minimum)), belief->chain_ttl);
+        for (uint32_t hop = 0; hop < accepted->chain_n && !accepted->has_negative_ttl; hop++)
+            accepted->has_negative_ttl = cueball__name_is_within(accepted->chain[hop], record->name);
+        accepted->negative_ttl = least(least(cueball__ttl_of(record->ttl), cueball__ttl_of(record->minimum)), accepted->chain_ttl);
     }
 }
 
-void cueball__belief_form(cueball__belief *belief, const char *name, uint32_t type, const cueball_answer *answer)
+void cueball__accepted_read(cueball__accepted *accepted, const char *name, uint32_t type, const cueball_answer *answer)
 {
-    memset(belief, 0, sizeof *belief);
-    belief->answer = answer;
-    belief->chain[0] = name;
-    belief->chain_n = 1;
-    belief->chain_ttl = UINT32_MAX;
+    memset(accepted, 0, sizeof *accepted);
+    accepted->answer = answer;
+    accepted->chain[0] = name;
+    accepted->chain_n = 1;
+    accepted->chain_ttl = UINT32_MAX;
     const cueball_record *link;
-    while (belief->chain_n <= CUEBALL__HOPS_MAX && (link = chain_next(belief)) != NULL) {
-        belief->chain_ttl = least(belief->chain_ttl, cueball__ttl_of(link->ttl));
-        if (chain_has(belief, link->target))
+    while (accepted->chain_n <= CUEBALL__HOPS_MAX && (link = chain_next(accepted)) != NULL) {
+        accepted->chain_ttl = least(accepted->chain_ttl, cueball__ttl_of(link->ttl));
+        if (chain_has(accepted, link->target))
             break; /* a loop */
-        belief->chain[belief->chain_n++] = link->target;
+        accepted->chain[accepted->chain_n++] = link->target;
     }
-    belief->ttl = belief->chain_ttl;
+    accepted->ttl = accepted->chain_ttl;
     if (answer->rcode == CUEBALL_RCODE_NOERROR)
         for (uint32_t i = 0; i < answer->count; i++)
-            if (cueball__belief_counts(belief, &answer->records[i], type)) {
-                belief->count++;
-                belief->ttl = least(belief->ttl, cueball__ttl_of(answer->records[i].ttl));
+            if (cueball__accepted_has(accepted, &answer->records[i], type)) {
+                accepted->count++;
+                accepted->ttl = least(accepted->ttl, cueball__ttl_of(answer->records[i].ttl));
             }
-    belief_read_soa(belief);
+    accepted_read_soa(accepted);
 }
 
-uint32_t cueball__belief_foreign(const cueball__belief *belief, bool (*is_known)(const void *user, const char *owner), const void *user)
+uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner), const void *user)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < belief->answer->count; i++) {
-        const cueball_record *record = &belief->answer->records[i];
+    for (uint32_t i = 0; i < accepted->answer->count; i++) {
+        const cueball_record *record = &accepted->answer->records[i];
         bool is_read = record->type == CUEBALL_RR_A || record->type == CUEBALL_RR_AAAA || record->type == CUEBALL_RR_SRV
                        || record->type == CUEBALL_RR_CNAME;
         bool is_address = record->type == CUEBALL_RR_A || record->type == CUEBALL_RR_AAAA;
-        if (!is_read || chain_has(belief, record->name))
+        if (!is_read || chain_has(accepted, record->name))
             continue;
         if (is_known && is_address && record->section == CUEBALL_SECTION_ADDITIONAL && is_known(user, record->name))
             continue;
@@ -161,21 +161,21 @@ void cueball__addresses_finish(cueball__addresses *set)
     set->count = kept;
 }
 
-cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__belief *belief, uint32_t type, const char *name,
+cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__accepted *accepted, uint32_t type, const char *name,
                                             const char *server)
 {
-    const char *owner = belief->chain[belief->chain_n - 1];
-    for (uint32_t i = belief->answer->count; i-- > 0;)
-        if (cueball__belief_counts(belief, &belief->answer->records[i], type))
-            owner = belief->answer->records[i].name;
-    cueball__addresses *set = cueball__addresses_new(tracker, belief->count, name, owner, server);
+    const char *owner = accepted->chain[accepted->chain_n - 1];
+    for (uint32_t i = accepted->answer->count; i-- > 0;)
+        if (cueball__accepted_has(accepted, &accepted->answer->records[i], type))
+            owner = accepted->answer->records[i].name;
+    cueball__addresses *set = cueball__addresses_new(tracker, accepted->count, name, owner, server);
     if (!set)
         return NULL;
     uint32_t at = 0;
-    for (uint32_t i = 0; i < belief->answer->count; i++)
-        if (cueball__belief_counts(belief, &belief->answer->records[i], type))
-            memcpy(set->at[at++], belief->answer->records[i].address, type == CUEBALL_RR_A ? 4 : 16);
-    set->ttl = belief->ttl;
+    for (uint32_t i = 0; i < accepted->answer->count; i++)
+        if (cueball__accepted_has(accepted, &accepted->answer->records[i], type))
+            memcpy(set->at[at++], accepted->answer->records[i].address, type == CUEBALL_RR_A ? 4 : 16);
+    set->ttl = accepted->ttl;
     cueball__addresses_finish(set);
     return set;
 }

@@ -49,9 +49,9 @@ static void removal_take(cueball_tracker *tracker, cueball_tracker_action *actio
     action->backend = backend->facts;
 }
 
-static void verdict_take(cueball_tracker *tracker, cueball_tracker_action *action)
+static void failure_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
-    tracker->tells_verdict = false;
+    tracker->tells_failure = false;
     tracker->is_told_failing = tracker->is_failing;
     action->kind = CUEBALL_TRACKER_RECOVER;
     if (tracker->is_failing) {
@@ -74,8 +74,8 @@ bool cueball_tracker_next_action(cueball_tracker *tracker, cueball_tracker_actio
         news_take(tracker, action);
     } else if (!cueball__list_is_empty(&tracker->removals)) {
         removal_take(tracker, action);
-    } else if (tracker->tells_verdict) {
-        verdict_take(tracker, action);
+    } else if (tracker->tells_failure) {
+        failure_take(tracker, action);
     } else if (tracker->tells_settle) {
         tracker->tells_settle = false;
         action->kind = CUEBALL_TRACKER_SETTLE;

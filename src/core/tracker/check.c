@@ -40,8 +40,8 @@ static int lookup_check(const cueball_tracker *tracker, const cueball__lookup *l
         return CUEBALL_OK;
     census->on++;
     census->failed += lookup->has_failed;
-    census->undecided += !lookup->has_outcome;
-    census->fresh += !lookup->has_outcome && !lookup->has_stumbled;
+    census->undecided += !lookup->is_decided;
+    census->fresh += !lookup->is_decided && !lookup->has_stumbled;
     return CUEBALL_OK;
 }
 

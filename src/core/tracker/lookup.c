@@ -1,10 +1,10 @@
 /* A lookup asks for the records of one type of one name, again and again: idle ->
  * waiting -> asking -> idle.  A round begins when what is known expires and ends
- * with an outcome (schedule.c).
+ * with a decision (schedule.c).
  *
  * What can go wrong: a server says nothing, or an error: the next one is asked,
  * within the same attempt.  None of them answers: asking -> pausing -> waiting, so
- * many attempts, each with more patience; then the lookup is given up until its
+ * many attempts, each with more backoff; then the lookup is given up until its
  * next time.  There is no server: stalled, until there is one. */
 #include "tracker.h"
 
@@ -21,9 +21,9 @@ void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t
     cueball__link_init(&lookup->late);
 }
 
-const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup)
+const cueball__backoff *cueball__lookup_backoff(const cueball_tracker *tracker, const cueball__lookup *lookup)
 {
-    return lookup->name ? &tracker->patience : &tracker->patience_srv;
+    return lookup->name ? &tracker->backoff : &tracker->backoff_srv;
 }
 
 /* ---------------------------------------------------------------- counts -- */
@@ -37,7 +37,7 @@ static void lookup_count(cueball_tracker *tracker, const cueball__lookup *lookup
     tracker->on += one;
     if (lookup->has_failed)
         tracker->failed += one;
-    if (!lookup->has_outcome) {
+    if (!lookup->is_decided) {
         tracker->undecided += one;
         if (!lookup->has_stumbled)
             tracker->fresh += one;
@@ -51,10 +51,10 @@ static void lookup_set(cueball_tracker *tracker, cueball__lookup *lookup, cuebal
     lookup_count(tracker, lookup, 1);
 }
 
-void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool has_outcome, bool has_failed)
+void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool is_decided, bool has_failed)
 {
     lookup_count(tracker, lookup, -1);
-    lookup->has_outcome = has_outcome;
+    lookup->is_decided = is_decided;
     lookup->has_failed = has_failed;
     lookup_count(tracker, lookup, 1);
     tracker->is_judged = false;
@@ -149,7 +149,7 @@ static void lookup_stall(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     static const char text[] = "no nameservers";
     lookup_stumble(tracker, lookup, true);
-    cueball__lookup_mark(tracker, lookup, lookup->has_outcome, true);
+    cueball__lookup_mark(tracker, lookup, lookup->is_decided, true);
     if (lookup->message)
         cueball__memory_release(&tracker->memory, lookup->message, strlen(lookup->message) + 1);
     lookup->message = cueball__memory_allocate(&tracker->memory, sizeof text);
@@ -182,7 +182,7 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
     lookup->tried |= UINT64_C(1) << server;
     tracker->counters.questions++;
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_ASKING);
-    cueball_time limit = cueball__patience_limit(cueball__lookup_patience(tracker, lookup), lookup->attempt);
+    cueball_time limit = cueball__backoff_limit(cueball__lookup_backoff(tracker, lookup), lookup->attempt);
     cueball__timers_arm(&tracker->timers, &lookup->timer, cueball__later(tracker->now, limit));
     question->deadline = cueball__later(tracker->now, limit * CUEBALL__LISTENS); /* a limit is at most a day */
 }
@@ -222,7 +222,7 @@ void cueball__lookups_serve(cueball_tracker *tracker)
 void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     assert(lookup->state == CUEBALL__LOOKUP_OFF || lookup->state == CUEBALL__LOOKUP_IDLE || lookup->state == CUEBALL__LOOKUP_STALLED);
-    if (!lookup->has_outcome)
+    if (!lookup->is_decided)
         lookup_stumble(tracker, lookup, false);
     cueball__search_begin(tracker, lookup);
     cueball__lookup_restart(tracker, lookup);
@@ -271,14 +271,14 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
     lookup_set(tracker, lookup, CUEBALL__LOOKUP_OFF);
     lookup->has_stumbled = false;
     cueball__lookup_alias(tracker, lookup, NULL);
-    cueball__lookup_mark(tracker, lookup, lookup->has_outcome, false);
+    cueball__lookup_mark(tracker, lookup, lookup->is_decided, false);
     cueball__search_left(tracker, lookup);
 }
 
 /* -------------------------------------------------------------- failures -- */
 
 /* The rcode most servers gave in this attempt; NULL: none gave any. */
-static const cueball__vote *lookup_verdict(const cueball__lookup *lookup)
+static const cueball__vote *lookup_majority(const cueball__lookup *lookup)
 {
     const cueball__vote *most = NULL;
     for (unsigned i = 0; i < CUEBALL__VOTES_MAX && lookup->votes[i].count > 0; i++)
@@ -287,13 +287,13 @@ static const cueball__vote *lookup_verdict(const cueball__lookup *lookup)
     return most;
 }
 
-static void lookup_give_up(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__vote *verdict)
+static void lookup_give_up(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__vote *vote)
 {
     char message[CUEBALL__MESSAGE];
-    cueball__failure_write(tracker, lookup, verdict, message, sizeof message);
+    cueball__failure_write(tracker, lookup, vote, message, sizeof message);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
-    cueball__outcome_failed(tracker, lookup, message);
+    cueball__schedule_failed(tracker, lookup, message);
     cueball__search_failed(tracker, lookup);
 }
 
@@ -307,7 +307,7 @@ static void lookup_unknown(cueball_tracker *tracker, cueball__lookup *lookup, ui
         result = cueball__search_absent(tracker, lookup, CUEBALL_RCODE_NOERROR, 0);
     } else {
         search->is_walking = false;
-        result = cueball__outcome_negative(tracker, lookup, CUEBALL_RCODE_NOTIMP, 0);
+        result = cueball__schedule_negative(tracker, lookup, CUEBALL_RCODE_NOTIMP, 0);
     }
     if (result != CUEBALL_OK)
         cueball__lookup_put_off(tracker, lookup);
@@ -316,17 +316,17 @@ static void lookup_unknown(cueball_tracker *tracker, cueball__lookup *lookup, ui
 /* Every server was asked. */
 static void lookup_attempt_over(cueball_tracker *tracker, cueball__lookup *lookup)
 {
-    const cueball__patience *patience = cueball__lookup_patience(tracker, lookup);
-    const cueball__vote *verdict = lookup_verdict(lookup);
-    if (verdict && verdict->rcode == CUEBALL_RCODE_NOTIMP && lookup->type != CUEBALL_RR_A) {
-        lookup_unknown(tracker, lookup, verdict->server);
+    const cueball__backoff *backoff = cueball__lookup_backoff(tracker, lookup);
+    const cueball__vote *vote = lookup_majority(lookup);
+    if (vote && vote->rcode == CUEBALL_RCODE_NOTIMP && lookup->type != CUEBALL_RR_A) {
+        lookup_unknown(tracker, lookup, vote->server);
     } else if (cueball__search_looks(tracker, lookup)) { /* it is but a look: not worth a second attempt */
         if (cueball__search_absent(tracker, lookup, CUEBALL_RCODE_NXDOMAIN, 0) != CUEBALL_OK)
             cueball__lookup_put_off(tracker, lookup);
-    } else if ((verdict && verdict->rcode == CUEBALL_RCODE_REFUSED) || lookup->attempt >= patience->attempts) {
-        lookup_give_up(tracker, lookup, verdict);
+    } else if ((vote && vote->rcode == CUEBALL_RCODE_REFUSED) || lookup->attempt >= backoff->attempts) {
+        lookup_give_up(tracker, lookup, vote);
     } else {
-        cueball_time pause = cueball__patience_pause(patience, lookup->attempt, lookup->pause, &tracker->random);
+        cueball_time pause = cueball__backoff_pause(backoff, lookup->attempt, lookup->pause, &tracker->random);
         lookup->pause = pause;
         if (pause < CUEBALL__SECOND / 1000) /* never as fast as the servers say no */
             pause = CUEBALL__SECOND / 1000;
@@ -393,11 +393,11 @@ void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *questio
 
 /* --------------------------------------------------------------- answers -- */
 
-static cueball_time belief_negative_ttl(const cueball__belief *belief)
+static cueball_time accepted_negative_ttl(const cueball__accepted *accepted)
 {
-    if (!belief->has_negative_ttl)
+    if (!accepted->has_negative_ttl)
         return 0;
-    return belief->negative_ttl > 0 ? belief->negative_ttl * CUEBALL__SECOND : 1; /* 0 stands for unknown */
+    return accepted->negative_ttl > 0 ? accepted->negative_ttl * CUEBALL__SECOND : 1; /* 0 stands for unknown */
 }
 
 /* It says something, if only that there is nothing. */
@@ -410,14 +410,14 @@ static bool answer_is_decisive(const cueball_answer *answer)
 static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer)
 {
     char name[CUEBALL__NAME_TEXT];
-    cueball__belief belief;
+    cueball__accepted accepted;
     cueball__lookup_name(tracker, lookup, name, sizeof name);
-    cueball__belief_form(&belief, name, lookup->type, answer);
-    bool is_dangling = belief.count == 0 && belief.chain_n > 1;
-    cueball__lookup_alias(tracker, lookup, is_dangling ? belief.chain[belief.chain_n - 1] : NULL);
-    if (belief.count == 0)
-        return cueball__search_absent(tracker, lookup, answer->rcode, belief_negative_ttl(&belief));
-    int result = cueball__outcome_records(tracker, lookup, &belief);
+    cueball__accepted_read(&accepted, name, lookup->type, answer);
+    bool is_dangling = accepted.count == 0 && accepted.chain_n > 1;
+    cueball__lookup_alias(tracker, lookup, is_dangling ? accepted.chain[accepted.chain_n - 1] : NULL);
+    if (accepted.count == 0)
+        return cueball__search_absent(tracker, lookup, answer->rcode, accepted_negative_ttl(&accepted));
+    int result = cueball__schedule_records(tracker, lookup, &accepted);
     if (result == CUEBALL_OK)
         cueball__search_found(tracker, lookup);
     return result;

@@ -139,13 +139,13 @@ void cueball__name_arrange(cueball_tracker *tracker, cueball__name *name)
             if (lookup->state != CUEBALL__LOOKUP_OFF)
                 cueball__lookup_stop(tracker, lookup);
         } else if (lookup->state == CUEBALL__LOOKUP_OFF) {
-            if (lookup->has_outcome && lookup->due > tracker->now) {
+            if (lookup->is_decided && lookup->due > tracker->now) {
                 cueball__lookup_rest(tracker, lookup, lookup->due);
             } else {
                 /* What was known before a family went is too old by now. */
                 if (lookup->set && !lookup->set->is_additional)
                     cueball__addresses_replace(tracker, lookup, NULL);
-                lookup->has_outcome = false;
+                lookup->is_decided = false;
                 cueball__lookup_begin(tracker, lookup);
             }
         }

@@ -1,4 +1,4 @@
-/* What the outcome of a lookup changes, and when it asks again.  Rows as in
+/* What comes of a lookup, and when it is asked again.  Rows as in
  * docs/dns.md, "The tracker". */
 #include "tracker.h"
 
@@ -13,7 +13,7 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
         ttl = tracker->max_ttl;
     if (ttl < tracker->min_ttl)
         ttl = tracker->min_ttl;
-    double late = (double)ttl * cueball__lookup_patience(tracker, lookup)->spread;
+    double late = (double)ttl * cueball__lookup_backoff(tracker, lookup)->spread;
     if (late > (double)CUEBALL__JITTER_MAX)
         late = (double)CUEBALL__JITTER_MAX;
     if (late > 0)
@@ -21,7 +21,7 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
     return cueball__later(cueball__later(tracker->now, ttl), (cueball_time)late);
 }
 
-/* The pause before a lookup is asked again whose outcome was no use: doubled with
+/* The pause before a lookup is asked again whose answer was no use: doubled with
  * each, and by chance up to `spread` shorter, so that programs that failed together
  * do not ask together (RFC 8767, 5: failure recheck). */
 static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time most)
@@ -33,7 +33,7 @@ static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *loo
         lookup->rechecks++; /* no further: another failure may have a longer limit */
     else
         pause = most;
-    double spread = cueball__lookup_patience(tracker, lookup)->spread;
+    double spread = cueball__lookup_backoff(tracker, lookup)->spread;
     if (spread > 0)
         pause -= (cueball_time)((double)pause * spread * cueball__random_unit(&tracker->random));
     return pause > CUEBALL__SECOND / 1000 ? pause : CUEBALL__SECOND / 1000;
@@ -55,7 +55,7 @@ static void lookup_hasten(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__lookup_rest(tracker, lookup, next);
 }
 
-/* An answer that is not believed is not obeyed for caching either. */
+/* An answer that is not accepted is not obeyed for caching either. */
 void cueball__recheck(cueball_tracker *tracker)
 {
     if (!tracker->is_empty || tracker->has_no_service || tracker->is_judged)
@@ -95,13 +95,13 @@ static bool srv_record_is_used(const void *user, const char *owner)
     return name && name->is_fed;
 }
 
-static int outcome_addresses(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief)
+static int schedule_addresses(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
-    const char *name = lookup->name->is_domain ? belief->chain[0] : lookup->name->text;
-    cueball__addresses *set = cueball__addresses_from(tracker, belief, lookup->type, name, server_text(tracker, lookup));
+    const char *name = lookup->name->is_domain ? accepted->chain[0] : lookup->name->text;
+    cueball__addresses *set = cueball__addresses_from(tracker, accepted, lookup->type, name, server_text(tracker, lookup));
     if (!set)
         return CUEBALL_ENOMEM;
-    tracker->counters.records_ignored += cueball__belief_foreign(belief, NULL, NULL);
+    tracker->counters.records_ignored += cueball__accepted_foreign(accepted, NULL, NULL);
     cueball__addresses_replace(tracker, lookup, set);
     cueball__lookup_mark(tracker, lookup, true, false);
     lookup->rechecks = 0;
@@ -115,24 +115,24 @@ static void srv_refused(cueball_tracker *tracker, cueball__lookup *lookup, const
     char message[CUEBALL__MESSAGE];
     snprintf(message, sizeof message, "SRV %.300s: its targets are addresses, and names are expected (RFC 2782), says %.100s", told->name,
              told->server);
-    cueball__outcome_failed(tracker, lookup, message);
+    cueball__schedule_failed(tracker, lookup, message);
 }
 
-static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief)
+static int schedule_srv(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
-    cueball__addresses *told = cueball__addresses_new(tracker, 0, belief->chain[0], "", server_text(tracker, lookup));
+    cueball__addresses *told = cueball__addresses_new(tracker, 0, accepted->chain[0], "", server_text(tracker, lookup));
     if (!told)
         return CUEBALL_ENOMEM;
-    told->ttl = belief->ttl;
+    told->ttl = accepted->ttl;
     uint32_t least; /* the additionals', too */
-    int result = cueball__srv_records(tracker, belief, told->server, &least);
+    int result = cueball__srv_records(tracker, accepted, told->server, &least);
     if (result != CUEBALL_OK) {
         if (result == CUEBALL_EINVAL)
             srv_refused(tracker, lookup, told);
         cueball__addresses_free(tracker, told);
         return result == CUEBALL_EINVAL ? CUEBALL_OK : result;
     }
-    tracker->counters.records_ignored += cueball__belief_foreign(belief, srv_record_is_used, tracker);
+    tracker->counters.records_ignored += cueball__accepted_foreign(accepted, srv_record_is_used, tracker);
     cueball__addresses_free(tracker, lookup->set);
     lookup->set = told;
     cueball__lookup_mark(tracker, lookup, true, false);
@@ -143,9 +143,9 @@ static int outcome_srv(cueball_tracker *tracker, cueball__lookup *lookup, const 
     return CUEBALL_OK;
 }
 
-int cueball__outcome_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief)
+int cueball__schedule_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
-    int result = lookup->name ? outcome_addresses(tracker, lookup, belief) : outcome_srv(tracker, lookup, belief);
+    int result = lookup->name ? schedule_addresses(tracker, lookup, accepted) : schedule_srv(tracker, lookup, accepted);
     if (result == CUEBALL_OK)
         lookup->was_found = true;
     return result;
@@ -168,7 +168,7 @@ static bool lookup_is_lost(const cueball__lookup *lookup)
     return lookup->was_found && !has_any;
 }
 
-int cueball__outcome_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl)
+int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl)
 {
     char name[CUEBALL__NAME_TEXT];
     cueball__lookup_subject(tracker, lookup, name, sizeof name);
@@ -222,7 +222,7 @@ static void srv_failed(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__hold_until(tracker, lookup->due);
 }
 
-void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
+void cueball__schedule_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
 {
     cueball__lookup_mark(tracker, lookup, true, true);
     lookup_tell(tracker, lookup, message);

@@ -169,7 +169,7 @@ cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *look
 static int search_negative(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     uint32_t rcode = lookup->saw_nodata ? CUEBALL_RCODE_NOERROR : CUEBALL_RCODE_NXDOMAIN;
-    return cueball__outcome_negative(tracker, lookup, rcode, lookup->negative_ttl);
+    return cueball__schedule_negative(tracker, lookup, rcode, lookup->negative_ttl);
 }
 
 static void search_release(cueball_tracker *tracker, cueball__lookup *lookup)

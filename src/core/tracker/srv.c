@@ -74,24 +74,24 @@ static bool target_is_address(const char *target)
     return (digits > 0 && (digits == length || target[length - 1 - digits] == '.')) || memchr(target, ':', length) != NULL;
 }
 
-static bool record_is_named(const cueball__belief *belief, const cueball_record *record)
+static bool record_is_named(const cueball__accepted *accepted, const cueball_record *record)
 {
-    return cueball__belief_counts(belief, record, CUEBALL_RR_SRV) && cueball__name_length(record->target) > 0;
+    return cueball__accepted_has(accepted, record, CUEBALL_RR_SRV) && cueball__name_length(record->target) > 0;
 }
 
-static bool record_is_target(const cueball__belief *belief, const cueball_record *record)
+static bool record_is_target(const cueball__accepted *accepted, const cueball_record *record)
 {
-    return record_is_named(belief, record) && !target_is_address(record->target);
+    return record_is_named(accepted, record) && !target_is_address(record->target);
 }
 
-static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__belief *belief)
+static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__accepted *accepted)
 {
     draft->targets = cueball__memory_allocate(&tracker->memory, draft->max * sizeof *draft->targets);
     if (!draft->targets)
         return false;
-    for (uint32_t i = 0; i < belief->answer->count; i++) {
-        const cueball_record *record = &belief->answer->records[i];
-        if (!record_is_target(belief, record))
+    for (uint32_t i = 0; i < accepted->answer->count; i++) {
+        const cueball_record *record = &accepted->answer->records[i];
+        if (!record_is_target(accepted, record))
             continue;
         cueball__name *name = cueball__name_acquire(tracker, record->target);
         if (!name)
@@ -128,11 +128,11 @@ static int companion_compare(const void *left, const void *right)
 }
 
 /* Those that belong to a target, in its order; all are counted without a list. */
-static uint32_t companions_find(const plan *draft, const cueball__belief *belief, companion *companions)
+static uint32_t companions_find(const plan *draft, const cueball__accepted *accepted, companion *companions)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < belief->answer->count; i++) {
-        const cueball_record *record = &belief->answer->records[i];
+    for (uint32_t i = 0; i < accepted->answer->count; i++) {
+        const cueball_record *record = &accepted->answer->records[i];
         if (record->section != CUEBALL_SECTION_ADDITIONAL || (record->type != CUEBALL_RR_A && record->type != CUEBALL_RR_AAAA))
             continue;
         uint32_t at = target_bound(draft->targets, draft->count, record->name, 0);
@@ -166,16 +166,16 @@ static bool companions_offer(cueball_tracker *tracker, const companion *companio
     return true;
 }
 
-static bool draft_companions(cueball_tracker *tracker, const plan *draft, const cueball__belief *belief, const char *server,
+static bool draft_companions(cueball_tracker *tracker, const plan *draft, const cueball__accepted *accepted, const char *server,
                              uint32_t *least)
 {
-    uint32_t count = companions_find(draft, belief, NULL);
+    uint32_t count = companions_find(draft, accepted, NULL);
     if (count == 0)
         return true;
     companion *companions = cueball__memory_allocate(&tracker->memory, count * sizeof *companions);
     if (!companions)
         return false;
-    companions_find(draft, belief, companions);
+    companions_find(draft, accepted, companions);
     cueball__sort(companions, count, sizeof *companions, companion_compare);
     bool is_done = true;
     for (uint32_t i = 0, next; i < count && is_done; i = next) {
@@ -232,19 +232,19 @@ static void srv_no_service(cueball_tracker *tracker)
     tracker->is_stale = tracker->has_no_service = true;
 }
 
-int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl)
+int cueball__srv_records(cueball_tracker *tracker, const cueball__accepted *accepted, const char *server, uint32_t *ttl)
 {
     plan draft = { .targets = NULL };
-    *ttl = belief->ttl;
+    *ttl = accepted->ttl;
     uint32_t named = 0;
-    for (uint32_t i = 0; i < belief->answer->count; i++) {
-        named += record_is_named(belief, &belief->answer->records[i]);
-        draft.max += record_is_target(belief, &belief->answer->records[i]);
+    for (uint32_t i = 0; i < accepted->answer->count; i++) {
+        named += record_is_named(accepted, &accepted->answer->records[i]);
+        draft.max += record_is_target(accepted, &accepted->answer->records[i]);
     }
     tracker->counters.targets_refused += named - draft.max;
     if (named > 0 && draft.max == 0)
         return CUEBALL_EINVAL;
-    if (draft.max > 0 && (!draft_targets(tracker, &draft, belief) || !draft_companions(tracker, &draft, belief, server, ttl))) {
+    if (draft.max > 0 && (!draft_targets(tracker, &draft, accepted) || !draft_companions(tracker, &draft, accepted, server, ttl))) {
         draft_drop(tracker, &draft);
         return CUEBALL_ENOMEM;
     }

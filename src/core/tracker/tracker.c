@@ -59,8 +59,8 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
     tracker->memory.allocator = *allocator;
     tracker->memory.held = sizeof *tracker;
     tracker->now = now;
-    tracker->patience = cueball__patience_from(&options->recovery_dns);
-    tracker->patience_srv = cueball__patience_from(&options->recovery_dns_srv);
+    tracker->backoff = cueball__backoff_from(&options->recovery_dns);
+    tracker->backoff_srv = cueball__backoff_from(&options->recovery_dns_srv);
     tracker->min_ttl = cueball__ns_from_ms(options->min_ttl_ms);
     tracker->max_ttl = cueball__ns_from_ms(options->max_ttl_ms);
     tracker->max_recheck = cueball__ns_from_ms(options->max_recheck_ms);
@@ -149,7 +149,7 @@ void cueball__tracker_settle(cueball_tracker *tracker)
     cueball__lookups_serve(tracker);
     cueball__publish(tracker);
     cueball__recheck(tracker);
-    cueball__verdict(tracker);
+    cueball__failure_judge(tracker);
     bool is_busy = tracker->states[CUEBALL__LOOKUP_WAITING] + tracker->states[CUEBALL__LOOKUP_ASKING]
                        + tracker->states[CUEBALL__LOOKUP_PAUSING] + tracker->states[CUEBALL__LOOKUP_HELD]
                    > 0;

@@ -3,13 +3,12 @@
  *     tracker.c          birth, end, inputs: every input begins and ends here
  *     name.c     the names whose addresses are followed
  *     lookup.c   one lookup: its attempts and servers
- *     failure.c  why one was given up, in words
+ *     failure.c  whether the backends can be found, and in words why not
  *     search.c   which of the names that a short one may stand for
  *     accepted.c   which records of an answer count
- *     schedule.c  what an outcome changes, and when to ask again
+ *     schedule.c  what comes of a lookup, and when it is asked again
  *     srv.c      the targets: of the SRV answer, or the domain
  *     publish.c  the union of all addresses, and what changed of it
- *     verdict.c  whether the backends can be found, in words
  *     action.c   what the host is to do; numbers
  *     text.c     names and addresses as text
  *     options.c, check.c
@@ -104,9 +103,9 @@ typedef struct cueball__lookup {
     struct cueball__name *name; /* NULL: the SRV lookup */
     uint32_t type;              /* cueball_rr_type */
     uint8_t state;
-    bool has_outcome;  /* ever: answered, negative, or given up */
+    bool is_decided;  /* ever: answered, negative, or given up */
     bool has_stumbled; /* a question of it failed */
-    bool has_failed;   /* the last outcome: given up */
+    bool has_failed;   /* it was given up last */
     bool saw_nodata;   /* this round: a search candidate exists, but has no such records */
     bool stumbles_here; /* a question of it failed at this candidate */
     uint8_t said;      /* cueball__said */
@@ -118,7 +117,7 @@ typedef struct cueball__lookup {
     uint32_t causes;    /* this attempt: why they were of no help, a bit each */
     cueball__vote votes[CUEBALL__VOTES_MAX];
     cueball_time due;   /* idle: when it would be, but for tracker->hold */
-    uint32_t rechecks;  /* failures, and answers not believed, since there were records last */
+    uint32_t rechecks;  /* failures, and answers not accepted, since there were records last */
     bool was_found;     /* there were records once */
     bool is_hastened;   /* idle: its next time is that of a recheck, whatever the TTL */
     cueball_time pause; /* the last one */
@@ -185,7 +184,7 @@ struct cueball_tracker {
     cueball_tracker_options options; /* its strings are in `strings` */
     char *strings;
     size_t strings_size;
-    cueball__patience patience, patience_srv;
+    cueball__backoff backoff, backoff_srv;
     cueball_time min_ttl, max_ttl, max_recheck, keep_missing, now;
     cueball__random random;
     cueball__timers timers;
@@ -215,17 +214,17 @@ struct cueball_tracker {
     bool has_seen_srv, has_no_service;
 
     /* Of the lookups of names that are not off: */
-    uint32_t on, undecided, fresh, failed; /* all; without outcome; and without a failed question; given up */
+    uint32_t on, undecided, fresh, failed; /* all; not decided; and without a failed question; given up */
     uint32_t states[CUEBALL__LOOKUP_STATES]; /* SRV too */
 
     bool is_stale; /* the union has to be worked out */
     bool has_news; /* addresses came since it was */
     bool is_grace_over;
-    bool has_deferred; /* what it lacks is not told yet, since not every name has its outcome */
+    bool has_deferred; /* what it lacks is not told yet, since not every lookup is decided */
     bool is_empty;     /* it was, once everything was decided */
     bool was_busy; /* something was asked since the last SETTLE */
-    bool is_failing, is_told_failing, tells_verdict, tells_settle;
-    bool is_judged; /* nothing happened since the verdict that would change it */
+    bool is_failing, is_told_failing, tells_failure, tells_settle;
+    bool is_judged; /* nothing happened since is_failing was worked out that would change it */
     char message[CUEBALL__MESSAGE], told_message[CUEBALL__MESSAGE]; /* of FAIL: as it is, and as the host knows it */
     cueball__timer publish_again, grace;
     cueball_time missing_until; /* the first that is missing is kept until then */
@@ -281,7 +280,7 @@ void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
 void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias); /* NULL: none */
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup); /* for want of memory */
-void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool has_outcome, bool has_failed);
+void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool is_decided, bool has_failed);
 /* What came of a question of it: the question is over. */
 void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence);
 int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *question, const cueball_answer *answer);
@@ -289,12 +288,14 @@ void cueball__lookups_serve(cueball_tracker *tracker); /* those who wait, as far
 void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n);
 void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup); /* at its candidate, from whatever state but off */
 void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
-const cueball__patience *cueball__lookup_patience(const cueball_tracker *tracker, const cueball__lookup *lookup);
+const cueball__backoff *cueball__lookup_backoff(const cueball_tracker *tracker, const cueball__lookup *lookup);
 
 /* failure.c */
-/* verdict: the response code it is given up for; NULL: there is none. */
-void cueball__failure_write(const cueball_tracker *tracker, const cueball__lookup *lookup, const cueball__vote *verdict, char *message,
+/* vote: the response code it is given up for; NULL: there is none. */
+void cueball__failure_write(const cueball_tracker *tracker, const cueball__lookup *lookup, const cueball__vote *vote, char *message,
                             size_t size);
+/* Works out whether the backends can be found. */
+void cueball__failure_judge(cueball_tracker *tracker);
 
 /* search.c */
 /* The name of the candidate it is at; "" if it has none. */
@@ -317,7 +318,7 @@ void cueball__search_left(cueball_tracker *tracker, cueball__lookup *lookup); /*
 void cueball__searches_anew(cueball_tracker *tracker);
 
 /* accepted.c */
-typedef struct cueball__belief {
+typedef struct cueball__accepted {
     const cueball_answer *answer;
     const char *chain[CUEBALL__HOPS_MAX + 1]; /* the name asked and what follows from it */
     uint32_t chain_n;
@@ -326,16 +327,16 @@ typedef struct cueball__belief {
     uint32_t ttl;       /* the least of those and of the chain */
     uint32_t negative_ttl;
     bool has_negative_ttl;
-} cueball__belief;
+} cueball__accepted;
 
 bool cueball__answer_is_sound(const cueball_answer *answer);
-void cueball__belief_form(cueball__belief *belief, const char *name, uint32_t type, const cueball_answer *answer);
-bool cueball__belief_counts(const cueball__belief *belief, const cueball_record *record, uint32_t type);
+void cueball__accepted_read(cueball__accepted *accepted, const char *name, uint32_t type, const cueball_answer *answer);
+bool cueball__accepted_has(const cueball__accepted *accepted, const cueball_record *record, uint32_t type);
 uint32_t cueball__ttl_of(uint32_t ttl); /* RFC 2181, 8 */
 /* How many of the answer's records are of nobody asked for. */
-uint32_t cueball__belief_foreign(const cueball__belief *belief, bool (*is_known)(const void *user, const char *owner), const void *user);
+uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner), const void *user);
 /* NULL without memory. */
-cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__belief *belief, uint32_t type, const char *name,
+cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__accepted *accepted, uint32_t type, const char *name,
                                             const char *server);
 cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner, const char *server);
 void cueball__addresses_finish(cueball__addresses *set); /* sorted, each once */
@@ -344,11 +345,11 @@ void cueball__addresses_free(cueball_tracker *tracker, cueball__addresses *set);
 void cueball__addresses_replace(cueball_tracker *tracker, cueball__lookup *lookup, cueball__addresses *set);
 
 /* schedule.c */
-int cueball__outcome_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__belief *belief);
+int cueball__schedule_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted);
 /* Both: CUEBALL_ENOMEM, and then nothing has changed.
  * rcode: NOERROR (no such records), NXDOMAIN, NOTIMP; ttl in ns, 0: unknown. */
-int cueball__outcome_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
-void cueball__outcome_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message);
+int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
+void cueball__schedule_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message);
 /* The next time it is asked: after `ttl`, between min_ttl and `most`, and a little later by chance. */
 cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most);
 void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
@@ -358,7 +359,7 @@ void cueball__recheck(cueball_tracker *tracker);
 /* srv.c */
 /* *ttl: in seconds, the least of the records and of the additionals that are used.
  * CUEBALL_EINVAL: there is no target but addresses.  CUEBALL_ENOMEM. */
-int cueball__srv_records(cueball_tracker *tracker, const cueball__belief *belief, const char *server, uint32_t *ttl);
+int cueball__srv_records(cueball_tracker *tracker, const cueball__accepted *accepted, const char *server, uint32_t *ttl);
 /* The domain itself is the only target.  False without memory. */
 bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from);
 /* The target of that name and port, or NULL. */
@@ -371,8 +372,6 @@ void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked);
 int cueball__tracked_compare(const cueball__tracked *a, const cueball__tracked *b);
 void cueball__backends_sweep(cueball_tracker *tracker);
 
-/* verdict.c */
-void cueball__verdict(cueball_tracker *tracker);
 
 void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now);
 void cueball__tracker_settle(cueball_tracker *tracker);
