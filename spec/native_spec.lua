@@ -111,6 +111,21 @@ describe("native without its library", function()
   end)
 end)
 
+describe("another Lua", function()
+  for name, version in pairs { ["lua5.1"] = "Lua 5.1", ["lua5.4"] = "Lua 5.4" } do
+    it(("is told that LuaJIT is needed: %s"):format(version), function()
+      for _, module in ipairs { "cueball", "cueball.native", "cueball.host.uv", "cueball.host.sim" } do
+        local output = shell(("cd / && unset LD_PRELOAD && LUA_PATH=%s %s -e 'print(select(2, pcall(require, \"%s\")))'"):format(
+          quote(root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. build .. "/lua/?.lua"), name, module))
+        assert.equal("cueball needs LuaJIT, since it calls its C core through LuaJIT's FFI; this is " .. version, output)
+      end
+      local output, status = shell(("unset LD_PRELOAD && %s %s --version"):format(name, quote(build .. "/bin/cueball")))
+      assert.equal("cueball: needs LuaJIT; this is " .. version, output)
+      assert.equal(4, status)
+    end)
+  end
+end)
+
 describe("native beside another build", function()
   local folder
 

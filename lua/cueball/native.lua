@@ -9,7 +9,7 @@
 --
 -- Requiring it again, even after package.loaded was emptied, is harmless.
 
-local ffi = require "ffi"
+local ffi = require "cueball.luajit"
 
 local ADVICE = "Build it with `cmake -S . -B build && cmake --build build` and put build/?.so into LUA_CPATH, "
   .. "or install it with `cmake --install build` or `luarocks make rockspec/cueball-scm-1.rockspec`."

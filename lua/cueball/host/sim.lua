@@ -39,6 +39,7 @@
 -- packet, and after each of them the tasks that became ready run.  An error in a task, an
 -- alarm, in world.at or in a behaviour is raised where the world is driven (run, advance, step).
 -- Time ends at 2^53 ns (104 days): what is to come later never comes.
+require "cueball.luajit"
 local ends = require "cueball.host.sim.ends"
 local clock = require "cueball.host.sim.clock"
 local dns = require "cueball.host.sim.dns"

@@ -10,7 +10,7 @@
 --
 -- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
-local ffi = require "ffi"
+local ffi = require "cueball.luajit"
 local dns = require "cueball.host.uv.dns"
 local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
