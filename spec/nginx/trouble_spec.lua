@@ -113,6 +113,29 @@ describe("cueball in nginx, in trouble,", function()
     assert.is_truthy(one:log():find("lua_max_running_timers are not enough", 1, true))
   end)
 
+  it("a request ends whose light thread was killed while it ran tasks, where there are no timers", function()
+    start {
+      http = "lua_max_running_timers 1;",
+      first = "ngx.timer.at(0, function(premature) while not ngx.worker.exiting() do ngx.sleep(0.1) end end)",
+      server = [[location = /killed { content_by_lua_block {
+        local host, ran = require "cueball.nginx.host", {}
+        for index = 1, 3 do
+          host.errand(function() host.sleep(10 * index - 10) ran[#ran + 1] = index end)
+        end
+        host.service(function() ran.service = true host.sleep(60000) end)
+        local thread = ngx.thread.spawn(function() host.waiter():wait() end)
+        while #ran < tonumber(ngx.var.arg_ran) do ngx.sleep(0.001) end
+        ngx.thread.kill(thread)
+        local count, has_begun = #ran, ran.service or false
+        repeat host.waiter():wait(10) until ran.service -- what goes on for ever is begun only here, where it can be ended
+        ngx.say(count, " errands over, service begun: ", has_begun)
+      } }]],
+    }
+    for ran = 1, 3 do
+      assert.equal(ran .. " errands over, service begun: false\n", one:ask("/killed?ran=" .. ran))
+    end
+  end)
+
   it("answers, in time, when connections run out, and recovers", function()
     start { events = "worker_connections 24;" }
     nginx.until_true(function() return stat "idle" == 4 end)

@@ -21,6 +21,7 @@ local TASKS_MAX = 200         -- begun by one crew
 local TICK_S = 1              -- a crew looks around at least this often
 local SILENCE_NS = 3e9        -- a crew not heard of for so long is gone
 local LOOK_NS = 10e6          -- a lookout looks at least this often for requests that ended
+local LOOK_S = LOOK_NS / 1e9
 local RELIEF_NS = 250e6       -- a lookout not heard of for so long is gone
 local HELPER_TASKS_MAX = 16 -- at once, by one that waits
 
@@ -340,8 +341,36 @@ end
 local Helper = {}
 Helper.__index = Helper
 
+-- ngx_lua keeps a light thread that has ended until its parent waits for it, ends, or kills it. If the parent is killed, they are kept for
+-- ever, and with them the request. So a light thread of a helper never ends before its parent: it stays here until its parent kills it, or
+-- was killed itself.
 function Helper:done(task)
   drop(self, task)
+  self.kills[#self.kills + 1] = task
+  local over = semaphore.new()
+  while coroutine.status(self.thread) ~= "dead" do over:wait(LOOK_S) end
+end
+
+local function kill_helped(self)
+  for _, task in ipairs(self.kills) do
+    if task.place == self then
+      task.place = nil
+      drop(self, task)
+      by_thread[task.thread] = nil
+      kill(task.thread)
+    end
+  end
+  self.kills = {}
+end
+
+-- Of the light thread that runs now. The entry thread of a request lives as long as the request. Another one may be killed, and its tasks
+-- would go on in the request: an errand is soon over, a service would keep the request for ever.
+local function new_helper()
+  local thread = running()
+  local _, refusal = kill(thread) -- ngx_lua refuses in any case, and says why
+  return setmetatable({
+    thread = thread, lives_as_long_as_its_request = refusal == "not user thread", tasks = {}, kills = {}, count = 0,
+  }, Helper)
 end
 
 --- One begins to wait in a request, or is done.
@@ -376,27 +405,25 @@ function crew.help(waiter, helper)
   request.tell_ended()
   if alarms:next() <= now() then alarms:run() end
   crew.ensure()
-  helper = helper or setmetatable({ tasks = {}, kills = {}, count = 0 }, Helper)
+  helper = helper or new_helper()
   local held, last = {}, queue.last
   while queue.first <= last and helper.count < HELPER_TASKS_MAX do
     local task = pull()
     if not task then break end
-    if task.kind ~= "task" then begin(task, helper) else held[#held + 1] = task end
-  end
-  for _, task in ipairs(held) do push(task) end
-  for _, task in ipairs(helper.kills) do
-    if task.place == helper then
-      task.place = nil
-      drop(helper, task)
-      kill(task.thread)
+    if task.kind == "errand" or task.kind == "service" and helper.lives_as_long_as_its_request then
+      begin(task, helper)
+    else
+      held[#held + 1] = task
     end
   end
-  helper.kills = {}
+  for _, task in ipairs(held) do push(task) end
+  kill_helped(helper)
   return helper
 end
 
 --- The wait is over: what is not done is left to the next, from its start.
 function crew.leave_off(helper)
+  kill_helped(helper)
   for task in pairs(helper.tasks) do
     task.place = nil
     by_thread[task.thread] = nil
