@@ -76,6 +76,14 @@ describe("the monitor", function()
     town:release "alice"
   end)
 
+  it("says for how long a resolver has failed", function()
+    town = sim_pool.new { servers = 1 }
+    town:open { name = "lost", resolver = function(sink) sink:fail "no answer" sink:sleep(1000) end }
+    town:advance(250)
+    local pool = pool_named(monitor.snapshot().pools, "lost")
+    assert.same({ is_failing = true, message = "no answer", since_ms = 250 }, pool.resolver)
+  end)
+
   it("forgets pools that are stopped, or nobody has any more", function()
     open()
     town:stop()
@@ -128,7 +136,7 @@ describe("the monitor", function()
     assert.equal(1, found["cueball_backend_workers{backend=10.0.0.1:7000," .. label .. ",state=up}"])
     assert.equal(0, found["cueball_pool_claim_wait_seconds{" .. label .. ",quantile=0.99,worker=0}"])
     assert.equal(1, found["cueball_build_info{version=" .. cueball.version .. "}"])
-    assert.equal(39, found.families)
+    assert.equal(40, found.families)
     assert.matches("# EOF\n$", monitor.openmetrics())
     town:release "alice"
   end)
@@ -184,6 +192,14 @@ describe("the pools of several workers", function()
     assert.same({ is_failing = true, message = "no" }, sum[1].resolver)
     assert.equal(8, sum[1].max_connections)
     assert.same({ 4, 2, { up = 2 } }, { sum[1].backends[1].total, sum[1].backends[1].idle, sum[1].backends[1].states })
+  end)
+
+  it("have the resolver that has failed for longest", function()
+    local function failing(since_ms) return { is_failing = true, message = "for " .. since_ms, since_ms = since_ms } end
+    local sum = snapshot.merge({ worker(1, pool { resolver = failing(100) }), worker(2, pool { resolver = failing(3000) }),
+      worker(3, pool {}), worker(4, pool { resolver = failing(200) }) }, {})
+    assert.same(failing(3000), sum[1].resolver)
+    assert.equal(3, parse(openmetrics.text({ version = "1", workers = {}, pools = sum }))["cueball_pool_resolver_failing_seconds{pool=db}"])
   end)
 
   it("have one ceiling if that is for the whole nginx", function()

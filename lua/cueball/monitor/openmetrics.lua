@@ -102,6 +102,8 @@ local function write_gauges(text, pools)
   write_gauge(text, pools, "backends_dead", "Backends that are dead, in the worker that sees most.", stat "dead_backends")
   write_gauge(text, pools, "resolver_up", "Whether no worker's resolver is failing.",
     function(pool) return pool.resolver.is_failing and 0 or 1 end)
+  write_gauge(text, pools, "resolver_failing_seconds", "How long the resolver has failed, in the worker where it is longest.",
+    function(pool) return (pool.resolver.since_ms or 0) / 1000 end, "seconds")
   write_states(text, pools, "workers", "Workers that have the pool, by its state there.", POOL_STATES,
     function(pool) return pool.states end)
 end

@@ -57,11 +57,16 @@ local function options_of(pool)
   return found
 end
 
+local function resolver_of(pool)
+  local state = pool:resolver()
+  return { is_failing = state.failing, message = state.message, since_ms = state.since_ms }
+end
+
 --- One pool: { name, state, stats, options, backends, resolver, last_error }.
 function snapshot.of(pool, name)
   return {
     name = name or pool.name, state = pool:state(), stats = pool:stats(), options = options_of(pool), backends = backends_of(pool),
-    resolver = { is_failing = pool.sink.message ~= nil, message = pool.sink.message },
+    resolver = resolver_of(pool),
     last_error = pool:last_error(),
   }
 end
@@ -120,7 +125,7 @@ end
 local function new_sum(pool, retired)
   local sum = {
     name = pool.name, states = {}, stats = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
-    max_connections = 0, resolver = { is_failing = false, message = nil },
+    max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil },
   }
   for name, value in pairs(retired or {}) do sum.stats[name] = value end
   return sum
@@ -134,7 +139,9 @@ local function add_pool(sum, pool)
   -- A ceiling for the whole nginx is the same in all workers.
   local cap = pool.stats.allowed_to_all
   sum.max_connections = cap or sum.max_connections + (pool.options.max_connections or MAX_CONNECTIONS)
-  if pool.resolver.is_failing then sum.resolver = pool.resolver end
+  local resolver = pool.resolver
+  local fails_longer = not sum.resolver.is_failing or (resolver.since_ms or 0) > (sum.resolver.since_ms or 0)
+  if resolver.is_failing and fails_longer then sum.resolver = resolver end
   sum.last_error = sum.last_error or pool.last_error
 end
 
