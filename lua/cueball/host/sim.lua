@@ -49,7 +49,7 @@ local network = require "cueball.host.sim.network"
 local behaviour = require "cueball.host.sim.behaviour"
 local random = require "cueball.host.sim.random"
 local seeds = require "cueball.host.sim.seeds"
-local socket = require "cueball.host.socket"
+local socket = require "cueball.cosocket.socket"
 local task = require "cueball.host.task"
 
 local sim = {}
@@ -110,7 +110,7 @@ local function add_tasks(world, state, options)
     end,
   }
   tasks.timers = state.clock.limits
-  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.host.resting
+  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.cosocket.idle
   world.tasks = tasks
   tasks:install(world)
 

@@ -12,7 +12,7 @@
 --     log  = function(level, message) … end,
 --     threw = function(message) … end,   optional: hears what a task or a deferred function threw, beside the log
 --   }
---   host.tasks = tasks              (cueball.host.socket looks for it there)
+--   host.tasks = tasks              (cueball.cosocket.socket looks for it there)
 --   tasks:install(host)             fills in host.spawn, kill, current, sleep, waiter, guard and unguard
 --
 -- tasks:run_ready() and tasks:run_expired() are called from the event loop,

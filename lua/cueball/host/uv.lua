@@ -15,7 +15,7 @@ local dns = require "cueball.host.uv.dns"
 local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
 local alarms_of = require "cueball.host.alarms"
-local socket = require "cueball.host.socket"
+local socket = require "cueball.cosocket.socket"
 local task = require "cueball.host.task"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
@@ -134,7 +134,7 @@ host.tasks = tasks
 tasks:install(host)
 
 -- How often the loop has begun to look what came, and how often, and when, it was through with that: whether what it knows of a
--- connection is news (cueball.host.resting).
+-- connection is news (cueball.cosocket.idle).
 local polls, prepare_handle, check_handle = { begun = 0, done = 0, done_at = 0 }, uv.new_prepare(), uv.new_check()
 tasks.polls = polls
 prepare_handle:start(function() polls.begun = polls.begun + 1 end)

@@ -8,7 +8,7 @@
 local native = require "cueball.native"
 local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local parking = require "cueball.nginx.parking"
 local lib = native.lib

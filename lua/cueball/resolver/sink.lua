@@ -2,7 +2,7 @@
 -- threw, told when to end, and nothing it says can hurt the pool.
 local native = require "cueball.native"
 local address = require "cueball.address"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local text = require "cueball.text"
 local options = require "cueball.options"
 local random = require "cueball.random"

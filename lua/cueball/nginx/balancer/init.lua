@@ -5,7 +5,7 @@
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
 local options = require "cueball.options"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local random = require "cueball.random"
 local sink = require "cueball.resolver.sink"
 local text = require "cueball.text"
@@ -61,7 +61,7 @@ function Balancer.new(given)
   local host = given.host or require("cueball.host").default()
   local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
-    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.host.proxy",
+    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.nginx.balancer.upstream",
     tries = given.tries or 3, error = nil,
     given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
