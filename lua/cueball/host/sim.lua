@@ -41,6 +41,7 @@
 -- Time ends at 2^53 ns (104 days): what is to come later never comes.
 require "cueball.luajit"
 local ends = require "cueball.host.sim.ends"
+local contract = require "cueball.host.contract"
 local clock = require "cueball.host.sim.clock"
 local dns = require "cueball.host.sim.dns"
 local loop = require "cueball.host.sim.loop"
@@ -253,7 +254,7 @@ function sim.new(given)
   add_network(world, state, options)
   loop.install(world, state, options)
   ends.install(world, state)
-  return world
+  return contract.complete(world)
 end
 
 --- fn(world, seed) for each of `count` seeds, each in a world of its own: docs/simulation.md.

@@ -11,6 +11,7 @@
 -- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
 local ffi = require "cueball.luajit"
+local contract = require "cueball.host.contract"
 local dns = require "cueball.host.uv.dns"
 local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
@@ -233,4 +234,4 @@ function host.run(fn, ...)
   return unpack(values, 2, values.count)
 end
 
-return host
+return contract.complete(host)

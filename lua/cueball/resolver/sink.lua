@@ -402,7 +402,7 @@ function sink.start(pool, resolver)
   pool.sink = self
   if pool.will then pool.will.sink = self end
   if before and before.is_told then pool:input(lib.cueball_pool_resolver_recovered) end
-  self.task = (self.host.service or self.host.spawn)(run, self)
+  self.task = self.host.service(run, self)
 end
 
 --- Ends it: what sleeps in sink:sleep wakes with false.

@@ -4,6 +4,7 @@
 --   log_by_lua_block { balancers.api:report() }
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
+local hosts = require "cueball.host"
 local options = require "cueball.options"
 local misuse = require "cueball.misuse"
 local random = require "cueball.random"
@@ -58,10 +59,10 @@ function Balancer.new(given)
   if max_delay_ms < delay_ms then
     error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms), 2)
   end
-  local host = given.host or require("cueball.host").default()
+  local host = hosts.of("cueball.balancer", given.host, 2)
   local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
-    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.nginx.balancer.upstream",
+    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy,
     tries = given.tries or 3, error = nil,
     given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
