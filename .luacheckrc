@@ -9,6 +9,6 @@ files["rockspec"] = { std = "rockspec" }
 files["**/*.rockspec"] = { std = "rockspec" }
 files["lua/cueball/nginx/**/*.lua"] = { read_globals = { "ngx" } }
 files["lua/cueball/nginx/server.lua"] = { globals = { "ngx" } } -- sets ngx.status
-files["lua/cueball/host/library.lua"] = { read_globals = { "ngx" } }
+files["lua/cueball/cosocket/library.lua"] = { read_globals = { "ngx" } }
 files["bench/openresty/handlers.lua"] = { read_globals = { "ngx" } }
 files["examples/openresty/*.lua"] = { read_globals = { "ngx" } }

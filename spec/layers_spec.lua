@@ -354,3 +354,162 @@ describe("the Lua modules outside host/ and nginx/", function()
     assert.same({}, found)
   end)
 end)
+
+-- ------------------------------------------------------------- Lua: who may use whom --
+
+-- The rooms of lua/cueball. A module belongs to the room whose name is the longest beginning of its own; cueball itself is "init".
+local ROOMS = {
+  address = "base", cdef = "base", luajit = "base", misuse = "base", native = "base", options = "base", random = "base", text = "base",
+  host = "host", cosocket = "cosocket", dns = "dns", resolver = "resolver", connection = "connection", pool = "pool", set = "set",
+  nginx = "nginx", monitor = "monitor", cli = "cli",
+}
+
+-- What each room may use beside itself and base.
+local MAY_USE = {
+  base = {}, host = set "cosocket dns", cosocket = set "host", dns = {}, resolver = set "dns host", connection = set "cosocket",
+  pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver", monitor = set "host",
+  cli = set "host dns resolver init", init = set "host pool set nginx monitor",
+}
+
+-- What single modules may use besides: where rooms meet.
+local MEETINGS = {
+  ["cueball.host"] = set "cueball.nginx.host",                                    -- chooses between hosts
+  ["cueball.host.contract"] = set "cueball.nginx.quota",                          -- what shares max_connections, for all hosts
+  ["cueball.nginx.lazy"] = set "cueball.monitor.board",                           -- what nginx's host has of other rooms
+  ["cueball.nginx.parking"] = set "cueball.pool.condition cueball.pool.context",  -- does a part of the pool's own work
+  ["cueball.monitor.board"] = set "cueball.nginx.room",                           -- writes where a shared dict may be full
+  ["cueball.resolver.shared"] = set "cueball.nginx.room",
+  ["cueball.monitor.snapshot"] = set "cueball.pool.registry",                     -- which pools there are
+}
+
+local function room_of(module)
+  if module == "cueball" then return "init" end
+  return ROOMS[module:match "^cueball%.([^.]+)"]
+end
+
+-- The module in a file below lua/.
+local function module_in(path)
+  return (path:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", "."))
+end
+
+-- What stands to the right of each `require` in this line, as far as it is its argument.
+local function arguments_of(line)
+  local list = {}
+  for at in line:gmatch "%f[%w_]require%f[^%w_]()" do
+    local rest = line:sub(at)
+    list[#list + 1] = rest:match "^%s*(%b())" or rest:match "^%s*,?%s*([\"'][^\"']*[\"'])" or ""
+  end
+  return list
+end
+
+--- The modules that a Lua text requires: { name = line }. One that is required when it is needed counts like any other.
+-- @param modules the set of all there are
+local function uses_of(text, modules)
+  local uses, number = {}, 0
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    for _, argument in ipairs(arguments_of((line:gsub("%-%-.*$", "")))) do
+      for name in argument:gmatch "[\"'](cueball[%w_.]*)[\"']" do
+        if modules[name] then uses[name] = uses[name] or number end
+      end
+    end
+  end
+  return uses
+end
+
+--- Where a module uses what it may not: a list of "line: module".
+local function room_violations(module, text, modules)
+  local found, own, uses = {}, room_of(module), uses_of(text, modules)
+  if not own then return { "it stands in no room" } end
+  for name, line in pairs(uses) do
+    local room = room_of(name)
+    local may = room == own or room == "base" or MAY_USE[own][room] or MEETINGS[module] and MEETINGS[module][name]
+    if not may then found[#found + 1] = ("%d: %s"):format(line, name) end
+  end
+  table.sort(found)
+  return found
+end
+
+--- The circles among modules: a list of "a -> b -> a", one for each that is met first.
+-- @param graph { module = { used = anything } }
+local function circles_in(graph)
+  local found, state, way = {}, {}, {}
+  local function visit(module)
+    state[module] = "open"
+    way[#way + 1] = module
+    local used = {}
+    for name in pairs(graph[module] or {}) do used[#used + 1] = name end
+    table.sort(used)
+    for _, name in ipairs(used) do
+      if name ~= module and state[name] == "open" then
+        local from = #way
+        while way[from] ~= name do from = from - 1 end
+        found[#found + 1] = table.concat(way, " -> ", from) .. " -> " .. name
+      elseif not state[name] then
+        visit(name)
+      end
+    end
+    way[#way] = nil
+    state[module] = "done"
+  end
+  local modules = {}
+  for module in pairs(graph) do modules[#modules + 1] = module end
+  table.sort(modules)
+  for _, module in ipairs(modules) do
+    if not state[module] then visit(module) end
+  end
+  return found
+end
+
+describe("the check of who uses whom", function()
+  local modules = set [[ cueball cueball.text cueball.pool cueball.pool.claim cueball.nginx.parking cueball.monitor.board cueball.host
+    cueball.resolver.sink cueball.set ]]
+
+  it("refuses what a room may not use, however it is named, now or later", function()
+    assert.same({ "1: cueball.nginx.parking" }, room_violations("cueball.pool.claim", 'local p = require "cueball.nginx.parking"', modules))
+    assert.same({ "2: cueball.monitor.board" },
+      room_violations("cueball.pool", "\nlocal function f() return require('cueball.monitor.board') end", modules))
+    assert.same({ "1: cueball.pool" }, room_violations("cueball.resolver.sink", 'require(is_x and "cueball.pool" or "x")', modules))
+    assert.same({ "1: cueball.set" }, room_violations("cueball.host", "local ok = pcall(require, 'cueball.set')", modules))
+    assert.same({ "it stands in no room" }, room_violations("cueball.attic.old", "", modules))
+  end)
+
+  it("lets pass what a room may use, and comments", function()
+    assert.same({}, room_violations("cueball.pool", 'require "cueball.pool.claim" require "cueball.text" require "cueball.host"', modules))
+    assert.same({}, room_violations("cueball.pool", '-- require "cueball.nginx.parking"\nerror "cueball.nginx.parking"', modules))
+  end)
+
+  it("finds circles, of two and of more", function()
+    assert.same({ "a -> b -> a" }, circles_in { a = set "b", b = set "a c", c = {} })
+    assert.same({ "b -> c -> d -> b" }, circles_in { a = set "b", b = set "c", c = set "d", d = set "b" })
+    assert.same({}, circles_in { a = set "b c", b = set "d", c = set "d", d = {} })
+  end)
+end)
+
+describe("the Lua modules", function()
+  local texts, modules, graph = {}, { ["cueball.cdef"] = true }, {}
+  for _, path in ipairs(files("lua/cueball", "*.lua")) do
+    local module = module_in(path)
+    texts[module], modules[module] = read(root .. "/" .. path), true
+  end
+  for module, text in pairs(texts) do graph[module] = uses_of(text, modules) end
+
+  it("use what their rooms may use", function()
+    local found = {}
+    for module, text in pairs(texts) do
+      for _, violation in ipairs(room_violations(module, text, modules)) do found[#found + 1] = module .. ":" .. violation end
+    end
+    table.sort(found)
+    assert.same({}, found)
+  end)
+
+  it("use each other in no circle", function()
+    assert.same({}, circles_in(graph))
+  end)
+
+  it("meet where it is said, and nowhere else", function()
+    for module, names in pairs(MEETINGS) do
+      for name in pairs(names) do assert.is_truthy(graph[module] and graph[module][name], module .. " does not use " .. name) end
+    end
+  end)
+end)

@@ -1,7 +1,7 @@
 --- A set: one shared connection to each of some backends, for protocols that
 -- multiplex.  The pool's machinery with another end: instead of being claimed,
 -- a connection is announced when it is open and asked back when it has to go.
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local text = require "cueball.text"

@@ -2,6 +2,12 @@
 local nginx = require "spec.support.nginx"
 
 local CASES = {
+  ["it has every member of the contract"] = { [[
+    local contract, lacking = require "cueball.host.contract", {}
+    for _, name in ipairs(contract.members()) do
+      if host[name] == nil then lacking[#lacking + 1] = name end
+    end
+    say(contract.lacks(host), table.concat(lacking, " "), host.workers.is_shared)]], "nil  true" },
   ["time goes on, in nanoseconds"] = { [[
     local before = host.now()
     host.sleep(20)
@@ -24,11 +30,11 @@ local CASES = {
     say "goes on"]], "goes on" },
   ["each task is another, and knows itself"] = { [[
     local done, a, b = host.waiter(), nil, nil
-    a = host.spawn(function() host.sleep(5) done:wake(host.current() == a, host.current() ~= b, host.debtor() == a) end)
+    a = host.spawn(function() host.sleep(5) done:wake(host.current() == a, host.current() ~= b, host.task() == a) end)
     b = host.spawn(function() host.sleep(50) end)
     say(done:wait(5000))]], "true true true" },
   ["a request counts as a task, but cannot be killed"] = { [[
-    say(host.current() ~= nil, host.debtor(), pcall(host.kill, host.current()))]], "true nil false kill: a request cannot be killed" },
+    say(host.current() ~= nil, host.task(), pcall(host.kill, host.current()))]], "true nil false kill: a request cannot be killed" },
   ["a killed task goes no further, and what it guards is told"] = { [[
     local steps, aborted = 0, 0
     local task = host.spawn(function()

@@ -343,10 +343,10 @@ describe("a ledger whose dict others write to", function()
 end)
 
 describe("the processes of workers", function()
-  local workers = require "cueball.host.workers"
+  local workers = require "cueball.host.process"
 
   it("have names that no other process ever has, and are known to live or not", function()
-    local own = workers.id()
+    local own = workers.name()
     assert.matches("^%d+%.%d+$", own)
     assert.is_true(workers.is_alive(own))
     assert.is_false(workers.is_alive(own:match "^%d+" .. ".1")) -- its number was another's before
@@ -430,7 +430,7 @@ function Town:start()
   local worker = { id = id, connections = {}, tasks = {}, is_exiting = false, on_exit = {} }
   self.alive[id] = true
   local workers = {
-    id = function() return id end,
+    name = function() return id end,
     is_alive = function(of) return self.alive[of] == true end,
     dict = function(name) return name == "cueball" and self.dict or nil end,
     is_exiting = function() return worker.is_exiting end,

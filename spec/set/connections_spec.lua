@@ -96,7 +96,7 @@ describe("cueball.set", function()
 
   it("says so where a socket cannot be leased for good, and takes what is none", function()
     local world = sim_pool.new { servers = 1, latency = 1 }.world
-    local nginx = setmetatable({ keepalive = {} }, { __index = world })
+    local nginx = setmetatable({ set_factory = require("cueball.nginx.parking").without_sockets }, { __index = world })
     local function set_of(connect)
       local added = 0
       local made = cueball.set { host = nginx, resolver = cueball.resolver.static(sim_pool.backends(1, 1)), connect = connect,

@@ -45,13 +45,14 @@ end
 
 function shared_dict.worker(world, dict, pid)
   local host = { is_exiting = false }
-  function host.shared(name)
-    if name == "cueball" then return dict end
-    return nil, "there is no lua_shared_dict " .. name
-  end
-  host.worker = {
+  host.workers = {
+    is_shared = true,
+    dict = function(name)
+      if name == "cueball" then return dict end
+      return nil, "there is no lua_shared_dict " .. name
+    end,
     pid = function() return pid end,
-    id = function() return pid end,
+    number = function() return pid end,
     is_exiting = function() return host.is_exiting end,
     time_s = function() return world.now() / 1e9 end,
   }

@@ -603,6 +603,29 @@ CUEBALL_API double cueball_latency_success_rate(const cueball_latency *latency, 
 CUEBALL_API bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first,
                                            uint32_t first_weight, cueball_time now);
 
+/* ---------------------------------------------------------------- health -- */
+
+/* Whether one backend that no pool holds is alive, or dead and left alone for a
+ * while: by the recovery that a pool's connections have, in the same code.  All
+ * zero at first: alive; changed by these functions only.  Times are in ns, of one
+ * clock.  Pure: no pool needed. */
+typedef struct cueball_health {
+    cueball_time retry_at; /* dead: it may be tried from then on */
+    cueball_time pause;    /* the last one */
+    uint32_t failures;     /* in a row */
+    uint32_t pauses;       /* in a row */
+    bool is_dead;
+} cueball_health;
+
+/* It failed.  With the failure number `attempts` in a row it is dead: left alone
+ * for a pause of delay_ms, twice that after the next failure, up to max_delay_ms,
+ * changed by chance as `jitter` says.  What fails before retry_at began before it
+ * died, and is counted only.  `chance` is drawn by the caller: 0 <= chance < 1.
+ * True: it was alive and is dead now. */
+CUEBALL_API bool cueball_health_failed(cueball_health *health, const cueball_recovery *recovery, cueball_time now, double chance);
+/* It worked, so it is alive.  True: it was dead. */
+CUEBALL_API bool cueball_health_worked(cueball_health *health);
+
 #ifdef __cplusplus
 }
 #endif

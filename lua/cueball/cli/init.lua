@@ -74,7 +74,7 @@ local function versions(system)
   local found, host = pcall(system.host)
   if not found then
     lines[#lines + 1] = "no event loop: " .. tostring(host)
-  elseif host.versions then
+  else
     for _, line in ipairs(host.versions()) do lines[#lines + 1] = line end
   end
   return table.concat(lines, "\n") .. "\n"

@@ -33,7 +33,7 @@ local function run_until_done(host, fn)
   return host.run(function()
     local waiter = host.waiter()
     local function done(result) waiter:wake(result) end
-    local forget = host.on_signal and host.on_signal("int", function() done(status.interrupted) end)
+    local forget = host.on_signal("int", function() done(status.interrupted) end)
     local cleanup = fn(done)
     local result = waiter:wait()
     if cleanup then cleanup() end

@@ -5,7 +5,7 @@
 --
 -- The connection that a lease holds is the library's client object, with all its commands. One that is left in the middle of something
 -- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
-local library = require "cueball.host.library"
+local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
 
 local LIMIT = options.number(1, 86400000, "milliseconds")

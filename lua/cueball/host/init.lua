@@ -1,4 +1,6 @@
 --- Finds a host: the event loop that a pool lives on.
+local contract = require "cueball.host.contract"
+
 local host = {}
 
 -- Neovim, or a program with a table of that name, is not nginx.
@@ -8,22 +10,23 @@ local function is_in_nginx()
     and type(ngx.timer) == "table" and type(ngx.socket) == "table"
 end
 
-local MEMBERS = { "now", "seed", "spawn", "kill", "current", "sleep", "waiter", "guard", "unguard", "alarm", "log" }
-
---- What a table has not that every host has.
--- @return its name; nil: it is a host
-function host.lacks(given)
-  for _, member in ipairs(MEMBERS) do
-    if type(given[member]) ~= "function" then return member end
-  end
-end
-
 --- The host for this process: nginx where the program runs in it, else libuv,
 -- through luv or Neovim.  Raises an error that says how to install luv where there
 -- is neither.
 -- @return the host table of docs/hosts.md
 function host.default()
   return require(is_in_nginx() and "cueball.nginx.host" or "cueball.host.uv")
+end
+
+--- The host that an option names, with all members of the contract.
+-- @param what  whose option, for messages
+-- @param given a host; nil: the default one
+-- @param level whom to blame, as error() counts
+function host.of(what, given, level)
+  if given == nil then return host.default() end
+  local lacking = contract.lacks(given)
+  if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
+  return contract.complete(given)
 end
 
 return host

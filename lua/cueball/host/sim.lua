@@ -41,6 +41,7 @@
 -- Time ends at 2^53 ns (104 days): what is to come later never comes.
 require "cueball.luajit"
 local ends = require "cueball.host.sim.ends"
+local contract = require "cueball.host.contract"
 local clock = require "cueball.host.sim.clock"
 local dns = require "cueball.host.sim.dns"
 local loop = require "cueball.host.sim.loop"
@@ -49,7 +50,7 @@ local network = require "cueball.host.sim.network"
 local behaviour = require "cueball.host.sim.behaviour"
 local random = require "cueball.host.sim.random"
 local seeds = require "cueball.host.sim.seeds"
-local socket = require "cueball.host.socket"
+local socket = require "cueball.cosocket.socket"
 local task = require "cueball.host.task"
 
 local sim = {}
@@ -110,7 +111,7 @@ local function add_tasks(world, state, options)
     end,
   }
   tasks.timers = state.clock.limits
-  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.host.resting
+  tasks.polls = { begun = 0, done = 0, done_at = 0 } -- each event is one, see cueball.cosocket.idle
   world.tasks = tasks
   tasks:install(world)
 
@@ -253,7 +254,7 @@ function sim.new(given)
   add_network(world, state, options)
   loop.install(world, state, options)
   ends.install(world, state)
-  return world
+  return contract.complete(world)
 end
 
 --- fn(world, seed) for each of `count` seeds, each in a world of its own: docs/simulation.md.

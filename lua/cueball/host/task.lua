@@ -12,8 +12,8 @@
 --     log  = function(level, message) … end,
 --     threw = function(message) … end,   optional: hears what a task or a deferred function threw, beside the log
 --   }
---   host.tasks = tasks              (cueball.host.socket looks for it there)
---   tasks:install(host)             fills in host.spawn, kill, current, sleep, waiter, guard and unguard
+--   host.tasks = tasks              (cueball.cosocket.socket looks for it there)
+--   tasks:install(host)             fills in host.spawn, kill, current, living, can_wait, sleep, waiter, guard and unguard
 --
 -- tasks:run_ready() and tasks:run_expired() are called from the event loop,
 -- never from inside a task.  One run_ready() takes what is ready at its start;
@@ -339,11 +339,12 @@ function Waiter:wake(...)
   if self.waiting then self.tasks:wake(self.waiting) end
 end
 
---- Gives a host its task members: spawn, kill, current, sleep, waiter, guard, unguard.
+--- Gives a host its task members: spawn, kill, current, living, can_wait, sleep, waiter, guard, unguard.
 function Tasks:install(host)
   function host.spawn(...) return self:spawn(...) end
   function host.kill(t) return self:kill(t) end
   function host.current() return self.running end
+  function host.living() return self.living end
   function host.can_wait() return self.running ~= nil and coroutines.leads_to(co_running(), self.running.co) end
   function host.sleep(ms) return self:sleep(ms) end
   function host.waiter() return self:waiter() end

@@ -11,11 +11,12 @@
 -- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
 local ffi = require "cueball.luajit"
+local contract = require "cueball.host.contract"
 local dns = require "cueball.host.uv.dns"
 local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
 local alarms_of = require "cueball.host.alarms"
-local socket = require "cueball.host.socket"
+local socket = require "cueball.cosocket.socket"
 local task = require "cueball.host.task"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
@@ -134,7 +135,7 @@ host.tasks = tasks
 tasks:install(host)
 
 -- How often the loop has begun to look what came, and how often, and when, it was through with that: whether what it knows of a
--- connection is news (cueball.host.resting).
+-- connection is news (cueball.cosocket.idle).
 local polls, prepare_handle, check_handle = { begun = 0, done = 0, done_at = 0 }, uv.new_prepare(), uv.new_check()
 tasks.polls = polls
 prepare_handle:start(function() polls.begun = polls.begun + 1 end)
@@ -233,4 +234,4 @@ function host.run(fn, ...)
   return unpack(values, 2, values.count)
 end
 
-return host
+return contract.complete(host)

@@ -181,9 +181,10 @@ end
 
 -- What it has, and the same as a text.
 local function take(self, pause)
-  local worker, began = self.host.worker, self.host.now()
+  local workers, began = self.host.workers, self.host.now()
   local taken = rebased(self, self.shown(pause))
-  taken.pid, taken.id, taken.time_s, taken.is_exiting = worker.pid(), worker.id(), worker.time_s(), worker.is_exiting()
+  taken.pid, taken.id = workers.pid(), workers.number()
+  taken.time_s, taken.is_exiting = workers.time_s(), workers.is_exiting()
   taken.base, taken.began = self.base, began
   return taken, page.write(taken, pause)
 end
@@ -355,10 +356,10 @@ function Board:view(pause)
   pause = pause or slices.of(self.host)
   if not self.has_left then hold_place(self) end
   room.set(self.dict, key "asked", true, ASKED_S)
-  local now_s, give_up = self.host.worker.time_s(), self.host.now() + PATIENCE_MS * 1e6
+  local now_s, give_up = self.host.workers.time_s(), self.host.now() + PATIENCE_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
   local workers, retired = look_locked(self, pause)
-  now_s = self.host.worker.time_s()
+  now_s = self.host.workers.time_s()
   for _, worker in ipairs(workers) do
     worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
   end
@@ -369,15 +370,15 @@ end
 -- -------------------------------------------------------------------------- making --
 
 --- A worker that takes part, from now on.
--- @param host   has shared and worker
+-- @param host   its workers share memory
 -- @param shown  function(pause) → what the worker has, as snapshot.take
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
-  local dict, message = host.shared(DICT)
+  local dict, message = host.workers.dict(DICT)
   if not dict then return nil, message end
   local self = setmetatable({
     host = host, dict = dict, shown = shown,
-    id = ("%d %.0f"):format(host.worker.pid(), host.seed()), -- process ids come again
+    id = ("%d %.0f"):format(host.workers.pid(), host.seed()), -- process ids come again
     number = nil,     -- of its place
     pinned = nil,     -- what it has counted, as of the last snapshot on the board
     base = nil,       -- what of that was retired while it lived

@@ -4,7 +4,7 @@
 --   require("cueball.monitor").openmetrics()                                               this process, anywhere
 --
 -- docs/monitor.md says what is in it.
-local board = require "cueball.monitor.board"
+local hosts = require "cueball.host"
 local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
 local options = require "cueball.options"
@@ -56,14 +56,14 @@ local OPTIONS = {
 -- @param given nil, or { format = "json" or "openmetrics" }: whatever the client asks for
 function monitor.serve(given)
   given = options.check(WHAT, given, OPTIONS, 2)
-  local host = given.host or require("cueball.host").default()
+  local host = hosts.of(WHAT, given.host, 2)
   local http = host.http
   if not http then error(WHAT .. ": this host serves no requests; see cueball.monitor.openmetrics() and .json()", 2) end
   local format = format_of(http, given)
   if not FORMATS[format] then
     return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics\n"):format(format))
   end
-  local all, problem = board.follow(host)
+  local all, problem = host.board()
   local pause = slices.of(host)
   local view = all and all:view(pause) or view_of_this(pause)
   view.problem = problem

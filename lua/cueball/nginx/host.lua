@@ -8,6 +8,7 @@
 local ffi = require "ffi"
 local base = require "resty.core.base"
 base.allows_subsystem "http"
+local contract = require "cueball.host.contract"
 local semaphore = require "ngx.semaphore"
 local lib = require("cueball.native").lib
 local request = require "cueball.nginx.request"
@@ -72,7 +73,7 @@ end
 host.claimer = coroutine.running
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
-function host.debtor()
+function host.task()
   return crew.task(request.known())
 end
 
@@ -120,12 +121,12 @@ function host.sleep(ms)
 end
 
 function host.guard(resource)
-  local task = host.debtor()
+  local task = host.task()
   if task then crew.own(task, resource) end
 end
 
 function host.unguard(resource)
-  local task = host.debtor()
+  local task = host.task()
   if task then crew.disown(task, resource) end
 end
 
@@ -279,6 +280,4 @@ if not host.is_forking() then
   crew.ensure()
 end
 
-require "cueball.nginx.lazy"(host)
-
-return host
+return contract.complete(host, require "cueball.nginx.lazy")

@@ -9,7 +9,7 @@
 -- is free, so the number is found out before a connection is opened, and believed if its peer is the backend.
 local ffi = require "ffi"
 local address = require "cueball.address"
-local look = require("cueball.host.descriptor").look
+local look = require("cueball.cosocket.descriptor").look
 local C = ffi.C
 
 if not pcall(ffi.typeof, "cueball_ngx_address") then

@@ -1,19 +1,17 @@
 --- Members of the host that not every program needs: loaded when first asked for.
-local LATER = {
+local server_of = function() return require "cueball.nginx.server" end
+
+return {
   dns = function(host) return require("cueball.nginx.dns").new(host) end,
-  shared = function() return require("cueball.nginx.server").shared end,
-  worker = function() return require("cueball.nginx.server").worker end,
-  http = function() return require("cueball.nginx.server").http end,
+  workers = function() return server_of().workers end,
+  http = function() return server_of().http end,
+  proxy = function() return require "cueball.nginx.balancer.upstream" end,
+  library = function() return require("cueball.nginx.library").load end,
+  parking = function() return require("cueball.nginx.parking").new end,
+  set_factory = function() return require("cueball.nginx.parking").without_sockets end,
+  board = function(host)
+    local board = require "cueball.monitor.board"
+    return function() return board.follow(host) end
+  end,
+  pool_begins = function(host) return function() host.board() end end,
 }
-
---- Has them found in this host.
-local function later(host)
-  return setmetatable(host, { __index = function(_, name)
-    local load = LATER[name]
-    if not load then return nil end
-    host[name] = load(host)
-    return host[name]
-  end })
-end
-
-return later

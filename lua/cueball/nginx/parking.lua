@@ -18,10 +18,12 @@
 local address = require "cueball.address"
 local condition = require "cueball.pool.condition"
 local native = require "cueball.native"
+local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib = native.lib
 
 local parking = {}
+parking.__index = parking
 
 local Place = {}
 Place.__index = Place
@@ -38,20 +40,18 @@ local function end_what_left(pool)
   if not pool.is_over and pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
 end
 
---- Makes the pool's car park, if its host has keepalive pools.
--- @return it, or nil
+--- What parks the connections of one pool: these functions, and what they know of it. host.parking.
 function parking.new(pool, level)
   local keepalive = pool.host.keepalive
-  if not keepalive then return nil end
-  if pool.host.is_forking and pool.host.is_forking() then
+  if pool.host.is_forking() then
     error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
   end
   pools_made = pools_made + 1
-  return {
+  return setmetatable({
     reopened = 0, -- connections that claimers opened anew, in the place of one that was lost
     keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
     party = keepalive.party(pool.core, function() end_what_left(pool) end),
-  }
+  }, parking)
 end
 
 --- The pool is over.
@@ -72,21 +72,9 @@ end
 -- which may lead to another backend, or have logged in as somebody else. Only a name that was found empty is used again; the host
 -- would keep it for ever.
 function parking.options(pool, slot, conn)
-  if not pool.parking then return { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 } end
   local id = pool.parking.id
   local empty = table.remove(pool.parking.empty)
   return { pool = empty or ("cueball:%s:%s:%d:%.0f"):format(pool.name, id, slot, conn), pool_size = 1, backlog = 0 }
-end
-
--- Lends a socket's own connect to another function, for one call.
-local function lend_connect(socket, connect)
-  local own = rawget(socket, "connect")
-  socket.connect = function(self)
-    socket.connect = own
-    local how, message = connect(self)
-    if not how then return nil, message end
-    return 1
-  end
 end
 
 -- What is parked is taken; else a connection is opened, within what is left of the claim's time.
@@ -112,19 +100,10 @@ end
 -- context.connect(client) → "new", or "reused" if it was parked before; or nil, message;
 -- context.through(socket): the next call of socket:connect, whatever its arguments, is that.
 function parking.equip(pool, backend, context)
-  if pool.parking then
-    context.socket_options.context = context -- the host's own sockets know by it what to do
-    context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
-    function context.connect(client) return connect_parked(pool, backend, context, client) end
-  else
-    function context.connect(client)
-      context.client = client
-      local ok, message = address.connect(client, backend, context.socket_options)
-      if not ok then return nil, message end
-      return "new"
-    end
-  end
-  function context.through(socket) lend_connect(socket, context.connect) end
+  context.socket_options.context = context -- the host's own sockets know by it what to do
+  context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
+  function context.connect(client) return connect_parked(pool, backend, context, client) end
+  function context.through(socket) plain.lend_connect(socket, context.connect) end
 end
 
 -- ----------------------------------------------------------------- factory --
@@ -300,8 +279,8 @@ local function check(given, place)
   return false, message
 end
 
--- For a set: its leases are for good, and no socket is.
-local function without_sockets(given)
+--- For a set: its leases are for good, and no socket is. host.set_factory.
+function parking.without_sockets(given)
   local factory = {}
   for member, value in pairs(given) do factory[member] = value end
   function factory.connect(backend, context)
@@ -315,9 +294,8 @@ end
 
 --- A factory of places, over the one that was given; with other connections it does what that one does.
 -- @param given complete, with all that a factory may leave out
--- @return it; `given` itself if the pool parks nothing
+-- @return it
 function parking.factory(pool, given)
-  if not pool.parking then return pool.recalled and pool.host.keepalive and without_sockets(given) or given end
   local keepalive = pool.parking.keepalive
   local function is_place(connection) return getmetatable(connection) == Place end
   local factory = { given = given, inspects = true }

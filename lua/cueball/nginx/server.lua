@@ -1,32 +1,54 @@
---- What the workers of one nginx share, and the request that is being answered: host.shared, host.worker and host.http.
-local server = { worker = {}, http = {} }
+--- What the workers of one nginx know of each other and share, and the request that is being answered: host.workers and host.http.
+local process = require "cueball.host.process"
+
+local server = { http = {} }
+
+-- What a process knows of itself and of others, and what nginx knows besides.
+local workers = setmetatable({ is_shared = true }, { __index = process })
+server.workers = workers
 
 --- The lua_shared_dict of that name, with ngx_lua's methods.
 -- @return it; or nil, message
-function server.shared(name)
+function workers.dict(name)
   local dict = ngx.shared[name]
   if dict then return dict end
   return nil, ("there is no lua_shared_dict %q: put `lua_shared_dict %s 1m;` into the http block of nginx.conf"):format(name, name)
 end
 
 --- The process's id; no two workers that live have the same.
-function server.worker.pid()
+function workers.pid()
   return ngx.worker.pid()
 end
 
 --- Its number, from 0; after a reload old and new workers share them. nil in processes that are no workers.
-function server.worker.id()
+function workers.number()
   return ngx.worker.id()
 end
 
+--- How many workers there are to be.
+function workers.count()
+  return ngx.worker.count and ngx.worker.count() or 1
+end
+
 --- Is it to end, since nginx stops or was reloaded?
-function server.worker.is_exiting()
+function workers.is_exiting()
   return ngx.worker.exiting()
 end
 
 --- Seconds since 1970, the same clock for all.
-function server.worker.time_s()
+function workers.time_s()
   return ngx.now()
+end
+
+local FAR_S = 86400
+
+--- fn() is called when this worker begins to exit: what waits for a timer is told then, and later timers do not go off.
+function workers.on_exit(fn)
+  local function tell(premature)
+    if premature then return fn() end
+    ngx.timer.at(FAR_S, tell)
+  end
+  ngx.timer.at(FAR_S, tell)
 end
 
 --- A header of the request; nil: it has none.

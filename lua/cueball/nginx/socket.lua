@@ -1,15 +1,15 @@
---- Cosockets that remember how they are used (cueball.host.use).
+--- Cosockets that remember how they are used (cueball.cosocket.use).
 --
 -- ngx_lua's cosocket is a Lua table with a metatable that all of them share. While a claimer has one, it gets another metatable, whose
 -- methods note what happens and call nginx's. So whoever holds it (the claimer, or the client library of his) uses the same table as
 -- ever, and nothing has to be handed through. As it is parked it gets its own metatable back.
-local descriptor = require "cueball.host.descriptor"
-local use = require "cueball.host.use"
+local descriptor = require "cueball.cosocket.descriptor"
+local use = require "cueball.cosocket.use"
 
 local socket = {}
 
 local COSOCKET = debug.getregistry().__tcp_cosocket_mt -- as resty.core.socket finds it
-local USE = "cueball_use"                              -- the field of a tracked cosocket that has its cueball.host.use
+local USE = "cueball_use"                              -- the field of a tracked cosocket that has its cueball.cosocket.use
 
 local Tracked = setmetatable({}, { __index = COSOCKET })
 Tracked.__index = Tracked

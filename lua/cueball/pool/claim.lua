@@ -3,7 +3,6 @@ local condition = require "cueball.pool.condition"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local owner = require "cueball.pool.owner"
-local parking = require "cueball.nginx.parking"
 local deadlock = require "cueball.pool.deadlock"
 local watchman = require "cueball.pool.leaks"
 local work = require "cueball.pool.perform"
@@ -58,7 +57,7 @@ local function read_claim_options(self, given, level, who)
   local cdata = self.claim_options
   if given == nil then
     cdata.timeout_ms, cdata.error_on_empty = -1, false
-    cdata.owner = self.parking and parking.owner(self, who, level + 1) or nil
+    cdata.owner = self.parking and self.parking.owner(self, who, level + 1) or nil
     return nil
   end
   options.check("pool:claim", given, CLAIM_RULES, level + 1)
@@ -69,7 +68,7 @@ local function read_claim_options(self, given, level, who)
   if claimer and (claimer.pool ~= self or not claimer.core) then
     error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
   end
-  local present = self.parking and parking.owner(self, who, level + 1) or nil
+  local present = self.parking and self.parking.owner(self, who, level + 1) or nil
   cdata.owner = claimer and claimer.core or present
   return claimer
 end
@@ -123,7 +122,7 @@ local function await(self, user, claimer, level)
     site = self.notes_sites and watchman.site() or nil,
     holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
-  if self.host.can_wait and not self.host.can_wait() then
+  if not self.host.can_wait() then
     made:abort()
     error(CANNOT_WAIT, level + 1)
   end
@@ -206,13 +205,13 @@ end
 
 --- What pool:claim does; `level` is whom to blame, as error() counts, and `who` what was called.
 function claim.make(self, given, level, who)
-  if self.parking then return parking.claim(self, given, level, claim_for, who) end
+  if self.parking then return self.parking.claim(self, given, level, claim_for, who) end
   return claim_for(self, given, level, who)
 end
 
 --- What pool:try_claim does.
 function claim.try(self, level)
-  if self.parking then return parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
+  if self.parking then return self.parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
   local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, self.grant)
   if result == 0 then
     local lease = granted(self)

@@ -34,12 +34,11 @@ local function socket_in(is_socket, value)
 end
 
 --- The socket under a connection.
--- @param host   may leave out is_socket: then there is none
+-- @param host   whose sockets they are
 -- @param client what context.connect connected last, or nil
 -- @return it, or nil
 function condition.socket_of(host, connection, client)
   local is_socket = host.is_socket
-  if not is_socket then return nil end
   local found = socket_in(is_socket, connection) or client ~= nil and socket_in(is_socket, client)
   if found or type(connection) ~= "table" then return found or nil end
   for _, part in next, connection do -- a client in a field of the connection

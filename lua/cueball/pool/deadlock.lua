@@ -54,7 +54,7 @@ end
 
 -- Has a task that goes on this in hand: a lease to release, an owner to end?
 local function is_elsewhere(host, is_it)
-  for task in pairs(host.tasks and host.tasks.living or {}) do
+  for task in pairs(host.living()) do
     if task.co and not wait_of(task) and task ~= host.current() and reach.has(task.co, is_it) then return true end
   end
   return false
@@ -75,7 +75,7 @@ end
 -- Can a task that goes on come by it through tables that it refers to?
 local function is_within_reach(host, is_it, is_opaque)
   local others = {}
-  for task in pairs(host.tasks and host.tasks.living or {}) do
+  for task in pairs(host.living()) do
     if task.co and not wait_of(task) and task ~= host.current() then others[#others + 1] = task.co end
   end
   return #others > 0 and reach.finds(others, is_it, is_opaque)

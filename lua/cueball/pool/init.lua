@@ -11,13 +11,11 @@ local journal = require "cueball.pool.events"
 local owner = require "cueball.pool.owner"
 local refusal = require "cueball.pool.refusal"
 local watchman = require "cueball.pool.leaks"
-local parking = require "cueball.nginx.parking"
 local claim = require "cueball.pool.claim"
 local dropped = require "cueball.pool.dropped"
-local quota = require "cueball.nginx.quota"
 local ready = require "cueball.pool.ready"
 local hosts = require "cueball.host"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local registry = require "cueball.pool.registry"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
@@ -91,6 +89,18 @@ local function has_check(factory)
   return type(factory) == "table" and factory.check and 1 or 0
 end
 
+-- What the pool asks for connections: the factory, or what parks its connections where the host does that.
+local function factory_for(self, given)
+  if self.parking then return self.parking.factory(self, given) end
+  return self.recalled and self.host.set_factory(given) or given
+end
+
+-- What shares max_connections among workers; nil: the pool has them for itself.
+local function quota_of(what, own, cdata, host, is_set, level)
+  if own.max_connections_scope == nil and own.max_connections_dict == nil then return nil end
+  return host.quota(what, own, cdata, host, is_set, level) -- a tail call: no level more
+end
+
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
@@ -109,11 +119,9 @@ function Pool.new_for(given, what, level, recalled)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
-  local lacking = own.host and hosts.lacks(own.host)
-  if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
-  local host = own.host or hosts.default()
-  registry.prepare(host)
-  local shared = quota.read(what, own, cdata, host, recalled ~= nil, level + 1)
+  local host = hosts.of(what, own.host, level + 1)
+  host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
+  local shared = quota_of(what, own, cdata, host, recalled ~= nil, level + 1)
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
   if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
@@ -143,15 +151,15 @@ function Pool.new_for(given, what, level, recalled)
     is_pumping = false, is_reading = false, is_over = false,
     readies = nil, -- see ready
     is_looking = false, -- see watchman
-    holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer or host.current, -- see deadlock
+    holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer, -- see deadlock
     grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
     backend_spec = ffi.new "cueball_backend_spec",
     claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
   self.reference = dropped.reference(self)
-  self.parking = not recalled and parking.new(self, level + 1) or nil
-  self.factory = parking.factory(self, factory_from(what, own.connect, level + 1))
+  self.parking = not recalled and host.parking(self, level + 1) or nil
+  self.factory = factory_for(self, factory_from(what, own.connect, level + 1))
   -- Where claimers may end without a word, so must their claims: they are held by nobody else.
   if self.parking then setmetatable(self.waiting, { __mode = "v" }) end
   self.watchman = watchman.new(self)
@@ -164,7 +172,7 @@ function Pool.new_for(given, what, level, recalled)
     pool.alarm_at = NEVER
     pool:input(lib.cueball_pool_time_advanced)
   end)
-  quota.attach(self, shared, cdata)
+  if shared then shared:attach(self, cdata) end
   if not recalled and not self.parking then dropped.watch(self) end
   sink.start(self, own.resolver)
   registry.add(self)
@@ -214,7 +222,7 @@ end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
-  if self.parking and parking.put(self, slot, connection) then return end
+  if self.parking and self.parking.put(self, slot, connection) then return end
   local socket, conn = self.sockets[slot], self.conns[slot]
   local message, kind = condition.judge(self, factory, connection, socket)
   if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end
@@ -260,7 +268,7 @@ local function close_down(self)
   watchman.close(self.watchman)
   self.alarm:close()
   dropped.over(self)
-  if self.parking then parking.close_down(self) end
+  if self.parking then self.parking.close_down(self) end
   if self.quota then self.quota:close() end
   work.abandon(self)
   self.sink:end_soon(function()
@@ -405,12 +413,12 @@ end
 --- Numbers, in one flat table; docs/lua.md lists them.
 function Pool:stats()
   local room, stats = self.stats_room, {}
-  if self.parking then parking.end_what_left(self) end
+  if self.parking then self.parking.end_what_left(self) end
   lib.cueball_pool_stats(self.core, room)
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
   for cause, name in pairs(CLOSED_BY) do stats[name] = tonumber(lib.cueball_pool_closed_by(self.core, cause)) end
   stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
-  if self.parking then parking.count(self, stats) end
+  if self.parking then self.parking.count(self, stats) end
   if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end
   return stats
 end
@@ -527,7 +535,7 @@ function Pool:replace_for(given, level)
     end
   end
   if own.connect then
-    self.factory = parking.factory(self, factory_from("pool:replace", own.connect, level))
+    self.factory = factory_for(self, factory_from("pool:replace", own.connect, level))
     self:set_for({}, "pool:replace", level)
   end
   if own.resolver and not self.sink.has_ended then

@@ -8,9 +8,8 @@
 local native = require "cueball.native"
 local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local options = require "cueball.options"
-local parking = require "cueball.nginx.parking"
 local lib = native.lib
 
 local Lease = {}
@@ -39,7 +38,7 @@ local function released(self, pool, place, connection)
   end
   if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
   if result < 0 then
-    if pool.parking then parking.close(pool, slot, connection) end
+    if pool.parking then pool.parking.close(pool, slot, connection) end
     return stale()
   end
   return true
@@ -61,7 +60,7 @@ end
 
 local function discard(self, ended, counted)
   local pool, place = self.pool, self.place
-  if pool.parking then parking.close(pool, place.slot, self.connection) end
+  if pool.parking then pool.parking.close(pool, place.slot, self.connection) end
   self.connection, self.place = nil, nil
   local result = ended(pool.core, pool.now(), self.handle)
   if result >= 0 then
@@ -80,7 +79,7 @@ function Lease:close()
   if getmetatable(self) ~= Lease then misuse.colon("lease:close", 2) end
   if self.connection == nil then return stale() end
   local pool, slot = self.pool, self.place.slot
-  local socket = pool.sockets[slot] or pool.parking and parking.socket(pool, slot)
+  local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
   if socket and is_in_place(self) then pool:inspect_closed(slot, socket) end
   return discard(self, lib.cueball_pool_lease_closed)
 end

@@ -1,6 +1,6 @@
 --- An owner: somebody all of whose claims and leases end together, such as a
 -- request that is served.
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local watchman = require "cueball.pool.leaks"
 local lib, ffi = native.lib, native.ffi

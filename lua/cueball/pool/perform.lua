@@ -6,7 +6,7 @@ local Lease = require "cueball.pool.lease"
 local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
 local condition = require "cueball.pool.condition"
-local parking = require "cueball.nginx.parking"
+local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
@@ -60,7 +60,7 @@ end
 -- The handles of the current task's debt; nil outside of tasks.
 local function debt_of(pool)
   local host = pool.host
-  local current = (host.debtor or host.current)()
+  local current = host.task()
   if current == nil then return nil end
   local debt = pool.debts[current]
   if debt then return debt.handles end
@@ -224,20 +224,20 @@ end
 local function start(pool, slot, conn, deadline, fn, ...)
   local entry = { conn = conn, task = nil, deadline = tonumber(deadline) }
   pool.tasks[slot] = entry
-  entry.task = (pool.host.errand or pool.host.spawn)(fn, pool, slot, conn, ...)
+  entry.task = pool.host.errand(fn, pool, slot, conn, ...)
 end
 
 local function open(pool, slot, conn, action)
   halt_close(pool, slot) -- of the connection before
-  local backend = backend_of(pool, action.backend)
+  local backend, equipment = backend_of(pool, action.backend), pool.parking or plain
   local context = {
     host = pool.host,
     timeout_ms = math.max(0.001, (tonumber(action.deadline) - pool.now()) / 1e6),
     attempt = action.attempt,
-    socket_options = parking.options(pool, slot, conn),
+    socket_options = equipment.options(pool, slot, conn),
     log = function(level, message, has_lines) pool:log(level, has_lines and message or text.message(message)) end,
   }
-  parking.equip(pool, backend, context)
+  equipment.equip(pool, backend, context)
   pool.slot_backends[slot], pool.factories[slot], pool.conns[slot] = backend, pool.factory, conn
   start(pool, slot, conn, action.deadline, attempt, backend, pool.factory, context)
 end

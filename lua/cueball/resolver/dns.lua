@@ -263,7 +263,7 @@ end
 --   "not_found" (there are none), "timeout", "dns_failed" (no server would say), "not_supported" (by that host)
 function Dns:lookup(given)
   given = options.check("resolver:lookup", given, LOOKUP, 2)
-  local host = given.host or self.options.host or require("cueball.host").default()
+  local host = require("cueball.host").of("resolver:lookup", given.host or self.options.host, 2)
   local timeout_ms = given.timeout_ms or LOOKUP_MS
   if host.current() then return lookup_in_task(self, host, timeout_ms) end
   return host.run(lookup_in_task, self, host, timeout_ms)

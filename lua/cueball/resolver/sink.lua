@@ -2,7 +2,7 @@
 -- threw, told when to end, and nothing it says can hurt the pool.
 local native = require "cueball.native"
 local address = require "cueball.address"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local text = require "cueball.text"
 local options = require "cueball.options"
 local random = require "cueball.random"
@@ -402,7 +402,7 @@ function sink.start(pool, resolver)
   pool.sink = self
   if pool.will then pool.will.sink = self end
   if before and before.is_told then pool:input(lib.cueball_pool_resolver_recovered) end
-  self.task = (self.host.service or self.host.spawn)(run, self)
+  self.task = self.host.service(run, self)
 end
 
 --- Ends it: what sleeps in sink:sleep wakes with false.

@@ -43,17 +43,20 @@ cueball_time cueball__backoff_delay(const cueball__backoff *backoff, uint32_t at
 
 cueball_time cueball__backoff_pause(const cueball__backoff *backoff, uint32_t attempt, cueball_time last, cueball__random *random)
 {
+    bool is_certain = backoff->jitter == CUEBALL_JITTER_SPREAD && (backoff->spread <= 0 || cueball__backoff_delay(backoff, attempt) == 0);
+    return cueball__backoff_pause_of(backoff, attempt, last, is_certain ? 0.5 : cueball__random_unit(random));
+}
+
+cueball_time cueball__backoff_pause_of(const cueball__backoff *backoff, uint32_t attempt, cueball_time last, double chance)
+{
     cueball_time nominal = cueball__backoff_delay(backoff, attempt);
-    if (backoff->jitter == CUEBALL_JITTER_SPREAD) {
-        if (backoff->spread <= 0 || nominal == 0)
-            return nominal;
-        return (cueball_time)((double)nominal * (1 - backoff->spread / 2 + backoff->spread * cueball__random_unit(random)));
-    }
+    if (backoff->jitter == CUEBALL_JITTER_SPREAD)
+        return backoff->spread <= 0 ? nominal : (cueball_time)((double)nominal * (1 - backoff->spread / 2 + backoff->spread * chance));
     if (backoff->jitter == CUEBALL_JITTER_FULL)
-        return (cueball_time)((double)nominal * cueball__random_unit(random));
+        return (cueball_time)((double)nominal * chance);
     double low = (double)backoff->delay;
     double from = attempt > 1 && last > backoff->delay ? (double)last : low;
-    double drawn = low + (3 * from - low) * cueball__random_unit(random);
+    double drawn = low + (3 * from - low) * chance;
     double most = (double)cueball__backoff_delay(backoff, backoff->attempts);
     return (cueball_time)(drawn < most ? drawn : most);
 }

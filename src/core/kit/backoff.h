@@ -25,5 +25,7 @@ cueball_time cueball__backoff_delay(const cueball__backoff *backoff, uint32_t at
 /* The same, as chance has it; `last` is the pause
  * before, which decorrelated ones grow from. */
 cueball_time cueball__backoff_pause(const cueball__backoff *backoff, uint32_t attempt, cueball_time last, cueball__random *random);
+/* The same for a chance that was drawn elsewhere: 0 <= chance < 1. */
+cueball_time cueball__backoff_pause_of(const cueball__backoff *backoff, uint32_t attempt, cueball_time last, double chance);
 
 #endif

@@ -1,12 +1,12 @@
 --- What a socket stands on in the libuv host: TCP and UNIX stream connections
 -- through luv.  The contract is in docs/hosts.md and at the top of
--- cueball.host.socket.
+-- cueball.cosocket.socket.
 --
 -- The happy path: connect (a number at once, a name through libuv's resolver
 -- threads, its addresses one after the other), try_write, read.  What can go
 -- wrong comes to the callbacks as nginx would word it.  close() makes every
 -- callback that is still to come from libuv a call that finds its handle gone.
-local descriptor = require "cueball.host.descriptor"
+local descriptor = require "cueball.cosocket.descriptor"
 local address_of = require "cueball.address"
 
 local transport = {}

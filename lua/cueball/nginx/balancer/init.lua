@@ -4,8 +4,10 @@
 --   log_by_lua_block { balancers.api:report() }
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
+local hosts = require "cueball.host"
+local native = require "cueball.native"
 local options = require "cueball.options"
-local misuse = require "cueball.pool.misuse"
+local misuse = require "cueball.misuse"
 local random = require "cueball.random"
 local sink = require "cueball.resolver.sink"
 local text = require "cueball.text"
@@ -47,6 +49,24 @@ local RULES = {
   host = options.of_type("table", "a host"),
 }
 
+-- A peer that is dead is a dead backend, and its pauses those of a pool's attempts, but for how long they are: there is no connection to
+-- be had, so each try is a client's request.
+local DELAY_MS, MAX_DELAY_MS = 1000, 30000
+
+-- The recovery of peers that fail, as the core reads it.
+local function recovery_of(given, level)
+  local delay_ms = given.delay_ms or DELAY_MS
+  local max_delay_ms = given.max_delay_ms or math.max(MAX_DELAY_MS, delay_ms)
+  if max_delay_ms < delay_ms then
+    error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms),
+      level + 1)
+  end
+  return native.ffi.new("cueball_recovery", {
+    attempts = given.attempts or options.initial "recovery.connect.attempts", delay_ms = delay_ms, max_delay_ms = max_delay_ms,
+    spread = given.spread or options.initial "recovery.connect.spread", jitter = native.lib.CUEBALL_JITTER_SPREAD,
+  })
+end
+
 --- Makes a balancer and starts its resolver. See docs/balancer.md for the options.
 -- @return the balancer; mistakes in the options raise an error at the caller's line
 function Balancer.new(given)
@@ -54,21 +74,17 @@ function Balancer.new(given)
   if not given or given.resolver == nil then
     error("cueball.balancer: option 'resolver' is required: " .. RULES.resolver.range, 2)
   end
-  local delay_ms, max_delay_ms = given.delay_ms or 1000, given.max_delay_ms or math.max(30000, given.delay_ms or 0)
-  if max_delay_ms < delay_ms then
-    error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms), 2)
-  end
-  local host = given.host or require("cueball.host").default()
+  local recovery = recovery_of(given, 2)
+  local host = hosts.of("cueball.balancer", given.host, 2)
   local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
-    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy or require "cueball.host.proxy",
+    name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy,
     tries = given.tries or 3, error = nil,
     given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
   self.set = peers.new {
     now = host.now, random = random.from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
-    attempts = given.attempts or 3, delay_ms = delay_ms, max_delay_ms = max_delay_ms, spread = given.spread or 0.2,
-    priorities = given.priorities, log = function(level, message) self:log(level, message) end,
+    recovery = recovery, priorities = given.priorities, log = function(level, message) self:log(level, message) end,
   }
   sink.start(self, given.resolver)
   return self
@@ -168,10 +184,11 @@ function Balancer:peers()
   local list, now = {}, self.host.now()
   for _, peer in ipairs(self.set.list) do
     local latency_ms, success_rate = self.set.order.describe(peer, now)
+    local health = peer.health
     list[#list + 1] = {
       key = peer.key, name = peer.name, address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority,
-      dead = peer.is_dead, retry_in_ms = peer.is_dead and math.max(0, (peer.retry_at - now) / 1e6) or nil,
-      pending = peer.pending, requests = peer.requests, failed = peer.failed, failures = peer.failures,
+      dead = health.is_dead, retry_in_ms = health.is_dead and math.max(0, (tonumber(health.retry_at) - now) / 1e6) or nil,
+      pending = peer.pending, requests = peer.requests, failed = peer.failed, failures = health.failures,
       latency_ms = latency_ms, success_rate = success_rate,
     }
   end

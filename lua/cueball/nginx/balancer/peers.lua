@@ -1,15 +1,18 @@
---- The peers that requests are proxied to, and how each of them does. It opens no connections: it says where the next request is to
--- go, and is told what became of it.
+--- The peers that requests are proxied to, and how each of them does. Nothing here opens connections: pick() says where the next request
+-- is to go, and is told what became of it.
 --
 -- The happy path: pick() names a peer, began() and ended() count the requests under way there and how long they took.
 --
--- What can go wrong: requests fail. After so many in a row the peer is dead and left alone for a while, longer each time; then one request
--- at a time is tried there, until one goes well. If all are dead, the one whose pause ends first is tried: somebody has to find out.
+-- What can go wrong: requests fail. After so many failures in a row the peer is dead and left alone for a while, longer each time: the
+-- core judges that (cueball_health_*), as it does for a pool. Then one request at a time is tried at the peer, until one goes well. If all
+-- peers are dead, the one whose pause ends first is tried: somebody has to find out.
 local address = require "cueball.address"
 local native = require "cueball.native"
 local lib = native.lib
 
 local peers = {}
+
+local new_health = native.ffi.typeof "cueball_health"
 
 local Peers = {}
 Peers.__index = Peers
@@ -17,11 +20,11 @@ Peers.__index = Peers
 local RECOUNT_NS = 1e9
 
 --- @param given now(): nanoseconds; random(): a fraction from 0 to below 1; order: how to pick among peers that are equally fit, of
---   cueball.nginx.balancer.rr or .p2c; attempts, delay_ms, max_delay_ms, spread; priorities; log(level, message)
+--   cueball.nginx.balancer.rr or .p2c; recovery: a cueball_recovery, for peers that fail; priorities; log(level, message)
 function peers.new(given)
   return setmetatable({
     now = given.now, random = given.random, order = given.order, log = given.log,
-    attempts = given.attempts, delay_ms = given.delay_ms, max_delay_ms = given.max_delay_ms, spread = given.spread,
+    recovery = given.recovery,
     is_strict = given.priorities ~= "ignored",
     list = {}, by_key = {},
     under_way = setmetatable({}, { __mode = "k" }), -- requests; one that nobody told the end of is collected some day
@@ -49,8 +52,8 @@ local function add(self, backend)
   end
   if known then remove(self, backend.key) end
   local peer = backend
-  peer.failures, peer.deaths, peer.pending, peer.is_dead, peer.retry_at, peer.is_tried = 0, 0, 0, false, 0, false
-  peer.requests, peer.failed = 0, 0
+  peer.health, peer.is_tried = new_health(), false
+  peer.pending, peer.requests, peer.failed = 0, 0, 0
   self.order.added(peer)
   self.by_key[peer.key] = peer
   table.insert(self.list, peer)
@@ -82,13 +85,14 @@ end
 -- ----------------------------------------------------------------- picking --
 
 local function is_fit(self, peer)
-  return not peer.is_dead or not peer.is_tried and self.now() >= peer.retry_at
+  local health = peer.health
+  return not health.is_dead or not peer.is_tried and self.now() >= tonumber(health.retry_at)
 end
 
 --- Whether there are peers, and all of them are dead.
 function Peers:is_dead()
   for _, peer in ipairs(self.list) do
-    if not peer.is_dead then return false end
+    if not peer.health.is_dead then return false end
   end
   return #self.list > 0
 end
@@ -110,7 +114,7 @@ end
 local function last_resort(self, tried)
   local first
   for _, peer in ipairs(self.list) do
-    if not (tried and tried[peer]) and (not first or peer.retry_at < first.retry_at) then first = peer end
+    if not (tried and tried[peer]) and (not first or peer.health.retry_at < first.health.retry_at) then first = peer end
   end
   return first
 end
@@ -126,7 +130,7 @@ local function recount(self)
   for request in pairs(self.under_way) do
     local peer = request.peer
     if not peer.is_removed then
-      peer.pending, peer.is_tried = peer.pending + 1, peer.is_dead
+      peer.pending, peer.is_tried = peer.pending + 1, peer.health.is_dead
       self.order.began(peer, request.at)
     end
   end
@@ -140,7 +144,7 @@ function Peers:pick(tried)
   local fit = candidates(self, tried)
   -- A dead one whose time has come goes first: the request will be tried elsewhere if that fails.
   for _, peer in ipairs(fit) do
-    if peer.is_dead then return peer end
+    if peer.health.is_dead then return peer end
   end
   if #fit > 0 then return self.order.pick(fit, self) end
   local peer = last_resort(self, tried)
@@ -157,31 +161,20 @@ function Peers:began(peer)
   self.under_way[request] = true
   peer.pending, peer.requests = peer.pending + 1, peer.requests + 1
   self.order.began(peer, request.at)
-  if peer.is_dead then peer.is_tried = true end
+  if peer.health.is_dead then peer.is_tried = true end
   return request
 end
 
-local function died(self, peer)
-  local pause = math.min(self.delay_ms * 2 ^ math.min(peer.deaths, 30), self.max_delay_ms)
-  pause = pause * (1 - self.spread / 2 + self.spread * self.random())
-  peer.deaths = peer.deaths + 1
-  peer.retry_at = self.now() + pause * 1e6
-  if not peer.is_dead then
-    self.log("warn", ("%s is dead after %d failures in a row; it is left alone for %.0f ms"):format(peer.key, peer.failures, pause))
-  end
-  peer.is_dead = true
-end
-
 local function failed(self, peer)
-  peer.failures, peer.failed = peer.failures + 1, peer.failed + 1
-  -- What failed because it began before the peer died says nothing new.
-  local is_news = not peer.is_dead or self.now() >= peer.retry_at
-  if is_news and peer.failures >= self.attempts then died(self, peer) end
+  local health = peer.health
+  peer.failed = peer.failed + 1
+  if not lib.cueball_health_failed(health, self.recovery, self.now(), self.random()) then return end
+  self.log("warn", ("%s is dead after %d failures in a row; it is left alone for %.0f ms")
+    :format(peer.key, health.failures, tonumber(health.pause) / 1e6))
 end
 
 local function succeeded(self, peer)
-  if peer.is_dead then self.log("info", peer.key .. " is alive again") end
-  peer.is_dead, peer.failures, peer.deaths = false, 0, 0
+  if lib.cueball_health_worked(peer.health) then self.log("info", peer.key .. " is alive again") end
 end
 
 --- A request ended.
@@ -196,7 +189,7 @@ function Peers:ended(request, went, took_ms, is_error)
   if peer.is_removed then return end
   peer.pending = peer.pending - 1
   self.order.ended(peer, request.at)
-  if peer.is_dead then peer.is_tried = false end
+  if peer.health.is_dead then peer.is_tried = false end
   local now = self.now()
   if went ~= nil then self.order.observed(peer, went and not is_error, took_ms or (now - request.at) / 1e6, now) end
   if went == true then succeeded(self, peer) elseif went == false then failed(self, peer) end

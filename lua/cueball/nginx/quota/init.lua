@@ -28,13 +28,17 @@ local quota = {}
 local Quota = {}
 Quota.__index = Quota
 
+-- What a pool is to share, before there is the pool.
+local Share = {}
+Share.__index = Share
+
 local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
 
 --- What the options say of it.
 -- @param own   the pool's options that are not the core's
 -- @param cdata those of the core
 -- @param level whom to blame, as error() counts
--- @return { dict, cap, workers }; nil if the pool shares nothing. Mistakes are raised
+-- @return { attach = function(self, pool, cdata) }; nil if the pool shares nothing. Mistakes are raised
 function quota.read(what, own, cdata, host, is_set, level)
   local function blame(text, ...) error(what .. ": " .. text:format(...), level + 2) end
   local dict = own.max_connections_dict
@@ -46,7 +50,7 @@ function quota.read(what, own, cdata, host, is_set, level)
   if dict == nil then
     blame "option 'max_connections_scope' \"server\" needs option 'max_connections_dict', the name of a lua_shared_dict"
   end
-  local workers = host.workers or require "cueball.host.workers"
+  local workers = host.workers
   if type(dict) == "string" then
     dict = workers.dict(dict)
     if not dict then
@@ -56,44 +60,53 @@ function quota.read(what, own, cdata, host, is_set, level)
   end
   local cap = cdata.max_connections
   if cap > CAP_MAX then blame("option 'max_connections' must be at most %d for a whole server, not %d", CAP_MAX, cap) end
-  return { dict = dict, cap = cap, workers = workers }
+  return setmetatable({ dict = dict, cap = cap, workers = workers }, Share)
 end
 
---- Makes a pool share its connections. Before its resolver is started.
--- @param shared of quota.read, or nil: nothing is done
--- @param cdata  the core's options
--- @return nothing; pool.quota is set
-function quota.attach(pool, shared, cdata)
-  if not shared then return end
-  local workers, cap = shared.workers, shared.cap
-  local self = setmetatable({
-    pool = pool, workers = workers, cap = cap, options = cdata, gate = gate.new(pool), ceiling = nil,
-    peak = 0, peak_before = 0, window_at = pool.now(), settled_at = 0, is_pressed = false, is_settling = false, is_over = false,
-    closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closed_later
-    has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil, stats = native.ffi.new "cueball_stats",
-  }, Quota)
-  self.ledger = ledger.open {
-    dict = shared.dict, prefix = "cueball:quota:" .. pool.name .. ":", cap = cap, id = ("%s.%.0f"):format(workers.id(), pool.host.seed()),
+-- Who a member is: its process, and a number, since a process may have several pools of one name, one after the other.
+local function ledger_of(pool, shared)
+  local workers = shared.workers
+  return ledger.open {
+    dict = shared.dict, prefix = "cueball:quota:" .. pool.name .. ":", cap = shared.cap,
+    id = ("%s.%.0f"):format(workers.name(), pool.host.seed()),
     now = function() return pool.now() / 1e6 end,
     is_alive = function(id) return workers.is_alive((id:gsub("%.%d+$", ""))) end,
-    is_id = workers.is_id and function(text)
+    is_id = workers.is_name and function(text)
       local worker, count = text:gsub("%.%d+$", "")
-      return count == 1 and workers.is_id(worker)
+      return count == 1 and workers.is_name(worker)
     end,
     log = function(kind, message) pool:log(kind, message) end,
   }
+end
+
+-- What stands before the pool's own: the quota hears what the core is told, and says why nothing is opened.
+local function stand_before(self, pool)
   pool.tell = pool.input
   pool.input = function(_, fact, ...) return self:input(fact, ...) end
   local troubles = pool.troubles
   pool.troubles = function(of)
     if self.gate.is_open or #self.gate.order == 0 then return troubles(of) end
-    return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(cap)
+    return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(self.cap)
   end
-  self.alarm = pool.host.alarm(function() self:settle() end)
-  self.closed_alarm = pool.host.alarm(function() self:tell_closed() end)
-  workers.on_exit(function() self:settle() end)
-  pool.quota = self
-  self:settle()
+end
+
+--- Makes a pool share its connections. Before its resolver is started.
+-- @param cdata the core's options
+-- @return nothing; pool.quota is set
+function Share:attach(pool, cdata)
+  local made = setmetatable({
+    pool = pool, workers = self.workers, cap = self.cap, options = cdata, gate = gate.new(pool), ceiling = nil,
+    peak = 0, peak_before = 0, window_at = pool.now(), settled_at = 0, is_pressed = false, is_settling = false, is_over = false,
+    closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closed_later
+    has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil, stats = native.ffi.new "cueball_stats",
+  }, Quota)
+  made.ledger = ledger_of(pool, self)
+  stand_before(made, pool)
+  made.alarm = pool.host.alarm(function() made:settle() end)
+  made.closed_alarm = pool.host.alarm(function() made:tell_closed() end)
+  self.workers.on_exit(function() made:settle() end)
+  pool.quota = made
+  made:settle()
 end
 
 -- ------------------------------------------------------------------- facts --

@@ -12,7 +12,7 @@
 --   is not the one he wrote.
 -- - The dict is too small: that is said, in the log of the one and as the failure of the others.
 -- - Others write to it: what cannot be ours is not believed; who leads writes it anew, and it is told of once.
--- On hosts with one process (without host.shared) one run serves all pools of that: the first begins it, the last ends it.
+-- On hosts with one process (host.workers.is_shared is false) one run serves all pools of that: the first begins it, the last ends it.
 local options = require "cueball.options"
 local recorder = require "cueball.resolver.shared.recorder"
 local room = require "cueball.nginx.room"
@@ -236,7 +236,7 @@ local function new_run(self, sink, dict)
   return setmetatable({
     of = self, sink = sink, host = host, dict = dict,
     -- Of this run alone, now and after reloads: process ids come again.
-    id = ("%d %.0f"):format(host.worker.pid(), host.seed()),
+    id = ("%d %.0f"):format(host.workers.pid(), host.seed()),
     keys = { lease = prefix .. "lease", state = prefix .. "state", version = prefix .. "version", failure = prefix .. "failure" },
     known = nil,      -- the backends that the pool was told of: their lines, by key
     version = nil,    -- of what it was told
@@ -318,8 +318,8 @@ end
 --- For a pool: see docs/contracts.md.
 function Shared:run(sink)
   local host = sink.host
-  if not host.shared then return run_in_process(self, sink) end
-  local dict, message = host.shared(self.dict)
+  if not host.workers.is_shared then return run_in_process(self, sink) end
+  local dict, message = host.workers.dict(self.dict)
   if not dict then
     sink:fail(message)
     return
@@ -348,8 +348,8 @@ local OPTIONS = {
 -- Where things are shared, it is better to hear at once that they are not.
 local function check_dict(name, level)
   local found, host = pcall(function() return require("cueball.host").default() end)
-  if not found or not host.shared then return end
-  local dict, message = host.shared(name)
+  if not found or not host.workers.is_shared then return end
+  local dict, message = host.workers.dict(name)
   if not dict then error(WHAT .. ": " .. message, level + 1) end
 end
 

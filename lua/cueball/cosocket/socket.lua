@@ -24,14 +24,14 @@
 --     buffer (nginx hides them in the iterator, where receive() does not find them);
 --   * every error but a timeout of a receive closes the whole socket (nginx closes one direction, and
 --     the rest with the request, which we have not).
--- Beyond ngx_lua: abort, and what is in cueball.host.resting.
-local arguments = require "cueball.host.arguments"
-local buffer = require "cueball.host.buffer"
-local bytes = require "cueball.host.bytes"
-local resting = require "cueball.host.resting"
-local misuse = require "cueball.pool.misuse"
+-- Beyond ngx_lua: abort, and what is in cueball.cosocket.idle.
+local arguments = require "cueball.cosocket.arguments"
+local buffer = require "cueball.cosocket.buffer"
+local bytes = require "cueball.cosocket.bytes"
+local resting = require "cueball.cosocket.idle"
+local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
-local use = require "cueball.host.use"
+local use = require "cueball.cosocket.use"
 
 local TIMEOUT = task.TIMEOUT
 local bad_argument = arguments.bad
@@ -73,7 +73,7 @@ function socket.new(host, transport)
     received = buffer.new(),
     ended = nil,          -- why nothing more will come: "closed" or an error
     watcher = nil,
-    use = use.new(),      -- how it was used, see cueball.host.use
+    use = use.new(),      -- how it was used, see cueball.cosocket.use
     rested_at = 0,        -- how many polls of the loop had begun as it came to rest
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,

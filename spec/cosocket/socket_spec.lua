@@ -1,6 +1,6 @@
 --- The cosocket API, byte by byte: a transport made of a table, on the real scheduler.
 local host = require "cueball.host.uv"
-local socket = require "cueball.host.socket"
+local socket = require "cueball.cosocket.socket"
 
 -- A transport whose other end is the spec.  What it does to the socket it does in
 -- the loop's time, as a transport must.

@@ -1,7 +1,7 @@
 --- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
--- cueball.host.socket; nothing of it is in ngx_lua.
-local use = require "cueball.host.use"
-local misuse = require "cueball.pool.misuse"
+-- cueball.cosocket.socket; nothing of it is in ngx_lua.
+local use = require "cueball.cosocket.use"
+local misuse = require "cueball.misuse"
 
 local resting = {}
 
@@ -57,7 +57,7 @@ function resting.install(Socket, busy, start_reading)
 
   --- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
   -- It says what is known; what the kernel holds is known only while reading or watched.
-  -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.host.use
+  -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
   function Socket:is_fit()
     if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
     local message, kind = use.judge(self.use, trouble(self))

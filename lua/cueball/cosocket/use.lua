@@ -1,5 +1,5 @@
 --- What a socket remembers of how it was used, and what follows from it for the next claimer: one table for each connection, the same on
--- every host (cueball.host.socket; cueball.nginx.socket).
+-- every host (cueball.cosocket.socket; cueball.nginx.socket).
 --
 -- The happy path: the connection opens and is greeted; `pooled` ends the greeting; from then on claimers send and receive; at each release
 -- `judge` finds nothing.

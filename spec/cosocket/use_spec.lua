@@ -1,6 +1,6 @@
 --- What a socket remembers of how it was used: whether it is fit for the next claimer, and whose doing it is if not. In virtual time.
 local sim = require "cueball.host.sim"
-local use = require "cueball.host.use"
+local use = require "cueball.cosocket.use"
 
 local RECEIVE = "a receive timed out, and its answer may still come"
 local SEND = "a send timed out, and part of it may be on its way"
@@ -110,7 +110,7 @@ describe("a socket with an answer under way is unfit:", function()
   end
 
   it("a send timed out", function()
-    local socket = require "cueball.host.socket"
+    local socket = require "cueball.cosocket.socket"
     world = sim.new { seed = 1 }
     world.run(function()
       local stuck = { connect = function(_, _, _, done) world.at(1, done) end, write = nothing, read = nothing, close = nothing }

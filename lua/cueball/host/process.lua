@@ -1,0 +1,101 @@
+--- What a process knows of itself, and of other processes of the machine; the `host.workers` of hosts with one process, which share
+-- nothing. Where several workers serve together, the host brings its own, made of this (cueball.nginx.server). docs/hosts.md has the list.
+local ffi = require "ffi"
+
+-- Declarations outlive the module; it may be loaded again.
+pcall(ffi.cdef, [[
+  int cueball_process_kill(int pid, int signal) __asm__("kill");
+  int cueball_process_getpid(void) __asm__("getpid");
+]])
+
+local ESRCH = 3
+
+local process = {}
+
+local function read(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+-- proc(5): the name in parentheses may have any bytes; the state is field 3, the time at which the process began field 22.
+local function status(pid)
+  local text = read("/proc/" .. pid .. "/stat")
+  if not text then return nil end
+  local number, rest = text:match "^(%d+) .*%) (.*)$"
+  if not number then return nil end
+  local fields = {}
+  for field in rest:gmatch "%S+" do fields[#fields + 1] = field end
+  return number, fields[1], fields[20]
+end
+
+--- A name of this process that no other ever has.
+-- @return "PID.START"; START is 0 where there is no /proc
+function process.name()
+  local pid, _, start = status "self"
+  if pid then return pid .. "." .. start end
+  return process.pid() .. ".0"
+end
+
+--- Could it be what process.name() returns somewhere?
+function process.is_name(text)
+  return text:find "^%d+%.%d+$" ~= nil
+end
+
+-- Not even a signal could be sent there.
+local function is_gone(pid)
+  return ffi.C.cueball_process_kill(tonumber(pid), 0) ~= 0 and ffi.errno() == ESRCH
+end
+
+--- Does the process of that name still live? What is over but not yet waited for by its parent does not: its sockets are closed.
+-- @return true or false; nil if that cannot be told
+function process.is_alive(name)
+  local pid, start = name:match "^(%d+)%.(%d+)$"
+  if not pid then return nil end
+  local _, state, began = status(pid)
+  if state then return began == start and state ~= "Z" and state ~= "X" end
+  if is_gone(pid) then return false end
+  -- It is there. Is it the one that had the name? A process may be hidden in /proc (hidepid); then it is taken for that one.
+  return status "self" and true or nil
+end
+
+--- Its number in the system; another process may have it later.
+function process.pid()
+  return ffi.C.cueball_process_getpid()
+end
+
+--- Its number among the workers, from 0; nil: it is none.
+function process.number()
+  return nil
+end
+
+--- How many workers there are to be.
+function process.count()
+  return 1
+end
+
+--- Is it about to end? It takes no new requests then, and finishes those it has.
+function process.is_exiting()
+  return false
+end
+
+--- fn() is called when this worker begins to exit: later alarms do not go off. Where nobody says so, it never is.
+function process.on_exit() end
+
+--- Seconds since 1970, on one clock for all workers.
+function process.time_s()
+  return os.time()
+end
+
+--- Do workers share memory?
+process.is_shared = false
+
+--- The memory of that name which all workers share.
+-- @return it: get, set, add, delete and so on as ngx.shared.DICT has them; nil, message: there is none
+function process.dict(name)
+  return nil, ("this host shares no memory, and has no %q"):format(name)
+end
+
+return process
