@@ -1,7 +1,7 @@
 --- The core, through FFI: finds libcueball, declares it, and makes sure that the two agree.
 --
 --     local native = require "cueball.native"
---     native.lib       the library: native.lib.cueball_pool_claim(...)
+--     native.lib       the library: native.lib.cueball_version()
 --     native.ffi       LuaJIT's ffi
 --     native.layout    list of { type =, member =, offset =, size = }, as the library was compiled
 --     native.path      the file it came from; "cueball" if the system's linker found it

@@ -86,8 +86,8 @@ local function collect(self)
   repeat
     claim_options.user = pool.next_claim
     pool.next_claim = pool.next_claim + 1
-    result = lib.cueball_pool_claim(pool.core, pool.now(), claim_options, pool.grant)
-    if result == 0 then announce(self, work.lease(pool, pool.grant.slot, tonumber(pool.grant.lease))) end
+    result = pool.core:claim(pool.now(), claim_options)
+    if result == 0 then announce(self, work.lease(pool, pool.core.grant.slot, tonumber(pool.core.grant.lease))) end
   until result ~= 0
   if result == WAITING then
     pool.waiting[tonumber(claim_options.user)] = self
@@ -175,7 +175,7 @@ end
 function Member:fail(message)
   ended(self)
   local pool, lease = self.set.pool, self.lease
-  if lease.connection ~= nil then lib.cueball_pool_conn_lost(pool.core, pool.now(), pool.conns[self.slot]) end
+  if lease.connection ~= nil then pool.core:conn_lost(pool.now(), pool.conns[self.slot]) end
   return self.lease:fail(message)
 end
 

@@ -9,7 +9,7 @@ local SECONDS = tonumber(os.getenv "CUEBALL_LOAD_SECONDS") or 10
 
 local POOLS = [[
 local cueball = require "cueball"
-local lib, ffi = require("cueball.native").lib, require "ffi"
+local ffi = require "ffi"
 local connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 5000 }
 local pools = {
   capped = cueball.pool {
@@ -25,7 +25,7 @@ function pools.state()
   for _, name in ipairs { "capped", "two" } do
     local pool = pools[name]
     local stats = pool:stats()
-    local fault = lib.cueball_pool_check(pool.core, text, 512) ~= 0 and ffi.string(text) or "sound"
+    local fault = pool.core:check(text, 512) ~= 0 and ffi.string(text) or "sound"
     list[#list + 1] = ("%%s %%d busy %%d waiting"):format(fault, stats.busy, stats.waiting)
   end
   return table.concat(list, ", ")

@@ -4,7 +4,7 @@ local redis = require "spec.support.redis"
 
 local POOLS = [[
 local cueball = require "cueball"
-local lib, ffi = require("cueball.native").lib, require "ffi"
+local ffi = require "ffi"
 local pools = { cache = cueball.pool {
   name = "cache", max_connections = 8, claim_timeout_ms = %s, leak_detection = %s,
   resolver = cueball.resolver.static { "%s" },
@@ -12,7 +12,7 @@ local pools = { cache = cueball.pool {
 } }
 function pools.check()
   local text = ffi.new("char[?]", 512)
-  if lib.cueball_pool_check(pools.cache.core, text, 512) ~= 0 then return ffi.string(text) end
+  if pools.cache.core:check(text, 512) ~= 0 then return ffi.string(text) end
   return "sound"
 end
 return pools

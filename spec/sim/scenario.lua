@@ -11,7 +11,6 @@
 -- claims and leases whenever time has gone by (`audit`), and what is promised for the end at the end (spec/sim/ending.lua).
 local bit = require "bit"
 local Pool = require "cueball.pool"
-local native = require "cueball.native"
 local sim = require "cueball.host.sim"
 local draw = require "spec.sim.draw"
 local ending = require "spec.sim.ending"
@@ -19,7 +18,7 @@ local steps = require "spec.sim.steps"
 local rough = require "spec.sim.rough"
 local Model = require "spec.sim.model"
 local Service = require "spec.sim.service"
-local lib, ffi = native.lib, native.ffi
+local ffi = require "ffi"
 local bxor, rol, tobit = bit.bxor, bit.rol, bit.tobit
 
 local TRACE_LINES = 50
@@ -103,22 +102,21 @@ end
 -- ------------------------------------------------------------------ checks --
 
 local check_text = ffi.new "char[512]"
-local counts = ffi.new "cueball_stats"
 local CHECK_SIZE = ffi.sizeof(check_text)
 
 --- The core agrees with itself and with the model.  May be called at any time but in a pump.
 function Scenario:check()
   if self.failure then return end
   local pool, model = self.pool, self.model
-  if lib.cueball_pool_check(pool.core, check_text, CHECK_SIZE) ~= 0 then
+  if pool.core:check(check_text, CHECK_SIZE) ~= 0 then
     return self.fail("cueball_pool_check: %s", ffi.string(check_text))
   end
-  if pool.outlook.actions ~= 0 then return self.fail("%d actions were left", pool.outlook.actions) end
-  if not pool.is_over and pool.alarm_at > tonumber(pool.outlook.deadline) then
-    return self.fail("the alarm stands at %.0f ns, the core's deadline is %.0f", pool.alarm_at, tonumber(pool.outlook.deadline))
+  if pool.core.outlook.actions ~= 0 then return self.fail("%d actions were left", pool.core.outlook.actions) end
+  if not pool.is_over and pool.alarm_at > tonumber(pool.core.outlook.deadline) then
+    return self.fail("the alarm stands at %.0f ns, the core's deadline is %.0f", pool.alarm_at, tonumber(pool.core.outlook.deadline))
   end
   if not self.has_model then return end
-  if pool.outlook.events ~= 0 then return self.fail("%d events were left unread", pool.outlook.events) end
+  if pool.core.outlook.events ~= 0 then return self.fail("%d events were left unread", pool.core.outlook.events) end
   if self.service.records.open < model:connected() then
     self.fail("%d connections are open, the pool counts %d", self.service.records.open, model:connected())
   end
@@ -126,8 +124,8 @@ end
 
 -- Slots, by the core's own count; the same as the model's.
 local function audit_slots(self)
-  local model = self.model
-  lib.cueball_pool_stats(self.pool.core, counts)
+  local model, counts = self.model, self.pool.core.numbers
+  self.pool.core:stats()
   if not self.has_model then
     if counts.busy ~= 0 and counts.waiting ~= 0 and counts.idle ~= 0 then self.fail "claims wait while connections rest" end
     return counts.idle + counts.busy + counts.checking, counts.connecting, counts.closing, counts.total
@@ -171,7 +169,7 @@ function Scenario:audit()
   if both > total + abandoned then
     self.fail("the servers see %d connections; %d slots, %d closes abandoned", both, total, abandoned)
   end
-  local deadline = self.pool.is_over and math.huge or tonumber(lib.cueball_pool_deadline(self.pool.core))
+  local deadline = self.pool.is_over and math.huge or tonumber(self.pool.core:deadline())
   if deadline <= self.world.now() then self.fail("what was due at %.0f ns is not done at %.0f", deadline, self.world.now()) end
 end
 

@@ -17,10 +17,8 @@
 -- to park it would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
 local address = require "cueball.address"
 local condition = require "cueball.pool.condition"
-local native = require "cueball.native"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
-local lib = native.lib
 
 local parking = {}
 parking.__index = parking
@@ -37,7 +35,7 @@ local pools_made = 0
 
 -- That what a request had is to end is told to the core from C. It ends with the core's next input.
 local function end_what_left(pool)
-  if not pool.is_over and pool.outlook.deadline == 0 then pool:input(lib.cueball_pool_time_advanced) end
+  if not pool.is_over and pool.core.outlook.deadline == 0 then pool:input("time_advanced") end
 end
 
 --- What parks the connections of one pool: these functions, and what they know of it. host.parking.

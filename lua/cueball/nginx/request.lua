@@ -32,7 +32,6 @@ local C = ffi.C
 local ADDRESS = ffi.typeof "uintptr_t"
 local visit_over = ffi.cast("void (*)(void *)", lib.cueball_visit_over)
 local ring = ffi.cast("int (*)(void *, int)", C.cueball_ngx_ring)
-local made = ffi.new "cueball_owner *[1]"
 
 -- Phases in which a record would outlive its request.
 local NO_CLEANUP = { init = true, init_worker = true, exit_worker = true, log = true }
@@ -89,7 +88,7 @@ end
 
 -- The owners of a record go with it.
 local function drop(record)
-  for _, visitor in pairs(record.visitors) do lib.cueball_owner_gone(visitor.owner) end
+  for party, visitor in pairs(record.visitors) do party.core:owner_gone(visitor.owner) end
 end
 
 -- Requests' addresses are few, but nothing says so for sure.
@@ -150,7 +149,7 @@ request.is_over = is_over
 local Party = {}
 Party.__index = Party
 
---- @param core a cueball_pool; it stays as long as the Lua state once somebody has claimed, since a request may end at any time
+--- @param core of cueball.pool.core; it stays as long as the Lua state once somebody has claimed, since a request may end at any time
 -- @param ended called, soon and outside of any request, when what requests had is to end: the core is to be told that time has gone by
 -- @return { owner = function(self), close = function(self) }
 function request.party(core, ended)
@@ -162,9 +161,9 @@ end
 
 -- The record's first claim from this pool.
 local function new_visitor(self, record)
-  if lib.cueball_pool_owner_new(self.core, made) < 0 then return nil end
+  if self.core:owner_new() < 0 then return nil end
   local visitor = ffi.new "cueball_visitor"
-  visitor.owner, visitor.pool = made[0], self.number
+  visitor.owner, visitor.pool = self.core.owner[0], self.number
   anchors.cores[self.core] = true
   record.visitors[self] = visitor
   return visitor
@@ -198,7 +197,7 @@ function Party:close()
     local visitor = record.visitors[self]
     if visitor and is_over(record) and visitor.has_ended == 0 then
       record.visitors[self], record.seen[self] = nil, nil
-      lib.cueball_owner_gone(visitor.owner)
+      self.core:owner_gone(visitor.owner)
     end
   end
 end

@@ -37,7 +37,7 @@ function Claim:abort()
     self.lease:release()
   elseif not self.is_answered then
     pool.waiting[self.user] = nil
-    pool:input(lib.cueball_pool_claim_cancelled, self.handle)
+    pool:input("claim_cancelled", self.handle)
   end
 end
 
@@ -75,20 +75,20 @@ end
 
 -- Does what the core wants done, if it wants anything.
 local function pump_if_asked(self)
-  local outlook = self.outlook
+  local outlook = self.core.outlook
   if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
 end
 
 -- The connection of this lease was lost at rest, and the event loop has not had the time to say so: it goes back before anybody had it.
 local function take_back(self, slot, handle, message, kind)
   self:unfit(slot, message, kind)
-  lib.cueball_pool_lease_closed(self.core, self.now(), handle)
+  self.core:lease_closed(self.now(), handle)
   self:pump()
 end
 
 -- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
 local function granted(self, claimer)
-  local grant = self.grant
+  local grant = self.core.grant
   local slot, handle = grant.slot, tonumber(grant.lease)
   local socket = self.sockets[slot]
   if socket then
@@ -117,7 +117,7 @@ end
 -- Parks the claimer until the core has an answer.
 local function await(self, user, claimer, level)
   local made = setmetatable({
-    pool = self, user = user, handle = tonumber(self.grant.claim), waiter = self.host.waiter(),
+    pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
     site = self.notes_sites and watchman.site() or nil,
     holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
@@ -155,7 +155,7 @@ function claim_for(self, given, level, who)
   local user = self.next_claim
   self.next_claim = user + 1
   cdata.user = user
-  local result = lib.cueball_pool_claim(self.core, self.now(), cdata, self.grant)
+  local result = self.core:claim(self.now(), cdata)
   if result == 0 then
     local lease = granted(self, claimer)
     if lease then return lease end
@@ -212,7 +212,7 @@ end
 --- What pool:try_claim does.
 function claim.try(self, level)
   if self.parking then return self.parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
-  local result = lib.cueball_pool_claim(self.core, self.now(), self.no_wait, self.grant)
+  local result = self.core:claim(self.now(), self.no_wait)
   if result == 0 then
     local lease = granted(self)
     if lease then return lease end

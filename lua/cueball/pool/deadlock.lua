@@ -8,9 +8,7 @@
 --     no task that goes on has it in hand: one that was handed on, be it in a table, is another's to release;
 --   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before;
 --   * no task that goes on has the owner of one of these claims or leases in hand, and might end it.
-local native = require "cueball.native"
 local reach = require "cueball.pool.reach"
-local lib = native.lib
 
 local deadlock = {}
 
@@ -37,8 +35,8 @@ end
 
 -- Has the pool all connections that it may have, and are all of them leased?
 local function is_exhausted(pool)
-  local stats = pool.stats_room
-  lib.cueball_pool_stats(pool.core, stats)
+  pool.core:stats()
+  local stats = pool.core.numbers
   local total = stats.total
   if stats.busy == 0 or stats.busy ~= total then return false end
   return total - removed_of(pool) >= pool:max_connections()

@@ -1,6 +1,7 @@
 --- What happened in a pool: read from the core, put into the log where a person
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
+local door = require "cueball.pool.core"
 local explain = require "cueball.pool.explain"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
@@ -9,8 +10,6 @@ local journal = {}
 
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
 local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
-
-local FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
 
 local function bit_of(kind) return 2 ^ tonumber(kind) end
 
@@ -28,13 +27,12 @@ local function watch(pool)
   local mask = #pool.subscribers == 0 and FOR_THE_LOG or ALL
   if mask == pool.watched then return end
   pool.watched = mask
-  if lib.cueball_pool_watch(pool.core, mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
+  if pool.core:watch(mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
     pool:log("error", "no memory to watch events")
   end
 end
 
 function journal.open(pool)
-  pool.event = ffi.new "cueball_event"
   pool.subscribers = {}
   pool.backend_names = {} -- by handle
   pool.removed = {}       -- handles of those that were removed and may have slots yet
@@ -46,12 +44,12 @@ end
 --- Every event from now on goes to fn(event), outside of any claim's way.
 -- @return a function that ends it
 function journal.subscribe(pool, fn)
-  if pool.outlook.events ~= 0 then journal.read(pool) end
+  if pool.core.outlook.events ~= 0 then journal.read(pool) end
   local subscriber = { fn = fn }
   table.insert(pool.subscribers, subscriber)
   watch(pool)
   return function()
-    if pool.outlook.events ~= 0 then journal.read(pool) end
+    if pool.core.outlook.events ~= 0 then journal.read(pool) end
     local others = {} -- a list of its own: the other may be gone through just now
     for _, one in ipairs(pool.subscribers) do
       if one ~= subscriber then others[#others + 1] = one end
@@ -65,9 +63,9 @@ end
 -- one whose adding was among too many events has no name at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
-  local names, info = pool.backend_names, pool.backend_spec
-  if not names[handle] and lib.cueball_pool_backend_spec(pool.core, handle, info) >= 0 then
-    names[handle] = ffi.string(info.key)
+  local names, core = pool.backend_names, pool.core
+  if not names[handle] and core:backend_spec(handle) >= 0 then
+    names[handle] = ffi.string(core.spec.key)
   end
   return names[handle] or "?"
 end
@@ -75,7 +73,7 @@ end
 -- Forgets backends that are gone, after their last event.
 local function forget_removed(pool)
   for handle in pairs(pool.removed) do
-    if lib.cueball_pool_backend_spec(pool.core, handle, pool.backend_spec) < 0 then
+    if pool.core:backend_spec(handle) < 0 then
       pool.removed[handle], pool.backend_names[handle] = nil, nil
     end
   end
@@ -110,14 +108,14 @@ end
 
 -- What a backend is now.
 local function add_change(pool, made, event)
-  local info = pool.backend_info
-  if lib.cueball_pool_backend_info(pool.core, event.backend, info) < 0 then return end
+  if pool.core:backend_info(event.backend) < 0 then return end
+  local info = pool.core.info
   made.weight, made.priority, made.name = info.weight, info.priority, ffi.string(info.name)
 end
 
 local STATE_NAME = {
-  [tonumber(lib.CUEBALL_EVENT_POOL_STATE)] = lib.cueball_pool_state_name,
-  [tonumber(lib.CUEBALL_EVENT_SLOT_STATE)] = lib.cueball_slot_state_name,
+  [tonumber(lib.CUEBALL_EVENT_POOL_STATE)] = door.state_name,
+  [tonumber(lib.CUEBALL_EVENT_SLOT_STATE)] = function(state) return ffi.string(lib.cueball_slot_state_name(state)) end,
 }
 
 local function handle_of(value)
@@ -146,7 +144,7 @@ local function table_of(pool, event)
   if event.cause ~= 0 then made.cause = ffi.string(lib.cueball_cause_name(event.cause)) end
   if event.error ~= 0 then made.error = ffi.string(lib.cueball_error_name(event.error)) end
   if state_name then
-    made.from, made.to = ffi.string(state_name(event.from)), ffi.string(state_name(event.to))
+    made.from, made.to = state_name(event.from), state_name(event.to)
   end
   made.error, made.message = made.error or error_of(pool, made), message_of(pool, made)
   if made.kind == "backend_changed" then add_change(pool, made, event) end
@@ -210,18 +208,19 @@ end
 -- A pool that failed though backends are known is news to whoever knows where they are.
 -- Its state is asked for: the event may be among those that were too many.
 local function tell_resolver(pool)
-  local is_failed = lib.cueball_pool_state_of(pool.core) == FAILED
-  pool.sink:pool_failed(is_failed and lib.cueball_pool_backend_at(pool.core, 0, pool.backend_info))
+  local is_failed = pool.core:state_of() == door.FAILED
+  pool.sink:pool_failed(is_failed and pool.core:backend_at(0))
 end
 
 --- Reads what the core has noted.
 function journal.read(pool)
   if pool.is_reading then return end
   pool.is_reading = true
-  while lib.cueball_pool_next_event(pool.core, pool.event) do
-    local event = table_of(pool, pool.event)
+  local core = pool.core
+  while core:next_event() do
+    local event = table_of(pool, core.event)
     if event.kind == "backend_removed" then
-      pool.removed[tonumber(pool.event.backend)] = true
+      pool.removed[tonumber(core.event.backend)] = true
       pool.errors[event.backend], pool.failures[event.backend] = nil, nil
       explain.note_end_of_death(pool, event.backend)
     end

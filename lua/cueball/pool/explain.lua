@@ -27,7 +27,7 @@ local TEXT = {
 -- @return a list of { reason =, ms = } in order; the ms add up to waited_ms
 function explain.parts(pool, waited_ms)
   local now = pool.now()
-  local count = lib.cueball_pool_explain(pool.core, math.max(0, now - waited_ms * 1e6), now, room, ROOM)
+  local count = pool.core:explain(math.max(0, now - waited_ms * 1e6), now, room, ROOM)
   local parts = {}
   for index = 0, count - 1 do
     local reason = ffi.string(lib.cueball_reason_name(room[index].reason))
@@ -99,8 +99,9 @@ end
 
 -- For those whose death has not been read from the core's events yet.
 local function look_for_dead(pool, now_ms)
-  local info, index = pool.backend_info, 0
-  while lib.cueball_pool_backend_at(pool.core, index, info) do
+  local core, index = pool.core, 0
+  local info = core.info
+  while core:backend_at(index) do
     if info.dead then explain.note_death(pool, ffi.string(info.key), now_ms) end
     index = index + 1
   end
@@ -108,8 +109,8 @@ end
 
 --- The backends that are dead now: a list of { key =, error =, ms = } of those that are so for longest, with the `count` of all.
 function explain.note_dead(pool)
-  lib.cueball_pool_stats(pool.core, pool.stats_room)
-  local dead, now_ms = { count = pool.stats_room.dead_backends }, pool.now() / 1e6
+  pool.core:stats()
+  local dead, now_ms = { count = pool.core.numbers.dead_backends }, pool.now() / 1e6
   if #pool.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
   for index, key in ipairs(pool.dead_longest) do
     dead[index] = { key = key, error = pool.errors[key] or pool.failures[key], ms = now_ms - pool.dead_since[key] }

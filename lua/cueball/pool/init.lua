@@ -6,6 +6,7 @@ local native = require "cueball.native"
 local options = require "cueball.options"
 local sink = require "cueball.resolver.sink"
 local work = require "cueball.pool.perform"
+local door = require "cueball.pool.core"
 local condition = require "cueball.pool.condition"
 local journal = require "cueball.pool.events"
 local owner = require "cueball.pool.owner"
@@ -21,7 +22,6 @@ local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local NEVER = 2 ^ 63
-local STOPPED = tonumber(lib.CUEBALL_POOL_STOPPED)
 
 local Pool = {}
 Pool.__index = Pool
@@ -122,16 +122,14 @@ function Pool.new_for(given, what, level, recalled)
   local host = hosts.of(what, own.host, level + 1)
   host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
   local shared = quota_of(what, own, cdata, host, recalled ~= nil, level + 1)
-  local made = ffi.new "cueball_pool *[1]"
-  local result = lib.cueball_pool_new(cdata, lib.cueball_allocator_libc(), own.seed or host.seed(), host.now(), made)
-  if result < 0 then error(what .. ": " .. ffi.string(lib.cueball_error_message(result)), level + 1) end
+  local made, message = door.new(cdata, own.seed or host.seed(), host.now())
+  if not made then error(what .. ": " .. message, level + 1) end
   local self = setmetatable({
     name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and text.message(own.resolver.name)
       or "pool",
     host = host,
     now = host.now,
-    core = ffi.gc(made[0], lib.cueball_pool_free),
-    outlook = lib.cueball_pool_outlook(made[0]),
+    core = made,
     given = options.merge({}, core),
     factory = nil, parking = nil, -- see below
     recalled = recalled,
@@ -152,9 +150,7 @@ function Pool.new_for(given, what, level, recalled)
     readies = nil, -- see ready
     is_looking = false, -- see watchman
     holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer, -- see deadlock
-    grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", backend_info = ffi.new "cueball_backend_info",
-    backend_spec = ffi.new "cueball_backend_spec",
-    claim_options = ffi.new "cueball_claim_options", stats_room = ffi.new "cueball_stats",
+    claim_options = ffi.new "cueball_claim_options",
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
   }, Pool)
   self.reference = dropped.reference(self)
@@ -170,7 +166,7 @@ function Pool.new_for(given, what, level, recalled)
     local pool = reference.pool
     if not pool then return end
     pool.alarm_at = NEVER
-    pool:input(lib.cueball_pool_time_advanced)
+    pool:input("time_advanced")
   end)
   if shared then shared:attach(self, cdata) end
   if not recalled and not self.parking then dropped.watch(self) end
@@ -215,9 +211,9 @@ local UNFIT = {
 function Pool:unfit(slot, message, kind)
   local conn, cause = self.conns[slot], UNFIT[kind]
   if kind == "lost" or kind == "timeout" then self:failed_with(slot, message) end
-  if not cause then return lib.cueball_pool_conn_lost(self.core, self.now(), conn) end
+  if not cause then return self.core:conn_lost(self.now(), conn) end
   self:log("debug", ("a connection to %s is not lent again: %s"):format(self.slot_backends[slot].key, message))
-  lib.cueball_pool_conn_unfit(self.core, self.now(), conn, cause)
+  self.core:conn_unfit(self.now(), conn, cause)
 end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
@@ -235,7 +231,7 @@ end
 function Pool:inspect_closed(slot, socket)
   local message, kind = condition.at_close(socket)
   if kind == "worn" then
-    lib.cueball_pool_conn_unfit(self.core, self.now(), self.conns[slot], UNFIT.worn)
+    self.core:conn_unfit(self.now(), self.conns[slot], UNFIT.worn)
   elseif kind == "lost" or kind == "timeout" then
     self:unfit(slot, message, kind)
   end
@@ -284,23 +280,24 @@ function Pool:pump()
   if self.watchman.has_collected then watchman.sweep(self.watchman) end
   work.drain(self)
   self.is_pumping = false
-  if self.outlook.events ~= 0 then journal.read(self) end
+  if self.core.outlook.events ~= 0 then journal.read(self) end
   if self.quota then self.quota:pumped() end
   if self.readies then ready.look(self) end
-  if lib.cueball_pool_state_of(self.core) == STOPPED then
+  if self.core:state_of() == door.STOPPED then
     if not self.is_over then close_down(self) end
   elseif self.alarm_at == NEVER then
-    set_alarm(self, tonumber(lib.cueball_pool_deadline(self.core)))
-  elseif self.outlook.deadline < self.alarm_at then
-    set_alarm(self, tonumber(self.outlook.deadline))
+    set_alarm(self, tonumber(self.core:deadline()))
+  elseif self.core.outlook.deadline < self.alarm_at then
+    set_alarm(self, tonumber(self.core.outlook.deadline))
   end
 end
 
 --- Tells the core a fact, and does what follows.
--- @param fact a function of the core that takes (pool, now, ...)
+-- @param fact the name of one, see cueball.pool.core
 -- @return its result
 function Pool:input(fact, ...)
-  local result = fact(self.core, self.now(), ...)
+  local core = self.core
+  local result = core[fact](core, self.now(), ...)
   self:pump()
   return result
 end
@@ -386,7 +383,7 @@ Pool.troubles, Pool.refusal = refusal.troubles, refusal.words
 
 --- "starting", "running", "failed", "stopping" or "stopped".
 function Pool:state()
-  return ffi.string(lib.cueball_pool_state_name(lib.cueball_pool_state_of(self.core)))
+  return door.state_name(self.core:state_of())
 end
 
 --- The last thing that went wrong with a backend or the resolver: "key: message", or nil.
@@ -412,12 +409,12 @@ end
 
 --- Numbers, in one flat table; docs/lua.md lists them.
 function Pool:stats()
-  local room, stats = self.stats_room, {}
+  local room, stats = self.core.numbers, {}
   if self.parking then self.parking.end_what_left(self) end
-  lib.cueball_pool_stats(self.core, room)
+  self.core:stats()
   for _, member in ipairs(STATS) do stats[member] = tonumber(room[member]) end
-  for cause, name in pairs(CLOSED_BY) do stats[name] = tonumber(lib.cueball_pool_closed_by(self.core, cause)) end
-  stats.memory_bytes = tonumber(lib.cueball_pool_memory(self.core))
+  for cause, name in pairs(CLOSED_BY) do stats[name] = tonumber(self.core:closed_by(cause)) end
+  stats.memory_bytes = tonumber(self.core:memory())
   if self.parking then self.parking.count(self, stats) end
   if self.quota then stats.allowed, stats.allowed_to_all = self.quota:numbers() end
   return stats
@@ -427,8 +424,9 @@ end
 -- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
 --   removed, latency_ms, success_rate, error, provenance }
 function Pool:backends()
-  local info, list = self.backend_info, {}
-  while lib.cueball_pool_backend_at(self.core, #list, info) do
+  local core, list = self.core, {}
+  local info = core.info
+  while core:backend_at(#list) do
     local key = ffi.string(info.key)
     list[#list + 1] = {
       key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port,
@@ -476,7 +474,7 @@ function Pool:set_for(given, what, level)
   if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
-  self:input(lib.cueball_pool_options_changed, cdata)
+  self:input("options_changed", cdata)
 end
 
 -- What pool:renew can be told.
@@ -500,7 +498,7 @@ function Pool:renew(given)
   if given ~= nil then options.check("pool:renew", given, RENEW_RULES, 2) end
   if self.recalled then error("pool:renew: a set's connections are recalled, not renewed", 2) end
   local key = given and given.backend
-  if self:input(lib.cueball_pool_renew, key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
+  if self:input("renew", key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
   return nil, "no backend has the key " .. text.show(key), "not_found"
 end
 
@@ -550,7 +548,7 @@ end
 -- @return true
 function Pool:stop()
   self.sink:finish()
-  self:input(lib.cueball_pool_stop)
+  self:input("stop")
   if not self.stoppers or not self.host.current() then return true end
   local waiter = self.host.waiter()
   table.insert(self.stoppers, waiter)

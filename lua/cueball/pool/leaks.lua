@@ -15,8 +15,7 @@
 --
 -- Owners that were dropped are found in the same way: a lease refers to its owner,
 -- so that one which is collected has none.
-local native = require "cueball.native"
-local lib, ffi = native.lib, native.ffi
+local ffi = require "ffi"
 
 local watchman = {}
 
@@ -134,10 +133,10 @@ local function sweep_owners(self)
   if #dropped == 0 then return end
   table.sort(dropped)
   for _, number in ipairs(dropped) do
-    lib.cueball_owner_gone(self.owners[number])
+    self.pool.core:owner_gone(self.owners[number])
     self.owners[number] = nil
   end
-  lib.cueball_pool_time_advanced(self.pool.core, self.pool.now())
+  self.pool.core:time_advanced(self.pool.now())
 end
 
 --- Closes what was collected without release, ends owners that were dropped.  Called after a collection, outside of any finalizer.
@@ -152,7 +151,7 @@ function watchman.sweep(self)
   end
   table.sort(lost)
   for _, slot in ipairs(lost) do
-    if lib.cueball_pool_lease_closed(pool.core, pool.now(), pool.lent[slot]) >= 0 then
+    if pool.core:lease_closed(pool.now(), pool.lent[slot]) >= 0 then
       pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
       watchman.back(self, slot)
     end

@@ -5,12 +5,10 @@
 -- no table at all.  Four fields: a fifth would cost as much as eight.  `place` is
 -- what tells whether it was collected, see cueball.pool.leaks; it is dropped with
 -- the connection.
-local native = require "cueball.native"
 local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
-local lib = native.lib
 
 local Lease = {}
 Lease.__index = Lease
@@ -31,12 +29,13 @@ local function released(self, pool, place, connection)
   local slot = place.slot
   self.place = nil
   if place.owner then place.owner = nil end
-  local result = lib.cueball_pool_lease_released(pool.core, pool.now(), self.handle)
+  local result = pool.core:lease_released(pool.now(), self.handle)
   if result >= 0 then
     pool.places[slot] = place
     if pool.notes_sites then watchman.back(pool.watchman, slot) end
   end
-  if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
+  local outlook = pool.core.outlook
+  if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
   if result < 0 then
     if pool.parking then pool.parking.close(pool, slot, connection) end
     return stale()
@@ -58,11 +57,13 @@ function Lease:release()
   return released(self, pool, place, connection)
 end
 
-local function discard(self, ended, counted)
+-- @param how "lease_closed" or "lease_failed"
+local function discard(self, how, counted)
   local pool, place = self.pool, self.place
   if pool.parking then pool.parking.close(pool, place.slot, self.connection) end
   self.connection, self.place = nil, nil
-  local result = ended(pool.core, pool.now(), self.handle)
+  local core = pool.core
+  local result = core[how](core, pool.now(), self.handle)
   if result >= 0 then
     if pool.notes_sites then watchman.back(pool.watchman, place.slot) end
     if counted then counted(pool, place.slot) end
@@ -81,7 +82,7 @@ function Lease:close()
   local pool, slot = self.pool, self.place.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
   if socket and is_in_place(self) then pool:inspect_closed(slot, socket) end
-  return discard(self, lib.cueball_pool_lease_closed)
+  return discard(self, "lease_closed")
 end
 
 --- Closes the connection, and holds it against its backend.
@@ -90,7 +91,7 @@ end
 function Lease:fail(message)
   if getmetatable(self) ~= Lease then misuse.colon("lease:fail", 2) end
   if self.connection == nil then return stale() end
-  return discard(self, lib.cueball_pool_lease_failed, function(pool, slot)
+  return discard(self, "lease_failed", function(pool, slot)
     pool:failed_with(slot, message or "a claimer failed the lease")
   end)
 end
@@ -104,7 +105,7 @@ function Lease:report(went_well)
     error("lease:report: expected true (it went well) or false, got " .. options.show(went_well), 2)
   end
   if self.connection == nil then return stale() end
-  if self.pool:input(lib.cueball_pool_lease_reported, self.handle, went_well) < 0 then return stale() end
+  if self.pool:input("lease_reported", self.handle, went_well) < 0 then return stale() end
   return true
 end
 

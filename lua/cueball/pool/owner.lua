@@ -1,9 +1,7 @@
 --- An owner: somebody all of whose claims and leases end together, such as a
 -- request that is served.
 local misuse = require "cueball.misuse"
-local native = require "cueball.native"
 local watchman = require "cueball.pool.leaks"
-local lib, ffi = native.lib, native.ffi
 
 local Owner = {}
 Owner.__index = Owner
@@ -12,10 +10,9 @@ local owner = {}
 
 --- @return an owner; nil without memory
 function owner.new(pool)
-  local made = ffi.new "cueball_owner *[1]"
-  if lib.cueball_pool_owner_new(pool.core, made) < 0 then return nil end
-  local self = setmetatable({ pool = pool, core = made[0], claims = {}, number = nil }, Owner)
-  self.number = watchman.owner_made(pool.watchman, self, made[0])
+  if pool.core:owner_new() < 0 then return nil end
+  local self = setmetatable({ pool = pool, core = pool.core.owner[0], claims = {}, number = nil }, Owner)
+  self.number = watchman.owner_made(pool.watchman, self, self.core)
   return self
 end
 
@@ -29,7 +26,7 @@ end
 function Owner:gone()
   if not self.core then return end
   local pool, claims = self.pool, self.claims
-  lib.cueball_owner_gone(self.core)
+  pool.core:owner_gone(self.core)
   watchman.owner_gone(pool.watchman, self.number)
   self.core, self.claims = nil, {}
   local order = {}
@@ -41,7 +38,7 @@ function Owner:gone()
       claim:answer(nil, "the claim's owner is gone", "cancelled")
     end
   end
-  pool:input(lib.cueball_pool_time_advanced)
+  pool:input("time_advanced")
 end
 
 misuse.guard(Owner, "owner", { "gone" })

@@ -2,6 +2,7 @@
 -- claimers their answers.  What a factory does runs in a task of its own, so it
 -- may wait, and may throw without hurting anybody else.
 local native = require "cueball.native"
+local door = require "cueball.pool.core"
 local Lease = require "cueball.pool.lease"
 local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
@@ -11,8 +12,6 @@ local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local work = {}
-
-local POOL_FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
 
 local traceback = text.traceback
 
@@ -52,7 +51,7 @@ end
 function Debt:abort()
   local pool = self.pool
   if not pool then return end
-  for _, handle in pairs(self.handles) do lib.cueball_pool_lease_closed(pool.core, pool.now(), handle) end
+  for _, handle in pairs(self.handles) do pool.core:lease_closed(pool.now(), handle) end
   self.handles = {}
   pool:pump()
 end
@@ -90,8 +89,8 @@ function work.lend(pool, lease, fn)
 end
 
 local function backend_of(pool, handle)
-  local spec = pool.backend_spec
-  if lib.cueball_pool_backend_spec(pool.core, handle, spec) < 0 then return nil end
+  if pool.core:backend_spec(handle) < 0 then return nil end
+  local spec = pool.core.spec
   return {
     key = ffi.string(spec.key), name = ffi.string(spec.name), address = ffi.string(spec.address),
     port = spec.port, weight = spec.weight, priority = spec.priority,
@@ -133,7 +132,7 @@ end
 
 local function attempt_failed(pool, backend, conn, message)
   pool:remember(backend, message)
-  report(pool, lib.cueball_pool_conn_failed, conn)
+  report(pool, "conn_failed", conn)
 end
 
 -- What is told that a connection broke while it was watched. Made once for each connection and not once for each
@@ -168,7 +167,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
   condition.opened(pool, slot, factory, context.client)
   if factory.watch then pool.losses[slot] = on_loss(pool.will and pool.reference or { pool = pool }, slot, conn) end
   work.rest(pool, slot)
-  if report(pool, lib.cueball_pool_conn_opened, conn) then return end
+  if report(pool, "conn_opened", conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   if pool.conns[slot] == conn then pool.connections[slot], pool.sockets[slot] = nil, nil end
   close_late(pool, backend, factory, connection, limit_ms)
@@ -253,7 +252,7 @@ end
 local function close_task(pool, slot, conn, factory, connection)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   close_quietly(pool, factory, connection)
-  if leave(pool, slot, conn) then report(pool, lib.cueball_pool_conn_closed, conn) end
+  if leave(pool, slot, conn) then report(pool, "conn_closed", conn) end
 end
 
 local function close(pool, slot, conn, action)
@@ -283,7 +282,7 @@ local function check_task(pool, slot, conn, factory, connection)
   if not leave(pool, slot, conn) then return end
   if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. text.message(message or "not fit")) end
   if fit then work.rest(pool, slot) end
-  report(pool, lib.cueball_pool_conn_checked, conn, fit and true or false)
+  report(pool, "conn_checked", conn, fit and true or false)
 end
 
 local function check(pool, slot, conn, action)
@@ -294,7 +293,7 @@ local function grant(pool, slot, _, action)
   local claim = pool.waiting[tonumber(action.user)]
   pool.waiting[tonumber(action.user)] = nil
   if not claim then -- its claimer was killed without a word
-    lib.cueball_pool_lease_released(pool.core, pool.now(), tonumber(action.lease))
+    pool.core:lease_released(pool.now(), tonumber(action.lease))
     return
   end
   local lease = work.lease(pool, slot, tonumber(action.lease))
@@ -324,7 +323,7 @@ end
 -- @return true if it did
 local function tell_recovered(pool)
   local recovered = pool.on_recovery
-  if not recovered or lib.cueball_pool_state_of(pool.core) == POOL_FAILED then return false end
+  if not recovered or pool.core:state_of() == door.FAILED then return false end
   pool.on_recovery = nil
   recovered()
   return true
@@ -352,9 +351,10 @@ local DO = {
 
 --- Does everything there is to do.
 function work.drain(pool)
-  local action = pool.action
+  local core = pool.core
+  local action = core.action
   repeat
-    while lib.cueball_pool_next_action(pool.core, action) do
+    while core:next_action() do
       DO[action.kind](pool, action.slot, tonumber(action.conn), action)
     end
   until not (tell_recovered(pool) or tell_recalled(pool))

@@ -1,9 +1,6 @@
 --- Waiting until so many connections are open: for programs that are to say when they can serve.
-local native = require "cueball.native"
+local door = require "cueball.pool.core"
 local options = require "cueball.options"
-local lib = native.lib
-
-local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
 
 local ready = {}
 
@@ -22,13 +19,13 @@ local RULES = {
 
 -- Connections that are open: at rest, leased, or being checked.
 local function open_in(pool)
-  local stats = pool.stats_room
-  lib.cueball_pool_stats(pool.core, stats)
+  pool.core:stats()
+  local stats = pool.core.numbers
   return stats.idle + stats.busy + stats.checking
 end
 
 local function is_over(pool)
-  return lib.cueball_pool_state_of(pool.core) >= STOPPING
+  return pool.core:state_of() >= door.STOPPING
 end
 
 --- Something happened in the pool: wakes whoever has waited for it.

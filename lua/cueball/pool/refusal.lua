@@ -25,8 +25,8 @@ end
 
 --- Why a claim got nothing: message, name.
 function refusal.words(self, result, waited_ms, ahead)
-  local stats = self.stats_room
-  lib.cueball_pool_stats(self.core, stats)
+  self.core:stats()
+  local stats = self.core.numbers
   local name = ffi.string(lib.cueball_error_name(result))
   if name == "claim_timeout" then
     local why = waited_ms > 0 and ": " .. explain.text(explain.parts(self, waited_ms)) or ""

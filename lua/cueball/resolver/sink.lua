@@ -56,7 +56,7 @@ local function recovered(self)
   self.message, self.failed_at = nil, nil
   if self.is_told then
     self.is_told = false
-    self.pool:input(lib.cueball_pool_resolver_recovered)
+    self.pool:input("resolver_recovered")
   end
 end
 
@@ -83,7 +83,7 @@ function Sink:add(backend)
   local known = self.pool.provenance
   local before = known[fit.key]
   known[fit.key] = fit.provenance -- before the input: its events are read within
-  local result = self.pool:input(lib.cueball_pool_backend_added, spec)
+  local result = self.pool:input("backend_added", spec)
   if result < 0 and result ~= lib.CUEBALL_EEXISTS then
     known[fit.key] = before
     return refusal(result)
@@ -105,7 +105,7 @@ function Sink:remove(key, provenance)
   local pool = self.pool
   local before = pool.provenance[key]
   pool.provenance[key], pool.farewells[key] = nil, provenance and text.message(provenance)
-  local result = pool:input(lib.cueball_pool_backend_removed, key)
+  local result = pool:input("backend_removed", key)
   if result < 0 then
     pool.provenance[key], pool.farewells[key] = before, nil
     local _, message = complain(self, "remove", ("remove: no backend has the key %s"):format(text.show(key)))
@@ -176,7 +176,7 @@ function Sink:set(backends)
     now[backend.key] = backend.provenance
   end
   self.pool.provenance = now
-  local result = self.pool:input(lib.cueball_pool_backends_replaced, specs, #fit)
+  local result = self.pool:input("backends_replaced", specs, #fit)
   if result < 0 then
     self.pool.provenance = before
     return refusal(result)
@@ -191,7 +191,7 @@ local function failed(self, message, is_quiet)
   self.pool.error = "resolver: " .. message
   if is_quiet then return end
   self.is_told = true
-  self.pool:input(lib.cueball_pool_resolver_failed)
+  self.pool:input("resolver_failed")
 end
 
 --- The backends cannot be found at present.  The last known ones stay; go on trying.
@@ -401,7 +401,7 @@ function sink.start(pool, resolver)
   }, Sink)
   pool.sink = self
   if pool.will then pool.will.sink = self end
-  if before and before.is_told then pool:input(lib.cueball_pool_resolver_recovered) end
+  if before and before.is_told then pool:input("resolver_recovered") end
   self.task = self.host.service(run, self)
 end
 

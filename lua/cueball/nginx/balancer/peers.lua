@@ -76,9 +76,9 @@ end
 --- What a resolver says, by way of its sink, as the core would be told.
 -- @return as the core's function would
 function Peers:input(fact, first, count)
-  if fact == lib.cueball_pool_backend_added then return add(self, address.from_spec(first)) end
-  if fact == lib.cueball_pool_backend_removed then return remove(self, first) end
-  if fact == lib.cueball_pool_backends_replaced then return replace(self, first, count) end
+  if fact == "backend_added" then return add(self, address.from_spec(first)) end
+  if fact == "backend_removed" then return remove(self, first) end
+  if fact == "backends_replaced" then return replace(self, first, count) end
   return 0
 end
 

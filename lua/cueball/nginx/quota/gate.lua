@@ -39,9 +39,9 @@ end
 --- How many connections there are beyond the core's ceiling: leased when their backends were removed.
 -- @param leaving nil; or a set of keys that are about to be removed
 function Gate:orphans(leaving)
-  local pool, count, index = self.pool, 0, 0
-  local info = pool.backend_info
-  while lib.cueball_pool_backend_at(pool.core, index, info) do
+  local core, count, index = self.pool.core, 0, 0
+  local info = core.info
+  while core:backend_at(index) do
     if info.removed then
       count = count + info.total
     elseif leaving and leaving[ffi.string(info.key)] then
@@ -63,14 +63,14 @@ function Gate:set(is_open)
     spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
     spec.port, spec.weight, spec.priority = backend.port, backend.weight, backend.priority
   end
-  self.pool:tell(lib.cueball_pool_backends_replaced, specs, count)
+  self.pool:tell("backends_replaced", specs, count)
 end
 
 -- Those known that a fact takes away, or gives another address.
 local function taken_by(self, fact, first, count)
-  if fact == lib.cueball_pool_backend_removed then return { [first] = true } end
+  if fact == "backend_removed" then return { [first] = true } end
   local given, taken = {}, {}
-  if fact == lib.cueball_pool_backend_added then
+  if fact == "backend_added" then
     given[ffi.string(first.key)] = address.from_spec(first)
   else
     for index = 0, count - 1 do given[ffi.string(first[index].key)] = address.from_spec(first[index]) end
@@ -78,7 +78,7 @@ local function taken_by(self, fact, first, count)
   for key, backend in pairs(self.known) do
     local now = given[key]
     if now and (now.address ~= backend.address or now.port ~= backend.port)
-      or not now and fact == lib.cueball_pool_backends_replaced then
+      or not now and fact == "backends_replaced" then
       taken[key] = true
     end
   end
@@ -90,7 +90,7 @@ end
 -- @return what the core says
 function Gate:pass(lower, fact, ...)
   local first, count = ...
-  if fact == lib.cueball_pool_backend_removed and not self.known[first] then return lib.CUEBALL_ENOT_FOUND end
+  if fact == "backend_removed" and not self.known[first] then return lib.CUEBALL_ENOT_FOUND end
   if self.is_open then
     local taken = taken_by(self, fact, first, count)
     if next(taken) then lower(taken) end
@@ -98,9 +98,9 @@ function Gate:pass(lower, fact, ...)
   local result = 0
   if self.is_open then result = self.pool:tell(fact, ...) end
   if result < 0 and result ~= lib.CUEBALL_EEXISTS then return result end
-  if fact == lib.cueball_pool_backend_removed then
+  if fact == "backend_removed" then
     forget(self, first)
-  elseif fact == lib.cueball_pool_backend_added then
+  elseif fact == "backend_added" then
     remember(self, first)
   else
     replace(self, first, count)

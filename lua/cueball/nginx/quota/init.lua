@@ -98,7 +98,7 @@ function Share:attach(pool, cdata)
     pool = pool, workers = self.workers, cap = self.cap, options = cdata, gate = gate.new(pool), ceiling = nil,
     peak = 0, peak_before = 0, window_at = pool.now(), settled_at = 0, is_pressed = false, is_settling = false, is_over = false,
     closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closed_later
-    has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil, stats = native.ffi.new "cueball_stats",
+    has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil,
   }, Quota)
   made.ledger = ledger_of(pool, self)
   stand_before(made, pool)
@@ -112,13 +112,13 @@ end
 -- ------------------------------------------------------------------- facts --
 
 local function is_of_backends(fact)
-  return fact == lib.cueball_pool_backend_added or fact == lib.cueball_pool_backend_removed or fact == lib.cueball_pool_backends_replaced
+  return fact == "backend_added" or fact == "backend_removed" or fact == "backends_replaced"
 end
 
 -- Where sockets end with requests, many are closed and opened anew. In a worker that exits nothing comes later, unless somebody waits.
 local function closes_late(self)
   local pool = self.pool
-  if not pool.parking or lib.cueball_pool_state_of(pool.core) >= STOPPING then return false end
+  if not pool.parking or pool.core:state_of() >= STOPPING then return false end
   return not self.workers.is_exiting() or next(pool.waiting) ~= nil
 end
 
@@ -139,7 +139,7 @@ function Quota:tell_closed()
     if first.at > now and closes_late(self) then return self.closed_alarm:set(first.at) end
     self.closed[self.closed_first] = nil
     self.closed_first = self.closed_first + 1
-    self.pool:tell(lib.cueball_pool_conn_closed, first.conn)
+    self.pool:tell("conn_closed", first.conn)
     if self.is_over then return end
   end
 end
@@ -147,14 +147,14 @@ end
 --- Stands for pool:input.
 function Quota:input(fact, ...)
   local pool, doors = self.pool, self.gate
-  if fact == lib.cueball_pool_conn_closed and closes_late(self) then return closed_later(self, (...)) end
+  if fact == "conn_closed" and closes_late(self) then return closed_later(self, (...)) end
   if is_of_backends(fact) then
     return doors:pass(function(leaving) self:make_room(leaving) end, fact, ...)
   elseif not doors.is_open and #doors.order > 0 then -- the core knows of no backends, but there are
-    if fact == lib.cueball_pool_resolver_failed then
+    if fact == "resolver_failed" then
       self.has_failed = true
       return 0
-    elseif fact == lib.cueball_pool_resolver_recovered then
+    elseif fact == "resolver_recovered" then
       self.has_failed = false
     end
   end
@@ -167,7 +167,7 @@ local function set_ceiling(self, ceiling)
   if self.ceiling == ceiling then return end
   self.ceiling = ceiling
   self.options.max_connections = ceiling
-  self.pool:tell(lib.cueball_pool_options_changed, self.options)
+  self.pool:tell("options_changed", self.options)
 end
 
 -- Lets the core have so many besides those leased at removed backends.
@@ -177,7 +177,7 @@ local function apply(self, ceiling)
   self.gate:set(true)
   if self.has_failed then
     self.has_failed = false
-    self.pool:tell(lib.cueball_pool_resolver_failed)
+    self.pool:tell("resolver_failed")
   end
 end
 
@@ -258,14 +258,15 @@ end
 local function is_calm(self, now)
   if self.is_pressed or self.unused > 0 or now - self.dealt_at >= WINDOW_NS then return false end
   if self.ledger:changes() ~= self.changes_seen then return false end
-  lib.cueball_pool_stats(self.pool.core, self.stats)
-  return self.stats.busy + self.stats.waiting <= self.peak and self.stats.total <= self.ledger.held
+  self.pool.core:stats()
+  local stats = self.pool.core.numbers
+  return stats.busy + stats.waiting <= self.peak and stats.total <= self.ledger.held
 end
 
 local function deal_anew(self, is_leaving)
-  local pool, book, stats = self.pool, self.ledger, self.stats
+  local pool, book, stats = self.pool, self.ledger, self.pool.core.numbers
   self.dealt_at, self.changes_seen = pool.now(), book:changes()
-  lib.cueball_pool_stats(pool.core, stats)
+  pool.core:stats()
   local need = need_of(self, stats, is_leaving)
   local members = book:members()
   local wish = wish_of(self, need, members, is_leaving)
@@ -278,7 +279,7 @@ local function deal_anew(self, is_leaving)
   local goal = book.held - yield
   if is_leaving then goal = math.min(goal, math.max(need, open_of(stats, true))) end
   apply(self, goal - self.gate:orphans())
-  lib.cueball_pool_stats(pool.core, stats)
+  pool.core:stats()
   local open = open_of(stats, is_leaving)
   give_back(self, book.held - math.max(goal, open), is_leaving)
   book:publish(need, wish, is_leaving)
@@ -289,8 +290,8 @@ end
 
 -- The pool stops: nothing is opened any more, what is closed is given back.
 local function run_down(self)
-  lib.cueball_pool_stats(self.pool.core, self.stats)
-  self.ledger:give(self.ledger.held - self.stats.total)
+  self.pool.core:stats()
+  self.ledger:give(self.ledger.held - self.pool.core.numbers.total)
   self.ledger:publish(0, 0, true)
 end
 
@@ -300,7 +301,7 @@ function Quota:settle()
   self.is_settling = true
   local pool, now = self.pool, self.pool.now()
   self.settled_at = now
-  if lib.cueball_pool_state_of(pool.core) >= STOPPING then
+  if pool.core:state_of() >= STOPPING then
     self:tell_closed()
     if self.is_over then return end
     run_down(self)

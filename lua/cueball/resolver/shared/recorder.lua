@@ -3,9 +3,7 @@
 -- The resolver of another may have found backends before: they are inherited. One that this resolver does not name within a while after
 -- its first good answer is gone: who adds and removes cannot remove what he never knew of.
 local address = require "cueball.address"
-local native = require "cueball.native"
 local sink = require "cueball.resolver.sink"
-local lib = native.lib
 
 local GRACE_NS = 10e9
 local GONE_MAX = 256   -- so many are kept with how they are known to be gone
@@ -51,18 +49,18 @@ local function answered(self)
 end
 
 local DO = {
-  [lib.cueball_pool_backend_added] = function(self, spec)
+  backend_added = function(self, spec)
     put(self, backend_of(self, spec))
     answered(self)
     return 0
   end,
-  [lib.cueball_pool_backend_removed] = function(self, key)
+  backend_removed = function(self, key)
     local farewell = self.farewells[key]
     self.farewells[key] = nil
     answered(self)
     return take_away(self, key, farewell)
   end,
-  [lib.cueball_pool_backends_replaced] = function(self, specs, count)
+  backends_replaced = function(self, specs, count)
     local now = {}
     for index = 0, count - 1 do
       local backend = backend_of(self, specs[index])
@@ -75,11 +73,11 @@ local DO = {
     answered(self)
     return 0
   end,
-  [lib.cueball_pool_resolver_failed] = function(self)
+  resolver_failed = function(self)
     self.failure = self.sink.message
     return 0
   end,
-  [lib.cueball_pool_resolver_recovered] = function(self)
+  resolver_recovered = function(self)
     self.failure = nil
     answered(self)
     return 0
