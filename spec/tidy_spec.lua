@@ -20,7 +20,6 @@ local LONG_FILES = {
   ["spec/nginx/sim_quota_spec.lua"] = 826,
   ["spec/pool/factory_spec.lua"] = 519,
   ["spec/resolver/sink_spec.lua"] = 521,
-  ["spec/support/core_world.lua"] = 665,
   ["src/core/pool/pool.h"] = 577,
   ["src/core/pool/slot.c"] = 529,
   ["src/include/cueball.h"] = 610,
