@@ -5,10 +5,10 @@ local native = require "cueball.native"
 local ffi, lib = native.ffi, native.lib
 
 local function explain(world, begun, ended, room)
-  local start = tonumber(world.start)
+  local began = tonumber(world.began)
   local waits = ffi.new("cueball_wait[?]", math.max(room or 100, 1))
   local function ns(ms)
-    return ffi.cast("uint64_t", start + ms * 1e6 + 0.5)
+    return ffi.cast("uint64_t", began + ms * 1e6 + 0.5)
   end
   local count = lib.cueball_pool_explain(world.pool, ns(begun), ns(ended), waits, room or 100)
   assert.is_true(count <= (room or 100))

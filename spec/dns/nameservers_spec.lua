@@ -1,8 +1,9 @@
 --- Nameservers that are found by a name, and followed.
-require "spec.support.sim_pool"
 local cueball = require "cueball"
 local nameservers = require "cueball.dns.nameservers"
 local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
+local with = require "spec.support.with"
 
 local SYSTEM = "127.0.0.1:53"
 -- What the system's nameserver knows, and what those of the zone do.
@@ -15,6 +16,7 @@ local OWN = BOOTSTRAP .. [[
 ]]
 
 local world
+local keys = sim_town.keys
 
 before_each(function()
   world = sim.new { seed = 1 }
@@ -26,16 +28,9 @@ end)
 
 local function pool(more)
   local options = { domain = "db.example", default_port = 80, nameservers = "ns.example", families = "ipv4" }
-  for name, value in pairs(more or {}) do options[name] = value end
   return cueball.pool {
-    host = world, resolver = cueball.resolver.dns(options), connect = cueball.connection.tcp {}, max_connections = 1,
+    host = world, resolver = cueball.resolver.dns(with(options, more)), connect = cueball.connection.tcp {}, max_connections = 1,
   }
-end
-
-local function keys(one)
-  local all = {}
-  for index, backend in ipairs(one:backends()) do all[index] = backend.key end
-  return table.concat(all, " ")
 end
 
 -- Which server was asked for what since then: "127.0.0.1:53 SRV _dns._udp.ns.example".

@@ -1,37 +1,22 @@
 --- Discovery that recovers, with a pool in virtual time: outages, settings that change, and what pools share.
 local cueball = require "cueball"
-local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
+local with = require "spec.support.with"
 
 local FROM = "127.0.0.1:53"
 
-local world, pools
+local town, world
+local keys = sim_town.keys
 
 before_each(function()
-  world, pools = sim.new { seed = 1 }, {}
+  town = sim_town.new()
+  world = town.world
 end)
 
-after_each(function()
-  for _, pool in ipairs(pools) do pool:stop() end
-  world.advance(100)
-  assert.same({}, world.leaks and world.leaks() or {})
-  world.close()
-end)
+after_each(function() town:stop() end)
 
 local function open(dns, options)
-  local all = { host = world, max_connections = 2, connect = function() return {} end,
-    resolver = type(dns) == "table" and dns.run and dns or cueball.resolver.dns(dns) }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pools[#pools + 1] = cueball.pool(all)
-  return pools[#pools]
-end
-
-local function keys(pool)
-  local list = {}
-  for _, one in ipairs(pool:backends()) do
-    if not one.removed then list[#list + 1] = one.key end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
+  return town:open({ resolver = dns.run and dns or cueball.resolver.dns(dns) }, options)
 end
 
 -- How many ms it takes until the pool has just these; at most `limit`.
@@ -47,13 +32,7 @@ end
 local PLAIN = { domain = "db.example", default_port = 80, families = "ipv4", search = false }
 local PG = { domain = "example", service = "_pg._tcp", default_port = 5432, search = false }
 
-local function logged(words)
-  local count = 0
-  for _, one in ipairs(world.logs) do
-    if one.message:find(words, 1, true) then count = count + 1 end
-  end
-  return count
-end
+local function logged(words) return town:logged(words) end
 
 describe("after an outage", function()
   it("of the nameserver at the start, the backends are known in seconds", function()
@@ -256,11 +235,11 @@ describe("pools that ask for the same", function()
     local same = cueball.resolver.dns(PLAIN)
     for _ = 1, 150 do open(same) end
     world.advance(1)
-    for _, pool in ipairs(pools) do assert.equal("10.0.0.1:80", keys(pool)) end
+    for _, pool in ipairs(town.pools) do assert.equal("10.0.0.1:80", keys(pool)) end
     assert.equal(1, #world.dns.asked)
     world.zone "db.example 60 A 10.0.0.2"
     world.advance(62000)
-    for _, pool in ipairs(pools) do assert.equal("10.0.0.2:80", keys(pool)) end
+    for _, pool in ipairs(town.pools) do assert.equal("10.0.0.2:80", keys(pool)) end
     assert.equal(2, #world.dns.asked)
   end)
 
@@ -311,11 +290,9 @@ describe("answers with three of twenty nodes each", function()
       end
       server:set { zone = table.concat(lines, "\n") }
     end
-    local all = { domain = "db.example", default_port = 80, families = "ipv4", search = false }
-    for name, value in pairs(options) do all[name] = value end
     turn()
     local count = 0
-    local pool = open(all, { max_connections = 16, spares = 16, rebalance_delay_ms = 100,
+    local pool = open(with(PLAIN, options), { max_connections = 16, spares = 16, rebalance_delay_ms = 100,
       connect = function()
         count = count + 1
         return {}
@@ -329,8 +306,8 @@ describe("answers with three of twenty nodes each", function()
   end
 
   it("have connections opened again and again, but for keep_missing_ms", function()
-    local without, with = opened {}, opened { keep_missing_ms = 60000 }
-    assert.is_true(without > 2000, without .. " connections")
-    assert.is_true(with < 100, with .. " connections")
+    local before, after = opened {}, opened { keep_missing_ms = 60000 }
+    assert.is_true(before > 2000, before .. " connections")
+    assert.is_true(after < 100, after .. " connections")
   end)
 end)

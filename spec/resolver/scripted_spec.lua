@@ -1,26 +1,14 @@
 --- resolver.poll, resolver.watch, resolver.file, and resolver.shared in one process.
 local cueball = require "cueball"
-local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
 
-local world, pools
+local town, world
+local keys = sim_town.keys
 
 local function open(resolver, options)
-  local all = { host = world, max_connections = 2, connect = function() return {} end, resolver = resolver,
-    recovery = { default = { spread = 0 } } }
-  for name, value in pairs(options or {}) do all[name] = value end
-  local pool = cueball.pool(all)
-  pools[#pools + 1] = pool
+  local pool = town:open({ resolver = resolver, recovery = { default = { spread = 0 } } }, options)
   world.settle()
   return pool
-end
-
-local function keys(pool)
-  local list = {}
-  for _, one in ipairs(pool:backends()) do
-    if not one.removed then list[#list + 1] = one.key end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
 end
 
 local function blames(words, fn)
@@ -31,15 +19,11 @@ local function blames(words, fn)
 end
 
 before_each(function()
-  world, pools = sim.new { seed = 1 }, {}
+  town = sim_town.new()
+  world = town.world
 end)
 
-after_each(function()
-  for _, pool in ipairs(pools) do pool:stop() end
-  world.advance(100)
-  assert.same({}, world.leaks and world.leaks() or {})
-  world.close()
-end)
+after_each(function() town:stop() end)
 
 describe("resolver.poll", function()
   it("looks again every interval_ms", function()

@@ -2,27 +2,19 @@
 local cueball = require "cueball"
 local sim = require "cueball.host.sim"
 local shared_dict = require "spec.support.shared_dict"
+local sim_town = require "spec.support.sim_town"
 local state = require "cueball.resolver.shared.state"
+local with = require "spec.support.with"
 
 local world, dict
+local keys = sim_town.keys
 
 local function worker(pid)
   return shared_dict.worker(world, dict, pid)
 end
 
 local function backend(number, more)
-  local made = { address = "10.0.0." .. number, port = 80, key = "db" .. number, provenance = "from " .. number }
-  for name, value in pairs(more or {}) do made[name] = value end
-  return made
-end
-
-local function keys(pool)
-  local list = {}
-  for _, one in ipairs(pool:backends()) do
-    if not one.removed then list[#list + 1] = one.key end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
+  return with({ address = "10.0.0." .. number, port = 80, key = "db" .. number, provenance = "from " .. number }, more)
 end
 
 -- A resolver that does what it is told: resolver.sinks lists those that run it.
@@ -37,8 +29,7 @@ local function told()
 end
 
 local function open(host, resolver, more)
-  local given = { resolver = resolver, poll_ms = 100, lease_ms = 2000 }
-  for name, value in pairs(more or {}) do given[name] = value end
+  local given = with({ resolver = resolver, poll_ms = 100, lease_ms = 2000 }, more)
   return cueball.pool {
     host = host, connect = function() return {} end, resolver = cueball.resolver.shared(given), max_connections = 1, rebalance_delay_ms = 0,
   }

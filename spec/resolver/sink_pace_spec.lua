@@ -1,32 +1,18 @@
 --- What a sink does for those who script: pauses, endings, failures before the first list, lists of any kind.
 local cueball = require "cueball"
-local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
 
-local world, pool
+local town, world, pool
 
 local function open(resolver, options)
-  world = sim.new { seed = 1 }
-  local all = { host = world, name = "db", max_connections = 2, connect = function() return {} end, resolver = resolver }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = cueball.pool(all)
+  town = sim_town.new()
+  world = town.world
+  pool = town:open({ name = "db", resolver = resolver }, options)
   world.settle()
   return pool
 end
 
-local function close()
-  pool:stop()
-  world.advance(1000)
-  world.close()
-end
-
-local function keys()
-  local list = {}
-  for _, one in ipairs(pool:backends()) do
-    if not one.removed then list[#list + 1] = one.key end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
-end
+after_each(function() town:stop() end)
 
 local function warnings()
   local list = {}
@@ -49,7 +35,6 @@ describe("sink:pause", function()
       sink:sleep(math.huge)
     end, { recovery = recovery })
     world.advance(3600e3)
-    close()
     return table.concat(list, " ")
   end
 
@@ -71,7 +56,6 @@ describe("sink:pause", function()
     pool:stop()
     world.settle()
     assert.is_false(answer)
-    world.close()
   end)
 end)
 
@@ -92,7 +76,6 @@ describe("sink:on_end", function()
     world.settle()
     assert.same({ "three", "one" }, ended)
     pool:stop()
-    world.close()
     assert.equal(2, #ended)
   end)
 
@@ -109,7 +92,6 @@ describe("sink:on_end", function()
     assert.same({ 1 }, ended)
     pool:replace { resolver = cueball.resolver.static { "10.0.0.1:80" } }
     assert.same({ 1, 2 }, ended)
-    close()
   end)
 
   it("is called at once if it is too late, and what throws in it is said and no more", function()
@@ -126,7 +108,6 @@ describe("sink:on_end", function()
     sink:on_end(function() ended = ended + 1 end)
     assert.equal(1, ended)
     assert.has_error(function() sink:on_end "no function" end)
-    world.close()
   end)
 end)
 
@@ -158,7 +139,6 @@ describe("sink:fail with not_yet", function()
     world.advance(500)
     assert.same({ true, "lost it" }, { pool:resolver().failing, pool:resolver().message })
     assert.equal(1, failures) -- the second alone is the pool's business
-    close()
   end)
 
   it("is as without where nothing is said", function()
@@ -168,7 +148,6 @@ describe("sink:fail with not_yet", function()
     end)
     assert.equal("failed", pool:state())
     assert.has_error(function() pool.sink:fail("x", true) end)
-    close()
   end)
 end)
 
@@ -186,8 +165,7 @@ describe("sink:set", function()
 
   it("takes texts, as resolver.static does", function()
     assert.same({ { true, 0, {} } }, set { "10.0.0.3:80", "[::1]:81", { address = "10.0.0.4", port = 82, weight = 2 } })
-    assert.equal("10.0.0.3:80 10.0.0.4:82 [::1]:81", keys())
-    close()
+    assert.equal("10.0.0.3:80 10.0.0.4:82 [::1]:81", town:keys())
   end)
 
   it("says how many were passed over, and why", function()
@@ -195,8 +173,7 @@ describe("sink:set", function()
     assert.same({ true, 3 }, { answer[1], answer[2] })
     assert.equal(3, #answer[3])
     assert.is_truthy(answer[3][1]:find("is not an address", 1, true))
-    assert.equal("10.0.0.3:80", keys())
-    close()
+    assert.equal("10.0.0.3:80", town:keys())
   end)
 
   it("refuses a map, one backend, a list with gaps or names, and a list of nothing but rubbish, and changes nothing", function()
@@ -207,14 +184,12 @@ describe("sink:set", function()
       assert.equal("invalid", answers[index][3])
       assert.is_truthy(answers[index][2]:find(words, 1, true), answers[index][2])
     end
-    assert.equal("10.0.0.1:80 10.0.0.2:80", keys())
-    close()
+    assert.equal("10.0.0.1:80 10.0.0.2:80", town:keys())
   end)
 
   it("takes an empty list for what it is", function()
     assert.same({ { true, 0, {} } }, set {})
-    assert.equal("", keys())
-    close()
+    assert.equal("", town:keys())
   end)
 
   it("complains once of the same, and again once it is something else", function()
@@ -223,6 +198,5 @@ describe("sink:set", function()
     local list = {}
     for _, line in ipairs(warnings()) do list[#list + 1] = line:match '"(%a+)" is not' end
     assert.same({ "rubbish", "other", "rubbish" }, list)
-    close()
   end)
 end)

@@ -1,5 +1,6 @@
 --- The resolver contract: what a resolver may say, what becomes of rubbish, and of resolvers that throw or hang.
 local sim_pool = require "spec.support.sim_pool"
+local with = require "spec.support.with"
 
 local backend, backends = sim_pool.backend, sim_pool.backends
 
@@ -7,19 +8,11 @@ local town, pool
 
 local function open(resolver, options)
   town = sim_pool.new { servers = 3 }
-  local all = { resolver = resolver, connect = sim_pool.factory(), rebalance_delay_ms = 0 }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open(with({ resolver = resolver, connect = sim_pool.factory(), rebalance_delay_ms = 0 }, options))
   return pool
 end
 
--- The keys of the backends, in alphabetical order.
-local function keys()
-  local list = {}
-  for _, one in ipairs(pool:backends()) do list[#list + 1] = one.key end
-  table.sort(list)
-  return table.concat(list, " ")
-end
+local function keys() return town:keys() end
 
 -- When the resolver threw.
 local function failures()
@@ -41,8 +34,8 @@ describe("a resolver", function()
     open(resolver)
     assert.equal("db1 db2", keys())
     town:stop()
-    town.pool = require("cueball").pool { host = town.world, resolver = resolver, connect = sim_pool.factory() }
-    assert.equal("cueball.pool (orders, running)", tostring(town.pool))
+    town.pools[2] = require("cueball").pool { host = town.world, resolver = resolver, connect = sim_pool.factory() }
+    assert.equal("cueball.pool (orders, running)", tostring(town.pools[2]))
     town:stop()
   end)
 

@@ -11,8 +11,7 @@
 --       [   0] open db1/1
 --       [  10] grant alice: db1/1]])
 --
--- After every input the pool's own check must hold, and what the pool wants done is done (unless world.is_draining is
--- false). Time is in milliseconds since the start; the pool is advanced to each of its deadlines exactly.
+-- Time, inputs and the trace are spec.support.virtual_world's; options are spec.support.core_options'.
 --
 -- Rules of the host, `world.host.open / close / check`, or for one backend `world.host.db1 = { open = ... }`:
 --     10           done, well, after 10 ms; 0: within the call
@@ -23,240 +22,38 @@
 -- and `world.host.lasts = 50`: a connection is lost 50 ms after it opened; nil: it lasts.
 --
 -- The trace names a connection by its backend and its slot's number there: db1/2 stays db1/2 when it is opened anew.
--- `world.shows` is the set of words that are traced, as a string; nil: all.
 
+local core_options = require "spec.support.core_options"
 local native = require "cueball.native"
-local luassert = require "luassert"
-local say = require "say"
+local with = require "spec.support.with"
 
 local ffi, lib = native.ffi, native.lib
 
-local World = {}
-World.__index = World
+local World = require("spec.support.virtual_world").of "pool"
+local ns = World.ns
 
-local NEVER = 0xffffffffffffffffULL
-local INPUTS_MAX = 100000 -- in one advance(): more is a loop without end
-
-World.NEVER = NEVER
-
-local function ns(ms)
-  return ffi.cast("uint64_t", ms * 1e6 + 0.5)
-end
-
--- ------------------------------------------------------------------------------------------------------- options --
-
---- name -> { kind =, offset =, min =, max =, initial =, may_be_none =, choices = }, and a list of the names.
-local function describe_options()
-  local found, option = {}, ffi.new "cueball_option"
-  local index = 0
-  while lib.cueball_option_describe(index, option) do
-    local name = ffi.string(option.name)
-    found[name] = {
-      kind = option.kind, offset = option.offset, min = option.min, max = option.max, initial = option.initial,
-      may_be_none = option.may_be_none, choices = option.choices ~= nil and ffi.string(option.choices) or nil,
-    }
-    found[#found + 1] = name
-    index = index + 1
-  end
-  return found
-end
-
-World.descriptors = describe_options()
-
-local CTYPES = { [0] = "uint32_t *", "double *", "double *", "int32_t *", "double *" }
-
---- Writes one option, past any check; math.huge is "none".
-function World.write_option(options, name, value)
-  local option = assert(World.descriptors[name], "no option " .. name)
-  if option.choices and type(value) == "string" then
-    local position = 0
-    for choice in option.choices:gmatch "%S+" do
-      if choice == value then
-        value = position
-      end
-      position = position + 1
-    end
-  end
-  if option.kind == 0 and value == math.huge then
-    value = 0xffffffff
-  end
-  ffi.cast(CTYPES[option.kind], ffi.cast("char *", options) + option.offset)[0] = value
-end
-
---- The defaults with some changes, a copy of `base` if there is one. Underscores in names of recovery are dots:
--- { max_connections = 2, ["recovery.connect.delay_ms"] = 5 }.
-function World.options(changes, base)
-  local options = ffi.new "cueball_options"
-  if base then
-    ffi.copy(options, base, ffi.sizeof "cueball_options")
-  else
-    lib.cueball_options_init(options)
-  end
-  for name, value in pairs(changes or {}) do
-    World.write_option(options, name, value)
-  end
-  return options
-end
-
---- Every operation's recovery at once: World.recovery { attempts = 2, delay_ms = 10 }, to be mixed into options.
-function World.recovery(values, options)
-  options = options or {}
-  for name, value in pairs(values) do
-    for _, operation in ipairs { "default", "initial", "connect" } do
-      options["recovery." .. operation .. "." .. name] = value
-    end
-  end
-  return options
-end
+World.options, World.write_option, World.recovery = core_options.options, core_options.write, core_options.recovery
+World.descriptors = core_options.descriptors
 
 -- ---------------------------------------------------------------------------------------------------------- life --
 
 --- Options as for World.options, and: seed (1), start (ms, 0), is_set (false), has_check (false).
 function World.new(options)
-  local changes = {}
-  for name, value in pairs(options or {}) do
-    changes[name] = value
-  end
+  local changes = with(options)
   local seed, start, is_set, has_check = changes.seed or 1, changes.start or 0, changes.is_set, changes.has_check
   changes.seed, changes.start, changes.is_set, changes.has_check = nil, nil, nil, nil
-  local self = setmetatable({
-    start = ffi.cast("uint64_t", start) * 1000000ULL, host = { open = 0, close = 0, check = 0 }, is_draining = true,
-    lines = {}, events = {}, sequence = 0, names = {}, users = 0, claims = {}, leases = {}, conns = {}, labels = {},
-    numbers = {}, keys = {}, owners = {}, lag = 0ULL,
-  }, World)
-  self.now = self.start
+  local self = World:begin {
+    began = ffi.cast("uint64_t", start) * 1000000ULL, host = { open = 0, close = 0, check = 0 }, names = {}, users = 0, claims = {},
+    leases = {}, conns = {}, labels = {}, numbers_of = {}, keys = {}, owners = {},
+  }
   self.options = World.options(changes)
   self.options.is_set, self.options.has_check = is_set and 1 or 0, has_check and 1 or 0
   local made = ffi.new "cueball_pool *[1]"
   local result = lib.cueball_pool_new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
-  assert(result == 0, "cueball_pool_new: " .. ffi.string(lib.cueball_error_name(result)))
+  assert(result == 0, "cueball_pool_new: " .. World.error_name(result))
   self.pool = ffi.gc(made[0], lib.cueball_pool_free)
   self:check()
   return self
-end
-
---- Milliseconds since the start.
-function World:time()
-  return tonumber(self.now - self.start) / 1e6
-end
-
-function World:check()
-  local text = ffi.new "char[512]"
-  if lib.cueball_pool_check(self.pool, text, 512) ~= 0 then
-    error("the pool disagrees with itself: " .. ffi.string(text) .. "\n" .. self:trace():sub(-3000), 0)
-  end
-end
-
-function World.error_name(result)
-  return result == 0 and "ok" or ffi.string(lib.cueball_error_name(result))
-end
-
---- Any input: world:input("resolver_failed"). Returns "ok" or the error's name; numbers above 0 as they are.
-function World:input(name, ...)
-  local result = lib["cueball_pool_" .. name](self.pool, self.now - self.lag, ...)
-  self:check()
-  if self.is_draining then
-    self:drain()
-  end
-  return result > 0 and result or World.error_name(result)
-end
-
--- --------------------------------------------------------------------------------------------------------- trace --
-
-function World:tell(word, text)
-  if self.shows and not (" " .. self.shows .. " "):find(" " .. word .. " ", 1, true) then
-    return
-  end
-  local line = ("[%4s] %s %s"):format(("%.10g"):format(self:time()), word, text)
-  self.lines[#self.lines + 1] = line
-end
-
-function World:trace()
-  return table.concat(self.lines, "\n")
-end
-
---- Forgets the trace so far.
-function World:forget()
-  self.lines = {}
-end
-
-local function trimmed(text)
-  local lines = {}
-  for line in text:gmatch "[^\n]+" do
-    line = line:match "^%s*(.-)%s*$"
-    if line ~= "" then
-      lines[#lines + 1] = line
-    end
-  end
-  return table.concat(lines, "\n")
-end
-
-say:set("assertion.trace.positive", "The trace should be:\n%s\nIt is:\n%s")
-luassert:register("assertion", "trace", function(_, arguments)
-  local world, expected = arguments[1], trimmed(arguments[2])
-  local actual = world:trace()
-  arguments[1], arguments[2] = expected, actual
-  arguments.n, arguments.nofmt = 2, { true, true }
-  return expected == actual
-end, "assertion.trace.positive")
-
--- ---------------------------------------------------------------------------------------------------------- time --
-
---- Has fn called at so many ms after the start; of one instant, in the order of these calls, and before the pool's
--- own deadline of that instant.
-function World:at(ms, fn)
-  self:schedule(self.start + ns(ms), fn)
-end
-
-function World:schedule(time, fn)
-  self.sequence = self.sequence + 1
-  local events = self.events
-  local place = #events + 1
-  while place > 1 and events[place - 1].time > time do
-    place = place - 1
-  end
-  table.insert(events, place, { time = time, fn = fn })
-end
-
-function World:deadline()
-  return lib.cueball_pool_deadline(self.pool)
-end
-
---- In ms since the start; nil: none.
-function World:deadline_ms()
-  local deadline = self:deadline()
-  return deadline ~= NEVER and tonumber(ffi.cast("int64_t", deadline - self.start)) / 1e6 or nil
-end
-
---- Lets so much time go by, meeting every deadline on the way.
-function World:advance(ms)
-  local target = self.now + ns(ms)
-  for _ = 1, INPUTS_MAX do
-    local event, deadline = self.events[1], self:deadline()
-    if deadline < self.now then
-      deadline = self.now
-    end
-    if event and event.time <= target and event.time <= deadline then
-      table.remove(self.events, 1)
-      if event.time > self.now then
-        self.now = event.time
-      end
-      event.fn()
-    elseif deadline <= target then
-      self.now = deadline
-      self:input "time_advanced"
-    else
-      self.now = target
-      return self
-    end
-  end
-  error("no end of deadlines at " .. tostring(self.now) .. "\n" .. self:trace():sub(-3000), 0)
-end
-
---- As a host that slept too long: no deadline on the way is met.
-function World:oversleep(ms)
-  self.now = self.now + ns(ms)
-  return self:input "time_advanced"
 end
 
 -- ------------------------------------------------------------------------------------------------------ the host --
@@ -265,8 +62,8 @@ function World:label(action)
   local key = tonumber(action.slot) .. ":" .. tonumber(action.backend)
   if not self.labels[key] then
     local backend = self:key_of(action.backend)
-    self.numbers[backend] = (self.numbers[backend] or 0) + 1
-    self.labels[key] = backend .. "/" .. self.numbers[backend]
+    self.numbers_of[backend] = (self.numbers_of[backend] or 0) + 1
+    self.labels[key] = backend .. "/" .. self.numbers_of[backend]
   end
   return self.labels[key]
 end
@@ -407,22 +204,6 @@ function World:step()
   self:tell(kind, kind == "open" and action.attempt > 1 and ("%s, attempt %d"):format(label, action.attempt) or label)
   self:perform(kind, self.conns[label], self:key_of(action.backend))
   return true
-end
-
---- Does all that there is to do. What is reported meanwhile leads to more, which is done in the same loop.
-function World:drain()
-  if self.drains then
-    return
-  end
-  self.drains = true
-  local steps = 0
-  while self:step() do
-    steps = steps + 1
-    if steps > INPUTS_MAX then
-      error("no end of actions\n" .. self:trace():sub(-3000), 0)
-    end
-  end
-  self.drains = false
 end
 
 -- ------------------------------------------------------------------------------------------------------ backends --
@@ -624,14 +405,9 @@ end
 
 --- All statistics, as numbers.
 function World:stats()
-  local stats, found = ffi.new "cueball_stats", {}
+  local stats = ffi.new "cueball_stats"
   lib.cueball_pool_stats(self.pool, stats)
-  for _, one in ipairs(native.layout) do
-    if one.type == "cueball_stats" and one.member ~= "" then
-      found[one.member] = tonumber(stats[one.member])
-    end
-  end
-  return found
+  return World.numbers(stats, "cueball_stats")
 end
 
 --- Keeps events: a mask of all kinds unless kinds are given by name.
@@ -653,7 +429,7 @@ function World:take_events()
   local list, event = {}, ffi.new "cueball_event"
   while lib.cueball_pool_next_event(self.pool, event) do
     list[#list + 1] = {
-      kind = ffi.string(lib.cueball_event_name(event.kind)), time = tonumber(event.time - self.start) / 1e6,
+      kind = ffi.string(lib.cueball_event_name(event.kind)), time = tonumber(event.time - self.began) / 1e6,
       from = event.from, to = event.to, cause = ffi.string(lib.cueball_cause_name(event.cause)), slot = event.slot,
       count = event.count, missed = event.missed, conn = event.conn, backend = event.backend, claim = event.claim,
       lease = event.lease, user = tonumber(event.user), error = World.error_name(event.error),

@@ -3,24 +3,21 @@
 --   local dns_town = require "spec.support.dns_town"
 --   local town = dns_town.new { zone = [[…]], seed = 1 }     a world with servers 10.0.0.1 to 10.0.0.9, port 5432
 --   town:open({ domain = "example", … }, { max_connections = 6, … })   a pool; options of the resolver, and of the pool
---   town:keys()               the keys of the backends, in alphabetical order
 --   town:ids()                their connections: "10.0.0.1:5432=1,2 …", by number in the order of opening
 --   town:questions(from_ms)   the questions since then: "SRV _pg._tcp.example, A db1.example"
 --   town.events               "[ 100] backend_added 10.0.0.1:5432: A 10.0.0.1 of …" of backends and the resolver
---   town:stop()               stops the pool; nothing may be left
-local assert = require "luassert"
+--   and all that a town of spec.support.sim_town has
 local cueball = require "cueball"
-local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
 
 local dns_town = {}
 
-local Town = {}
-Town.__index = Town
+local Town = sim_town.class()
 
 local PORT = 5432
 
 function dns_town.new(given)
-  local self = setmetatable({ world = sim.new { seed = given.seed or 1 }, events = {}, pool = nil, opened = 0, open_by_key = {} }, Town)
+  local self = sim_town.new({ seed = given.seed, events = {}, opened = 0, open_by_key = {} }, Town)
   self.world.zone(given.zone)
   for number = 1, 9 do self.world.server("10.0.0." .. number, PORT) end
   return self
@@ -53,19 +50,10 @@ local function note(self, event)
 end
 
 function Town:open(dns, pool)
-  local all = { host = self.world, name = "db", max_connections = 6, connect = factory_of(self), resolver = cueball.resolver.dns(dns),
-    seed = 1, recovery = { default = { spread = 0 } } }
-  for name, value in pairs(pool or {}) do all[name] = value end
-  self.pool = cueball.pool(all)
-  self.pool:subscribe(function(event) note(self, event) end)
-  return self.pool
-end
-
-function Town:keys()
-  local keys = {}
-  for _, backend in ipairs(self.pool:backends()) do keys[#keys + 1] = backend.key end
-  table.sort(keys)
-  return table.concat(keys, " ")
+  local made = sim_town.open(self, { name = "db", max_connections = 6, connect = factory_of(self), resolver = cueball.resolver.dns(dns),
+    seed = 1, recovery = { default = { spread = 0 } } }, pool)
+  made:subscribe(function(event) note(self, event) end)
+  return made
 end
 
 function Town:ids()
@@ -86,15 +74,6 @@ function Town:questions(from_ms)
     if one.time_ms >= (from_ms or 0) then list[#list + 1] = one.type .. " " .. one.name end
   end
   return table.concat(list, ", ")
-end
-
-function Town:advance(ms) return self.world.advance(ms) end
-
-function Town:stop()
-  self.pool:stop()
-  self.world.advance(0)
-  assert.equal("stopped", self.pool:state())
-  assert.same({}, self.world.leaks())
 end
 
 return dns_town

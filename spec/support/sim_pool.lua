@@ -6,23 +6,16 @@
 --   town.world, town.servers                see cueball.host.sim
 --   town:claim("bob", { timeout_ms = 50 })  in a task of its own; the answer goes into the trace, the lease into town.leases.bob
 --   town:release "bob", town:close "bob", town:fail("bob", "why")
---   town:at(50, fn), town:advance(ms), town:run(fn)
 --   town:spread()                           "5/5/5": connections at rest or leased, by server
 --   town:trace_slots()                      every change of a slot goes into the trace from now on
---   town:log(level)                         the log lines of that level ("all": all but debug), first lines only, as a trace
---   town:stop()                             stops the pool and checks that nothing is left
---
--- And assert.trace(town, [[ … ]]), assert.log(town, level, [[ … ]]), assert.blames(text, fn): fn, all in one line, raises
--- an error that names that line.
-local assert = require "luassert"
-local say = require "say"
+--   and all that a town of spec.support.sim_town has, with assert.trace, assert.log and assert.blames
 local cueball = require "cueball"
-local sim = require "cueball.host.sim"
+local sim_town = require "spec.support.sim_town"
+local with = require "spec.support.with"
 
 local sim_pool = {}
 
-local Town = {}
-Town.__index = Town
+local Town = sim_town.class()
 
 local function address_of(number)
   return "10.0.0." .. number
@@ -30,20 +23,17 @@ end
 
 --- @param given servers: how many, 1 by default; seed; the rest is the servers' behaviour
 function sim_pool.new(given)
-  local behaviour, count, seed = {}, 1, 1
-  for name, value in pairs(given or {}) do
-    if name == "servers" then count = value elseif name == "seed" then seed = value else behaviour[name] = value end
-  end
-  local self = setmetatable({ world = sim.new { seed = seed }, servers = {}, leases = {}, pool = nil }, Town)
+  local behaviour = with(given)
+  local count, seed = behaviour.servers or 1, behaviour.seed
+  behaviour.servers, behaviour.seed = nil, nil
+  local self = sim_town.new({ seed = seed, servers = {}, leases = {} }, Town)
   for number = 1, count do self.servers[number] = self.world.server(address_of(number), 7000, behaviour) end
   return self
 end
 
 --- What a resolver says of server number so and so.
 function sim_pool.backend(number, more)
-  local backend = { address = address_of(number), port = 7000, key = "db" .. number }
-  for name, value in pairs(more or {}) do backend[name] = value end
-  return backend
+  return with({ address = address_of(number), port = 7000, key = "db" .. number }, more)
 end
 
 --- A list of them: of servers low to high.
@@ -62,19 +52,15 @@ function sim_pool.factory(members)
     return connection
   end
   function factory.close(connection) factory.closed[#factory.closed + 1] = connection.id end
-  for name, value in pairs(members or {}) do factory[name] = value end
-  return factory
+  return with(factory, members)
 end
 
---- Makes the pool.
+--- Makes a pool on them.
 function Town:open(options)
-  local all = {
-    host = self.world, name = "db", max_connections = 3,
-    resolver = cueball.resolver.static(sim_pool.backends(1, #self.servers)), connect = cueball.connection.tcp {},
-  }
-  for name, value in pairs(options or {}) do all[name] = value end
-  self.pool = cueball.pool(all)
-  return self.pool
+  return sim_town.open(self, {
+    name = "db", max_connections = 3, resolver = cueball.resolver.static(sim_pool.backends(1, #self.servers)),
+    connect = cueball.connection.tcp {},
+  }, options)
 end
 
 --- What answers a claim, in the trace.
@@ -101,10 +87,6 @@ for _, way in ipairs { "release", "close", "fail" } do
   end
 end
 
-function Town:at(ms, fn) return self.world.at(ms, fn) end
-function Town:advance(ms) return self.world.advance(ms) end
-function Town:run(fn, ...) return self.world.run(fn, ...) end
-
 function Town:spread()
   local by_key, counts = {}, {}
   for _, backend in ipairs(self.pool:backends()) do by_key[backend.key] = backend.idle + backend.busy end
@@ -119,49 +101,5 @@ function Town:trace_slots()
     end
   end)
 end
-
-function Town:log(level)
-  local lines = {}
-  for _, one in ipairs(self.world.logs) do
-    if one.level == level or level == "all" and one.level ~= "debug" then
-      local text = one.message:match "^[^\n]*"
-      lines[#lines + 1] = ("[%4d] %s%s"):format(one.time_ms, level == "all" and one.level .. ": " or "", text)
-    end
-  end
-  return table.concat(lines, "\n")
-end
-
---- Stops the pool outside of any task; nothing may be left of it.
-function Town:stop()
-  self.pool:stop()
-  self.world.advance(0)
-  assert.equal("stopped", self.pool:state())
-  assert.same({}, self.world.leaks())
-end
-
--- Without the indentation it has in a spec; the number of blanks in "[   0]" stays.
-local function quoted(text)
-  return (text:gsub("^%s*\n", ""):gsub("\n%s+", "\n"):gsub("^%s+", ""):gsub("%s+$", ""))
-end
-
-local function compare(arguments, is)
-  arguments[1], arguments[2], arguments.n = quoted(arguments[#arguments]), is, 2
-  return arguments[1] == arguments[2]
-end
-
-say:set("assertion.sim_pool", "Expected:\n%s\nIs:\n%s")
-assert:register("assertion", "trace", function(_, arguments)
-  return compare(arguments, arguments[1].world.trace_text())
-end, "assertion.sim_pool")
-assert:register("assertion", "log", function(_, arguments)
-  return compare(arguments, arguments[1]:log(arguments[2]))
-end, "assertion.sim_pool")
-assert:register("assertion", "blames", function(_, arguments)
-  local info = debug.getinfo(arguments[2], "S")
-  local ok, message = pcall(arguments[2])
-  arguments[1] = ("%s:%d: %s"):format(info.short_src, info.linedefined, arguments[1])
-  arguments[2] = ok and "no error" or tostring(message)
-  return arguments[1] == arguments[2]
-end, "assertion.sim_pool")
 
 return sim_pool

@@ -3,18 +3,14 @@
 --     local town = require "spec.support.sim_world"
 --     before_each(town.open)   -- the world is town.world then
 
+local assert = require "luassert"
 local sim = require "cueball.host.sim"
-local luassert = require "luassert"
+require "spec.support.trace"
 
 local town = { world = nil }
 
-local function quoted(text)
-  return (text:gsub("^%s*\n", ""):gsub("\n%s+", "\n"):gsub("^%s+", ""):gsub("%s+$", ""))
-end
-
-function town.assert_trace(expected)
-  luassert.equal(quoted(expected), town.world.trace_text())
-end
+function town.trace() return town.world.trace_text() end
+function town.assert_trace(expected) assert.trace(town, expected) end
 
 function town.open(options)
   town.world = sim.new(options or { seed = 1 })

@@ -23,19 +23,16 @@
 --     "held"                             world:reply(question, what) does it
 -- A function is called with the question and gives one of those.
 --
--- After every input the tracker's own check must hold. Time is in milliseconds since the start. The server is traced
--- ("ask A a.example @ns2") once world:nameservers was given more than one. `world.shows`: words that are traced; nil: all.
+-- The server is traced ("ask A a.example @ns2") once world:nameservers was given more than one. Time, inputs and the trace are
+-- spec.support.virtual_world's.
 
 local native = require "cueball.native"
-require "spec.support.core_world" -- assert.trace
 
 local ffi, lib = native.ffi, native.lib
 
-local World = {}
-World.__index = World
+local World = require("spec.support.virtual_world").of "tracker"
+local ns = World.ns
 
-local NEVER = 0xffffffffffffffffULL
-local INPUTS_MAX = 200000
 local TYPES = { A = 1, CNAME = 5, SOA = 6, AAAA = 28, SRV = 33, DNAME = 39, RRSIG = 46, TXT = 16 }
 local NAMES = { [1] = "A", [28] = "AAAA", [33] = "SRV" }
 local RCODES = { NOERROR = 0, NODATA = 0, FORMERR = 1, SERVFAIL = 2, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5, YXDOMAIN = 6 }
@@ -43,10 +40,6 @@ local SILENCES = { timeout = 0, network = 1, garbage = 2, refused = 3, cut = 4, 
 local SECTIONS = { ["?"] = 1, ["+"] = 2 }
 local REMOVALS = { [0] = "none", "target", "address", "name", "family", "no service" }
 World.TARGETS = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp" }
-
-local function ns(ms)
-  return ffi.cast("uint64_t", ms * 1e6 + 0.5)
-end
 
 -- ------------------------------------------------------------------------------------------------------- records --
 
@@ -164,36 +157,16 @@ end
 
 --- Options of the tracker (pauses have no spread unless `spread` is given), and seed (1).
 function World.new(changes)
-  local self = setmetatable({
-    now = 0ULL, zone = {}, at_server = {}, default = "NODATA", latency = 1, lines = {}, events = {}, sequence = 0, questions = {},
-    asked = {}, asked_n = 0, trace_servers = false,
-  }, World)
+  local self = World:begin {
+    zone = {}, at_server = {}, default = "NODATA", latency = 1, questions = {}, asked = {}, asked_n = 0, trace_servers = false,
+  }
   local options, kept = World.options(changes)
   local made = ffi.new "cueball_tracker *[1]"
   local result = lib.cueball_tracker_new(options, lib.cueball_allocator_libc(), changes.seed or 1, self.now, made)
-  assert(result == 0 and kept, "cueball_tracker_new: " .. ffi.string(lib.cueball_error_name(result)))
+  assert(result == 0 and kept, "cueball_tracker_new: " .. World.error_name(result))
   self.tracker = ffi.gc(made[0], lib.cueball_tracker_free)
   self:check()
   return self
-end
-
-function World:time()
-  return tonumber(self.now) / 1e6
-end
-
-function World:check()
-  local text = ffi.new "char[512]"
-  if lib.cueball_tracker_check(self.tracker, text, 512) ~= 0 then
-    error("the tracker disagrees with itself: " .. ffi.string(text) .. "\n" .. self:trace():sub(-3000), 0)
-  end
-end
-
---- Any input; "ok" or the error's name.
-function World:input(name, ...)
-  local result = lib["cueball_tracker_" .. name](self.tracker, self.now, ...)
-  self:check()
-  self:drain()
-  return result == 0 and "ok" or ffi.string(lib.cueball_error_name(result))
 end
 
 function World:nameservers(list)
@@ -213,74 +186,6 @@ end
 
 function World:families(mask)
   return self:input("families_changed", mask)
-end
-
--- --------------------------------------------------------------------------------------------------------- trace --
-
-function World:tell(word, text)
-  if self.shows and not (" " .. self.shows .. " "):find(" " .. word .. " ", 1, true) then
-    return
-  end
-  local line = ("[%4s] %s %s"):format(("%.10g"):format(self:time()), word, text or "")
-  self.lines[#self.lines + 1] = (line:gsub("%s+$", ""))
-end
-
-function World:trace()
-  return table.concat(self.lines, "\n")
-end
-
-function World:forget()
-  self.lines = {}
-end
-
--- ---------------------------------------------------------------------------------------------------------- time --
-
-function World:at(ms, fn)
-  self:schedule(ns(ms), fn)
-end
-
-function World:schedule(time, fn)
-  local events = self.events
-  local place = #events + 1
-  while place > 1 and events[place - 1].time > time do
-    place = place - 1
-  end
-  table.insert(events, place, { time = time, fn = fn })
-end
-
-function World:deadline()
-  return lib.cueball_tracker_deadline(self.tracker)
-end
-
---- In ms; nil: none.
-function World:deadline_ms()
-  local deadline = self:deadline()
-  return deadline ~= NEVER and tonumber(deadline) / 1e6 or nil
-end
-
---- Lets so much time go by, meeting every deadline on the way; what happens at the same instant comes first.
-function World:advance(ms)
-  local target = self.now + ns(ms)
-  for _ = 1, INPUTS_MAX do
-    local event, deadline = self.events[1], self:deadline()
-    if deadline < self.now then
-      deadline = self.now
-    end
-    if event and event.time <= target and event.time <= deadline then
-      table.remove(self.events, 1)
-      if event.time > self.now then
-        self.now = event.time
-      end
-      event.fn()
-    elseif deadline <= target then
-      self.now = deadline
-      self:input "time_advanced"
-    else
-      self.now = target
-      return self
-    end
-  end
-  error("no end of deadlines at " .. tostring(self.now) .. "\n" .. self:trace():sub(-3000), 0)
 end
 
 -- ------------------------------------------------------------------------------------------------------ the host --
@@ -392,14 +297,6 @@ function World:step()
   return true
 end
 
-function World:drain()
-  local steps = 0
-  while self:step() do
-    steps = steps + 1
-    assert(steps < INPUTS_MAX, "no end of actions")
-  end
-end
-
 -- --------------------------------------------------------------------------------------------------------- other --
 
 --- All backends: list of tables.
@@ -421,14 +318,9 @@ function World:layout()
 end
 
 function World:stats()
-  local stats, found = ffi.new "cueball_tracker_stats", {}
+  local stats = ffi.new "cueball_tracker_stats"
   lib.cueball_tracker_stats_of(self.tracker, stats)
-  for _, one in ipairs(native.layout) do
-    if one.type == "cueball_tracker_stats" and one.member ~= "" then
-      found[one.member] = tonumber(stats[one.member])
-    end
-  end
-  return found
+  return World.numbers(stats, "cueball_tracker_stats")
 end
 
 return World

@@ -1,0 +1,222 @@
+--- The house is tidy: what may be how long, how it is named, that README's map is complete and true.
+--
+-- What was there before a rule is listed with its number, which may only get better: whoever betters it writes the new number here.
+local tidy = require "spec.support.tidy"
+
+local FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60
+local ASSERTS_MIN = 6   -- in 100 lines
+
+local LONG_FILES = {
+  ["lua/cueball/pool/init.lua"] = 561,
+  ["spec/core/backend_spec.lua"] = 552,
+  ["spec/core/balance_spec.lua"] = 519,
+  ["spec/core/claim_spec.lua"] = 524,
+  ["spec/core/slot_spec.lua"] = 678,
+  ["spec/dns/client_spec.lua"] = 547,
+  ["spec/docs_spec.lua"] = 506,
+  ["spec/fuzz/pool_fuzz.c"] = 1263,
+  ["spec/host/socket_spec.lua"] = 644,
+  ["spec/host/uv_spec.lua"] = 717,
+  ["spec/nginx/sim_quota_spec.lua"] = 826,
+  ["spec/pool/factory_spec.lua"] = 519,
+  ["spec/resolver/sink_spec.lua"] = 521,
+  ["src/core/pool/pool.h"] = 577,
+  ["src/core/pool/slot.c"] = 529,
+  ["src/include/cueball.h"] = 610,
+}
+
+local LONG_FUNCTIONS = {
+  ["bench/openresty/handlers.lua: handlers.setup"] = 66,
+  ["bench/simulations/day.lua: day.run"] = 81,
+  ["bench/simulations/overload.lua: overload.rfc"] = 78,
+  ["lua/cueball/host/resting.lua: resting.install"] = 84,
+  ["lua/cueball/pool/init.lua: Pool.new_for"] = 69,
+  ["spec/core/plan_spec.lua: model"] = 69,
+  ["spec/fuzz/pool_fuzz.c: step"] = 71,
+  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 75,
+}
+
+-- By the first folder below src/; those of the headers for users do not count.
+local FEW_ASSERTS = {
+  ["src/core"] = 0.5,
+  ["src/dns"] = 0,
+  ["src"] = 0,
+}
+
+-- They say little, or meant several things in this house. "monitor" is what people look at, and nothing else.
+local WORDS = {}
+for word in ([[patience place work debt debtor crew manned relieved fit later proxy waits since at verdict outcome belief pin bury retire
+  disinherit farewell word hope mood trouble gate watchman handle entry node item manager data util utils helper helpers misc common]])
+  :gmatch "%S+" do WORDS[word] = true end
+
+local BADLY_NAMED = {
+  "lua/cueball/host/proxy.lua",
+  "lua/cueball/host/sim/gate.lua",
+  "lua/cueball/nginx/quota/gate.lua",
+  "spec/core/tracker_belief_spec.lua",
+  "spec/core/tracker_outcome_spec.lua",
+  "spec/nginx/trouble_spec.lua",
+}
+
+-- What of it is new, and what was listed and is gone.
+local function assert_tidy(complaints)
+  assert.equal("", table.concat(complaints, "\n"))
+end
+
+local list, set = tidy.tree()
+local sources = tidy.sources(list)
+
+describe("a ratchet", function()
+  it("lets nothing new over the limit, and nothing old get worse", function()
+    assert.same({}, tidy.complaints(10, { a = 10, b = 12 }, { b = 12 }))
+    assert.same({ "a: 11, and the limit is 10", "b: 13, and it was 12" }, tidy.complaints(10, { a = 11, b = 13 }, { b = 12 }))
+    assert.same({ "a: 5, and the limit is 6", "b: 2, and it was 3" },
+      tidy.complaints(6, { a = 5, b = 2, c = 7 }, { b = 3 }, "more"))
+  end)
+
+  it("wants to be turned on by whoever betters something", function()
+    assert.same({ "a: now 11; write that into the list instead of 12", "b: now 10; take it off the list",
+        "c: is not there; take it off the list" },
+      tidy.complaints(10, { a = 11, b = 10 }, { a = 12, b = 11, c = 20 }))
+    assert.same({ "a: now 4; write that into the list instead of 3", "b: now 6; take it off the list" },
+      tidy.complaints(6, { a = 4, b = 6 }, { a = 3, b = 5 }, "more"))
+  end)
+end)
+
+describe("a file", function()
+  it("has no more lines than a reader can follow", function()
+    local found = {}
+    for _, path in ipairs(sources) do found[path] = tidy.lines(tidy.read(path)) end
+    assert_tidy(tidy.complaints(FILE_LINES_MAX, found, LONG_FILES))
+  end)
+
+  it("is named by a noun that says what it is about", function()
+    assert.equal("data util", tidy.words("src/data/my_util.c", WORDS))
+    assert.equal("", tidy.words("spec/format_spec.lua", WORDS))
+    local found, listed = {}, {}
+    for _, path in ipairs(list) do
+      if not path:find "^spec/fuzz/corpus/" and tidy.words(path, WORDS) ~= "" then found[path] = 1 end
+    end
+    for _, path in ipairs(BADLY_NAMED) do listed[path] = 1 end
+    assert_tidy(tidy.complaints(0, found, listed))
+  end)
+end)
+
+describe("a function", function()
+  it("is found in Lua, whatever is around it", function()
+    assert.same({
+      { name = "inner", lines = 3 }, { name = "Pool.new", lines = 9 }, { name = "held", lines = 1 },
+      { name = "does it", lines = 3 }, { name = "pcall(function()", lines = 2 },
+    }, tidy.lua_functions [==[
+local text = "function end" .. 'it\'s "end' .. [[ end
+end ]]   -- end, function
+function Pool.new(given)
+  if given then return 0x1e elseif not given then else end
+  for _ = 1, 2 do repeat until true end
+  --[[ function
+  ]]
+  local function inner()
+    while true do break end
+  end
+end
+held = function() end
+describe("a list of specs", function()
+  it("does it", function()
+    assert()
+  end)
+end)
+pcall(function()
+end)
+]==])
+  end)
+
+  it("is found in C, with its signature", function()
+    assert.same({ { name = "pool_serve", lines = 5 }, { name = "main", lines = 4 } }, tidy.c_functions [[
+/* What it does. */
+static void pool_serve(cueball_pool *pool,
+                       int number)
+{
+    int list[] = { 1 };
+}
+
+struct one {
+    int x;
+};
+static const int TWO[] = {
+    2,
+};
+int main(void)
+{
+    return 0;
+}
+]])
+  end)
+
+  it("has no more lines than a screen", function()
+    local found = {}
+    for _, path in ipairs(sources) do
+      local functions = path:find "%.lua$" and tidy.lua_functions or path:find "%.[ch]$" and tidy.c_functions
+      for _, one in ipairs(functions and functions(tidy.read(path)) or {}) do
+        local name = path .. ": " .. one.name
+        found[name] = math.max(found[name] or 0, one.lines)
+      end
+    end
+    assert_tidy(tidy.complaints(FUNCTION_LINES_MAX, found, LONG_FUNCTIONS))
+  end)
+end)
+
+describe("the C code", function()
+  it("asserts what must be, and what must not be", function()
+    assert.equal(3, tidy.asserts "assert(x);\n_Static_assert (y, \"\"); CUEBALL_ASSERT(z); asserted(a); assert_not(b);")
+    local asserts, lines, found = {}, {}, {}
+    for _, path in ipairs(sources) do
+      local folder = path:match "^src/([^/]+)/.*%.[ch]$"
+      if path:find "^src/[^/]+%.c$" then folder = "." end
+      if folder and folder ~= "include" then
+        local text = tidy.read(path)
+        asserts[folder] = (asserts[folder] or 0) + tidy.asserts(text)
+        lines[folder] = (lines[folder] or 0) + tidy.lines(text)
+      end
+    end
+    -- In steps of a half, so that not every line that comes or goes moves it.
+    for folder, count in pairs(asserts) do found[("src/" .. folder):gsub("/%.$", "")] = math.floor(2 * 100 * count / lines[folder]) / 2 end
+    assert_tidy(tidy.complaints(ASSERTS_MIN, found, FEW_ASSERTS, "more"))
+  end)
+end)
+
+describe("README's map", function()
+  local readme = tidy.read "README.md"
+  local map = readme:match "\n## A map of the house\n(.-)\n## "
+
+  it("is read as people read it", function()
+    local tree = { ["lua/"] = true, ["lua/a.lua"] = true, ["lua/b/"] = true, ["src/"] = true, ["src/x_1.c"] = true, ["src/x_2.c"] = true,
+      ["docs/"] = true }
+    local named, wrong = tidy.named([[
+| `lua/a.lua`, `b/`, `c.lua` | `require "x.y"` does it; `lua/run FILE` |
+| `lua/b/`, `a.lua` | |
+| `src/x*.c` | [all](docs/) of it; `pool:stop()`, `a.b(c)`, `gone/` |]], tree)
+    assert.same({ ["lua/"] = true, ["lua/a.lua"] = true, ["lua/b/"] = true, ["src/"] = true, ["src/x_1.c"] = true, ["src/x_2.c"] = true,
+      ["docs/"] = true }, named)
+    assert.same({ "c.lua", "lua/run", "gone/" }, wrong)
+  end)
+
+  it("names nothing that is not there", function()
+    local _, wrong = tidy.named(map, set)
+    assert.same({}, wrong)
+  end)
+
+  it("names everything in the top two levels", function()
+    local named = tidy.named(readme, set)
+    local missing = {}
+    named["README.md"] = true
+    for path in pairs(set) do
+      local folder, name = path:match "^(.-)([^/]+/?)$"
+      -- lua/ has but one folder, so what is in that is the second level. A folder may have a map of its own.
+      local is_near = folder == "" or folder == "lua/cueball/" or folder:find "^[^/]+/$"
+      local has_map = set[folder .. "README.md"] and folder ~= "" and tidy.read(folder .. "README.md"):find(name, 1, true)
+      if is_near and not has_map and not named[path] then missing[#missing + 1] = path end
+    end
+    table.sort(missing)
+    assert.same({}, missing)
+  end)
+end)
