@@ -7,6 +7,7 @@
 -- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
 local library = require "cueball.host.library"
 local options = require "cueball.options"
+local rawget, setmetatable, type = rawget, setmetatable, type
 
 local LIMIT = options.number(1, 86400000, "milliseconds")
 
@@ -259,7 +260,8 @@ end
 
 -- What a claimer left it in. How the server did, and whether the socket is fit, the pool asks the socket itself.
 local function broken(client)
-  if unfit(client) then return unfit(client) end
+  local why = rawget(client, "cueball_unfit")
+  if why then return why end
   if rawget(client, "_subscribed") then return "left subscribed" end
   if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
   return nil

@@ -22,6 +22,7 @@ end
 local host = { name = "ngx" }
 
 local CAN_WAIT = request.CAN_WAIT
+local tonumber = tonumber
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 

@@ -21,6 +21,8 @@ local native = require "cueball.native"
 local text = require "cueball.text"
 local lib = native.lib
 
+local getmetatable, setmetatable, pcall, xpcall, rawget, type = getmetatable, setmetatable, pcall, xpcall, rawget, type
+
 local parking = {}
 
 local Place = {}
@@ -182,13 +184,14 @@ local function track(place, connection)
   local context = place.context
   local socket = find_socket(place, connection)
   place.socket = socket
-  place.known = socket and context.host.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
+  place.known = socket and place.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
   context.client = nil
 end
 
 local function untrack(place)
-  if not place.socket then return end
-  place.context.host.keepalive.untrack(place.socket)
+  local socket = place.socket
+  if not socket then return end
+  place.keepalive.untrack(socket)
   place.socket = nil
 end
 
@@ -202,14 +205,14 @@ local function put(given, place, connection)
   end
   pcall(given.close, connection)
   message = "it could not be parked: " .. text.message(ok and message or parked)
-  if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
+  if place.known then return false, place.keepalive.not_parked(place.known, message) end
   return false, message, "unfit"
 end
 
 -- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
 -- opens a connection is limited by what is left of the claim.
 local function limit(place, limit_ms)
-  local context, keepalive = place.context, place.parking.keepalive
+  local context, keepalive = place.context, place.keepalive
   context.timeout_ms, context.left_ms = place.limit_ms, nil
   if not limit_ms or limit_ms >= place.limit_ms then return end
   if place.uses_connect or keepalive.is_known(context.socket_options) then
@@ -265,7 +268,7 @@ local function connect(pool, given, backend, context)
   end
   local place = setmetatable({
     given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
-    parking = pool.parking, uses_connect = uses_connect,
+    parking = pool.parking, keepalive = keepalive, uses_connect = uses_connect,
     socket = nil, -- under what is taken, where it could be found
     known = nil,  -- of the connection, see track
     socket_field = nil,
@@ -443,19 +446,29 @@ end
 
 -- ---------------------------------------------------------------- releases --
 
+-- What is wrong with a connection that comes back, as condition.judge: its socket has no reader but its claimer.
+local function trouble(pool, place, connection)
+  local socket = place.socket
+  local message, kind = condition.broken(pool, place.given, connection, socket)
+  if message or not socket then return message, kind end
+  local fit
+  fit, message, kind = socket:is_fit()
+  if fit then return nil end
+  return message, kind
+end
+
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
   local place = pool.connections[slot]
   if getmetatable(place) ~= Place then return false end
   if connection == place then return true end
-  local given = place.given
-  local message, kind = condition.judge(pool, given, connection, place.socket)
+  local message, kind = trouble(pool, place, connection)
   if message then
-    pcall(given.close, connection)
+    pcall(place.given.close, connection)
   else
     local parked
-    parked, message, kind = put(given, place, connection)
+    parked, message, kind = put(place.given, place, connection)
     if parked then return true end
   end
   pool:unfit(slot, message, kind)

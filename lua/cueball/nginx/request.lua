@@ -14,6 +14,7 @@ local ffi = require "ffi"
 local base = require "resty.core.base"
 local lib = require("cueball.native").lib
 local get_request, get_phase = base.get_request, ngx.get_phase
+local tonumber = tonumber
 
 -- Declarations outlive the module; it may be loaded again.
 if not pcall(ffi.typeof, "cueball_ngx_cleanup") then

@@ -21,6 +21,7 @@ local misuse = require "cueball.pool.misuse"
 local registry = require "cueball.pool.registry"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
+local getmetatable, xpcall, type = getmetatable, xpcall, type
 
 local NEVER = 2 ^ 63
 local STOPPED = tonumber(lib.CUEBALL_POOL_STOPPED)
@@ -214,7 +215,6 @@ end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
-  if self.parking and parking.put(self, slot, connection) then return end
   local socket, conn = self.sockets[slot], self.conns[slot]
   local message, kind = condition.judge(self, factory, connection, socket)
   if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end

@@ -12,6 +12,7 @@ local misuse = require "cueball.pool.misuse"
 local options = require "cueball.options"
 local parking = require "cueball.nginx.parking"
 local lib = native.lib
+local getmetatable = getmetatable
 
 local Lease = {}
 Lease.__index = Lease
@@ -37,7 +38,8 @@ local function released(self, pool, place, connection)
     pool.places[slot] = place
     if pool.notes_sites then watchman.back(pool.watchman, slot) end
   end
-  if pool.outlook.actions ~= 0 or pool.outlook.deadline < pool.alarm_at or pool.outlook.events ~= 0 then pool:pump() end
+  local outlook = pool.outlook
+  if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
   if result < 0 then
     if pool.parking then parking.close(pool, slot, connection) end
     return stale()
@@ -55,7 +57,9 @@ function Lease:release()
   self.connection = nil
   local slot = place.slot
   local factory = pool.factories[slot]
-  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  if factory.inspects and is_in_place(self) and not (pool.parking and parking.put(pool, slot, connection)) then
+    pool:inspect(slot, factory, connection)
+  end
   return released(self, pool, place, connection)
 end
 

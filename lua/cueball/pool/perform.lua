@@ -9,6 +9,7 @@ local condition = require "cueball.pool.condition"
 local parking = require "cueball.nginx.parking"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
+local setmetatable, pcall = setmetatable, pcall
 
 local work = {}
 
