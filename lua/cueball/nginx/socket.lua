@@ -9,11 +9,11 @@ local use = require "cueball.host.use"
 local socket = {}
 
 local COSOCKET = debug.getregistry().__tcp_cosocket_mt -- as resty.core.socket finds it
-local receive, send = COSOCKET.receive, COSOCKET.send
+local receive, send, setkeepalive = COSOCKET.receive, COSOCKET.send, COSOCKET.setkeepalive
 local getmetatable, setmetatable, type = getmetatable, setmetatable, type
 
--- A tracked cosocket has its cueball.host.use in the field cueball_use. Most leases send and receive, and nothing goes wrong: of those
--- only `latest` is noted, what was done last, as it is needed for each receive of each claimer. `settle` tells the rest from it.
+-- A tracked cosocket has its cueball.host.use at 0, where ngx_lua has nothing: it counts from 1. Most leases send and receive, and
+-- nothing goes wrong: of those only `latest` is noted, what was done last, as few steps count here. `settle` tells the rest from it.
 local SENT, RECEIVED = "sent", "received"
 
 -- The methods of a cosocket with which nothing went wrong in this lease.
@@ -31,6 +31,28 @@ function socket.is(value)
   return meta == Tracked or meta ~= nil and (meta == COSOCKET or meta == Doubtful)
 end
 
+-- A cosocket is a table with its time limits at 2, 4 and 5. Asked once: another version of ngx_lua may have it otherwise.
+local is_as_known
+
+local function find_out()
+  local made, count = ngx.socket.tcp(), 0
+  made:settimeouts(11, 12, 13)
+  for _ in next, made do count = count + 1 end
+  is_as_known = count == 3 and made[2] == 11 and made[4] == 12 and made[5] == 13 and getmetatable(made) == COSOCKET
+end
+
+--- What ngx.socket.tcp() and settimeouts make, without these two: LuaJIT compiles no calls of C functions.
+-- @param connect_ms, send_ms, read_ms whole numbers of milliseconds
+function socket.limited(connect_ms, send_ms, read_ms)
+  if is_as_known == nil then find_out() end
+  if is_as_known then
+    return (setmetatable({ nil, connect_ms, nil, send_ms, read_ms, nil, nil, [0] = false }, COSOCKET))
+  end
+  local made = ngx.socket.tcp()
+  made:settimeouts(connect_ms, send_ms, read_ms)
+  return made
+end
+
 -- What `latest` stands for.
 local function settle(known)
   local latest = known.latest
@@ -46,7 +68,7 @@ end
 -- From now on all is noted.
 local function doubt(cosocket)
   setmetatable(cosocket, Doubtful)
-  return settle(cosocket.cueball_use)
+  return settle(cosocket[0])
 end
 
 --- A claimer has it: from now on what is done with it is noted.
@@ -61,15 +83,24 @@ function socket.track(cosocket, known, number, how)
     use.lent(known)
   end
   known.descriptor = number
-  cosocket.cueball_use = known
+  cosocket[0] = known
   setmetatable(cosocket, Tracked)
   return known
 end
 
 --- Nothing more is noted.
 function socket.untrack(cosocket)
-  cosocket.cueball_use = nil
+  cosocket[0] = nil
   setmetatable(cosocket, COSOCKET)
+end
+
+--- Parks a tracked cosocket, for ever: what untrack and setkeepalive(0) do. It must be its own request that calls this.
+-- @return 1; or nil, message
+function socket.park(cosocket)
+  cosocket[0] = nil
+  setmetatable(cosocket, COSOCKET)
+  local parked, message = setkeepalive(cosocket, 0) -- no tail call: LuaJIT goes on behind it
+  return parked, message
 end
 
 -- What ngx_lua says if nothing was wrong with the connection.
@@ -79,7 +110,7 @@ end
 
 -- The end of a receive, unless it is the usual one.
 local function received(cosocket, data, message, partial)
-  local known = cosocket.cueball_use
+  local known = cosocket[0]
   if not known then return data, message, partial end -- an iterator that outlived its lease
   settle(known)
   if data then
@@ -110,7 +141,7 @@ function Tracked:receive(what, extra)
     data, message, partial = receive(self, what)
   end
   if data and data ~= "" then
-    local known = self.cueball_use
+    local known = self[0]
     if known then known.latest = RECEIVED end
     return data
   end
@@ -137,14 +168,14 @@ local function not_sent(cosocket, sent, message)
 end
 
 function Doubtful:send(...)
-  use.sends(self.cueball_use)
+  use.sends(self[0])
   local sent, message = send(self, ...)
   if sent then return sent end
   return not_sent(self, sent, message)
 end
 
 function Tracked:send(...)
-  local known = self.cueball_use
+  local known = self[0]
   if known.latest == RECEIVED then known.has_delivered = true end
   known.latest = SENT
   local sent, message = send(self, ...)
@@ -182,7 +213,7 @@ end
 --- As a socket of other hosts.
 -- @return true; or nil, message, kind
 function Doubtful:is_fit()
-  local known = settle(self.cueball_use)
+  local known = settle(self[0])
   local message = known.end_message
   if not message and known.descriptor and (known.is_asked or not known.has_delivered) then message = look(known) end
   local kind
@@ -192,7 +223,7 @@ function Doubtful:is_fit()
 end
 
 function Tracked:is_fit()
-  if self.cueball_use.latest == RECEIVED then return true end
+  if self[0].latest == RECEIVED then return true end
   return Doubtful.is_fit(self)
 end
 
@@ -205,7 +236,7 @@ end
 
 --- Has a byte come since it was lent?
 function Tracked:has_delivered()
-  return settle(self.cueball_use).has_delivered
+  return settle(self[0]).has_delivered
 end
 
 return socket

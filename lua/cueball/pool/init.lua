@@ -82,6 +82,8 @@ local function factory_from(what, given, level)
   factory.inspects = factory.broken ~= nil or factory.watch ~= nil
   factory.asks_socket = factory.broken ~= nil and factory.broken == given.asks_socket -- which the pool does itself
   local bare = given.bare
+  local parked = given.parked
+  factory.parked = type(parked) == "table" and factory.connect == parked.connect and factory.park == parked.park and parked or nil
   factory.bare = type(bare) == "table" and factory.watch == bare.watch and factory.unwatch == bare.unwatch and bare or nil
   return factory
 end
