@@ -7,6 +7,7 @@
 -- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
 local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
+local rawget, getmetatable, setmetatable, type = rawget, getmetatable, setmetatable, type
 
 local LIMIT = options.number(1, 86400000, "milliseconds")
 
@@ -100,8 +101,9 @@ end
 
 local function plain(command)
   return function(client, ...)
-    if rawget(client, "_reqs") then return command(client, ...) end
     local answer, message = command(client, ...)
+    if answer and message == nil then return answer end
+    if answer == nil and rawget(client, "_reqs") then return end -- into a pipeline: the library returns nothing
     if message == nil then return answer end
     if answer == false then heard(client, message) end
     return answer, message
@@ -137,28 +139,67 @@ local function methods_of(redis)
   end })
 end
 
-local makers = setmetatable({}, { __mode = "k" }) -- by host: how to make a client
+local function socket_of(client)
+  return rawget(client, "_sock") or rawget(client, "sock")
+end
 
-local function new_maker(redis)
+-- A constant as Lua has it; nil: it is none.
+local function constant(value)
+  if type(value) == "string" then return ("%q"):format(value) end
+  if type(value) == "boolean" or type(value) == "number" and value == value then return tostring(value) end
+  if type(value) ~= "table" or getmetatable(value) then return nil end
+  local fields = {}
+  for name, field in next, value do
+    local key, text = constant(name), constant(field)
+    if not key or not text then return nil end
+    fields[#fields + 1] = ("[%s] = %s"):format(key, text)
+  end
+  return "{ " .. table.concat(fields, ", ") .. " }"
+end
+
+-- Redis clients are made for each claim, where sockets end with requests. What the library makes is made here then, in a way that
+-- LuaJIT compiles: its fields are copied, if they are its socket and constants.
+-- @return function(socket) → a client without its methods; nil: the library does more than that
+local function find_shell(redis)
+  local client = redis:new()
+  local socket = client and socket_of(client)
+  if not socket then return nil end
+  local fields = {}
+  for name, value in next, client do
+    local text = value == socket and "..." or constant(value)
+    if type(name) ~= "string" or not text then return nil end
+    fields[#fields + 1] = ("[%q] = %s"):format(name, text == "..." and "socket" or text)
+  end
+  return loadstring("return function(socket) return { " .. table.concat(fields, ", ") .. " } end", "=redis client")()
+end
+
+local makers = setmetatable({}, { __mode = "k" }) -- by host: how to make a client, see below
+
+local function new_maker(host, redis)
   local meta = { __index = methods_of(redis) }
-  return function()
+  local limited_tcp = host.limited_tcp
+  local shell = limited_tcp and find_shell(redis)
+  if shell then
+    return function(connect_ms, send_ms, read_ms)
+      local socket = limited_tcp(connect_ms, send_ms, read_ms)
+      return setmetatable(shell(socket), meta), socket
+    end
+  end
+  return function(connect_ms, send_ms, read_ms)
     local client, message = redis:new()
     if not client then return nil, message end
-    -- In brackets, as in other places that are called for each claim: LuaJIT gives up on code that ends with a call of such a function.
-    return (setmetatable(client, meta))
+    local socket = socket_of(client)
+    socket:settimeouts(connect_ms, send_ms, read_ms)
+    return setmetatable(client, meta), socket
   end
 end
 
--- How to make a client, where that is not known yet.
+-- How to make a client, where that is not known yet: function(connect_ms, send_ms, read_ms) → client, socket; or nil, message.
 local function find_maker(host)
   local redis, message = library.load(host, "redis")
   if not redis then return nil, message end
-  makers[host] = new_maker(redis)
+  makers[host] = new_maker(host, redis)
   return makers[host]
-end
-
-local function socket_of(client)
-  return rawget(client, "_sock") or rawget(client, "sock")
 end
 
 -- --------------------------------------------------------------- connecting --
@@ -234,32 +275,36 @@ local function greeted(settings, context, client, socket)
   return client
 end
 
--- A function of its own, as settimeouts is one in C: LuaJIT compiles nothing that follows such a call in the same function.
-local function connected(settings, context, client, socket)
-  local how, message = context.connect(socket)
-  if how == "reused" then return client end
-  if not how then return nil, message end
-  return greeted(settings, context, client, socket)
-end
-
 local function connect(settings, context)
   local make, no_library = makers[context.host]
   if not make then
     make, no_library = find_maker(context.host)
     if not make then return nil, no_library end
   end
-  local client, message = make()
-  if not client then return nil, message end
-  local socket = socket_of(client)
-  socket:settimeouts(limit_of(settings, context), settings.send_timeout_ms, settings.read_timeout_ms)
-  return connected(settings, context, client, socket)
+  local client, socket = make(limit_of(settings, context), settings.send_timeout_ms, settings.read_timeout_ms)
+  if not client then return nil, socket end
+  local how, message = context.connect(socket)
+  if how == "reused" then return client end
+  if not how then return nil, message end
+  return greeted(settings, context, client, socket)
+end
+
+-- What connect does where a connection is parked.
+-- @return client, socket; nil: none is
+local function take(settings, context)
+  local make = makers[context.host]
+  if not make then return nil end
+  local client, socket = make(settings.connect_timeout_ms or DEFAULT_TIMEOUT_MS, settings.send_timeout_ms, settings.read_timeout_ms)
+  if client and context.take(socket, context) then return client, socket end
+  return nil
 end
 
 -- ------------------------------------------------------------------ factory --
 
 -- What a claimer left it in. How the server did, and whether the socket is fit, the pool asks the socket itself.
 local function broken(client)
-  if unfit(client) then return unfit(client) end
+  local why = rawget(client, "cueball_unfit")
+  if why then return why end
   if rawget(client, "_subscribed") then return "left subscribed" end
   if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
   return nil
@@ -289,9 +334,12 @@ local function redis(given)
     error("cueball.connection.redis: option 'username' needs option 'password' beside it", 2)
   end
   if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS, 2) end
+  local function connect_to(_, context) return connect(settings, context) end
   return {
-    connect = function(_, context) return connect(settings, context) end,
-    close = close, check = check, broken = broken, park = park,
+    connect = connect_to, close = close, check = check, broken = broken, park = park,
+    -- For the pool, where connections are parked, as long as `connect` and `park` are those above: `park` parks the client's socket, and
+    -- what is parked is taken so.
+    parked = { connect = connect_to, park = park, take = function(context) return take(settings, context) end },
     watch = function(client, lost)
       local socket = socket_of(client)
       if not socket.watch then return end

@@ -23,6 +23,8 @@ end
 local host = { name = "ngx" }
 
 local CAN_WAIT = request.CAN_WAIT
+local ADDRESS = ffi.typeof "uintptr_t"
+local tonumber, cast = tonumber, ffi.cast
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 
@@ -69,8 +71,15 @@ function host.current()
   return crew.task(request.known()) or REQUEST
 end
 
---- Who claims: a request's light thread, or a task's. host.current() is the same for all requests.
+-- LuaJIT does not compile coroutine.running. What ngx_lua keeps with each coroutine is another for each that lives, as well.
+local has_threads, thread_data = pcall(require, "thread.exdata2")
+
+--- Who claims: a request's light thread, or a task's, as a number where LuaJIT has a word for it. host.current() is the same for all
+-- requests.
 host.claimer = coroutine.running
+if has_threads then
+  function host.claimer() return (tonumber(cast(ADDRESS, thread_data()))) end
+end
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
 function host.task()
@@ -222,6 +231,10 @@ function host.tcp()
   return made
 end
 
+--- A cosocket with its time limits, for those who give connect what it wants: faster than tcp() and settimeouts.
+-- @param connect_ms, send_ms, read_ms whole numbers
+host.limited_tcp = socket.limited
+
 --- Is it a socket of this host, parked or not?
 host.is_socket = socket.is
 
@@ -237,6 +250,8 @@ host.keepalive = {
   discard = fit.discard,
   --- track(socket, known, number) → known: from now on the socket remembers; untrack(socket); not_parked(known, message) → message, kind
   track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
+  --- park(socket): untrack and setkeepalive(0), in the request that took it: request() → a number, which no other that lives has
+  park = socket.park, request = request.number,
 }
 
 -- Running ---------------------------------------------------------------

@@ -20,6 +20,8 @@ local condition = require "cueball.pool.condition"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 
+local getmetatable, setmetatable, pcall, xpcall, rawget, type = getmetatable, setmetatable, pcall, xpcall, rawget, type
+
 local parking = {}
 parking.__index = parking
 
@@ -101,6 +103,7 @@ function parking.equip(pool, backend, context)
   context.socket_options.context = context -- the host's own sockets know by it what to do
   context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
   function context.connect(client) return connect_parked(pool, backend, context, client) end
+  context.take = pool.parking.keepalive.take
   function context.through(socket) plain.lend_connect(socket, context.connect) end
 end
 
@@ -159,18 +162,19 @@ local function track(place, connection)
   local context = place.context
   local socket = find_socket(place, connection)
   place.socket = socket
-  place.known = socket and context.host.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
+  place.known = socket and place.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
   context.client = nil
 end
 
 local function untrack(place)
-  if not place.socket then return end
-  place.context.host.keepalive.untrack(place.socket)
+  local socket = place.socket
+  if not socket then return end
+  place.keepalive.untrack(socket)
   place.socket = nil
 end
 
--- → true; or false, why, kind
-local function put(given, place, connection)
+-- What may raise an error if its lease ends in another request than began it is asked with care.
+local function put_anyhow(given, place, connection)
   untrack(place)
   local ok, parked, message = pcall(place.park, connection, IDLE_MS)
   if ok and parked then
@@ -179,14 +183,32 @@ local function put(given, place, connection)
   end
   pcall(given.close, connection)
   message = "it could not be parked: " .. text.message(ok and message or parked)
-  if place.known then return false, place.context.host.keepalive.not_parked(place.known, message) end
+  if place.known then return false, place.keepalive.not_parked(place.known, message) end
   return false, message, "unfit"
+end
+
+-- The short way of a connection whose `park` is its socket's, in the request that took it: no error is raised there. It has no pcall,
+-- as LuaJIT compiles nothing that returns from one to what called it.
+-- → true; or false, why, kind
+local function put(given, place, connection)
+  local keepalive, socket = place.keepalive, place.socket
+  if not place.take or not socket or place.request ~= keepalive.request() then return put_anyhow(given, place, connection) end
+  place.socket = nil
+  local parked, message = keepalive.park(socket)
+  if parked then
+    place.is_taken = false
+    return true
+  end
+  pcall(given.close, connection)
+  local kind
+  message, kind = keepalive.not_parked(place.known, "it could not be parked: " .. text.message(message))
+  return false, message, kind
 end
 
 -- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
 -- opens a connection is limited by what is left of the claim.
 local function limit(place, limit_ms)
-  local context, keepalive = place.context, place.parking.keepalive
+  local context, keepalive = place.context, place.keepalive
   context.timeout_ms, context.left_ms = place.limit_ms, nil
   if not limit_ms or limit_ms >= place.limit_ms then return end
   if place.uses_connect or keepalive.is_known(context.socket_options) then
@@ -198,6 +220,7 @@ end
 
 local function taken(place, connection)
   track(place, connection)
+  place.request = nil
   local socket = place.socket
   if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
   return connection
@@ -242,8 +265,10 @@ local function connect(pool, given, backend, context)
   end
   local place = setmetatable({
     given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
-    parking = pool.parking, uses_connect = uses_connect,
+    parking = pool.parking, keepalive = keepalive, uses_connect = uses_connect,
+    take = given.parked and given.parked.take, -- the short way to take what is parked: function(context) → connection, socket; or nil
     socket = nil, -- under what is taken, where it could be found
+    request = nil, -- that took it in the short way
     known = nil,  -- of the connection, see track
     socket_field = nil,
   }, Place)
@@ -381,27 +406,47 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
   end
 end
 
---- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
--- @param claim function(pool, given, level): how to get a lease
--- @param level whom to blame, as error() counts
--- @param who what the claimer called, for messages
-function parking.claim(pool, given, level, claim, who)
-  local total_ms = total_of(pool, given)
-  local lease, message, name = claim(pool, given, level + 1, who)
-  if not lease then return nil, message, name end
-  local place = lease.connection
-  if getmetatable(place) ~= Place then return lease end
+-- What is parked, or what the factory opens in its place, or what another backend has.
+local function take_slowly(pool, lease, given, level, claim, who)
+  local total_ms, place = total_of(pool, given), lease.connection
   local waited_ms, limit_ms = lease.waited_ms or 0, place.limit_ms
   if total_ms and total_ms - waited_ms < limit_ms then limit_ms = math.max(1, total_ms - waited_ms) end
   place.context.opened_at = nil
-  local connection
-  connection, message = take(place, limit_ms)
+  local connection, message = take(place, limit_ms)
   if connection then
     lease.connection = connection
     return lease
   end
   local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
-  lease, message, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
+  local another, why, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
+  return another, why, name
+end
+
+-- The short way of what is parked, if the factory has one: the client is made, and the socket that stands under it is known.
+local function take_parked(place, take_it)
+  local context, keepalive = place.context, place.keepalive
+  local connection, socket = take_it(context)
+  if not connection then return nil end
+  place.is_taken, place.socket, place.request = true, socket, keepalive.request()
+  place.known = keepalive.track(socket, place.known, context.descriptor, "reused")
+  return connection
+end
+
+--- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
+-- @param claim function(pool, given, level): how to get a lease
+-- @param level whom to blame, as error() counts
+-- @param who what the claimer called, for messages
+function parking.claim(pool, given, level, claim, who)
+  local lease, message, name = claim(pool, given, level + 1, who)
+  if not lease then return nil, message, name end
+  local place = lease.connection
+  if getmetatable(place) ~= Place then return lease end
+  local connection = place.take and take_parked(place, place.take)
+  if connection then
+    lease.connection = connection
+    return lease
+  end
+  lease, message, name = take_slowly(pool, lease, given, level + 1, claim, who)
   return lease, message, name
 end
 
@@ -419,19 +464,29 @@ end
 
 -- ---------------------------------------------------------------- releases --
 
+-- What is wrong with a connection that comes back, as condition.judge: its socket has no reader but its claimer.
+local function trouble(pool, place, connection)
+  local socket = place.socket
+  local message, kind = condition.broken(pool, place.given, connection, socket)
+  if message or not socket then return message, kind end
+  local fit
+  fit, message, kind = socket:is_fit()
+  if fit then return nil end
+  return message, kind
+end
+
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
   local place = pool.connections[slot]
   if getmetatable(place) ~= Place then return false end
   if connection == place then return true end
-  local given = place.given
-  local message, kind = condition.judge(pool, given, connection, place.socket)
+  local message, kind = trouble(pool, place, connection)
   if message then
-    pcall(given.close, connection)
+    pcall(place.given.close, connection)
   else
     local parked
-    parked, message, kind = put(given, place, connection)
+    parked, message, kind = put(place.given, place, connection)
     if parked then return true end
   end
   pool:unfit(slot, message, kind)

@@ -14,6 +14,7 @@ local ffi = require "ffi"
 local base = require "resty.core.base"
 local lib = require("cueball.native").lib
 local get_request, get_phase = base.get_request, ngx.get_phase
+local tonumber, cast = tonumber, ffi.cast
 
 -- Declarations outlive the module; it may be loaded again.
 if not pcall(ffi.typeof, "cueball_ngx_cleanup") then
@@ -123,18 +124,25 @@ end
 function request.record()
   local current = get_request()
   if current == nil then return nil end
-  local address = tonumber(ffi.cast(ADDRESS, current))
+  local address = tonumber(cast(ADDRESS, current))
   local record = records[address]
   if record and not is_over(record) then return record end
   if NO_CLEANUP[get_phase()] then return nil end
   return begin(current, address, record)
 end
 
+--- A number for the request or timer that runs now: no other that lives has the same.
+-- @return 0 outside of any
+function request.number()
+  local current = get_request()
+  return current ~= nil and tonumber(cast(ADDRESS, current)) or 0
+end
+
 --- The same, if it was asked for before; else nil.
 function request.known()
   local current = get_request()
   if current == nil then return nil end
-  local record = records[tonumber(ffi.cast(ADDRESS, current))]
+  local record = records[tonumber(cast(ADDRESS, current))]
   if record and not is_over(record) then return record end
   return nil
 end

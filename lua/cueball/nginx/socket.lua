@@ -9,16 +9,66 @@ local use = require "cueball.cosocket.use"
 local socket = {}
 
 local COSOCKET = debug.getregistry().__tcp_cosocket_mt -- as resty.core.socket finds it
-local USE = "cueball_use"                              -- the field of a tracked cosocket that has its cueball.cosocket.use
+local receive, send, setkeepalive = COSOCKET.receive, COSOCKET.send, COSOCKET.setkeepalive
+local getmetatable, setmetatable, type = getmetatable, setmetatable, type
 
+-- A tracked cosocket has its cueball.cosocket.use at 0, where ngx_lua has nothing: it counts from 1. Most leases send and receive, and
+-- nothing goes wrong: of those only `latest` is noted, what was done last, as few steps count here. `settle` tells the rest from it.
+local SENT, RECEIVED = "sent", "received"
+
+-- The methods of a cosocket with which nothing went wrong in this lease.
 local Tracked = setmetatable({}, { __index = COSOCKET })
 Tracked.__index = Tracked
+
+-- The methods of one with which something did, so that all has to be noted.
+local Doubtful = setmetatable({}, { __index = Tracked })
+Doubtful.__index = Doubtful
 
 --- Is it a TCP cosocket?
 function socket.is(value)
   if type(value) ~= "table" then return false end
   local meta = getmetatable(value)
-  return meta == Tracked or meta ~= nil and meta == COSOCKET
+  return meta == Tracked or meta ~= nil and (meta == COSOCKET or meta == Doubtful)
+end
+
+-- A cosocket is a table with its time limits at 2, 4 and 5. Asked once: another version of ngx_lua may have it otherwise.
+local is_as_known
+
+local function find_out()
+  local made, count = ngx.socket.tcp(), 0
+  made:settimeouts(11, 12, 13)
+  for _ in next, made do count = count + 1 end
+  is_as_known = count == 3 and made[2] == 11 and made[4] == 12 and made[5] == 13 and getmetatable(made) == COSOCKET
+end
+
+--- What ngx.socket.tcp() and settimeouts make, without these two: LuaJIT compiles no calls of C functions.
+-- @param connect_ms, send_ms, read_ms whole numbers of milliseconds
+function socket.limited(connect_ms, send_ms, read_ms)
+  if is_as_known == nil then find_out() end
+  if is_as_known then
+    return (setmetatable({ nil, connect_ms, nil, send_ms, read_ms, nil, nil, [0] = false }, COSOCKET))
+  end
+  local made = ngx.socket.tcp()
+  made:settimeouts(connect_ms, send_ms, read_ms)
+  return made
+end
+
+-- What `latest` stands for.
+local function settle(known)
+  local latest = known.latest
+  if latest == RECEIVED then
+    known.has_delivered, known.is_asked = true, false
+  elseif latest == SENT then
+    known.is_asked = true
+  end
+  known.latest = nil
+  return known
+end
+
+-- From now on all is noted.
+local function doubt(cosocket)
+  setmetatable(cosocket, Doubtful)
+  return settle(cosocket[0])
 end
 
 --- A claimer has it: from now on what is done with it is noted.
@@ -30,18 +80,27 @@ function socket.track(cosocket, known, number, how)
   if not known or how == "new" or how == nil and cosocket:getreusedtimes() == 0 then
     known = use.new()
     use.pooled(known)
+    use.lent(known)
   end
-  use.lent(known)
   known.descriptor = number
-  cosocket[USE] = known
+  cosocket[0] = known
   setmetatable(cosocket, Tracked)
   return known
 end
 
 --- Nothing more is noted.
 function socket.untrack(cosocket)
-  cosocket[USE] = nil
+  cosocket[0] = nil
   setmetatable(cosocket, COSOCKET)
+end
+
+--- Parks a tracked cosocket, for ever: what untrack and setkeepalive(0) do. It must be its own request that calls this.
+-- @return 1; or nil, message
+function socket.park(cosocket)
+  cosocket[0] = nil
+  setmetatable(cosocket, COSOCKET)
+  local parked, message = setkeepalive(cosocket, 0) -- no tail call: LuaJIT goes on behind it
+  return parked, message
 end
 
 -- What ngx_lua says if nothing was wrong with the connection.
@@ -49,17 +108,16 @@ local function is_refusal(message)
   return message:find("^socket busy") ~= nil or message == "timeout"
 end
 
--- The end of a receive.
-local function received(known, data, message, partial)
+-- The end of a receive, unless it is the usual one.
+local function received(cosocket, data, message, partial)
+  local known = cosocket[0]
   if not known then return data, message, partial end -- an iterator that outlived its lease
-  if data and data ~= "" and not known.unfinished then -- what follows, written out for what happens most often
-    known.has_delivered, known.is_asked = known.was_lent or known.has_delivered, false
-    return data, message, partial
-  end
+  settle(known)
   if data then
     if data ~= "" then use.arrived(known) end
     use.received(known)
   elseif message then
+    doubt(cosocket)
     if partial and partial ~= "" then use.arrived(known) end
     if message == "timeout" then use.receive_timed_out(known) end
     if not is_refusal(message) then use.ended(known, "peer", message) end
@@ -67,45 +125,75 @@ local function received(known, data, message, partial)
   return data, message, partial
 end
 
-function Tracked:receive(...)
-  local known = self[USE]
-  if tonumber((...)) == 0 then known = nil end -- it asks for nothing
-  return received(known, COSOCKET.receive(self, ...)) -- which tells a nil from nothing
+function Doubtful:receive(what, ...)
+  if tonumber(what) == 0 then return receive(self, what, ...) end
+  if what == nil then return received(self, receive(self)) end
+  return received(self, receive(self, what, ...))
+end
+
+-- In the usual case: as few steps as can be, as it is called for each piece of an answer.
+function Tracked:receive(what, extra)
+  if extra ~= nil then return Doubtful.receive(self, what, extra) end -- nginx says what it thinks of that
+  local data, message, partial
+  if what == nil then
+    data, message, partial = receive(self)
+  else
+    data, message, partial = receive(self, what)
+  end
+  if data and data ~= "" then
+    local known = self[0]
+    if known then known.latest = RECEIVED end
+    return data
+  end
+  if tonumber(what) == 0 then return data, message, partial end -- it asks for nothing
+  return received(self, data, message, partial)
 end
 
 function Tracked:receiveany(...)
-  return received(self[USE], COSOCKET.receiveany(self, ...))
+  return received(self, COSOCKET.receiveany(self, ...))
 end
 
 function Tracked:receiveuntil(...)
   local iterator, message = COSOCKET.receiveuntil(self, ...)
   if not iterator then return iterator, message end
-  return function(...) return received(self[USE], iterator(...)) end
+  return function(...) return received(self, iterator(...)) end
 end
 
-function Tracked:send(...)
-  local known = self[USE]
-  known.is_asked = true
-  if known.unfinished then use.sends(known) end
-  local sent, message = COSOCKET.send(self, ...)
-  if sent then return sent end
+-- The end of a send that was not done.
+local function not_sent(cosocket, sent, message)
+  local known = doubt(cosocket)
   if message == "timeout" then use.send_timed_out(known) end
   if message and not is_refusal(message) then use.ended(known, "peer", message) end
   return sent, message
 end
 
+function Doubtful:send(...)
+  use.sends(self[0])
+  local sent, message = send(self, ...)
+  if sent then return sent end
+  return not_sent(self, sent, message)
+end
+
+function Tracked:send(...)
+  local known = self[0]
+  if known.latest == RECEIVED then known.has_delivered = true end
+  known.latest = SENT
+  local sent, message = send(self, ...)
+  if sent then return sent end
+  return not_sent(self, sent, message)
+end
+
 -- Its claimer closes it, half of it, or parks it without a word to the pool.
 for _, name in ipairs { "close", "shutdown", "setkeepalive" } do
   Tracked[name] = function(self, ...)
-    local known = self[USE]
     local ok, message = COSOCKET[name](self, ...)
-    if ok then use.ended(known, "claimer", "closed") end
+    if ok then use.ended(doubt(self), "claimer", "closed") end
     return ok, message
   end
 end
 
 function Tracked:connect(...)
-  local known = self[USE]
+  local known = doubt(self)
   known.is_foreign = known.is_pooled
   return COSOCKET.connect(self, ...)
 end
@@ -124,8 +212,8 @@ end
 
 --- As a socket of other hosts.
 -- @return true; or nil, message, kind
-function Tracked:is_fit()
-  local known = self[USE]
+function Doubtful:is_fit()
+  local known = settle(self[0])
   local message = known.end_message
   if not message and known.descriptor and (known.is_asked or not known.has_delivered) then message = look(known) end
   local kind
@@ -134,16 +222,21 @@ function Tracked:is_fit()
   return true
 end
 
+function Tracked:is_fit()
+  if self[0].latest == RECEIVED then return true end
+  return Doubtful.is_fit(self)
+end
+
 --- Why nginx did not park it, in the same words.
 -- @param known of socket.track
 -- @return message, kind
 function socket.not_parked(known, message)
-  return use.judge(known, message)
+  return use.judge(settle(known), message)
 end
 
 --- Has a byte come since it was lent?
 function Tracked:has_delivered()
-  return self[USE].has_delivered
+  return settle(self[0]).has_delivered
 end
 
 return socket

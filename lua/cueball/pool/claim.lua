@@ -7,6 +7,7 @@ local deadlock = require "cueball.pool.deadlock"
 local watchman = require "cueball.pool.leaks"
 local work = require "cueball.pool.perform"
 local lib = native.lib
+local tonumber = tonumber
 
 local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)

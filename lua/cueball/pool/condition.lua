@@ -72,19 +72,27 @@ local function known_kind(pool, kind)
   return "unfit"
 end
 
---- Asks whether a connection that comes back may be lent again.
+--- What its factory says about a connection that comes back.
 -- @param factory of the connection
 -- @param socket  under it, or nil
+-- @return nil if it may be lent again; or message, kind
+function condition.broken(pool, factory, connection, socket)
+  if not factory.broken or socket and factory.asks_socket then return nil end
+  local ok, message, kind = pool:guarded("broken", factory.broken, connection)
+  if not ok then return "its factory cannot tell whether it is fit", "unfit" end
+  if not message then return nil end
+  return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, kind)
+end
+
+--- Asks whether a connection that comes back may be lent again: its factory, and its socket.
+-- @param factory, socket as above
 -- @return nil if it may; or message, kind
 function condition.judge(pool, factory, connection, socket)
-  if factory.broken and not (socket and factory.asks_socket) then
-    local ok, message, kind = pool:guarded("broken", factory.broken, connection)
-    if not ok then return "its factory cannot tell whether it is fit", "unfit" end
-    if message then return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, kind) end
-  end
+  local message, kind = condition.broken(pool, factory, connection, socket)
   -- Somebody who waits in the socket while nobody has the connection is a reader of the factory's own.
-  if not socket or socket.reader then return nil end
-  local fit, message, kind = socket:is_fit()
+  if message or not socket or socket.reader then return message, kind end
+  local fit
+  fit, message, kind = socket:is_fit()
   if fit then return nil end
   return message, kind
 end

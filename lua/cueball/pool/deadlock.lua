@@ -14,8 +14,8 @@ local deadlock = {}
 
 local WORDS_MAX = 3   -- links of a chain that a message tells
 
--- The claims that wait, by who claims (a task of the host, or a coroutine).  Both are held by who waits: under nginx a request ends
--- without a word.
+-- The claims that wait, by who claims (a task of the host, a coroutine, or a number that stands for one).  They are held by who waits:
+-- under nginx a request ends without a word.  A number may be another coroutine's by then; but that one has not the lease in hand.
 local waiting = setmetatable({}, { __mode = "kv" })
 
 -- The claim that this holder of a lease waits for; nil: it does not wait.
@@ -45,7 +45,7 @@ end
 -- The coroutine of the task, and the one that runs if it is this task's: where to look for its leases.
 local function threads_of(claim)
   local holder = claim.holder
-  local own = type(holder) == "thread" and holder or type(holder) == "table" and holder.co or nil
+  local own = claim.thread or type(holder) == "thread" and holder or type(holder) == "table" and holder.co or nil
   if not claim.is_asking then return { own } end
   return { true, own }
 end
@@ -161,11 +161,13 @@ local function words_of(claim, blockers)
 end
 
 --- A claim begins to wait.
--- @param claim { pool =, holder = who claims, deadline = ns or math.huge, site = }; nil holder: nobody known
+-- @param claim { pool =, holder = who claims (a number where the host tells coroutines by one; nil: nobody known),
+--   deadline = ns or math.huge, site = }
 -- @return a message if it can never be served; else nil, and the claim counts as waiting until deadlock.waited(claim)
 function deadlock.waits(claim)
   local holder = claim.holder
   if holder == nil then return nil end
+  if type(holder) == "number" then claim.thread = coroutine.running() end
   waiting[holder] = claim
   if not claim.pool.detects_deadlocks or not is_patient(claim.pool) then return nil end
   claim.is_asking = true

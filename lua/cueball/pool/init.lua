@@ -20,6 +20,7 @@ local misuse = require "cueball.misuse"
 local registry = require "cueball.pool.registry"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
+local getmetatable, xpcall, type = getmetatable, xpcall, type
 
 local NEVER = 2 ^ 63
 
@@ -79,6 +80,8 @@ local function factory_from(what, given, level)
   factory.inspects = factory.broken ~= nil or factory.watch ~= nil
   factory.asks_socket = factory.broken ~= nil and factory.broken == given.asks_socket -- which the pool does itself
   local bare = given.bare
+  local parked = given.parked
+  factory.parked = type(parked) == "table" and factory.connect == parked.connect and factory.park == parked.park and parked or nil
   factory.bare = type(bare) == "table" and factory.watch == bare.watch and factory.unwatch == bare.unwatch and bare or nil
   return factory
 end
@@ -218,7 +221,6 @@ end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
 function Pool:inspect(slot, factory, connection)
-  if self.parking and self.parking.put(self, slot, connection) then return end
   local socket, conn = self.sockets[slot], self.conns[slot]
   local message, kind = condition.judge(self, factory, connection, socket)
   if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end

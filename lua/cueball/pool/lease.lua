@@ -9,6 +9,7 @@ local explain = require "cueball.pool.explain"
 local watchman = require "cueball.pool.leaks"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
+local getmetatable = getmetatable
 
 local Lease = {}
 Lease.__index = Lease
@@ -53,7 +54,9 @@ function Lease:release()
   self.connection = nil
   local slot = place.slot
   local factory = pool.factories[slot]
-  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  if factory.inspects and is_in_place(self) and not (pool.parking and pool.parking.put(pool, slot, connection)) then
+    pool:inspect(slot, factory, connection)
+  end
   return released(self, pool, place, connection)
 end
 

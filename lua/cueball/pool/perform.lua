@@ -10,6 +10,7 @@ local condition = require "cueball.pool.condition"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
+local setmetatable, pcall = setmetatable, pcall
 
 local work = {}
 
