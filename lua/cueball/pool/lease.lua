@@ -54,8 +54,9 @@ function Lease:release()
   if connection == nil then return stale() end
   self.connection = nil
   local slot = place.slot
-  local factory = pool.factories[slot]
-  if factory.inspects and is_in_place(self) then pool:inspect(slot, factory, connection) end
+  if pool.lent[slot] == self.handle then -- is_in_place
+    if place.plain then pool:inspect_plain(slot, place) else pool:inspect(slot, connection) end
+  end
   return released(self, pool, place, connection)
 end
 
