@@ -118,6 +118,20 @@ describe("an answer that is under way is nobody else's,", function()
   end)
 end)
 
+it("a socket that somebody still reads from is not lent again", function()
+  open(cueball.connection.tcp {})
+  local heard = {}
+  town:run(function()
+    local lease = pool:claim()
+    town.world.spawn(function() heard = { lease.connection:receive "*l" } end)
+    lease:release()
+    pool:with(function(socket) assert.equal("mine", ask(socket, "1 mine")) end)
+  end)
+  assert.same({ "unfit: socket busy reading" }, unfit)
+  assert.same({ nil, "closed", "" }, heard)
+  town:stop()
+end)
+
 describe("the pool lets alone", function()
   it("a socket in which a task of the factory's waits", function()
     open(function(backend, context)
@@ -269,5 +283,34 @@ describe("while the program computes", function()
     end)
     assert.equal(1, #unfit)
     town:stop()
+  end)
+end)
+
+describe("the kernel is asked about a connection that is claimed again before the loop turned", function()
+  -- How often it is asked in 100 leases, in each of which `use` is called.
+  local function asked(use)
+    open(cueball.connection.tcp {})
+    local times = 0
+    town:run(function()
+      local transport = pool:with(function(socket) return socket.transport end)
+      function transport.look(...)
+        times = times + 1
+        return getmetatable(transport).__index.look(...)
+      end
+      town.world.compute(1)
+      for _ = 1, 100 do pool:with(use) end
+    end)
+    assert.same({}, unfit)
+    town:stop()
+    return times
+  end
+
+  it("once in 0.1 ms, if nobody used it", function()
+    assert.equal(1, asked(function() end))
+    assert.equal(100, asked(function() town.world.compute(0.1) end))
+  end)
+
+  it("each time, if it was used", function()
+    assert.equal(100, asked(function(socket) assert.equal("a", ask(socket, "1 a")) end))
   end)
 end)

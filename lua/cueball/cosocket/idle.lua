@@ -5,19 +5,21 @@ local misuse = require "cueball.misuse"
 
 local resting = {}
 
--- What the loop knows may be so old. A program that computes, or does much in one turn, has older news.
+-- What is known of a socket may be so old. A program that computes, or does much in one turn, has older news.
 local FRESH_NS = 0.1e6
 
--- Has the loop polled the socket since it came to rest, and just now? Then what happened to it is known.
-local function is_up_to_date(self)
-  local tasks = self.tasks
-  local polls = tasks.polls
+-- Is what happened to it known? Either the loop has polled it since it came to rest, or the kernel was asked and nothing was sent or
+-- received since; and that was just now. (A server that closes after each answer closes soon after the answer.)
+local function is_up_to_date(self, now)
+  local polls = self.tasks.polls
   if not polls then return true end
-  return self.is_reading and polls.done > self.rested_at and tasks.now() - polls.done_at < FRESH_NS
+  if now - self.looked_at < FRESH_NS then return true end
+  return self.is_reading and polls.done > self.rested_at and now - polls.done_at < FRESH_NS
 end
 
 -- What the kernel knows of it and the loop does not.
-local function look(self)
+local function look(self, now)
+  self.looked_at = now
   local transport = self.transport
   local found = transport.look and transport:look()
   if not found then return nil end
@@ -55,12 +57,28 @@ function resting.install(Socket, busy, start_reading)
     return self.ended
   end
 
+  -- Does nothing speak against another use? False where it takes a closer look to know.
+  local function is_quiet(self)
+    local known = self.use
+    return self.is_open and self.received.size == 0 and not self.ended and not self.reader and not self.writer and not self.connector
+      and not known.unfinished and not known.is_foreign
+  end
+
+  local function judge(self)
+    return use.judge(self.use, trouble(self))
+  end
+
+  -- Asks the kernel.
+  local function judge_look(self, now)
+    return use.judge(self.use, look(self, now))
+  end
+
   --- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
   -- It says what is known; what the kernel holds is known only while reading or watched.
   -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
   function Socket:is_fit()
     if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
-    local message, kind = use.judge(self.use, trouble(self))
+    local message, kind = judge(self)
     if message then return nil, message, kind end
     return true
   end
@@ -69,12 +87,43 @@ function resting.install(Socket, busy, start_reading)
   -- asked, which costs a system call.
   -- @return true; or nil, message, kind
   function Socket:is_fit_still()
+    local now = self.tasks.now()
     local message = trouble(self)
-    if not message and not is_up_to_date(self) then message = look(self) end
+    if not message and not is_up_to_date(self, now) then message = look(self, now) end
     local kind
     message, kind = use.judge(self.use, message)
     if message then return nil, message, kind end
     return true
+  end
+
+  --- is_fit_still and unwatch in one, for the pool: a watched socket is lent, if it is fit.
+  -- @param now host.now()
+  -- @return nil: it was lent; or message, kind
+  function Socket:lend_fit(now)
+    local message, kind
+    if not is_quiet(self) then message, kind = judge(self) end
+    if not message and not is_up_to_date(self, now) then message, kind = judge_look(self, now) end
+    if message then return message, kind end
+    self.watcher = nil
+    self.use.was_lent = true
+    return nil
+  end
+
+  --- is_fit, rest and watch in one, for the pool: a socket that comes back is watched, if it is fit.
+  -- @param fn  as of watch
+  -- @param now nil; or host.now(): the kernel is asked, too, since somebody waits for the socket
+  -- @return nil: it is watched; or message, kind
+  function Socket:rest_fit(fn, now)
+    local message, kind
+    if not is_quiet(self) then message, kind = judge(self) end
+    if not message and now then message, kind = judge_look(self, now) end
+    if message then return message, kind end
+    self.deadline = nil
+    self.watcher = fn
+    local polls = self.tasks.polls
+    if polls then self.rested_at = polls.begun end
+    if not self.is_reading then start_reading(self) end
+    return nil
   end
 
   --- Has a byte come since it was lent first?
@@ -110,16 +159,9 @@ function resting.install(Socket, busy, start_reading)
     if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
     self.watcher = fn
     self:rest()
-    local message, kind = use.judge(self.use, trouble(self))
+    local message, kind = judge(self)
     if not message then return start_reading(self) end
     tell_later(self, fn, message, kind)
-  end
-
-  --- The same, of one that was found fit just now.
-  function Socket:watch_fit(fn)
-    self.watcher = fn
-    self:rest()
-    return start_reading(self)
   end
 
   --- Ends watch(): its fn will not be called, and somebody is about to use it.

@@ -75,6 +75,8 @@ function socket.new(host, transport)
     watcher = nil,
     use = use.new(),      -- how it was used, see cueball.cosocket.use
     rested_at = 0,        -- how many polls of the loop had begun as it came to rest
+    looked_at = 0,        -- when the kernel was asked last, if nothing was sent or received since; in nanoseconds
+    is_retimed = false,   -- its time limits were set since a pool set them back
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
@@ -143,6 +145,7 @@ local function make_on_read(self)
   return function(data, err)
     if data then
       self.received:push(data)
+      self.looked_at = 0
       use.arrived(self.use)
     else
       self.ended, self.is_reading = err or "closed", false
@@ -233,6 +236,7 @@ function Socket:send(data)
   if not wire then error(bad_argument(1, "send", bad), 2) end
   local size, piece_size = #wire, socket.SEND_PIECE
   if size == 0 then return 0 end
+  self.looked_at = 0
   use.sends(self.use)
   for from = 1, size, piece_size do
     local piece = size <= piece_size and wire or wire:sub(from, from + piece_size - 1)
@@ -411,14 +415,14 @@ end
 function Socket:settimeout(ms)
   if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout", 2) end
   local limit = arguments.timeout_ms(ms)
-  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = limit, limit, limit
+  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = limit, limit, limit, true
 end
 
 --- Three time limits, in ms; 0: the default of 60 s.
 function Socket:settimeouts(connect, send, read)
   if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts", 2) end
   local connect_ms, send_ms, read_ms = arguments.timeout_ms(connect), arguments.timeout_ms(send), arguments.timeout_ms(read)
-  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms = connect_ms, send_ms, read_ms
+  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = connect_ms, send_ms, read_ms, true
 end
 
 --- Sets an option of the connection: "tcp-nodelay" (boolean), "keepalive" (boolean, or a

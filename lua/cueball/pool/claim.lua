@@ -87,15 +87,26 @@ local function take_back(self, slot, handle, message, kind)
   self:pump()
 end
 
--- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
-local function granted(self, claimer)
-  local grant = self.core.grant
-  local slot, handle = grant.slot, tonumber(grant.lease)
+-- The connection that was granted is about to be lent, if it is fit still.
+-- → nil if so; or message, kind
+local function lend(self, slot)
   local socket = self.sockets[slot]
   if socket then
     local message, kind = condition.at_claim(socket)
-    if message then return take_back(self, slot, handle, message, kind) end
+    if message then return message, kind end
   end
+  work.lend_connection(self, slot)
+  return nil
+end
+
+-- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
+local function granted(self, claimer, now)
+  local grant = self.core.grant
+  local slot, handle = grant.slot, tonumber(grant.lease)
+  local plain = self.places[slot].plain
+  local message, kind
+  if plain then message, kind = plain:lend_fit(now) else message, kind = lend(self, slot) end
+  if message then return take_back(self, slot, handle, message, condition.kind_at_claim(kind)) end
   local lease = work.lease(self, slot, handle)
   if claimer then lease.place.owner = claimer end
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
@@ -156,9 +167,10 @@ function claim_for(self, given, level, who)
   local user = self.next_claim
   self.next_claim = user + 1
   cdata.user = user
-  local result = self.core:claim(self.now(), cdata)
+  local now = self.now()
+  local result = self.core:claim(now, cdata)
   if result == 0 then
-    local lease = granted(self, claimer)
+    local lease = granted(self, claimer, now)
     if lease then return lease end
     return claim_for(self, given, level, who)
   end
@@ -213,9 +225,10 @@ end
 --- What pool:try_claim does.
 function claim.try(self, level)
   if self.parking then return self.parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
-  local result = self.core:claim(self.now(), self.no_wait)
+  local now = self.now()
+  local result = self.core:claim(now, self.no_wait)
   if result == 0 then
-    local lease = granted(self)
+    local lease = granted(self, nil, now)
     if lease then return lease end
     return claim.try(self, level)
   end

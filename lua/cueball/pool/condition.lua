@@ -117,8 +117,13 @@ end
 --- Asks whether a connection that is about to be lent has ended as it rested, in a moment in which the event loop did not turn.
 -- @return nil if not; or message, kind
 function condition.at_claim(socket)
-  local message, kind = still_fit(socket)
-  return message, kind == "worn" and "unfit" or kind -- it worked in an earlier lease: nothing new is proven
+  return still_fit(socket)
+end
+
+--- Whose doing it is that a connection at rest is found unfit as it is about to be lent: it worked in an earlier lease, nothing new is
+-- proven.
+function condition.kind_at_claim(kind)
+  return kind == "worn" and "unfit" or kind
 end
 
 --- Asks the same of one that came back in order and goes to a claimer who waits: a server that closes after each answer has closed it by

@@ -220,12 +220,25 @@ function Pool:unfit(slot, message, kind)
 end
 
 -- The connection comes back: is it fit?  If so it is watched while it rests.
-function Pool:inspect(slot, factory, connection)
+function Pool:inspect(slot, connection)
+  local factory = self.factories[slot]
+  if not factory.inspects then return end
   local socket, conn = self.sockets[slot], self.conns[slot]
   local message, kind = condition.judge(self, factory, connection, socket)
   if not message and socket and next(self.waiting) ~= nil then message, kind = condition.at_handover(socket) end
   if message then return self:unfit(slot, message, kind) end
-  if self.conns[slot] == conn then work.rest(self, slot, true) end
+  if self.conns[slot] == conn then work.rest(self, slot) end
+end
+
+--- The same of one that is nothing but a socket.
+function Pool:inspect_plain(slot, place)
+  local socket = place.plain
+  if socket.is_retimed then
+    self.factories[slot].bare.set_back(socket)
+    socket.is_retimed = false
+  end
+  local message, kind = socket:rest_fit(place.lost, next(self.waiting) ~= nil and self.now() or nil)
+  if message then return self:unfit(slot, message, kind) end
 end
 
 --- A claimer closes the connection. That blames nobody, but its socket may know that the backend closed it first, kept an answer back, or

@@ -49,9 +49,11 @@ function watchman.new(pool)
 end
 
 --- The slot has a connection.
+-- @return its place; `plain` and `lost` in it: see perform.note_plain; `owner`: of the lease that is out
 function watchman.opened(self, slot)
-  local place = { slot = slot }
+  local place = { slot = slot, owner = nil, plain = nil, lost = nil }
   self.places[slot], self.pool.places[slot] = place, place
+  return place
 end
 
 -- Leases that are out, or owners that are not gone.

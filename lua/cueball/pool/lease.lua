@@ -53,9 +53,12 @@ function Lease:release()
   if connection == nil then return stale() end
   self.connection = nil
   local slot = place.slot
-  local factory = pool.factories[slot]
-  if factory.inspects and is_in_place(self) and not (pool.parking and pool.parking.put(pool, slot, connection)) then
-    pool:inspect(slot, factory, connection)
+  if pool.lent[slot] == self.handle then -- is_in_place
+    if place.plain then
+      pool:inspect_plain(slot, place)
+    elseif not (pool.parking and pool.parking.put(pool, slot, connection)) then
+      pool:inspect(slot, connection)
+    end
   end
   return released(self, pool, place, connection)
 end

@@ -16,20 +16,19 @@ local work = {}
 
 local traceback = text.traceback
 
---- A lease on the connection of this slot.
+--- The connection of this slot is about to be lent: it is watched no longer.
+function work.lend_connection(pool, slot)
+  local connection, factory, socket = pool.connections[slot], pool.factories[slot], pool.sockets[slot]
+  if socket then socket:lend() end
+  if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
+end
+
+--- A lease on the connection of this slot, which is not watched any more.
 function work.lease(pool, slot, handle)
-  local connection, factory, place = pool.connections[slot], pool.factories[slot], pool.places[slot]
-  local socket = pool.sockets[slot]
-  if socket and factory.bare and socket == connection then
-    socket:unwatch() -- lends it, too
-  elseif factory.unwatch then
-    if socket then socket:lend() end
-    pool:guarded("unwatch", factory.unwatch, connection)
-  elseif socket then
-    socket:lend()
-  end
+  local connection, place = pool.connections[slot], pool.places[slot]
   pool.lent[slot] = handle
-  if pool.detects_deadlocks then pool.holders[slot] = pool.claimer() end
+  -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
+  if pool.detects_deadlocks then rawset(pool.holders, slot, pool.claimer()) end
   if pool.detects_leaks then
     pool.places[slot] = nil -- only the lease holds it now
     if not pool.is_looking then watchman.look(pool.watchman) end
@@ -147,6 +146,14 @@ local function on_loss(reference, slot, conn)
   end
 end
 
+-- A connection that is nothing but a socket of the host's goes a short way between leases: one call of the socket's in place of several of
+-- the factory's.
+local function note_plain(pool, slot, factory, place)
+  local connection = pool.connections[slot]
+  if not factory.bare or pool.sockets[slot] ~= connection or not connection.rest_fit then return end
+  place.plain, place.lost = connection, pool.losses[slot]
+end
+
 -- The task of one attempt.
 local function attempt(pool, slot, conn, backend, factory, context)
   local limit_ms = context.timeout_ms -- before the factory can change it
@@ -163,10 +170,11 @@ local function attempt(pool, slot, conn, backend, factory, context)
     return close_late(pool, backend, factory, connection, limit_ms)
   end
   pool.connections[slot] = connection
-  watchman.opened(pool.watchman, slot)
+  local place = watchman.opened(pool.watchman, slot)
   pool:remember(backend, nil)
   condition.opened(pool, slot, factory, context.client)
   if factory.watch then pool.losses[slot] = on_loss(pool.will and pool.reference or { pool = pool }, slot, conn) end
+  note_plain(pool, slot, factory, place)
   work.rest(pool, slot)
   if report(pool, "conn_opened", conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
@@ -175,14 +183,8 @@ local function attempt(pool, slot, conn, backend, factory, context)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.
--- @param is_fit whether its socket was asked just now
-function work.rest(pool, slot, is_fit)
-  local factory, socket = pool.factories[slot], pool.sockets[slot]
-  local watch, bare = factory.watch, factory.bare
-  if is_fit and bare and socket and socket == pool.connections[slot] then -- the short way of what is below
-    bare.set_back(socket)
-    return socket:watch_fit(pool.losses[slot])
-  end
+function work.rest(pool, slot)
+  local socket, watch = pool.sockets[slot], pool.factories[slot].watch
   if socket then socket:rest() end
   if watch then pool:guarded("watch", watch, pool.connections[slot], pool.losses[slot]) end
 end
@@ -297,6 +299,7 @@ local function grant(pool, slot, _, action)
     pool.core:lease_released(pool.now(), tonumber(action.lease))
     return
   end
+  work.lend_connection(pool, slot)
   local lease = work.lease(pool, slot, tonumber(action.lease))
   lease.waited_ms = tonumber(action.waited) / 1e6
   lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
