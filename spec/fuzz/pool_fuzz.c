@@ -76,25 +76,25 @@ typedef struct world {
     cueball_time known;       /* the time that the pool goes by */
     cueball_time drain_at;
     bool is_stopping;
-    bool was_lifo;            /* while claims that wait now did, the queue was adaptive_lifo */
-    double target_ms;         /* the least target_claim_delay_ms there was meanwhile; INFINITY: it was fifo */
-    size_t held;                       /* bytes */
-    unsigned fail_after, fail_for;     /* allocations */
-    uint32_t total;                    /* slots, after the last input */
-    claim claims[CLAIMS_MAX];          /* by `user` */
+    bool was_lifo;                 /* while claims that wait now did, the queue was adaptive_lifo */
+    double target_ms;              /* the least target_claim_delay_ms there was meanwhile; INFINITY: it was fifo */
+    size_t held;                   /* bytes */
+    unsigned fail_after, fail_for; /* allocations */
+    uint32_t total;                /* slots, after the last input */
+    claim claims[CLAIMS_MAX];      /* by `user` */
     lease leases[LEASES_MAX];
     conn conns[CONNS_MAX];
     owner owners[OWNERS_MAX];
     uint32_t claims_n, leases_n, conns_n, oldest_open;
-    cueball_handle last; /* the last handle of any kind */
+    cueball_handle last;       /* the last handle of any kind */
     cueball_handle dead[KEYS]; /* backends, after the last input */
     uint32_t dead_n;
-    cueball_handle proven;              /* the backend that the present input says works; 0: none */
-    cueball_time least_span;            /* the least there was for a connection to have lasted */
-    cueball_handle blamed[BLAMED_MAX];  /* backends against which there was evidence */
+    cueball_handle proven;             /* the backend that the present input says works; 0: none */
+    cueball_time least_span;           /* the least there was for a connection to have lasted */
+    cueball_handle blamed[BLAMED_MAX]; /* backends against which there was evidence */
     uint32_t blamed_n;
-    uint64_t timeouts;                  /* attempts and checks, after the last input */
-    cueball_stats told;  /* the same counts as the pool's, as far as they can be known here */
+    uint64_t timeouts;  /* attempts and checks, after the last input */
+    cueball_stats told; /* the same counts as the pool's, as far as they can be known here */
 } world;
 
 static world the_world;
@@ -755,8 +755,7 @@ static void answer_told(world *w, const cueball_action *action)
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
         for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
-            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner),
-                 "claim %" PRIu64 " overtook %u", action->user, i);
+            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner), "claim %" PRIu64 " overtook %u", action->user, i);
         granted(w, action->lease, action->conn, action->slot, answered->owner);
     } else if (action->error == CUEBALL_ECLAIM_TIMEOUT) {
         MUST(action->waited >= answered->limit, "claim %" PRIu64 " is refused early", action->user);
@@ -799,9 +798,10 @@ static void recall_told(world *w, const cueball_action *action)
 {
     const lease *meant = lease_find(w, action->lease);
     MUST(w->options.is_set, "a lease is asked back, and this is no set");
-    MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out", action->lease);
-    bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT
-                      || action->cause == CUEBALL_CAUSE_WORN || action->cause == CUEBALL_CAUSE_TIMEOUT;
+    MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out",
+         action->lease);
+    bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT || action->cause == CUEBALL_CAUSE_WORN
+                      || action->cause == CUEBALL_CAUSE_TIMEOUT;
     MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_STOP || is_of_conn,
          "asked back for %d", action->cause);
 }

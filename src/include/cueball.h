@@ -168,7 +168,7 @@ CUEBALL_API void cueball_pool_free(cueball_pool *pool);
 CUEBALL_API int cueball_pool_stop(cueball_pool *pool, cueball_time now);
 
 CUEBALL_API int cueball_pool_state_of(const cueball_pool *pool); /* cueball_pool_state */
-CUEBALL_API const char *cueball_pool_state_name(int state);     /* "running"; static */
+CUEBALL_API const char *cueball_pool_state_name(int state);      /* "running"; static */
 
 /* New options for a living pool; those of slots take effect as each slot comes
  * to its next step, claim_timeout_ms with the next claim.  CUEBALL_EINVAL. */
@@ -284,7 +284,8 @@ CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time no
  * against the backend, as a failed attempt if the connection had proven nothing. */
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
-CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, its backend's fault */
+CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now,
+                                          cueball_handle lease); /* to be closed, its backend's fault */
 /* The lease goes on: how it went, whichever way it ends.  Not well: the
  * connection may be fit, but what was answered on it is a failure of its backend
  * (for `outlier` and p2c; nobody dies of it).  Well: so it is though the
@@ -475,8 +476,8 @@ typedef struct cueball_stats {
     uint32_t ejected_backends;
     uint32_t target;     /* slots there should be, by the last plan */
     uint32_t overloaded; /* 1 while overload lasts */
-    uint64_t claims;  /* asked for */
-    uint64_t granted; /* answered with a connection */
+    uint64_t claims;     /* asked for */
+    uint64_t granted;    /* answered with a connection */
     uint64_t granted_at_once;
     uint64_t claim_timeouts;
     uint64_t claims_refused; /* for any other reason */
@@ -497,8 +498,8 @@ typedef struct cueball_stats {
     uint64_t shuffles;
     uint64_t backend_deaths;
     uint64_t ejections;
-    double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;      /* of granted claims */
-    double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max; /* of ended leases */
+    double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;           /* of granted claims */
+    double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max;      /* of ended leases */
     double create_ms_p50, create_ms_p90, create_ms_p99, create_ms_p999, create_ms_max; /* of attempts that opened */
 } cueball_stats;
 

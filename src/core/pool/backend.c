@@ -9,7 +9,7 @@
 #define PRIORITY_MAX 65535
 #define REPLACE_GAP UINT64_C(500000) /* ns: 2,000 replacements a second and backend, */
 #define REPLACE_BURST_MIN 100        /* after so many at once, or as many as it has slots */
-#define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
+#define CHANGE_DELAYS_MAX 10         /* a resolver that never rests is planned for after so many delays */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo). */
 static uint64_t key_hash(const char *key)

@@ -18,9 +18,9 @@
  * nothing, lent last. */
 #include "pool.h"
 
-#define PROOF_MIN 1000000000 /* ns: a connection that closes sooner has not lasted */
-#define PROOF_PAUSES 2       /* nor one that stayed open for fewer than so many of the pauses between attempts */
-#define DOUBTS_MAX 5         /* in each second, so that claimers who fail each lease do not have the others checked for ever */
+#define PROOF_MIN 1000000000   /* ns: a connection that closes sooner has not lasted */
+#define PROOF_PAUSES 2         /* nor one that stayed open for fewer than so many of the pauses between attempts */
+#define DOUBTS_MAX 5           /* in each second, so that claimers who fail each lease do not have the others checked for ever */
 #define DOUBTS_SPAN 1000000000 /* ns */
 
 /* When an unproven connection will have been open for long enough. */
@@ -31,7 +31,7 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     if (span == 0) {
         cueball_time delay = cueball__backoff_delay(cueball__slot_backoff(pool, slot), slot->attempt);
         cueball_time pause = slot->attempt > 1 && slot->pause > delay ? slot->pause : delay; /* it may have grown on */
-        span = pause * PROOF_PAUSES; /* a pause is a day at most */
+        span = pause * PROOF_PAUSES;                                                         /* a pause is a day at most */
         span = span > PROOF_MIN ? span : PROOF_MIN;
     }
     return cueball__time_after(slot->opened_at, span);

@@ -28,9 +28,7 @@
         DURATION("recovery." #operation ".max_timeout_ms", recovery_##operation.max_timeout_ms, 0.001, DAY_MS, false),                     \
         DURATION("recovery." #operation ".delay_ms", recovery_##operation.delay_ms, 0, 100, false),                                        \
         DURATION("recovery." #operation ".max_delay_ms", recovery_##operation.max_delay_ms, 0, DAY_MS, false),                             \
-    {                                                                                                                                      \
-        "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false                 \
-    },                                                                                                                                     \
+        { "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false },            \
         CHOICE("recovery." #operation ".jitter", recovery_##operation.jitter, "spread full decorrelated", 2)
 
 static const cueball_option all[] = {
@@ -140,7 +138,10 @@ static int option_check(const cueball_options *options, const cueball_option *op
     else
         snprintf(text, size, "option '%s' must be %s from %.15g to %.15g%s, not %.15g", option->name,
                  option->kind == CUEBALL_OPTION_COUNT ? "a whole number" : "a number", option->min, option->max,
-                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)" : option->kind == CUEBALL_OPTION_RATE ? " (per second)" : "", value);
+                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)"
+                 : option->kind == CUEBALL_OPTION_RATE   ? " (per second)"
+                                                         : "",
+                 value);
     return CUEBALL_EINVAL;
 }
 

@@ -172,8 +172,8 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__histogram_init(&pool->wait_histogram);
     cueball__histogram_init(&pool->lease_histogram);
     cueball__histogram_init(&pool->create_histogram);
-    cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone,
-                               &pool->doubtful, &pool->probes_due, &pool->to_check };
+    cueball__link *lists[] = { &pool->queue,  &pool->answers,     &pool->chores,   &pool->leaving,    &pool->wanting,
+                               &pool->owners, &pool->owners_gone, &pool->doubtful, &pool->probes_due, &pool->to_check };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
     pool->rebalance.kind = CUEBALL__TIMER_REBALANCE;
@@ -281,8 +281,7 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
         return CUEBALL_OK;
     }
     bool plan_changes = options->max_connections != pool->options.max_connections || options->priorities != pool->options.priorities
-                        || options->spares != pool->options.spares
-                        || options->max_churn_rate != pool->options.max_churn_rate
+                        || options->spares != pool->options.spares || options->max_churn_rate != pool->options.max_churn_rate
                         || options->slow_start_ms != pool->options.slow_start_ms;
     if (options->spares < pool->options.spares) /* fewer are wanted at once */
         pool->demand.may_close += pool->options.spares - options->spares;

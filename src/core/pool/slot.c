@@ -337,7 +337,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 /* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
 void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time retire_at = cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
+    cueball_time retire_at =
+        cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
     if (!slot->renews || retire_at < slot->retire_at)
         slot->retire_at = retire_at;
 }

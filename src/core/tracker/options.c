@@ -31,7 +31,8 @@ static bool ends_in_ms(const char *name)
     return length > 3 && strcmp(name + length - 3, "_ms") == 0;
 }
 
-static bool number_check(const disagreement *report, const char *name, const char *suffix, double value, double min, double max, const char *what)
+static bool number_check(const disagreement *report, const char *name, const char *suffix, double value, double min, double max,
+                         const char *what)
 {
     if (value >= min && value <= max) /* false for NaN */
         return true;

@@ -78,7 +78,9 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
     tracker->keep_missing = cueball__ns_from_ms(options->keep_missing_ms);
     tracker->publish_again.kind = CUEBALL__TIMER_PUBLISH;
     tracker->grace.kind = CUEBALL__TIMER_GRACE;
-    cueball__link *lists[] = { &tracker->asks, &tracker->forgets, &tracker->waiting, &tracker->stalled, &tracker->news, &tracker->removals };
+    cueball__link *lists[] = {
+        &tracker->asks, &tracker->forgets, &tracker->waiting, &tracker->stalled, &tracker->news, &tracker->removals
+    };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
 }
@@ -175,8 +177,8 @@ int cueball_tracker_time_advanced(cueball_tracker *tracker, cueball_time now)
 cueball_time cueball_tracker_deadline(cueball_tracker *tracker)
 {
     cueball_time deadline = cueball__timers_deadline(&tracker->timers);
-    bool waits = !cueball__list_is_empty(&tracker->waiting)
-                 && tracker->states[CUEBALL__LOOKUP_ASKING] < tracker->options.max_dns_concurrency;
+    bool waits =
+        !cueball__list_is_empty(&tracker->waiting) && tracker->states[CUEBALL__LOOKUP_ASKING] < tracker->options.max_dns_concurrency;
     return waits && tracker->now < deadline ? tracker->now : deadline; /* a new one has not begun yet */
 }
 
