@@ -58,7 +58,7 @@ static uint32_t listen_somewhere(void)
 static void do_open(const cueball_action *action)
 {
     connection *one = &connections[action->slot];
-    cueball_backend_info backend;
+    cueball_backend_info backend = { .struct_size = sizeof backend };
     if (cueball_pool_backend_info(pool, action->backend, &backend) < 0)
         return;
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)backend.port) };
@@ -203,12 +203,12 @@ int main(void)
     for (int i = 1; i <= SERVERS; i++) {
         char key[16];
         snprintf(key, sizeof key, "server %d", i);
-        cueball_backend_spec spec = { .key = key, .address = "127.0.0.1", .port = listen_somewhere(), .weight = 1 };
+        cueball_backend_spec spec = { .key = key, .address = "127.0.0.1", .port = listen_somewhere() };
         cueball_pool_backend_added(pool, cueball_clock_now(), &spec);
     }
     for (uint64_t user = 1; user <= CLAIMS; user++)
         claim(user);
-    cueball_stats stats;
+    cueball_stats stats = { .struct_size = sizeof stats };
     do {
         turn();
         cueball_pool_stats(pool, &stats);

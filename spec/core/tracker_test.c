@@ -4,6 +4,7 @@
  * stays, some time later it knows what it would know otherwise, and after free no
  * byte is held.  Run by tracker_memory_spec.lua. */
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -13,6 +13,7 @@
  * Built by CMakeLists.txt here for libFuzzer, or with -DREPLAY as a program that
  * runs the files it is given. */
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

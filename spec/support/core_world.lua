@@ -90,7 +90,7 @@ function World.options(changes, base)
   if base then
     ffi.copy(options, base, ffi.sizeof "cueball_options")
   else
-    lib.cueball_options_init(options)
+    lib.cueball_options_init_sized(options, ffi.sizeof(options))
   end
   for name, value in pairs(changes or {}) do
     World.write_option(options, name, value)
@@ -126,9 +126,10 @@ function World.new(options)
   }, World)
   self.now = self.start
   self.options = World.options(changes)
-  self.options.is_set, self.options.has_check = is_set and 1 or 0, has_check and 1 or 0
+  self.options.has_check = has_check and 1 or 0
   local made = ffi.new "cueball_pool *[1]"
-  local result = lib.cueball_pool_new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
+  local new = is_set and lib.cueball_set_new or lib.cueball_pool_new
+  local result = new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
   assert(result == 0, "cueball_pool_new: " .. ffi.string(lib.cueball_error_name(result)))
   self.pool = ffi.gc(made[0], lib.cueball_pool_free)
   self:check()
@@ -493,7 +494,8 @@ function World:claim(name, options)
   self.users = self.users + 1
   self.names[self.users] = name
   local native_options = ffi.new("cueball_claim_options", {
-    timeout_ms = options.timeout_ms or -1, user = self.users, owner = options.owner and self.owners[options.owner] or nil,
+    timeout_ms = options.timeout_ms == 0 and lib.CUEBALL_NO_WAIT or options.timeout_ms or 0, user = self.users,
+    owner = options.owner and self.owners[options.owner] or nil,
     error_on_empty = options.error_on_empty or false,
   })
   local grant = ffi.new "cueball_grant"
@@ -627,7 +629,7 @@ function World:stats()
   local stats, found = ffi.new "cueball_stats", {}
   lib.cueball_pool_stats(self.pool, stats)
   for _, one in ipairs(native.layout) do
-    if one.type == "cueball_stats" and one.member ~= "" then
+    if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "struct_size" and one.member ~= "reserved" then
       found[one.member] = tonumber(stats[one.member])
     end
   end

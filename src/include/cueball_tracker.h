@@ -84,13 +84,12 @@ typedef enum cueball_silence {
     CUEBALL_SILENCE_LOCAL = 5    /* it was not asked: this host has no descriptors or memory left */
 } cueball_silence;
 
-#ifndef CUEBALL_CDEF
-#define CUEBALL_FAMILY_IPV4 1U
-#define CUEBALL_FAMILY_IPV6 2U
-#endif
+typedef enum cueball_family { CUEBALL_FAMILY_IPV4 = 1, CUEBALL_FAMILY_IPV6 = 2 } cueball_family; /* to be added up */
 
 /* Strings are copied. */
 typedef struct cueball_tracker_options {
+    uint32_t struct_size;
+    uint32_t reserved;
     const char *domain;        /* 1 to 253 octets, a name; with a final dot it is not searched for */
     const char *service;       /* "_http._tcp"; NULL: SRV is not asked for */
     const char *const *search; /* domains to look in (resolv.conf(5)); may be NULL */
@@ -108,8 +107,15 @@ typedef struct cueball_tracker_options {
     cueball_recovery recovery_dns, recovery_dns_srv;
 } cueball_tracker_options;
 
-/* Fills in every default; domain and service are NULL. */
-CUEBALL_API void cueball_tracker_options_init(cueball_tracker_options *options);
+/* Fills in every default; domain and service are NULL.  There is no other way to
+ * begin: an option that is 0 where that is out of range is refused by its name. */
+CUEBALL_API void cueball_tracker_options_init_sized(cueball_tracker_options *options, uint32_t struct_size);
+#ifndef CUEBALL_CDEF
+static inline void cueball_tracker_options_init(cueball_tracker_options *options)
+{
+    cueball_tracker_options_init_sized(options, (uint32_t)sizeof *options);
+}
+#endif
 
 /* CUEBALL_EINVAL if a value is out of range; `text` (may be NULL) then says
  * which and what its range is, cut to `size` bytes with the final NUL. */
@@ -230,6 +236,8 @@ CUEBALL_API bool cueball_tracker_backend_at(const cueball_tracker *tracker, uint
 
 /* uint32_t: now; uint64_t: since the start. */
 typedef struct cueball_tracker_stats {
+    uint32_t struct_size;
+    uint32_t reserved;
     uint32_t targets, names, backends;          /* names: those whose addresses are followed */
     uint32_t asking;                            /* questions under way */
     uint32_t waiting;                           /* for max_dns_concurrency */
@@ -248,8 +256,7 @@ typedef struct cueball_tracker_stats {
 
 CUEBALL_API void cueball_tracker_stats_of(const cueball_tracker *tracker, cueball_tracker_stats *stats);
 
-/* As cueball_pool_check() and cueball_pool_memory(). */
-CUEBALL_API int cueball_tracker_check(const cueball_tracker *tracker, char *text, size_t size);
+/* Memory the tracker holds, in bytes. */
 CUEBALL_API size_t cueball_tracker_memory(const cueball_tracker *tracker);
 
 #ifdef __cplusplus

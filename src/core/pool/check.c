@@ -210,6 +210,7 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     uint32_t answers = list_length(&pool->answers), chores = list_length(&pool->chores);
     MUST(answers + pool->waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->waiting, pool->claims.count);
     MUST(answers + chores == pool->outlook.actions, "%u answers, %u chores, %u actions", answers, chores, pool->outlook.actions);
+    MUST(answers == pool->outlook.answers, "%u answers, %u counted", answers, pool->outlook.answers);
     cueball_time last = 0;
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);

@@ -59,7 +59,7 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
         cueball__pool_connected(pool);
     cueball__slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
     cueball__demand_connected(pool, took);
-    if (pool->options.is_set && !is_probe)
+    if (pool->is_set && !is_probe)
         cueball__set_has_another(pool);
     cueball__pool_settle(pool);
     return CUEBALL_OK;

@@ -76,7 +76,7 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         backend_takes_more(pool, backend);
         if (backend->dead) {
             cueball__backend_revived(pool, backend, cause);
-            if (pool->options.is_set && !slot->on_return)
+            if (pool->is_set && !slot->on_return)
                 cueball__set_has_another(pool);
         }
     }
@@ -154,7 +154,7 @@ static bool backend_may_doubt(const cueball_pool *pool, cueball__backend *backen
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
 {
     cueball__backend *backend = slot->backend;
-    if (slot->suspect || backend->connected < 2 || pool->options.is_set || backend->removed || cueball__pool_is_over(pool))
+    if (slot->suspect || backend->connected < 2 || pool->is_set || backend->removed || cueball__pool_is_over(pool))
         return;
     if (!backend_may_doubt(pool, backend))
         return;

@@ -30,7 +30,7 @@
  * coming.)  With equal weights this is the plain rotation.
  *
  * Cost: O(count) with equal weights, else O(count + target log count). */
-#include "cueball.h"
+#include "internal.h"
 
 #include <assert.h>
 

@@ -24,12 +24,14 @@
 #define CUEBALL_CORE_POOL_H
 
 #include "cueball.h"
+#include "internal.h"
 
 #include "kit/histogram.h"
 #include "kit/list.h"
 #include "kit/memory.h"
 #include "kit/backoff.h"
 #include "kit/random.h"
+#include "kit/sized.h"
 #include "kit/table.h"
 #include "kit/timers.h"
 
@@ -300,7 +302,8 @@ struct cueball_pool {
     cueball__demand demand;
     cueball__overload overload;
     cueball__reasons reasons;
-    uint32_t orphans;  /* slots beyond the ceiling: leased when their backends were removed */
+    uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
+    bool is_set;
     bool is_unsettled; /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
@@ -347,7 +350,7 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
     bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing && pool->options.balance != CUEBALL_BALANCE_P2C
-                   && !pool->options.is_set && pool->options.max_uses == UINT32_MAX;
+                   && !pool->is_set && pool->options.max_uses == UINT32_MAX;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 
@@ -578,6 +581,7 @@ static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event
 void cueball__event_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count);
 
 /* options.c */
+bool cueball__options_read(cueball_options *options, const cueball_options *given);
 void cueball__settings_from(cueball__settings *settings, const cueball_options *options);
 
 #endif

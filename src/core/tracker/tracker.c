@@ -85,11 +85,14 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
         cueball__link_init(lists[i]);
 }
 
-int cueball_tracker_new(const cueball_tracker_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
+int cueball_tracker_new(const cueball_tracker_options *given, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
                         cueball_tracker **made)
 {
     *made = NULL;
-    if (cueball_tracker_options_check(options, NULL, 0) != CUEBALL_OK)
+    cueball_tracker_options whole, *options = &whole;
+    if (cueball_tracker_options_check(given, NULL, 0) != CUEBALL_OK || !cueball__tracker_options_read(options, given))
+        return CUEBALL_EINVAL;
+    if (!allocator || !allocator->allocate || !allocator->release)
         return CUEBALL_EINVAL;
     cueball_tracker *tracker = allocator->allocate(allocator->user, sizeof *tracker);
     if (!tracker)

@@ -21,11 +21,13 @@
 #define CUEBALL_CORE_TRACKER_H
 
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include "kit/list.h"
 #include "kit/memory.h"
 #include "kit/backoff.h"
 #include "kit/random.h"
+#include "kit/sized.h"
 #include "kit/table.h"
 #include "kit/timers.h"
 
@@ -379,6 +381,10 @@ void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked);
 int cueball__tracked_compare(const cueball__tracked *a, const cueball__tracked *b);
 void cueball__backends_sweep(cueball_tracker *tracker);
 
+/* options.c: the options as this version knows them; false as cueball__sized_read(). */
+bool cueball__tracker_options_read(cueball_tracker_options *options, const cueball_tracker_options *given);
+
+/* tracker.c */
 void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now);
 void cueball__tracker_settle(cueball_tracker *tracker);
 
