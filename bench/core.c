@@ -3,6 +3,7 @@
  * of: name, value, unit and limit, with tabs between. */
 #define _POSIX_C_SOURCE 200809L
 #include "cueball.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,7 +79,7 @@ static void world_open_all(world *in)
 
 static cueball_stats world_stats(const world *in)
 {
-    cueball_stats stats;
+    cueball_stats stats = { .struct_size = sizeof stats };
     cueball_pool_stats(in->pool, &stats);
     return stats;
 }

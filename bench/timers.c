@@ -41,7 +41,7 @@ static void bench_cancel(cueball__timer *timers)
     for (uint32_t i = 0; i < TIMERS; i++)
         cueball__timers_arm(&wheel, &timers[i], now + cueball__random_below(&chance, 60 * SECOND));
 
-    cueball__timer one = {.kind = 1};
+    cueball__timer one = { .kind = 1 };
     cueball_time start = cueball_clock_now();
     for (uint32_t i = 0; i < ROUNDS * TIMERS; i++) {
         cueball__timers_arm(&wheel, &one, now + SECOND + i);

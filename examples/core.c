@@ -44,11 +44,11 @@ static void die(const char *what)
 /* A listening socket on a free port; nobody has to accept. */
 static uint32_t listen_somewhere(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 16) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 16) < 0
+        || getsockname(fd, (struct sockaddr *)&address, &size) < 0)
         die("listen");
     return ntohs(address.sin_port);
 }
@@ -58,12 +58,12 @@ static uint32_t listen_somewhere(void)
 static void do_open(const cueball_action *action)
 {
     connection *one = &connections[action->slot];
-    cueball_backend_info backend;
+    cueball_backend_info backend = { .struct_size = sizeof backend };
     if (cueball_pool_backend_info(pool, action->backend, &backend) < 0)
         return;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)backend.port)};
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)backend.port) };
     inet_pton(AF_INET, backend.address, &address.sin_addr);
-    *one = (connection){.fd = socket(AF_INET, SOCK_STREAM, 0), .conn = action->conn, .is_opening = true};
+    *one = (connection){ .fd = socket(AF_INET, SOCK_STREAM, 0), .conn = action->conn, .is_opening = true };
     if (one->fd < 0 || fcntl(one->fd, F_SETFL, O_NONBLOCK) < 0)
         die("socket");
     printf("open     slot %u to %s, attempt %u\n", action->slot, backend.key, action->attempt);
@@ -122,7 +122,7 @@ static void drain(void)
 
 static void claim(uint64_t user)
 {
-    cueball_claim_options options = {.timeout_ms = 1000, .user = user};
+    cueball_claim_options options = { .timeout_ms = 1000, .user = user };
     cueball_grant grant;
     int result = cueball_pool_claim(pool, cueball_clock_now(), &options, &grant);
     if (result == CUEBALL_OK) {
@@ -176,7 +176,7 @@ static void turn(void)
         if (connections[slot].fd < 0)
             continue;
         slots[count] = slot;
-        fds[count++] = (struct pollfd){.fd = connections[slot].fd, .events = connections[slot].is_opening ? POLLOUT : POLLIN};
+        fds[count++] = (struct pollfd){ .fd = connections[slot].fd, .events = connections[slot].is_opening ? POLLOUT : POLLIN };
     }
     if (poll(fds, count, patience()) < 0)
         die("poll");
@@ -203,12 +203,12 @@ int main(void)
     for (int i = 1; i <= SERVERS; i++) {
         char key[16];
         snprintf(key, sizeof key, "server %d", i);
-        cueball_backend_spec spec = {.key = key, .address = "127.0.0.1", .port = listen_somewhere(), .weight = 1};
+        cueball_backend_spec spec = { .key = key, .address = "127.0.0.1", .port = listen_somewhere() };
         cueball_pool_backend_added(pool, cueball_clock_now(), &spec);
     }
     for (uint64_t user = 1; user <= CLAIMS; user++)
         claim(user);
-    cueball_stats stats;
+    cueball_stats stats = { .struct_size = sizeof stats };
     do {
         turn();
         cueball_pool_stats(pool, &stats);

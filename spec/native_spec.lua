@@ -59,6 +59,7 @@ describe("native", function()
     for _, name in ipairs { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" } do
       header = header .. read(("%s/src/include/%s.h"):format(root, name))
     end
+    header = header .. read(root .. "/src/core/internal.h")
     local structs = {}
     for name in header:gmatch "typedef struct ([%w_]+) {" do
       structs[name] = 0

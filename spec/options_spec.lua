@@ -21,7 +21,7 @@ end
 describe("options.read", function()
   it("gives what the core has by default", function()
     local default = ffi.new "cueball_options"
-    lib.cueball_options_init(default)
+    lib.cueball_options_init_sized(default, ffi.sizeof(default))
     local read = options.read("x", {}, 1)
     assert.equal(ffi.string(default, ffi.sizeof(default)), ffi.string(read, ffi.sizeof(read)))
   end)

@@ -22,13 +22,13 @@ static void libc_release(void *user, void *memory, size_t size)
 
 const cueball_allocator *cueball_allocator_libc(void)
 {
-    static const cueball_allocator allocator = {.user = NULL, .allocate = libc_allocate, .release = libc_release};
+    static const cueball_allocator allocator = { .user = NULL, .allocate = libc_allocate, .release = libc_release };
     return &allocator;
 }
 
 cueball_time cueball_clock_now(void)
 {
-    struct timespec now = {0};
+    struct timespec now = { 0 };
     /* Cannot fail: POSIX systems without this clock do not compile it. */
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (cueball_time)now.tv_sec * 1000000000u + (cueball_time)now.tv_nsec;

@@ -116,7 +116,7 @@ function World:pool(given, open, check)
   local pool = setmetatable({ world = self, pool = ffi.gc(made[0], lib.cueball_pool_free), open = open, check = check, claims = {},
     users = 0,
     free = {}, keys = {}, grant = ffi.new "cueball_grant", action = ffi.new "cueball_action", wakes_at = huge,
-    claim_options = ffi.new("cueball_claim_options", { timeout_ms = -1 }) }, Pool)
+    claim_options = ffi.new "cueball_claim_options" }, Pool)
   pool.outlook = lib.cueball_pool_outlook(pool.pool)
   pool:settle()
   return pool
@@ -212,7 +212,7 @@ function Pool:claim(fn, timeout_ms)
     self.users = self.users + 1
     user = self.users
   end
-  given.timeout_ms, given.user = timeout_ms or -1, user
+  given.timeout_ms, given.user = timeout_ms or 0, user
   local result = lib.cueball_pool_claim(self.pool, self.world.now_ns, given, grant)
   if result == 1 then
     self.claims[user] = fn

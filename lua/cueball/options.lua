@@ -238,7 +238,7 @@ end
 -- @return a cueball_recovery
 function options.recovery(what, operation, given, level)
   local cdata = ffi.new "cueball_options"
-  lib.cueball_options_init(cdata)
+  lib.cueball_options_init_sized(cdata, ffi.sizeof(cdata))
   local path = "recovery." .. operation
   if given ~= nil and type(given) ~= "table" then
     object(what, ("option '%s' must be a table, not %s"):format(path, options.show(given)), level + 1)
@@ -278,7 +278,7 @@ end
 -- @param also   a table whose keys are options that are read elsewhere, to suggest them too; or nil
 function options.read(what, given, level, also)
   local cdata = ffi.new "cueball_options"
-  lib.cueball_options_init(cdata)
+  lib.cueball_options_init_sized(cdata, ffi.sizeof(cdata))
   local recovery = without_questions(what, given.recovery, level + 1)
   local core = options.merge(given, {})
   core.recovery = recovery

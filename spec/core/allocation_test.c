@@ -6,6 +6,7 @@
  *
  *     cc -std=c11 -Isrc/include -Isrc/core spec/core/allocation_test.c src/core/(all)/(all).c -lm */
 #include "cueball.h"
+#include "internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -111,7 +112,7 @@ static cueball_backend_spec spec_of(unsigned number, const char *address)
 
 static unsigned known(const world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     unsigned count = 0;
     while (cueball_pool_backend_at(w->pool, count, &info) && !info.removed)
         count++;
@@ -120,7 +121,7 @@ static unsigned known(const world *w)
 
 static cueball_stats stats_of(const world *w)
 {
-    cueball_stats stats;
+    cueball_stats stats = { .struct_size = sizeof stats };
     cueball_pool_stats(w->pool, &stats);
     return stats;
 }
@@ -211,14 +212,14 @@ static int move_it(world *w)
 
 static void did_not_move(world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     MUST(cueball_pool_backend_at(w->pool, 0, &info) && strcmp(info.address, "10.0.0.1") == 0, "moved");
     MUST(info.idle == w->options.max_connections, "%u idle", info.idle);
 }
 
 static void has_moved(world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     has_all(w);
     MUST(known(w) == 1, "%u", known(w));
     MUST(cueball_pool_backend_at(w->pool, 0, &info) && strcmp(info.address, "10.0.0.2") == 0, "did not move");
@@ -236,7 +237,7 @@ static int rename_it(world *w)
 
 static void is_renamed(world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     MUST(cueball_pool_backend_at(w->pool, 0, &info), "gone");
     bool has_old = strcmp(info.name, info.key) == 0;
     MUST(has_old == (w->failed > 0), "%s", info.name);

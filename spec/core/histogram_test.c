@@ -99,8 +99,8 @@ static void test_random_values(uint64_t seed)
 /* The first numbers of splitmix64 with the seed 1234567, as published. */
 static void test_random_known(void)
 {
-    static const uint64_t known[] = {UINT64_C(6457827717110365317), UINT64_C(3203168211198807973), UINT64_C(9817491932198370423),
-                                     UINT64_C(4593380528125082431), UINT64_C(16408922859458223821)};
+    static const uint64_t known[] = { UINT64_C(6457827717110365317), UINT64_C(3203168211198807973), UINT64_C(9817491932198370423),
+                                      UINT64_C(4593380528125082431), UINT64_C(16408922859458223821) };
     cueball__random random;
     cueball__random_init(&random, 1234567);
     for (uint32_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -117,7 +117,7 @@ static void test_random_even(void)
     for (uint32_t i = 0; i < 100; i++)
         EXPECT(cueball__random_below(&random, 1) == 0, "below 1");
     for (uint32_t bound = 2; bound <= 13; bound++) {
-        uint32_t counts[13] = {0};
+        uint32_t counts[13] = { 0 };
         for (uint32_t i = 0; i < DRAWS; i++) {
             uint64_t drawn = cueball__random_below(&random, bound);
             EXPECT(drawn < bound, "%" PRIu64 " below %" PRIu32, drawn, bound);

@@ -97,7 +97,7 @@ describe("what is done for ever", function()
     local text = ffi.new "char[256]"
     for _, name in ipairs { "check_interval_ms", "decoherence_interval_ms", "idle_timeout_ms", "max_lifetime_ms" } do
       local options = ffi.new "cueball_options"
-      lib.cueball_options_init(options)
+      lib.cueball_options_init_sized(options, ffi.sizeof(options))
       for _, value in ipairs { 0, 1, 5.5 } do
         options[name] = value
         assert.equal(0, lib.cueball_options_check(options, text, 256))

@@ -60,25 +60,22 @@ describe("options", function()
     assert.is_false(lib.cueball_option_describe(1000, ffi.new "cueball_option"))
   end)
 
-  it("cover the whole struct: each member is an option, but for `reserved`, `is_set` and `has_check`", function()
+  it("cover the whole struct: each member is an option, but for `struct_size`, `reserved` and `has_check`", function()
     local at = {}
     for _, name in ipairs(World.descriptors) do
       at[World.descriptors[name].offset] = name
     end
-    local within, is_set_seen = { cueball_recovery = {}, cueball_outlier = {} }, false
+    local within = { cueball_recovery = {}, cueball_outlier = {} }
     for _, one in ipairs(native.layout) do
       if one.type == "cueball_options" and one.member:find "^recovery_" then
         within.cueball_recovery[one.member] = one.offset
       elseif one.type == "cueball_options" and one.member == "outlier" then
         within.cueball_outlier[one.member] = one.offset
-      elseif one.type == "cueball_options" and one.member == "is_set" then
-        is_set_seen = true
-        assert.is_nil(at[one.offset])
-      elseif one.type == "cueball_options" and one.member ~= "" and one.member ~= "reserved" and one.member ~= "has_check" then
+      elseif one.type == "cueball_options" and one.member ~= "" and one.member ~= "struct_size" and one.member ~= "reserved"
+        and one.member ~= "has_check" then
         assert.equal(one.member, at[one.offset])
       end
     end
-    assert.is_true(is_set_seen)
     for _, one in ipairs(native.layout) do
       for member, offset in pairs(within[one.type] or {}) do
         if one.member ~= "" and one.member ~= "reserved" then
@@ -153,19 +150,6 @@ describe("options", function()
     end
     assert.equal("ok", (check(World.options { queue = "fifo" })))
     assert.equal("ok", (check(World.options { queue = "fifo", target_claim_delay_ms = 5 })))
-  end)
-
-  it("have a set or no set, and nothing between", function()
-    local options = World.options()
-    assert.equal(0, options.is_set)
-    options.is_set = 1
-    assert.equal("ok", (check(options)))
-    for _, value in ipairs { -1, 2 } do
-      options.is_set = value
-      local result, text = check(options)
-      assert.equal("invalid", result)
-      assert.equal("is_set must be 0 or 1", text)
-    end
   end)
 
   it("tell as much of the text as there is room for", function()

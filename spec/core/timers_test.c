@@ -63,8 +63,8 @@ static uint32_t shadow_first(const world *w, state wanted)
         const shadow *s = &w->shadows[i];
         if (s->state != wanted)
             continue;
-        if (first == w->count || s->deadline < w->shadows[first].deadline ||
-            (s->deadline == w->shadows[first].deadline && s->armed_as < w->shadows[first].armed_as))
+        if (first == w->count || s->deadline < w->shadows[first].deadline
+            || (s->deadline == w->shadows[first].deadline && s->armed_as < w->shadows[first].armed_as))
             first = i;
     }
     return first;

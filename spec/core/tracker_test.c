@@ -4,6 +4,7 @@
  * stays, some time later it knows what it would know otherwise, and after free no
  * byte is held.  Run by tracker_memory_spec.lua. */
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,9 +94,11 @@ static void records_of(uint32_t type, const char *name, cueball_record *records,
             snprintf(nodes[i], sizeof nodes[i], "node%u.example", first + i);
             records[answer->count++] = (cueball_record){ .name = name, .target = nodes[i], .type = type, .ttl = 10, .port = 80 };
             if (failing.phase == 2)
-                records[answer->count++] =
-                    (cueball_record){ .name = nodes[i], .type = CUEBALL_RR_A, .section = CUEBALL_SECTION_ADDITIONAL, .ttl = 10,
-                                      .address = { 10, 0, 0, (unsigned char)(first + i) } };
+                records[answer->count++] = (cueball_record){ .name = nodes[i],
+                                                             .type = CUEBALL_RR_A,
+                                                             .section = CUEBALL_SECTION_ADDITIONAL,
+                                                             .ttl = 10,
+                                                             .address = { 10, 0, 0, (unsigned char)(first + i) } };
         }
     } else if (type == CUEBALL_RR_SRV) {
         answer->rcode = CUEBALL_RCODE_NXDOMAIN;

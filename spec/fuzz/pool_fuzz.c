@@ -24,6 +24,7 @@
  * Built by CMakeLists.txt here for libFuzzer, or with -DREPLAY as a program that
  * runs the files it is given. */
 #include "cueball.h"
+#include "internal.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -72,29 +73,30 @@ typedef struct world {
     const uint8_t *at, *end;
     cueball_pool *pool;
     cueball_options options;
+    bool is_set;
     cueball_time now, behind; /* the next input's time lags so far */
     cueball_time known;       /* the time that the pool goes by */
     cueball_time drain_at;
     bool is_stopping;
-    bool was_lifo;            /* while claims that wait now did, the queue was adaptive_lifo */
-    double target_ms;         /* the least target_claim_delay_ms there was meanwhile; INFINITY: it was fifo */
-    size_t held;                       /* bytes */
-    unsigned fail_after, fail_for;     /* allocations */
-    uint32_t total;                    /* slots, after the last input */
-    claim claims[CLAIMS_MAX];          /* by `user` */
+    bool was_lifo;                 /* while claims that wait now did, the queue was adaptive_lifo */
+    double target_ms;              /* the least target_claim_delay_ms there was meanwhile; INFINITY: it was fifo */
+    size_t held;                   /* bytes */
+    unsigned fail_after, fail_for; /* allocations */
+    uint32_t total;                /* slots, after the last input */
+    claim claims[CLAIMS_MAX];      /* by `user` */
     lease leases[LEASES_MAX];
     conn conns[CONNS_MAX];
     owner owners[OWNERS_MAX];
     uint32_t claims_n, leases_n, conns_n, oldest_open;
-    cueball_handle last; /* the last handle of any kind */
+    cueball_handle last;       /* the last handle of any kind */
     cueball_handle dead[KEYS]; /* backends, after the last input */
     uint32_t dead_n;
-    cueball_handle proven;              /* the backend that the present input says works; 0: none */
-    cueball_time least_span;            /* the least there was for a connection to have lasted */
-    cueball_handle blamed[BLAMED_MAX];  /* backends against which there was evidence */
+    cueball_handle proven;             /* the backend that the present input says works; 0: none */
+    cueball_time least_span;           /* the least there was for a connection to have lasted */
+    cueball_handle blamed[BLAMED_MAX]; /* backends against which there was evidence */
     uint32_t blamed_n;
-    uint64_t timeouts;                  /* attempts and checks, after the last input */
-    cueball_stats told;  /* the same counts as the pool's, as far as they can be known here */
+    uint64_t timeouts;                                   /* attempts and checks, after the last input */
+    cueball_stats told; /* the same counts as the pool's, as far as they can be known here */
 } world;
 
 static world the_world;
@@ -202,7 +204,8 @@ static void span_seen(world *w, const cueball_options *options)
         w->least_span = span;
 }
 
-static void read_options(world *w, cueball_options *options)
+/* True: it would be a set. */
+static bool read_options(world *w, cueball_options *options)
 {
     cueball_options_init(options);
     options->max_connections = (uint32_t)ONE_OF(w, 3, 1, 2, 5, 15, 40);
@@ -228,7 +231,7 @@ static void read_options(world *w, cueball_options *options)
     if (which & 0x40)
         read_proof(w, options);
     span_seen(w, options);
-    options->is_set = (which & 0xa0) == 0xa0;
+    return (which & 0xa0) == 0xa0;
 }
 
 /* ---------------------------------------------------------------- handles -- */
@@ -365,7 +368,7 @@ static cueball_time begin(world *w)
 
 static uint32_t removed_total(const world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     uint32_t total = 0;
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
         total += info.removed ? info.total : 0;
@@ -416,7 +419,7 @@ static void queue_seen(world *w)
 
 static void tell_backends(const world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
         TELL("backend %s: weight %u, priority %u, %u slots, %u idle, takes %u%s%s%s\n", info.key, info.weight, info.priority, info.total,
              info.idle, info.takes, info.dead ? ", dead" : "", info.standby ? ", stands by" : "", info.ejected ? ", ejected" : "");
@@ -450,7 +453,7 @@ static bool has_lasted(const world *w, cueball_handle backend)
  * it was dead. */
 static bool has_better(const world *w, uint32_t priority)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++)
         if (!info.removed && info.priority < priority)
             return w->options.priorities == CUEBALL_PRIORITIES_STRICT;
@@ -478,7 +481,7 @@ static void check_probes(const world *w, uint32_t probes, uint32_t living)
 {
     const cueball_options *options = &w->options;
     uint32_t most = options->max_connections / 5 > 1 ? options->max_connections / 5 : options->max_connections > 1;
-    bool has_use = options->spares >= options->max_connections && isinf(options->max_churn_rate) && !options->is_set;
+    bool has_use = options->spares >= options->max_connections && isinf(options->max_churn_rate) && !w->is_set;
     bool is_well = living == 0 || !has_use || w->is_stopping || probes <= most;
     if (!is_well)
         tell_backends(w);
@@ -488,7 +491,7 @@ static void check_probes(const world *w, uint32_t probes, uint32_t living)
 /* Who died and who revived, and whether there was reason to. */
 static void check_backends(world *w, const cueball_stats *stats)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     cueball_handle dead[KEYS];
     uint32_t dead_n = 0, probes = 0, living = 0;
     bool is_late = stats->open_timeouts + stats->checks_failed > w->timeouts; /* somebody's, and so anybody's */
@@ -517,13 +520,13 @@ static void check_backends(world *w, const cueball_stats *stats)
 static void check(world *w)
 {
     char text[300] = "";
-    cueball_stats stats;
+    cueball_stats stats = { .struct_size = sizeof stats };
     if (cueball_pool_check(w->pool, text, sizeof text) != CUEBALL_OK)
         FAIL("%s", text);
     cueball_pool_stats(w->pool, &stats);
     uint32_t sum = stats.idle + stats.busy + stats.connecting + stats.backing_off + stats.checking + stats.closing;
     MUST(sum == stats.total, "%u slots, %u in all states", stats.total, sum);
-    uint32_t ceiling = w->options.max_connections + (uint32_t)w->options.is_set;
+    uint32_t ceiling = w->options.max_connections + (uint32_t)w->is_set;
     MUST(stats.total <= w->total || stats.total <= ceiling + removed_total(w), "%u slots of %u", stats.total, ceiling);
     w->total = stats.total;
     queue_seen(w);
@@ -555,7 +558,7 @@ static void check_fit(world *w, cueball_handle handle)
 
 static void op_claim(world *w)
 {
-    static const double timeouts[] = { -1, 0, 1, 50, 0.0000001, INFINITY, 1e12, (double)NAN };
+    static const double timeouts[] = { 0, CUEBALL_NO_WAIT, 1, 50, 0.0000001, INFINITY, 1e12, (double)NAN };
     unsigned how = next_byte(w);
     cueball_claim_options options = { .timeout_ms = timeouts[how % 8], .user = w->claims_n, .error_on_empty = how & 8 };
     int owner_index = how & 16 ? (int)(how >> 5) % OWNERS_MAX : -1;
@@ -574,14 +577,14 @@ static void op_claim(world *w)
     switch (result) {
     case CUEBALL_OK:
         w->told.granted_at_once++;
-        cueball_stats stats;
+        cueball_stats stats = { .struct_size = sizeof stats };
         cueball_pool_stats(w->pool, &stats);
         MUST(stats.waiting == 0, "granted at once while %u wait", stats.waiting);
         granted(w, grant.lease, grant.conn, grant.slot, owner_index);
         check_fit(w, grant.conn);
         break;
     case CUEBALL_WAITING: {
-        double timeout = options.timeout_ms < 0 ? w->options.claim_timeout_ms : options.timeout_ms;
+        double timeout = options.timeout_ms == 0 ? w->options.claim_timeout_ms : options.timeout_ms;
         MUST(!claim_find(w, grant.claim), "claim %" PRIu64 " twice", grant.claim);
         cueball_time limit = timeout * 1e6 < 1 ? 1 : timeout * 1e6 > 9e18 ? CUEBALL_NEVER : (cueball_time)(timeout * 1e6);
         w->claims[w->claims_n++] = (claim){ handle_seen(w, grant.claim), w->known, limit, owner_index, true };
@@ -755,8 +758,7 @@ static void answer_told(world *w, const cueball_action *action)
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
         for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
-            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner),
-                 "claim %" PRIu64 " overtook %u", action->user, i);
+            MUST(!w->claims[i].is_open || owner_ends(w, w->claims[i].owner), "claim %" PRIu64 " overtook %u", action->user, i);
         granted(w, action->lease, action->conn, action->slot, answered->owner);
     } else if (action->error == CUEBALL_ECLAIM_TIMEOUT) {
         MUST(action->waited >= answered->limit, "claim %" PRIu64 " is refused early", action->user);
@@ -798,10 +800,11 @@ static void conn_told(world *w, const cueball_action *action)
 static void recall_told(world *w, const cueball_action *action)
 {
     const lease *meant = lease_find(w, action->lease);
-    MUST(w->options.is_set, "a lease is asked back, and this is no set");
-    MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out", action->lease);
-    bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT
-                      || action->cause == CUEBALL_CAUSE_WORN || action->cause == CUEBALL_CAUSE_TIMEOUT;
+    MUST(w->is_set, "a lease is asked back, and this is no set");
+    MUST(meant && meant->conn == action->conn && meant->slot == action->slot, "lease %" PRIx64 " is asked back, and not out",
+         action->lease);
+    bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT || action->cause == CUEBALL_CAUSE_WORN
+                      || action->cause == CUEBALL_CAUSE_TIMEOUT;
     MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_STOP || is_of_conn,
          "asked back for %d", action->cause);
 }
@@ -890,7 +893,7 @@ static void op_renew(world *w)
     cueball_time now = begin(w);
     int result = cueball_pool_renew(w->pool, now, key, over_ms);
     TELL("renew %s over %g: %d\n", key ? key : "all", over_ms, result);
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     bool is_known = !key;
     for (uint32_t i = 0; cueball_pool_backend_at(w->pool, i, &info); i++) {
         if (info.removed || (key && strcmp(key, info.key) != 0))
@@ -965,8 +968,7 @@ static void op_owner(world *w)
 static void op_options(world *w)
 {
     cueball_options options;
-    read_options(w, &options);
-    options.is_set = w->options.is_set;
+    (void)read_options(w, &options);
     cueball_pool_time_advanced(w->pool, begin(w)); /* what is due goes by the old ones */
     check(w);
     int result = cueball_pool_options_changed(w->pool, begin(w), &options);
@@ -1001,7 +1003,7 @@ static void op_watch(world *w)
 
 static void op_look(world *w)
 {
-    cueball_backend_info info;
+    cueball_backend_info info = { .struct_size = sizeof info };
     cueball_handle handle = handle_invented(w);
     int result = cueball_pool_backend_info(w->pool, handle, &info);
     MUST(result == CUEBALL_OK || result == CUEBALL_ESTALE, "%d", result);
@@ -1131,7 +1133,7 @@ static bool is_even(const world *w)
         plan[used++] = (cueball_plan_backend){ .weight = infos[i].weight, .dead = infos[i].dead };
     }
     count = used;
-    cueball_plan(plan, count, w->options.max_connections, w->options.max_connections, w->options.is_set, scratch);
+    cueball_plan(plan, count, w->options.max_connections, w->options.max_connections, w->is_set, scratch);
     favour_living(plan, count);
     for (uint32_t i = 0; i < count; i++)
         if (plan[i].want != infos[i].total)
@@ -1145,7 +1147,6 @@ static void heal(world *w)
     cueball_options options;
     cueball_options_init(&options);
     options.max_connections = w->options.max_connections;
-    options.is_set = w->options.is_set;
     span_seen(w, &options);
     cueball_pool_options_changed(w->pool, begin(w), &options);
     w->options = options;
@@ -1205,13 +1206,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     w->end = bytes + size;
     unsigned how = next_byte(w);
     w->now = w->known = origins[how % 5];
-    read_options(w, &w->options);
+    w->is_set = read_options(w, &w->options);
     if (how & 64) {
         w->fail_after = next_byte(w) % 4;
         w->fail_for = 1;
     }
     cueball_allocator allocator = { w, fuzz_allocate, fuzz_release };
-    int result = cueball_pool_new(&w->options, &allocator, next_byte(w), w->now, &w->pool);
+    unsigned seed = next_byte(w);
+    int result = (w->is_set ? cueball_set_new : cueball_pool_new)(&w->options, &allocator, seed, w->now, &w->pool);
     if (result == CUEBALL_OK) {
         check(w);
         while (w->at < w->end && w->conns_n < CONNS_MAX)

@@ -13,6 +13,7 @@
  * Built by CMakeLists.txt here for libFuzzer, or with -DREPLAY as a program that
  * runs the files it is given. */
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,7 +164,7 @@ static void drain(world *w, unsigned most)
 /* --------------------------------------------------------------- answers -- */
 
 static const char *const names[] = { "a.example", "b.example", "db.example", "_x._tcp.db.example", "A.EXAMPLE.", "c.example", ".", "db",
-                                     "db.search", "", "example", "x\\.y.example", "d\\032e" };
+                                     "db.search", "",          "example",    "x\\.y.example",      "d\\032e" };
 
 static const char *name_of(world *w, const char *asked)
 {

@@ -55,7 +55,7 @@ function core_options.options(changes, base)
   if base then
     ffi.copy(options, base, ffi.sizeof "cueball_options")
   else
-    lib.cueball_options_init(options)
+    lib.cueball_options_init_sized(options, ffi.sizeof(options))
   end
   for name, value in pairs(changes or {}) do
     core_options.write(options, name, value)

@@ -47,9 +47,10 @@ function World.new(options)
     leases = {}, conns = {}, labels = {}, numbers_of = {}, keys = {}, owners = {},
   }
   self.options = World.options(changes)
-  self.options.is_set, self.options.has_check = is_set and 1 or 0, has_check and 1 or 0
+  self.options.has_check = has_check and 1 or 0
   local made = ffi.new "cueball_pool *[1]"
-  local result = lib.cueball_pool_new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
+  local new = is_set and lib.cueball_set_new or lib.cueball_pool_new
+  local result = new(self.options, lib.cueball_allocator_libc(), seed, self.now, made)
   assert(result == 0, "cueball_pool_new: " .. World.error_name(result))
   self.pool = ffi.gc(made[0], lib.cueball_pool_free)
   self:check()
@@ -274,7 +275,8 @@ function World:claim(name, options)
   self.users = self.users + 1
   self.names[self.users] = name
   local native_options = ffi.new("cueball_claim_options", {
-    timeout_ms = options.timeout_ms or -1, user = self.users, owner = options.owner and self.owners[options.owner] or nil,
+    timeout_ms = options.timeout_ms == 0 and lib.CUEBALL_NO_WAIT or options.timeout_ms or 0, user = self.users,
+    owner = options.owner and self.owners[options.owner] or nil,
     error_on_empty = options.error_on_empty or false,
   })
   local grant = ffi.new "cueball_grant"

@@ -3,6 +3,9 @@
 --     local program = require "spec.support.program"
 --     setup(program.setup) teardown(program.teardown)
 --     program.run("timers_test", "spec/core/timers_test.c src/core/kit/timers.c")   -- raises with what it wrote
+--     program.must "cc -c file.c"                   -- any command, from the root: what it wrote; raises if it fails
+--     program.write("file.c", text)                 -- into a folder of the spec's own: the file's path
+--     program.folder()
 
 local program = {}
 
@@ -25,10 +28,23 @@ local function shell(command)
   return output, tonumber(status)
 end
 
-local function must(command)
+function program.must(command)
   local output, status = shell(CLEAN:format(quote(root)) .. command)
   assert(status == 0, output)
   return output
+end
+local must = program.must
+
+function program.folder()
+  return folder
+end
+
+function program.write(name, text)
+  local path = folder .. "/" .. name
+  local file = assert(io.open(path, "w"))
+  assert(file:write(text))
+  file:close()
+  return path
 end
 
 function program.setup()

@@ -128,7 +128,7 @@ end
 --- The options as C has them, and what they point to. dns and dns_srv are tables of changes to the recovery.
 function World.options(changes)
   local options, kept = ffi.new "cueball_tracker_options", {}
-  lib.cueball_tracker_options_init(options)
+  lib.cueball_tracker_options_init_sized(options, ffi.sizeof(options))
   for name, value in pairs(changes) do
     if name == "dns" or name == "dns_srv" then
       set_recovery(options["recovery_" .. name], value)

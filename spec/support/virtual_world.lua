@@ -149,8 +149,9 @@ end
 --- The members of a struct of the header, by name, as numbers.
 function Base.numbers(struct, ctype)
   local found = {}
+  local is_none = { [""] = true, struct_size = true, reserved = true }
   for _, one in ipairs(native.layout) do
-    if one.type == ctype and one.member ~= "" then found[one.member] = tonumber(struct[one.member]) end
+    if one.type == ctype and not is_none[one.member] then found[one.member] = tonumber(struct[one.member]) end
   end
   return found
 end

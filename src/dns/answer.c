@@ -18,7 +18,7 @@ enum { TEXT_MAX = 1025, WIRE_MAX = 255 };
 typedef struct answer_room {
     cueball_record *records;
     uint32_t count;
-    char *texts; /* the lowest so far */
+    char *texts;          /* the lowest so far */
     bool has_ns, has_soa; /* in the authority section */
 } answer_room;
 
@@ -39,7 +39,7 @@ static cueball_record *room_record(answer_room *room)
     if ((size_t)(room->texts - (char *)(room->records + room->count)) < sizeof(cueball_record))
         return NULL;
     cueball_record *record = &room->records[room->count++];
-    *record = (cueball_record){0};
+    *record = (cueball_record){ 0 };
     return record;
 }
 
@@ -226,7 +226,7 @@ int cueball_dns_answer_read(const unsigned char *bytes, size_t size, const char 
     static const struct {
         ns_sect from;
         cueball_section to;
-    } sections[] = {{ns_s_an, CUEBALL_SECTION_ANSWER}, {ns_s_ns, CUEBALL_SECTION_AUTHORITY}, {ns_s_ar, CUEBALL_SECTION_ADDITIONAL}};
+    } sections[] = { { ns_s_an, CUEBALL_SECTION_ANSWER }, { ns_s_ns, CUEBALL_SECTION_AUTHORITY }, { ns_s_ar, CUEBALL_SECTION_ADDITIONAL } };
     ns_msg message;
     answer_room space;
     if (!bytes || !name || !answer || size > UINT16_MAX)
@@ -235,7 +235,7 @@ int cueball_dns_answer_read(const unsigned char *bytes, size_t size, const char 
         return CUEBALL_EINVAL;
     if (!room_begin(&space, room, room_size))
         return CUEBALL_ENOMEM;
-    *answer = (cueball_answer){.rcode = (uint32_t)ns_msg_getflag(message, ns_f_rcode)};
+    *answer = (cueball_answer){ .rcode = (uint32_t)ns_msg_getflag(message, ns_f_rcode) };
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         int error = section_read(&message, sections[i].from, sections[i].to, &space, answer);
         if (error)

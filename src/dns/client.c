@@ -167,9 +167,9 @@ static void question_replied(void *user, int status, int timeouts, unsigned char
  * decided here, for all its versions alike. */
 static int channel_open(cueball__dns_question *question)
 {
-    struct in_addr nobody = {.s_addr = htonl(INADDR_LOOPBACK)};
+    struct in_addr nobody = { .s_addr = htonl(INADDR_LOOPBACK) };
     char lookups[] = "b";
-    struct ares_options options = {.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_IGNTC};
+    struct ares_options options = { .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP | ARES_FLAG_IGNTC };
     if (question->is_stream)
         options.flags |= ARES_FLAG_USEVC;
     options.timeout = ARES_TIMEOUT_MS;
@@ -179,8 +179,8 @@ static int channel_open(cueball__dns_question *question)
     options.lookups = lookups;
     options.sock_state_cb = cueball__dns_socket_state;
     options.sock_state_cb_data = question->dns;
-    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_SERVERS | ARES_OPT_DOMAINS |
-               ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST | ARES_OPT_SOCK_STATE_CB | ARES_OPT_NOROTATE;
+    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_NDOTS | ARES_OPT_SERVERS | ARES_OPT_DOMAINS
+               | ARES_OPT_LOOKUPS | ARES_OPT_SORTLIST | ARES_OPT_SOCK_STATE_CB | ARES_OPT_NOROTATE;
 #ifdef ARES_OPT_QUERY_CACHE
     options.qcache_max_ttl = 0; /* newer versions would answer by themselves */
     mask |= ARES_OPT_QUERY_CACHE;
@@ -310,7 +310,8 @@ static int question_begin(cueball__dns_question *question, double timeout_ms, co
     return error ? error : question_send(question);
 }
 
-int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint32_t over_tcp, uint64_t user)
+int cueball_dns_ask(cueball_dns *dns, const char *server, const char *name, uint32_t type, double timeout_ms, uint32_t over_tcp,
+                    uint64_t user)
 {
     struct ares_addr_port_node node;
     uint32_t scope;
@@ -389,10 +390,10 @@ bool cueball_dns_next_reply(cueball_dns *dns, cueball_dns_reply *reply)
     if (cueball__list_is_empty(&dns->answered))
         return false;
     cueball__dns_question *question = CUEBALL__OWNER(dns->answered.next, cueball__dns_question, place);
-    *reply = (cueball_dns_reply){.user = question->user, .silence = question->silence, .size = (uint32_t)question->size};
+    *reply = (cueball_dns_reply){ .user = question->user, .silence = question->silence, .size = (uint32_t)question->size };
     if (question->bare_rcode) {
         reply->silence = -1;
-        reply->answer = (cueball_answer){.rcode = (uint32_t)question->bare_rcode};
+        reply->answer = (cueball_answer){ .rcode = (uint32_t)question->bare_rcode };
     } else if (question->silence == -1) {
         int error = reply_read(dns, question, &reply->answer);
         if (error)

@@ -31,19 +31,19 @@ typedef struct cueball__dns_question {
     unsigned char *bytes; /* the answer, from malloc */
     size_t size;
     struct ares_addr_port_node server;
-    uint32_t scope_id; /* of a link-local server; 0: none */
+    uint32_t scope_id;     /* of a link-local server; 0: none */
     cueball_time plain_at; /* when it is asked without EDNS too, if nothing came; CUEBALL_NEVER: not */
     unsigned char query[DNS_HEADER_SIZE + DNS_NAME_MAX + DNS_QUESTION_TAIL + DNS_OPT_SIZE];
     size_t query_size;
-    uint16_t ids[2];      /* as sent over UDP last, and before that */
-    bool has_edns;        /* in `query` */
-    bool is_stream;       /* it is asked over TCP */
-    bool was_silent;      /* to EDNS: it was asked without, too */
-    bool is_cut;          /* since the answer over UDP was cut */
-    bool is_replied;      /* c-ares has called back */
-    bool is_dropped;      /* what c-ares says from now on is not listened to */
-    int bare_rcode;       /* an error came without the question, which c-ares passes over; 0: none */
-    int fault;            /* errno of the last call that failed */
+    uint16_t ids[2]; /* as sent over UDP last, and before that */
+    bool has_edns;   /* in `query` */
+    bool is_stream;  /* it is asked over TCP */
+    bool was_silent; /* to EDNS: it was asked without, too */
+    bool is_cut;     /* since the answer over UDP was cut */
+    bool is_replied; /* c-ares has called back */
+    bool is_dropped; /* what c-ares says from now on is not listened to */
+    int bare_rcode;  /* an error came without the question, which c-ares passes over; 0: none */
+    int fault;       /* errno of the last call that failed */
     char name[DNS_TEXT_MAX];
 } cueball__dns_question;
 

@@ -41,7 +41,7 @@ bool cueball__dns_server_read(const char *text, struct ares_addr_port_node *serv
         return false;
     memcpy(address, text + (is_bracketed ? 1 : 0), size);
     address[size] = 0;
-    *server = (struct ares_addr_port_node){.family = is_bracketed ? AF_INET6 : AF_INET, .udp_port = (int)port, .tcp_port = (int)port};
+    *server = (struct ares_addr_port_node){ .family = is_bracketed ? AF_INET6 : AF_INET, .udp_port = (int)port, .tcp_port = (int)port };
     return scope_read(address, scope) && inet_pton(server->family, address, &server->addr) == 1;
 }
 
@@ -74,4 +74,3 @@ void cueball__dns_server_note_plain(cueball_dns *dns, const struct ares_addr_por
     dns->plain[oldest].server = *server;
     dns->plain[oldest].until = cueball_clock_now() + minutes_15;
 }
-

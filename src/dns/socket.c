@@ -78,7 +78,7 @@ static ares_socket_t ares_open(int family, int kind, int protocol, void *user)
         int on = 1; /* a question is one small segment; without it, it is only slower */
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
-    dns->sockets[dns->socket_count++] = (cueball__dns_socket){.question = question, .fd = fd, .is_stream = kind == SOCK_STREAM};
+    dns->sockets[dns->socket_count++] = (cueball__dns_socket){ .question = question, .fd = fd, .is_stream = kind == SOCK_STREAM };
     return fd;
 }
 
@@ -161,7 +161,7 @@ static ares_ssize_t ares_send_all(ares_socket_t fd, const struct iovec *parts, i
         question->ids[1] = question->ids[0];
         question->ids[0] = (uint16_t)(bytes[0] << 8 | bytes[1]);
     }
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts};
+    struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts };
     message.msg_iovlen = (size_t)count;
     ares_ssize_t size = sendmsg(fd, &message, MSG_NOSIGNAL);
     if (size < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
@@ -173,7 +173,8 @@ static ares_ssize_t ares_send_all(ares_socket_t fd, const struct iovec *parts, i
 void cueball__dns_sockets_install(cueball__dns_question *question)
 {
     static const struct ares_socket_functions functions = {
-        .asocket = ares_open, .aclose = ares_close, .aconnect = ares_connect, .arecvfrom = ares_receive, .asendv = ares_send_all};
+        .asocket = ares_open, .aclose = ares_close, .aconnect = ares_connect, .arecvfrom = ares_receive, .asendv = ares_send_all
+    };
     ares_set_socket_functions(question->channel, &functions, question);
 }
 
@@ -197,7 +198,7 @@ bool cueball_dns_next_socket(cueball_dns *dns, cueball_dns_socket *told)
         one->is_changed = false;
         one->is_told = true;
         bool is_closing = !one->question;
-        *told = (cueball_dns_socket){.fd = one->fd, .is_closing = is_closing};
+        *told = (cueball_dns_socket){ .fd = one->fd, .is_closing = is_closing };
         told->is_readable_wanted = !is_closing && one->is_readable_wanted;
         told->is_writable_wanted = !is_closing && one->is_writable_wanted;
         return true;

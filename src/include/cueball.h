@@ -1,6 +1,6 @@
 /* cueball: a pool of connections to a service with many nodes.
  *
- * This header is the core: a state machine that does no I/O.  You tell it what
+ * This header is the pool: a state machine that does no I/O.  You tell it what
  * happened (a node appeared, a connection opened, somebody wants one), always
  * with the time; you drain what it wants done (open this, close that, this
  * claim has that connection); you come back at its deadline.  It reads no
@@ -77,8 +77,10 @@ typedef struct cueball_outlier {
 /* Durations are in milliseconds and may have fractions.  Names, defaults and
  * ranges can be asked with cueball_option_describe(). */
 typedef struct cueball_options {
+    uint32_t struct_size;
     uint32_t max_connections;
     uint32_t max_waiters;    /* UINT32_MAX: no limit of its own */
+    uint32_t max_uses;       /* leases of one connection; UINT32_MAX: any number */
     double claim_timeout_ms; /* INFINITY: none */
     double rebalance_delay_ms;
     double decoherence_interval_ms; /* 0: off */
@@ -93,24 +95,28 @@ typedef struct cueball_options {
     double proven_after_ms;       /* a connection open for so long has shown that its backend works; 0: twice the pause
                                      before its attempt, 1000 at least */
     double slow_start_ms;         /* 0: off */
-    uint32_t max_uses;            /* leases of one connection; UINT32_MAX: any number */
     uint32_t spares;              /* idle connections to keep; UINT32_MAX: max_connections in all */
     int32_t balance;              /* cueball_balance */
     int32_t queue;                /* cueball_queue */
     int32_t priorities;           /* cueball_priorities */
     int32_t has_check;            /* 1: CHECK actions tell something, so that suspect connections are checked before they
                                      are lent, and one that is fit has proven itself; 0: those are lent last */
-    int32_t is_set;               /* 1: at most one connection a backend, `spares` of them, each leased for good: it is
-                                     asked back with CUEBALL_ACTION_RECALL, the last one never before another is open.
-                                     One more than max_connections may be open meanwhile.  Not to be changed. */
+    int32_t reserved;
     cueball_outlier outlier;
     cueball_recovery recovery_default; /* closing a connection: timeout_ms */
     cueball_recovery recovery_initial; /* a slot's first connection */
     cueball_recovery recovery_connect; /* its later ones */
 } cueball_options;
 
-/* Fills in every default. */
-CUEBALL_API void cueball_options_init(cueball_options *options);
+/* Fills in every default.  There is no other way to begin: an option that is 0 where
+ * that is out of range is refused by its name. */
+CUEBALL_API void cueball_options_init_sized(cueball_options *options, uint32_t struct_size);
+#ifndef CUEBALL_CDEF
+static inline void cueball_options_init(cueball_options *options)
+{
+    cueball_options_init_sized(options, (uint32_t)sizeof *options);
+}
+#endif
 
 typedef enum cueball_option_kind {
     CUEBALL_OPTION_COUNT = 0,    /* uint32_t, whole */
@@ -156,6 +162,12 @@ typedef enum cueball_pool_state {
 CUEBALL_API int cueball_pool_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
                                  cueball_pool **pool);
 
+/* The same for a set: at most one connection a backend, `spares` of them, each
+ * leased for good: it is asked back with CUEBALL_ACTION_RECALL, the last one never
+ * before another is open.  One more than max_connections may be open meanwhile. */
+CUEBALL_API int cueball_set_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
+                                cueball_pool **set);
+
 /* Frees the pool at once, in any state; NULL is allowed.  It closes nothing:
  * stop it first and drain it.  Its owners end with it: call cueball_owner_gone()
  * on none of them afterwards. */
@@ -168,7 +180,7 @@ CUEBALL_API void cueball_pool_free(cueball_pool *pool);
 CUEBALL_API int cueball_pool_stop(cueball_pool *pool, cueball_time now);
 
 CUEBALL_API int cueball_pool_state_of(const cueball_pool *pool); /* cueball_pool_state */
-CUEBALL_API const char *cueball_pool_state_name(int state);     /* "running"; static */
+CUEBALL_API const char *cueball_pool_state_name(int state);      /* "running"; static */
 
 /* New options for a living pool; those of slots take effect as each slot comes
  * to its next step, claim_timeout_ms with the next claim.  CUEBALL_EINVAL. */
@@ -179,13 +191,13 @@ CUEBALL_API int cueball_pool_options_changed(cueball_pool *pool, cueball_time no
 /* One node.  Strings are copied.  key, address: not empty.  name: may be NULL,
  * then it is the key.  Each at most 1023 bytes. */
 typedef struct cueball_backend_spec {
+    uint32_t struct_size;
+    uint32_t port; /* 0 to 65535; 0 where the address says it all */
     const char *key;
     const char *name;
     const char *address;
-    uint32_t port;     /* 0 to 65535; 0 where the address says it all */
-    uint32_t weight;   /* 1 to 65535: share of connections */
+    uint32_t weight;   /* up to 65535: share of connections; 0 is 1 */
     uint32_t priority; /* 0 to 65535, the lowest is preferred: see cueball_priorities */
-    uint32_t reserved;
 } cueball_backend_spec;
 
 /* A backend is there.  CUEBALL_EEXISTS: known already with the same address and
@@ -196,7 +208,8 @@ CUEBALL_API int cueball_pool_backend_added(cueball_pool *pool, cueball_time now,
  * back.  CUEBALL_ENOT_FOUND. */
 CUEBALL_API int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key);
 /* These are all the backends there are now; the difference is worked out, a key
- * given twice counts once, as it is given first.  CUEBALL_EINVAL: nothing was changed.
+ * given twice counts once, as it is given first.  All have the struct_size of the
+ * first.  CUEBALL_EINVAL: nothing was changed.
  * CUEBALL_ENOMEM: some may have been added, none was removed; say it again. */
 CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count);
 /* The resolver cannot tell where the backends are / can again.  The last known
@@ -213,9 +226,10 @@ CUEBALL_API int cueball_pool_renew(cueball_pool *pool, cueball_time now, const c
 /* What is known of a backend.  The strings live as long as the backend: copy
  * what must last beyond the next input. */
 typedef struct cueball_backend_info {
+    uint32_t struct_size;
+    uint32_t port, weight, priority;
     cueball_handle backend;
     const char *key, *name, *address;
-    uint32_t port, weight, priority;
     uint32_t total, idle, busy, connecting; /* slots; connecting counts back-off too */
     bool dead, removed, ejected;            /* removed: its last leases are awaited */
     bool standby;                           /* left alone for its priority; nobody knows whether it is dead */
@@ -248,11 +262,17 @@ CUEBALL_API void cueball_owner_gone(void *owner);
  * users are many need not be made anew for each.  True if it had anything. */
 CUEBALL_API bool cueball_owner_left(void *owner);
 
+enum {
+    CUEBALL_WAITING = 1, /* cueball_pool_claim(): the claim is queued */
+    CUEBALL_NO_WAIT = -1 /* timeout_ms */
+};
+
 typedef struct cueball_claim_options {
-    double timeout_ms;    /* total wait; 0: do not wait; INFINITY: for ever; negative: the pool's */
+    uint32_t struct_size;
+    bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known */
+    double timeout_ms;    /* total wait; 0: the pool's claim_timeout_ms; INFINITY: for ever; negative: do not wait */
     uint64_t user;        /* comes back in the action that answers */
     cueball_owner *owner; /* or NULL */
-    bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known */
 } cueball_claim_options;
 
 typedef struct cueball_grant {
@@ -264,16 +284,12 @@ typedef struct cueball_grant {
     uint32_t ahead;         /* waiting: claims that were there before */
 } cueball_grant;
 
-#ifndef CUEBALL_CDEF
-#define CUEBALL_WAITING 1
-#endif
-
 /* Claims a connection.  0: granted at once, see *grant.  1 (CUEBALL_WAITING):
  * the claim is queued, a GRANT or REFUSE action will answer it.  Refused:
- * CUEBALL_ECLAIM_TIMEOUT (timeout_ms is 0 and none is idle),
+ * CUEBALL_ECLAIM_TIMEOUT (it is not to wait and none is idle),
  * CUEBALL_EOVERLOADED, CUEBALL_ENO_BACKENDS, CUEBALL_EPOOL_FAILED,
  * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (it has to wait, and timeout_ms is not a
- * number), CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
+ * number, or struct_size is none), CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
 CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant);
 /* A waiting claim is given up: no action will answer it.  If it was granted
  * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */
@@ -284,7 +300,8 @@ CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time no
  * against the backend, as a failed attempt if the connection had proven nothing. */
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
-CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, its backend's fault */
+CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now,
+                                          cueball_handle lease); /* to be closed, its backend's fault */
 /* The lease goes on: how it went, whichever way it ends.  Not well: the
  * connection may be fit, but what was answered on it is a failure of its backend
  * (for `outlier` and p2c; nobody dies of it).  Well: so it is though the
@@ -323,7 +340,7 @@ typedef enum cueball_action_kind {
     CUEBALL_ACTION_CHECK = 4,   /* see whether `conn` works; report checked */
     CUEBALL_ACTION_GRANT = 5,   /* `claim` has `lease` on `conn` */
     CUEBALL_ACTION_REFUSE = 6,  /* `claim` gets nothing: `error` */
-    CUEBALL_ACTION_RECALL = 7   /* is_set: `lease` is wanted back, for `cause` */
+    CUEBALL_ACTION_RECALL = 7   /* a set's: `lease` is wanted back, for `cause` */
 } cueball_action_kind;
 
 typedef struct cueball_action {
@@ -342,8 +359,15 @@ typedef struct cueball_action {
     int32_t cause;          /* RECALL: cueball_cause */
 } cueball_action;
 
-/* Takes the next thing to do into *action; false if there is none. */
+/* Takes the next thing to do into *action; false if there is none: answers to
+ * claims first, since somebody waits for them, then chores. */
 CUEBALL_API bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action);
+/* The same by halves, for who has them done in two places, such as answers in a thread
+ * that holds the lock, and chores where connections are opened: GRANT and REFUSE; and
+ * all the others.  Each half keeps its order, and either may be
+ * drained before the other: a RECALL does not come before the GRANT of its lease. */
+CUEBALL_API bool cueball_pool_next_answer(cueball_pool *pool, cueball_action *action);
+CUEBALL_API bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *action);
 
 /* When to call cueball_pool_time_advanced() at the latest; UINT64_MAX: no need.
  * A deadline in the past means now. */
@@ -354,8 +378,9 @@ CUEBALL_API int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now)
  * the pool. */
 typedef struct cueball_outlook {
     cueball_time deadline; /* never later than cueball_pool_deadline(), at times earlier */
-    uint32_t actions;      /* not 0: drain them */
+    uint32_t actions;      /* not 0: drain them; */
     uint32_t events;       /* how many wait to be read */
+    uint32_t answers;      /* of the actions: the others are chores */
 } cueball_outlook;
 
 CUEBALL_API const cueball_outlook *cueball_pool_outlook(const cueball_pool *pool);
@@ -461,6 +486,8 @@ CUEBALL_API bool cueball_pool_next_event(cueball_pool *pool, cueball_event *even
 /* Fields are uint32_t for what is now, uint64_t for counts since the start,
  * double for milliseconds.  Quantiles are within 5 % of the true value. */
 typedef struct cueball_stats {
+    uint32_t struct_size;
+    uint32_t reserved;
     uint32_t total;      /* slots, all states */
     uint32_t idle;       /* connections at rest */
     uint32_t busy;       /* connections leased */
@@ -475,8 +502,8 @@ typedef struct cueball_stats {
     uint32_t ejected_backends;
     uint32_t target;     /* slots there should be, by the last plan */
     uint32_t overloaded; /* 1 while overload lasts */
-    uint64_t claims;  /* asked for */
-    uint64_t granted; /* answered with a connection */
+    uint64_t claims;     /* asked for */
+    uint64_t granted;    /* answered with a connection */
     uint64_t granted_at_once;
     uint64_t claim_timeouts;
     uint64_t claims_refused; /* for any other reason */
@@ -497,8 +524,8 @@ typedef struct cueball_stats {
     uint64_t shuffles;
     uint64_t backend_deaths;
     uint64_t ejections;
-    double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;      /* of granted claims */
-    double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max; /* of ended leases */
+    double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;           /* of granted claims */
+    double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max;      /* of ended leases */
     double create_ms_p50, create_ms_p90, create_ms_p99, create_ms_p999, create_ms_max; /* of attempts that opened */
 } cueball_stats;
 
@@ -547,34 +574,10 @@ typedef struct cueball_wait {
 CUEBALL_API uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueball_time ended, cueball_wait *waits,
                                           uint32_t room);
 
-/* -------------------------------------------------------------- checking -- */
-
-/* Looks whether everything in the pool agrees with everything else: O(all).
- * 0, or CUEBALL_EINVAL with the first disagreement in `text`. */
-CUEBALL_API int cueball_pool_check(const cueball_pool *pool, char *text, size_t size);
+/* ---------------------------------------------------------------- memory -- */
 
 /* Memory the pool holds, in bytes. */
 CUEBALL_API size_t cueball_pool_memory(const cueball_pool *pool);
-
-/* --------------------------------------------------------------- planner -- */
-
-/* What one backend has and should have. */
-typedef struct cueball_plan_backend {
-    uint32_t weight; /* 1 and up */
-    uint32_t most;   /* slots it may have if it is alive; 0: any number */
-    uint32_t want;   /* out: slots it should have */
-    bool dead;
-    bool is_capped; /* out: its share would be more than `most` */
-} cueball_plan_backend;
-
-/* Spreads `target` slots over `count` backends given in order of preference,
- * in proportion to their weights: a dead one gets exactly one, and
- * its share goes to live ones as far as `slots_max` allows; what is beyond `most` of
- * one goes to the others.  `is_singleton`: at
- * most one slot each.  `slots_max` is at least `target`.  `scratch` has room for 2 * count uint64_t.
- * Pure: no pool needed. */
-CUEBALL_API void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, bool is_singleton,
-                              uint64_t *scratch);
 
 /* ------------------------------------------------------------------- p2c -- */
 

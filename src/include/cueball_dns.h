@@ -47,8 +47,8 @@ CUEBALL_API int cueball_dns_forget(cueball_dns *dns, uint64_t user);
 
 typedef struct cueball_dns_reply {
     uint64_t user;
-    int32_t silence; /* cueball_silence; -1: there is an answer */
-    uint32_t size;   /* bytes of the answer */
+    int32_t silence;       /* cueball_silence; -1: there is an answer */
+    uint32_t size;         /* bytes of the answer */
     cueball_answer answer; /* lives until the next cueball_dns_next_reply() */
 } cueball_dns_reply;
 

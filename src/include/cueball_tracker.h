@@ -54,12 +54,12 @@ CUEBALL_API const char *cueball_rcode_name(uint32_t rcode); /* "NXDOMAIN"; "othe
 typedef enum cueball_section { CUEBALL_SECTION_ANSWER = 0, CUEBALL_SECTION_AUTHORITY = 1, CUEBALL_SECTION_ADDITIONAL = 2 } cueball_section;
 
 typedef struct cueball_record {
-    const char *name;   /* its owner */
-    const char *target; /* CNAME, SRV; else NULL */
-    uint32_t type;      /* cueball_rr_type */
-    uint32_t section;   /* cueball_section */
-    uint32_t ttl;       /* seconds; over 2^31-1 is taken as 0 (RFC 2181, 8) */
-    uint32_t minimum;   /* SOA: seconds */
+    const char *name;                /* its owner */
+    const char *target;              /* CNAME, SRV; else NULL */
+    uint32_t type;                   /* cueball_rr_type */
+    uint32_t section;                /* cueball_section */
+    uint32_t ttl;                    /* seconds; over 2^31-1 is taken as 0 (RFC 2181, 8) */
+    uint32_t minimum;                /* SOA: seconds */
     uint32_t priority, weight, port; /* SRV: up to 65535 */
     unsigned char address[16];       /* A: the first 4; AAAA */
 } cueball_record;
@@ -84,13 +84,12 @@ typedef enum cueball_silence {
     CUEBALL_SILENCE_LOCAL = 5    /* it was not asked: this host has no descriptors or memory left */
 } cueball_silence;
 
-#ifndef CUEBALL_CDEF
-#define CUEBALL_FAMILY_IPV4 1U
-#define CUEBALL_FAMILY_IPV6 2U
-#endif
+typedef enum cueball_family { CUEBALL_FAMILY_IPV4 = 1, CUEBALL_FAMILY_IPV6 = 2 } cueball_family; /* to be added up */
 
 /* Strings are copied. */
 typedef struct cueball_tracker_options {
+    uint32_t struct_size;
+    uint32_t reserved;
     const char *domain;        /* 1 to 253 octets, a name; with a final dot it is not searched for */
     const char *service;       /* "_http._tcp"; NULL: SRV is not asked for */
     const char *const *search; /* domains to look in (resolv.conf(5)); may be NULL */
@@ -108,8 +107,15 @@ typedef struct cueball_tracker_options {
     cueball_recovery recovery_dns, recovery_dns_srv;
 } cueball_tracker_options;
 
-/* Fills in every default; domain and service are NULL. */
-CUEBALL_API void cueball_tracker_options_init(cueball_tracker_options *options);
+/* Fills in every default; domain and service are NULL.  There is no other way to
+ * begin: an option that is 0 where that is out of range is refused by its name. */
+CUEBALL_API void cueball_tracker_options_init_sized(cueball_tracker_options *options, uint32_t struct_size);
+#ifndef CUEBALL_CDEF
+static inline void cueball_tracker_options_init(cueball_tracker_options *options)
+{
+    cueball_tracker_options_init_sized(options, (uint32_t)sizeof *options);
+}
+#endif
 
 /* CUEBALL_EINVAL if a value is out of range; `text` (may be NULL) then says
  * which and what its range is, cut to `size` bytes with the final NUL. */
@@ -179,22 +185,22 @@ typedef enum cueball_targets_from {
 /* Why a backend is gone. */
 typedef enum cueball_removal {
     CUEBALL_REMOVAL_NONE = 0,
-    CUEBALL_REMOVAL_TARGET = 1,  /* its target is not in the SRV answer any more */
-    CUEBALL_REMOVAL_ADDRESS = 2, /* its address is not in the answer any more */
-    CUEBALL_REMOVAL_NAME = 3,    /* its name has no such address any more, or does not exist */
-    CUEBALL_REMOVAL_FAMILY = 4,  /* the host has no addresses of its family any more */
+    CUEBALL_REMOVAL_TARGET = 1,    /* its target is not in the SRV answer any more */
+    CUEBALL_REMOVAL_ADDRESS = 2,   /* its address is not in the answer any more */
+    CUEBALL_REMOVAL_NAME = 3,      /* its name has no such address any more, or does not exist */
+    CUEBALL_REMOVAL_FAMILY = 4,    /* the host has no addresses of its family any more */
     CUEBALL_REMOVAL_NO_SERVICE = 5 /* the SRV answer says ".": there is no such service (RFC 2782) */
 } cueball_removal;
 
 /* A backend with what produced it.  The strings live until the next input, or
  * the next call of cueball_tracker_next_action(). */
 typedef struct cueball_tracked {
-    const char *address; /* "10.0.0.1", "2001:db8::1" (RFC 5952) */
-    const char *name;    /* the SRV target, or the domain as it was found */
-    const char *owner;   /* of the address record: `name`, or the end of its CNAME chain */
-    const char *server;  /* who told the address; "" if unknown */
-    const char *srv_name;   /* targets_from other than DOMAIN: the name asked for SRV; else "" */
-    const char *srv_server; /* and who told; "" if nobody did */
+    const char *address;             /* "10.0.0.1", "2001:db8::1" (RFC 5952) */
+    const char *name;                /* the SRV target, or the domain as it was found */
+    const char *owner;               /* of the address record: `name`, or the end of its CNAME chain */
+    const char *server;              /* who told the address; "" if unknown */
+    const char *srv_name;            /* targets_from other than DOMAIN: the name asked for SRV; else "" */
+    const char *srv_server;          /* and who told; "" if nobody did */
     uint32_t port, priority, weight; /* weight: 1 to 65535, see cueball_tracker_next_action() */
     uint32_t type;                   /* CUEBALL_RR_A or _AAAA */
     uint32_t ttl, srv_ttl;           /* seconds, as received */
@@ -204,7 +210,7 @@ typedef struct cueball_tracked {
 } cueball_tracked;
 
 typedef struct cueball_tracker_action {
-    int32_t kind; /* cueball_tracker_action_kind */
+    int32_t kind;            /* cueball_tracker_action_kind */
     uint32_t type;           /* ASK: cueball_rr_type */
     cueball_handle question; /* ASK, FORGET */
     cueball_time deadline;   /* ASK: an answer is of no use any more; the tracker asks elsewhere before that */
@@ -230,26 +236,27 @@ CUEBALL_API bool cueball_tracker_backend_at(const cueball_tracker *tracker, uint
 
 /* uint32_t: now; uint64_t: since the start. */
 typedef struct cueball_tracker_stats {
-    uint32_t targets, names, backends; /* names: those whose addresses are followed */
-    uint32_t asking;                   /* questions under way */
-    uint32_t waiting;                  /* for max_dns_concurrency */
-    uint32_t failing;                  /* 1 between FAIL and RECOVER */
-    uint64_t questions;                /* to one server each */
-    uint64_t answers;                  /* of any response code */
+    uint32_t struct_size;
+    uint32_t reserved;
+    uint32_t targets, names, backends;          /* names: those whose addresses are followed */
+    uint32_t asking;                            /* questions under way */
+    uint32_t waiting;                           /* for max_dns_concurrency */
+    uint32_t failing;                           /* 1 between FAIL and RECOVER */
+    uint64_t questions;                         /* to one server each */
+    uint64_t answers;                           /* of any response code */
     uint64_t timeouts, network_errors, garbage; /* network_errors: REFUSED, CUT and LOCAL too; garbage: referrals too */
-    uint64_t retries;         /* attempts after the first */
-    uint64_t given_up;        /* lookups that had no answer in all attempts */
-    uint64_t records_ignored; /* not of the name asked, its chain, or an SRV target */
-    uint64_t targets_refused; /* SRV targets that are written as addresses (RFC 2782 has names) */
+    uint64_t retries;                           /* attempts after the first */
+    uint64_t given_up;                          /* lookups that had no answer in all attempts */
+    uint64_t records_ignored;                   /* not of the name asked, its chain, or an SRV target */
+    uint64_t targets_refused;                   /* SRV targets that are written as addresses (RFC 2782 has names) */
     uint64_t backends_added, backends_removed;
-    uint64_t srv_failures;    /* of given_up: SRV */
-    uint64_t empty_sets;      /* how often nothing was left and the previous backends were kept */
+    uint64_t srv_failures; /* of given_up: SRV */
+    uint64_t empty_sets;   /* how often nothing was left and the previous backends were kept */
 } cueball_tracker_stats;
 
 CUEBALL_API void cueball_tracker_stats_of(const cueball_tracker *tracker, cueball_tracker_stats *stats);
 
-/* As cueball_pool_check() and cueball_pool_memory(). */
-CUEBALL_API int cueball_tracker_check(const cueball_tracker *tracker, char *text, size_t size);
+/* Memory the tracker holds, in bytes. */
 CUEBALL_API size_t cueball_tracker_memory(const cueball_tracker *tracker);
 
 #ifdef __cplusplus

@@ -1,5 +1,17 @@
 /* What all of cueball's headers share: time, handles, errors, memory, recovery.
- * The others include it. */
+ * The others include it.
+ *
+ * Structs that may get more members in a later version begin with `struct_size`,
+ * and grow at their end only.  It says how much of the struct its user knows:
+ * sizeof of it, or 0, which stands for the members of the first version.  So a
+ * struct that is zeroed but for what its user cares for is well:
+ *
+ *     cueball_backend_spec spec = { .key = "db1", .address = "10.0.0.1", .port = 5432 };
+ *
+ * Of a struct that is handed in, members beyond struct_size have their defaults, and
+ * members that the library does not know must be 0: else CUEBALL_EINVAL, which a
+ * struct_size below that of the first version is, too.  A struct that comes out is
+ * filled in as far as struct_size goes, so it has to be set, or zeroed, before. */
 #ifndef CUEBALL_TYPES_H
 #define CUEBALL_TYPES_H
 

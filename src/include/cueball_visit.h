@@ -31,7 +31,7 @@ typedef struct cueball_visitor {
 /* Where whoever looks after the pools waits.  To take what hangs there, put NULL
  * in `ended`, and 0 in `has_ended` of each. */
 typedef struct cueball_doorbell {
-    cueball_visitor *ended; /* those that had something, the latest first */
+    cueball_visitor *ended;             /* those that had something, the latest first */
     int (*ring)(void *user, int count); /* NULL: nobody waits.  Called, with count 1, when `ended` was empty */
     void *user;
 } cueball_doorbell;

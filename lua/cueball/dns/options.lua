@@ -141,7 +141,7 @@ end
 -- @param recovery  used where none was given; or nil
 function dns_options.cdata(read, search, system, recovery)
   local cdata = ffi.new "cueball_tracker_options"
-  lib.cueball_tracker_options_init(cdata)
+  lib.cueball_tracker_options_init_sized(cdata, ffi.sizeof(cdata))
   for _, option in ipairs(COPIED) do
     if read[option] ~= nil then cdata[option] = read[option] end
   end

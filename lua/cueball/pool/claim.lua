@@ -57,13 +57,13 @@ local CLAIM_RULES = {
 local function read_claim_options(self, given, level, who)
   local cdata = self.claim_options
   if given == nil then
-    cdata.timeout_ms, cdata.error_on_empty = -1, false
+    cdata.timeout_ms, cdata.error_on_empty = 0, false
     cdata.owner = self.parking and self.parking.owner(self, who, level + 1) or nil
     return nil
   end
   options.check("pool:claim", given, CLAIM_RULES, level + 1)
   local timeout = given.timeout_ms
-  cdata.timeout_ms = timeout == nil and -1 or timeout == false and math.huge or timeout
+  cdata.timeout_ms = timeout == nil and 0 or timeout == false and math.huge or timeout > 0 and timeout or lib.CUEBALL_NO_WAIT
   cdata.error_on_empty = given.error_on_empty and not (self.quota and self.quota:knows_backends()) or false
   local claimer = given.owner
   if claimer and (claimer.pool ~= self or not claimer.core) then
@@ -116,7 +116,7 @@ end
 
 -- When the claim is refused for its time limit, as host.now() counts.
 local function deadline_of(self, timeout_ms)
-  if timeout_ms < 0 then timeout_ms = self.given.claim_timeout_ms or math.huge end
+  if timeout_ms == 0 then timeout_ms = self.given.claim_timeout_ms or math.huge end
   return self.now() + timeout_ms * 1e6
 end
 
@@ -163,7 +163,7 @@ function claim_for(self, given, level, who)
   local cdata = self.claim_options
   local may_wait = self.parking or self.host.current() ~= nil -- of the first the phase was asked above
   local wanted_ms = cdata.timeout_ms
-  if not may_wait then cdata.timeout_ms = 0 end
+  if not may_wait then cdata.timeout_ms = lib.CUEBALL_NO_WAIT end
   local user = self.next_claim
   self.next_claim = user + 1
   cdata.user = user
@@ -176,7 +176,7 @@ function claim_for(self, given, level, who)
   end
   if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
   self:pump()
-  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms ~= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
+  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms >= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
     error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn",
       level + 1)
   end

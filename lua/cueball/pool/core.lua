@@ -76,11 +76,13 @@ core.FAILED = tonumber(lib.CUEBALL_POOL_FAILED)
 -- @param options a cueball_options
 -- @param seed    a number
 -- @param now     nanoseconds, by the clock of the pool's host
+-- @param is_set  whether its leases can be asked back: the core of a set
 -- @return it; nil, message. Its fields are functions by the names above, and what the C functions write: grant, action, event, numbers,
 --   info, spec, owner[0], each until the next such call; and outlook, which is always up to date
-function core.new(options, seed, now)
+function core.new(options, seed, now, is_set)
   local made = ffi.new "cueball_pool *[1]"
-  local result = lib.cueball_pool_new(options, lib.cueball_allocator_libc(), seed, now, made)
+  local new = is_set and lib.cueball_set_new or lib.cueball_pool_new
+  local result = new(options, lib.cueball_allocator_libc(), seed, now, made)
   if result < 0 then return nil, ffi.string(lib.cueball_error_message(result)) end
   local self = {
     pointer = ffi.gc(made[0], lib.cueball_pool_free), outlook = lib.cueball_pool_outlook(made[0]),

@@ -118,14 +118,14 @@ end
 function Pool.new_for(given, what, level, recalled)
   local own, core = options.split(what, given, OWN, level + 1)
   local cdata = options.read(what, core, level + 1, OWN)
-  cdata.is_set, cdata.has_check = recalled and 1 or 0, has_check(own.connect)
+  cdata.has_check = has_check(own.connect)
   for _, name in ipairs { "resolver", "connect" } do
     if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
   end
   local host = hosts.of(what, own.host, level + 1)
   host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
   local shared = quota_of(what, own, cdata, host, recalled ~= nil, level + 1)
-  local made, message = door.new(cdata, own.seed or host.seed(), host.now())
+  local made, message = door.new(cdata, own.seed or host.seed(), host.now(), recalled ~= nil)
   if not made then error(what .. ": " .. message, level + 1) end
   local self = setmetatable({
     name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and text.message(own.resolver.name)
@@ -154,7 +154,7 @@ function Pool.new_for(given, what, level, recalled)
     is_looking = false, -- see watchman
     holders = setmetatable({}, { __mode = "v" }), claimer = host.claimer, -- see deadlock
     claim_options = ffi.new "cueball_claim_options",
-    no_wait = ffi.new("cueball_claim_options", { timeout_ms = 0 }),
+    no_wait = ffi.new("cueball_claim_options", { timeout_ms = lib.CUEBALL_NO_WAIT }),
   }, Pool)
   self.reference = dropped.reference(self)
   self.parking = not recalled and host.parking(self, level + 1) or nil
@@ -411,9 +411,10 @@ function Pool:resolver()
   return self.sink:state()
 end
 
+local NO_STATS = { [""] = true, struct_size = true, reserved = true }
 local STATS = {}
 for _, one in ipairs(native.layout) do
-  if one.type == "cueball_stats" and one.member ~= "" and one.member ~= "reserved" then STATS[#STATS + 1] = one.member end
+  if one.type == "cueball_stats" and not NO_STATS[one.member] then STATS[#STATS + 1] = one.member end
 end
 
 -- Of the causes for which connections are closed.
@@ -485,7 +486,7 @@ function Pool:set_for(given, what, level)
   end
   local merged = options.merge(self.given, core)
   local cdata = options.read(what, merged, level + 1, CHANGEABLE)
-  cdata.is_set, cdata.has_check = self.recalled and 1 or 0, has_check(self.factory.given or self.factory)
+  cdata.has_check = has_check(self.factory.given or self.factory)
   if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)

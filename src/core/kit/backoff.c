@@ -13,12 +13,12 @@ cueball_time cueball__ns_from_ms(double ms)
 cueball__backoff cueball__backoff_from(const cueball_recovery *recovery)
 {
     return (cueball__backoff){ .attempts = recovery->attempts,
-                                .timeout = cueball__ns_from_ms(recovery->timeout_ms),
-                                .timeout_max = cueball__ns_from_ms(recovery->max_timeout_ms),
-                                .delay = cueball__ns_from_ms(recovery->delay_ms),
-                                .delay_max = cueball__ns_from_ms(recovery->max_delay_ms),
-                                .spread = recovery->spread,
-                                .jitter = recovery->jitter };
+                               .timeout = cueball__ns_from_ms(recovery->timeout_ms),
+                               .timeout_max = cueball__ns_from_ms(recovery->max_timeout_ms),
+                               .delay = cueball__ns_from_ms(recovery->delay_ms),
+                               .delay_max = cueball__ns_from_ms(recovery->max_delay_ms),
+                               .spread = recovery->spread,
+                               .jitter = recovery->jitter };
 }
 
 static cueball_time doubled(const cueball__backoff *backoff, uint32_t attempt, cueball_time start, cueball_time limit)

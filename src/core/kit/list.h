@@ -12,7 +12,7 @@ typedef struct cueball__link {
 } cueball__link;
 
 /* What a link is embedded in. */
-#define CUEBALL__OWNER(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define CUEBALL__OWNER(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void cueball__link_init(cueball__link *link)
 {

@@ -37,7 +37,7 @@ typedef struct bucket {
 
 void cueball__timers_init(cueball__timers *timers, cueball_time now)
 {
-    *timers = (cueball__timers){.current = now, .now = now, .earliest = CUEBALL_NEVER};
+    *timers = (cueball__timers){ .current = now, .now = now, .earliest = CUEBALL_NEVER };
 }
 
 static uint32_t place_of(const cueball__timers *timers, cueball_time deadline)

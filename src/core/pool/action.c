@@ -32,12 +32,14 @@ void cueball__answer_add(cueball_pool *pool, cueball__claim *claim)
 {
     cueball__list_append(&pool->answers, &claim->place);
     pool->outlook.actions++;
+    pool->outlook.answers++;
 }
 
 void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim)
 {
     cueball__list_remove(&claim->place);
     pool->outlook.actions--;
+    pool->outlook.answers--;
 }
 
 /* Tells a claim's answer and forgets the claim.  Counted here and not before:
@@ -104,12 +106,38 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     }
 }
 
-bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action)
+bool cueball_pool_next_answer(cueball_pool *pool, cueball_action *action)
 {
     memset(action, 0, sizeof *action);
-    if (!cueball__list_is_empty(&pool->answers))
-        answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
-    else if (!cueball__list_is_empty(&pool->chores))
-        chore_take(pool, CUEBALL__OWNER(pool->chores.next, cueball__slot, chore), action);
-    return action->kind != CUEBALL_ACTION_NONE;
+    if (cueball__list_is_empty(&pool->answers))
+        return false;
+    answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
+    return true;
+}
+
+/* The next slot about which something is to be done.  That a lease is wanted back is
+ * not told before the lease is. */
+static cueball__slot *chore_next(const cueball_pool *pool)
+{
+    for (cueball__link *link = pool->chores.next; link != &pool->chores; link = link->next) {
+        cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, chore);
+        if (slot->chores != CUEBALL__CHORE_RECALL || !slot->untold)
+            return slot;
+    }
+    return NULL;
+}
+
+bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *action)
+{
+    memset(action, 0, sizeof *action);
+    cueball__slot *slot = chore_next(pool);
+    if (!slot)
+        return false;
+    chore_take(pool, slot, action);
+    return true;
+}
+
+bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action)
+{
+    return cueball_pool_next_answer(pool, action) || cueball_pool_next_chore(pool, action);
 }

@@ -20,7 +20,7 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
         if (slot->on_return != CUEBALL_CAUSE_PLAN)
             continue;
         /* What was asked back already comes back, and is opened anew then. */
-        if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->options.is_set)
+        if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->is_set)
             slot->on_return = 0;
     }
 }
@@ -65,7 +65,7 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
                 break;
         }
     }
-    assert(surplus == 0 || pool->options.is_set);
+    assert(surplus == 0 || pool->is_set);
 }
 
 /* Where there are fewer connections than backends, all of them may be monitors of
@@ -158,7 +158,7 @@ static uint32_t pool_probes_max(const cueball_pool *pool)
     uint32_t ceiling = pool->options.max_connections;
     uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
     uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
-    uint32_t used = pool->options.is_set && live < pool->planned_target ? live : pool->planned_target;
+    uint32_t used = pool->is_set && live < pool->planned_target ? live : pool->planned_target;
     if (live == 0)
         return ceiling;
     if (ceiling == 1) /* the live one has the only place there is */
@@ -209,7 +209,7 @@ static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uin
 static void plan_deal(const cueball_pool *pool, cueball_plan_backend *plan, uint32_t count, uint32_t room)
 {
     uint32_t target = pool->planned_target < room ? pool->planned_target : room;
-    cueball_plan(plan, count, target, room, pool->options.is_set, pool->plan_scratch);
+    cueball_plan(plan, count, target, room, pool->is_set, pool->plan_scratch);
     uint32_t wanted = 0, left_out = 0;
     bool has_living = false;
     for (uint32_t i = 0; i < count; i++) {
@@ -220,7 +220,7 @@ static void plan_deal(const cueball_pool *pool, cueball_plan_backend *plan, uint
     if (!has_living || left_out == 0 || left_out >= room || wanted + left_out <= room)
         return;
     room -= left_out;
-    cueball_plan(plan, count, target < room ? target : room, room, pool->options.is_set, pool->plan_scratch);
+    cueball_plan(plan, count, target < room ? target : room, room, pool->is_set, pool->plan_scratch);
 }
 
 /* Probes that are there stay, though the target is less than there are backends. */
@@ -261,7 +261,7 @@ void cueball__pool_plan(cueball_pool *pool)
     uint32_t target_before = pool->planned_target;
     pool->planned_target = cueball__demand_target(pool);
     cueball__demand_planned(pool, target_before);
-    pool->idle_low = pool->planned_target < ceiling && !pool->options.is_set ? pool->options.spares : 0;
+    pool->idle_low = pool->planned_target < ceiling && !pool->is_set ? pool->options.spares : 0;
     pool_put_aside(pool);
     pool->probes_max = pool_probes_max(pool);
     uint32_t probes, count = plan_prepare(pool, plan, &probes);
@@ -292,7 +292,7 @@ void cueball__pool_plan(cueball_pool *pool)
 
 static bool pool_is_full(const cueball_pool *pool)
 {
-    return pool->slots.count - pool->orphans >= pool->options.max_connections + (uint32_t)pool->options.is_set;
+    return pool->slots.count - pool->orphans >= pool->options.max_connections + (uint32_t)pool->is_set;
 }
 
 /* Makes slots where some are lacking, one for each backend in turn, as far as

@@ -3,13 +3,15 @@
 
 #include <string.h>
 
+#define SPEC_FIRST CUEBALL__END_OF(cueball_backend_spec, priority)
+#define INFO_FIRST CUEBALL__END_OF(cueball_backend_info, success_rate)
 #define TEXT_MAX 1023
 #define PORT_MAX 65535
 #define WEIGHT_MAX 65535
 #define PRIORITY_MAX 65535
 #define REPLACE_GAP UINT64_C(500000) /* ns: 2,000 replacements a second and backend, */
 #define REPLACE_BURST_MIN 100        /* after so many at once, or as many as it has slots */
-#define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
+#define CHANGE_DELAYS_MAX 10         /* a resolver that never rests is planned for after so many delays */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo). */
 static uint64_t key_hash(const char *key)
@@ -48,7 +50,17 @@ static bool text_is_fit(const char *text)
 static bool spec_is_fit(const cueball_backend_spec *spec)
 {
     return text_is_fit(spec->key) && text_is_fit(spec->address) && (!spec->name || text_is_fit(spec->name)) && spec->port <= PORT_MAX
-           && spec->weight >= 1 && spec->weight <= WEIGHT_MAX && spec->priority <= PRIORITY_MAX;
+           && spec->weight <= WEIGHT_MAX && spec->priority <= PRIORITY_MAX;
+}
+
+/* The spec as this version knows it; false: it is not fit. */
+static bool spec_read(cueball_backend_spec *spec, const cueball_backend_spec *given)
+{
+    memset(spec, 0, sizeof *spec);
+    if (!cueball__sized_read(spec, sizeof *spec, SPEC_FIRST, given) || !spec_is_fit(spec))
+        return false;
+    spec->weight = spec->weight ? spec->weight : 1;
+    return true;
 }
 
 /* The rooms that grow with the number of backends. */
@@ -271,12 +283,13 @@ static int backend_add(cueball_pool *pool, const cueball_backend_spec *spec)
     return result;
 }
 
-int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *spec)
+int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *given)
 {
-    if (!spec_is_fit(spec))
+    cueball_backend_spec spec;
+    if (!spec_read(&spec, given))
         return CUEBALL_EINVAL;
     cueball__pool_begin(pool, now);
-    int result = backend_add(pool, spec);
+    int result = backend_add(pool, &spec);
     if (result == CUEBALL_OK)
         pool_changed(pool);
     cueball__pool_settle(pool);
@@ -295,10 +308,17 @@ int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const cha
     return backend ? CUEBALL_OK : CUEBALL_ENOT_FOUND;
 }
 
+/* Number `i` of the specs, which reach as far as the first says. */
+static const cueball_backend_spec *spec_at(const cueball_backend_spec *specs, size_t i)
+{
+    return (const void *)((const char *)specs + i * cueball__sized_stride(SPEC_FIRST, specs));
+}
+
 int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count)
 {
+    cueball_backend_spec spec;
     for (size_t i = 0; i < count; i++)
-        if (!spec_is_fit(&specs[i]))
+        if (spec_at(specs, i)->struct_size != specs->struct_size || !spec_read(&spec, spec_at(specs, i)))
             return CUEBALL_EINVAL;
     cueball__pool_begin(pool, now);
     bool is_first = pool->known == 0;
@@ -307,10 +327,11 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
     for (uint32_t i = 0; i < pool->known; i++)
         pool->preference[i]->said = false;
     for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
-        const cueball__backend *known = cueball__backend_by_key(pool, specs[i].key);
+        (void)spec_read(&spec, spec_at(specs, i));
+        const cueball__backend *known = cueball__backend_by_key(pool, spec.key);
         if (known && known->said) /* a key given twice: the first counts */
             continue;
-        result = backend_add(pool, &specs[i]);
+        result = backend_add(pool, &spec);
         has_changed |= result == CUEBALL_OK;
     }
     if (result != CUEBALL_ENOMEM)
@@ -423,12 +444,19 @@ static void backend_describe(const cueball_pool *pool, const cueball__backend *b
     }
 }
 
+static void info_write(const cueball_pool *pool, const cueball__backend *backend, cueball_backend_info *info)
+{
+    cueball_backend_info whole;
+    backend_describe(pool, backend, &whole);
+    cueball__sized_write(info, INFO_FIRST, &whole, sizeof whole);
+}
+
 int cueball_pool_backend_info(const cueball_pool *pool, cueball_handle handle, cueball_backend_info *info)
 {
     const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
     if (!backend || !backend->key)
         return CUEBALL_ESTALE;
-    backend_describe(pool, backend, info);
+    info_write(pool, backend, info);
     return CUEBALL_OK;
 }
 
@@ -437,19 +465,18 @@ int cueball_pool_backend_spec(const cueball_pool *pool, cueball_handle handle, c
     const cueball__backend *backend = cueball__table_find(&pool->backends, handle);
     if (!backend || !backend->key)
         return CUEBALL_ESTALE;
-    *spec = (cueball_backend_spec){ .key = backend->key,
-                                    .name = backend->name,
-                                    .address = backend->address,
-                                    .port = backend->port,
-                                    .weight = backend->weight,
-                                    .priority = backend->priority };
+    cueball_backend_spec whole = { .port = backend->port, .weight = backend->weight, .priority = backend->priority };
+    whole.key = backend->key;
+    whole.name = backend->name;
+    whole.address = backend->address;
+    cueball__sized_write(spec, SPEC_FIRST, &whole, sizeof whole);
     return CUEBALL_OK;
 }
 
 bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info)
 {
     if (index < pool->known) {
-        backend_describe(pool, pool->preference[index], info);
+        info_write(pool, pool->preference[index], info);
         return true;
     }
     index -= pool->known;
@@ -458,6 +485,6 @@ bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_b
         link = link->next;
     if (link == &pool->leaving)
         return false;
-    backend_describe(pool, CUEBALL__OWNER(link, cueball__backend, leaving), info);
+    info_write(pool, CUEBALL__OWNER(link, cueball__backend, leaving), info);
     return true;
 }

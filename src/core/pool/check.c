@@ -53,7 +53,8 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
          "slot %u, which must go, in state %u", index, slot->state);
     MUST(!cueball__slot_is_connected(slot) || !slot->backend->dead || slot->unproven, "slot %u in state %u at a dead backend", index,
          slot->state);
-    MUST(cueball__slot_is_connected(slot) || !(slot->unproven || slot->suspect || slot->doubted), "slot %u in state %u", index, slot->state);
+    MUST(cueball__slot_is_connected(slot) || !(slot->unproven || slot->suspect || slot->doubted), "slot %u in state %u", index,
+         slot->state);
     MUST(!slot->blame || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
     if (slot->state == CUEBALL_SLOT_BUSY && !slot->untimed) {
         MUST(pool->now < slot->retire_at || pool->now >= pool->timers.earliest, "slot %u", index);
@@ -118,8 +119,8 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
     }
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
-    MUST(leased == backend->latency.leased && leased_sum == backend->latency.leased_sum, "backend %s: %u leased, %u counted",
-         backend->key, leased, backend->latency.leased);
+    MUST(leased == backend->latency.leased && leased_sum == backend->latency.leased_sum, "backend %s: %u leased, %u counted", backend->key,
+         leased, backend->latency.leased);
     MUST(backend->latency.failing >= 0 && backend->latency.failing <= 1 && backend->latency.average >= 0, "backend %s: %g fail, %g ns",
          backend->key, backend->latency.failing, backend->latency.average);
     MUST(unproven == backend->unproven, "backend %s: %u unproven, %u counted", backend->key, unproven, backend->unproven);
@@ -181,7 +182,8 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     MUST(standby == pool->standby, "%u stand by, %u counted", standby, pool->standby);
     MUST(ejected == pool->ejected, "%u ejected, %u counted", ejected, pool->ejected);
     MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);
-    MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead, pool->known);
+    MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead,
+         pool->known);
     MUST(pool->waiting > 0 || !pool->overload.lasts, "nobody waits");
     MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || dead == pool->known, "%u of %u dead", dead, pool->known);
     MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
@@ -208,6 +210,7 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     uint32_t answers = list_length(&pool->answers), chores = list_length(&pool->chores);
     MUST(answers + pool->waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->waiting, pool->claims.count);
     MUST(answers + chores == pool->outlook.actions, "%u answers, %u chores, %u actions", answers, chores, pool->outlook.actions);
+    MUST(answers == pool->outlook.answers, "%u answers, %u counted", answers, pool->outlook.answers);
     cueball_time last = 0;
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#define FIRST CUEBALL__END_OF(cueball_claim_options, owner)
+
 /* The slot belongs to the owner for the lease. */
 static void slot_own(cueball__slot *slot, cueball_owner *owner)
 {
@@ -204,19 +206,24 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     return CUEBALL_WAITING;
 }
 
+/* How long a claim may wait; 0: not at all. */
+static cueball_time claim_timeout(const cueball_pool *pool, double timeout_ms)
+{
+    double span = timeout_ms * CUEBALL__NS_PER_MS;
+    if (timeout_ms == 0)
+        return pool->settings.claim_timeout;
+    if (timeout_ms < 0)
+        return 0;
+    return span < 1 ? 1 : span < 9e18 ? (cueball_time)span : CUEBALL_NEVER; /* less than a nanosecond is still a wait */
+}
+
 /* What does not find a connection at rest. */
 static int claim_slowly(cueball_pool *pool, const cueball_claim_options *options, cueball_grant *grant)
 {
-    cueball_time timeout = pool->settings.claim_timeout;
-    if (options && !(options->timeout_ms < 0)) {
-        if (isnan(options->timeout_ms))
-            return CUEBALL_EINVAL;
-        double span = options->timeout_ms * CUEBALL__NS_PER_MS;
-        timeout = span < 9e18 ? (cueball_time)span : CUEBALL_NEVER;
-        /* 0 means not to wait; less than a nanosecond is still a wait. */
-        if (timeout == 0 && span > 0)
-            timeout = 1;
-    }
+    cueball_claim_options known = { 0 };
+    if (options && (!cueball__sized_read(&known, sizeof known, FIRST, options) || isnan(known.timeout_ms)))
+        return CUEBALL_EINVAL;
+    cueball_time timeout = claim_timeout(pool, known.timeout_ms);
     int result = claim_objection(pool, options, timeout);
     if (result == CUEBALL_OK)
         result = claim_queue(pool, options, timeout, grant);

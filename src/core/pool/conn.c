@@ -21,9 +21,8 @@ static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn
 static cueball__slot *slot_begin(cueball_pool *pool, cueball_time now, cueball_handle conn)
 {
     cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_awaited = slot
-                      && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING
-                          || slot->state == CUEBALL_SLOT_CLOSING);
+    bool is_awaited =
+        slot && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING || slot->state == CUEBALL_SLOT_CLOSING);
     cueball_time limit = CUEBALL_NEVER;
     if (is_awaited && cueball__timer_is_armed(&slot->timer) && slot->timer.deadline < now) {
         limit = slot->timer.deadline;
@@ -60,7 +59,7 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
         cueball__pool_connected(pool);
     cueball__slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
     cueball__demand_connected(pool, took);
-    if (pool->options.is_set && !is_probe)
+    if (pool->is_set && !is_probe)
         cueball__set_has_another(pool);
     cueball__pool_settle(pool);
     return CUEBALL_OK;
@@ -83,8 +82,7 @@ int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handl
 int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit)
 {
     cueball__slot *slot = slot_begin(pool, now, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK)
-                   && !slot->doubted;
+    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK) && !slot->doubted;
     if (is_ours && is_fit) {
         cueball__timers_cancel(&pool->timers, &slot->timer);
         cueball__slot_checked(pool, slot);

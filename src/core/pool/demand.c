@@ -75,7 +75,7 @@ static uint32_t pool_growth_max(const cueball_pool *pool, uint32_t unserved)
 /* Whether the number of slots follows the load. */
 static bool pool_has_demand(const cueball_pool *pool)
 {
-    return pool->options.spares < pool->options.max_connections && !pool->options.is_set && !cueball__pool_is_over(pool);
+    return pool->options.spares < pool->options.max_connections && !pool->is_set && !cueball__pool_is_over(pool);
 }
 
 static bool pool_rests(const cueball_pool *pool)
@@ -116,7 +116,7 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     uint32_t ceiling = pool->options.max_connections, spares = pool->options.spares;
     if (spares >= ceiling)
         return ceiling;
-    if (pool->options.is_set)
+    if (pool->is_set)
         return spares;
     uint32_t unserved = pool_unserved(pool);
     uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares + pool->demand.is_unmet;

@@ -18,9 +18,9 @@
  * nothing, lent last. */
 #include "pool.h"
 
-#define PROOF_MIN 1000000000 /* ns: a connection that closes sooner has not lasted */
-#define PROOF_PAUSES 2       /* nor one that stayed open for fewer than so many of the pauses between attempts */
-#define DOUBTS_MAX 5         /* in each second, so that claimers who fail each lease do not have the others checked for ever */
+#define PROOF_MIN 1000000000   /* ns: a connection that closes sooner has not lasted */
+#define PROOF_PAUSES 2         /* nor one that stayed open for fewer than so many of the pauses between attempts */
+#define DOUBTS_MAX 5           /* in each second, so that claimers who fail each lease do not have the others checked for ever */
 #define DOUBTS_SPAN 1000000000 /* ns */
 
 /* When an unproven connection will have been open for long enough. */
@@ -31,7 +31,7 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     if (span == 0) {
         cueball_time delay = cueball__backoff_delay(cueball__slot_backoff(pool, slot), slot->attempt);
         cueball_time pause = slot->attempt > 1 && slot->pause > delay ? slot->pause : delay; /* it may have grown on */
-        span = pause * PROOF_PAUSES; /* a pause is a day at most */
+        span = pause * PROOF_PAUSES;                                                         /* a pause is a day at most */
         span = span > PROOF_MIN ? span : PROOF_MIN;
     }
     return cueball__time_after(slot->opened_at, span);
@@ -76,7 +76,7 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         backend_takes_more(pool, backend);
         if (backend->dead) {
             cueball__backend_revived(pool, backend, cause);
-            if (pool->options.is_set && !slot->on_return)
+            if (pool->is_set && !slot->on_return)
                 cueball__set_has_another(pool);
         }
     }
@@ -154,7 +154,7 @@ static bool backend_may_doubt(const cueball_pool *pool, cueball__backend *backen
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
 {
     cueball__backend *backend = slot->backend;
-    if (slot->suspect || backend->connected < 2 || pool->options.is_set || backend->removed || cueball__pool_is_over(pool))
+    if (slot->suspect || backend->connected < 2 || pool->is_set || backend->removed || cueball__pool_is_over(pool))
         return;
     if (!backend_may_doubt(pool, backend))
         return;

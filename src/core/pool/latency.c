@@ -130,8 +130,8 @@ static outlook outlook_of(const cueball_latency *latency, cueball_time now, doub
     };
 }
 
-bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first,
-                               uint32_t first_weight, cueball_time now)
+bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first, uint32_t first_weight,
+                               cueball_time now)
 {
     outlook a = { latency_expected(other, now), false }, b = { latency_expected(first, now), false };
     if (other->failing > 0 || first->failing > 0) {

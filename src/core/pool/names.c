@@ -58,26 +58,25 @@ const char *cueball_slot_state_name(int state)
 const char *cueball_event_name(int kind)
 {
     static const char *const names[] = {
-        "pool_state", "backend_added",   "backend_removed", "backend_dead", "backend_revived", "resolver_failed",
-        "resolver_recovered",  "planned",   "shuffled", "options_changed", "memory_short", "slot_state",
-        "claim_waiting", "claim_granted", "claim_refused", "claim_cancelled", "lease_ended",
-        "backend_ejected", "backend_returned", "overloaded", "relieved", "priority", "backend_limited",
-        "backend_changed",
+        "pool_state",         "backend_added", "backend_removed", "backend_dead",    "backend_revived", "resolver_failed",
+        "resolver_recovered", "planned",       "shuffled",        "options_changed", "memory_short",    "slot_state",
+        "claim_waiting",      "claim_granted", "claim_refused",   "claim_cancelled", "lease_ended",     "backend_ejected",
+        "backend_returned",   "overloaded",    "relieved",        "priority",        "backend_limited", "backend_changed",
     };
     return name_in(names, COUNT_OF(names), kind);
 }
 
 const char *cueball_cause_name(int cause)
 {
-    static const char *const names[] = { "none", "plan",  "opened", "failed", "timeout", "delay",    "lost",    "claim", "release", "close",
-                                         "fail", "check", "unfit",  "idle",   "lifetime", "removed", "stop", "owner", "cancel",  "closed",
-                                         "worn", "lasted", "renew", "max_uses" };
+    static const char *const names[] = { "none",    "plan",  "opened", "failed", "timeout", "delay",  "lost",     "claim",
+                                         "release", "close", "fail",   "check",  "unfit",   "idle",   "lifetime", "removed",
+                                         "stop",    "owner", "cancel", "closed", "worn",    "lasted", "renew",    "max_uses" };
     return name_in(names, COUNT_OF(names), cause);
 }
 
 const char *cueball_reason_name(int reason)
 {
-    static const char *const names[] = { "busy",     "growing", "churn",    "connecting",  "backoff",
-                                         "checking", "closing", "planning", "no_backends", "forgotten", "stalled" };
+    static const char *const names[] = { "busy",    "growing",  "churn",       "connecting", "backoff", "checking",
+                                         "closing", "planning", "no_backends", "forgotten",  "stalled" };
     return name_in(names, COUNT_OF(names), reason);
 }

@@ -9,6 +9,8 @@
 #define DAY_MS 86400000.0
 #define NONE true
 
+#define FIRST CUEBALL__END_OF(cueball_options, recovery_connect)
+
 #define AT(member) (uint32_t) offsetof(cueball_options, member)
 #define COUNT(text, member, low, high, value, none)                                                                                        \
     {                                                                                                                                      \
@@ -28,9 +30,7 @@
         DURATION("recovery." #operation ".max_timeout_ms", recovery_##operation.max_timeout_ms, 0.001, DAY_MS, false),                     \
         DURATION("recovery." #operation ".delay_ms", recovery_##operation.delay_ms, 0, 100, false),                                        \
         DURATION("recovery." #operation ".max_delay_ms", recovery_##operation.max_delay_ms, 0, DAY_MS, false),                             \
-    {                                                                                                                                      \
-        "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false                 \
-    },                                                                                                                                     \
+        { "recovery." #operation ".spread", NULL, CUEBALL_OPTION_FRACTION, AT(recovery_##operation.spread), 0, 1, 0.2, false },            \
         CHOICE("recovery." #operation ".jitter", recovery_##operation.jitter, "spread full decorrelated", 2)
 
 static const cueball_option all[] = {
@@ -104,11 +104,29 @@ static double option_read(const cueball_options *options, const cueball_option *
     }
 }
 
-void cueball_options_init(cueball_options *options)
+static void options_default(cueball_options *options)
 {
     memset(options, 0, sizeof *options);
     for (size_t i = 0; i < ALL_COUNT; i++)
         option_write(options, &all[i], all[i].initial);
+    options->struct_size = (uint32_t)sizeof *options;
+}
+
+void cueball_options_init_sized(cueball_options *options, uint32_t struct_size)
+{
+    cueball_options whole;
+    options_default(&whole);
+    memset(options, 0, struct_size);
+    memcpy(options, &whole, struct_size < sizeof whole ? struct_size : sizeof whole);
+    options->struct_size = struct_size;
+}
+
+/* The options as this version knows them; false: struct_size is none, or something
+ * unknown is set. */
+bool cueball__options_read(cueball_options *options, const cueball_options *given)
+{
+    options_default(options);
+    return given && cueball__sized_read(options, sizeof *options, FIRST, given);
 }
 
 /* What is done again and again, 0 for never: more often than each millisecond is a
@@ -140,7 +158,10 @@ static int option_check(const cueball_options *options, const cueball_option *op
     else
         snprintf(text, size, "option '%s' must be %s from %.15g to %.15g%s, not %.15g", option->name,
                  option->kind == CUEBALL_OPTION_COUNT ? "a whole number" : "a number", option->min, option->max,
-                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)" : option->kind == CUEBALL_OPTION_RATE ? " (per second)" : "", value);
+                 option->kind == CUEBALL_OPTION_DURATION ? " (milliseconds)"
+                 : option->kind == CUEBALL_OPTION_RATE   ? " (per second)"
+                                                         : "",
+                 value);
     return CUEBALL_EINVAL;
 }
 
@@ -162,16 +183,18 @@ static int recovery_check(const cueball_recovery *recovery, const char *operatio
     return CUEBALL_EINVAL;
 }
 
-int cueball_options_check(const cueball_options *options, char *text, size_t size)
+int cueball_options_check(const cueball_options *given, char *text, size_t size)
 {
+    cueball_options whole, *options = &whole;
+    if (!cueball__options_read(options, given)) {
+        if (text && size)
+            snprintf(text, size, given ? "struct_size must be 0, or at least %zu without anything set beyond %zu" : "there are no options",
+                     FIRST, sizeof whole);
+        return CUEBALL_EINVAL;
+    }
     int result = CUEBALL_OK;
     for (size_t i = 0; i < ALL_COUNT && result == CUEBALL_OK; i++)
         result = option_check(options, &all[i], text, size);
-    if (result == CUEBALL_OK && options->is_set != 0 && options->is_set != 1) {
-        if (text && size)
-            snprintf(text, size, "is_set must be 0 or 1");
-        result = CUEBALL_EINVAL;
-    }
     if (result == CUEBALL_OK && options->has_check != 0 && options->has_check != 1) {
         if (text && size)
             snprintf(text, size, "has_check must be 0 or 1");

@@ -11,8 +11,8 @@
  * later than the target is refused. */
 #include "pool.h"
 
-#define INTERVAL 100000000 /* ns, RFC 8289 section 4.2 */
-#define WAIT_MAX 10        /* targets a claim may wait at most, */
+#define INTERVAL 100000000    /* ns, RFC 8289 section 4.2 */
+#define WAIT_MAX 10           /* targets a claim may wait at most, */
 #define WAIT_MAX_OVERLOADED 3 /* and while overload lasts */
 
 /* The claim that waited longest has waited so long and leaves, or could. */

@@ -30,7 +30,7 @@
  * coming.)  With equal weights this is the plain rotation.
  *
  * Cost: O(count) with equal weights, else O(count + target log count). */
-#include "cueball.h"
+#include "internal.h"
 
 #include <assert.h>
 
@@ -172,7 +172,7 @@ static uint64_t common_divisor(uint64_t a, uint64_t b)
  * again, so that whole rounds are a division. */
 static void backends_deal(cueball_plan_backend *backends, uint32_t count, bool is_live_only, uint64_t slots, uint64_t *scratch)
 {
-    deal dealt = {.backends = backends, .count = count, .is_live_only = is_live_only};
+    deal dealt = { .backends = backends, .count = count, .is_live_only = is_live_only };
     uint64_t divisor = 0;
 
     for (uint32_t i = 0; i < count; i++) {

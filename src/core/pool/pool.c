@@ -157,9 +157,10 @@ void cueball__pool_run(cueball_pool *pool, cueball_time now)
     cueball__pool_settle(pool);
 }
 
-static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, uint64_t seed, cueball_time now)
+static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, uint64_t seed, cueball_time now, bool is_set)
 {
     memset(pool, 0, sizeof *pool);
+    pool->is_set = is_set;
     pool->memory.allocator = *allocator;
     pool->memory.held = sizeof *pool;
     pool->now = pool->planned_at = now;
@@ -172,8 +173,8 @@ static void pool_init(cueball_pool *pool, const cueball_allocator *allocator, ui
     cueball__histogram_init(&pool->wait_histogram);
     cueball__histogram_init(&pool->lease_histogram);
     cueball__histogram_init(&pool->create_histogram);
-    cueball__link *lists[] = { &pool->queue, &pool->answers, &pool->chores, &pool->leaving, &pool->wanting, &pool->owners, &pool->owners_gone,
-                               &pool->doubtful, &pool->probes_due, &pool->to_check };
+    cueball__link *lists[] = { &pool->queue,  &pool->answers,     &pool->chores,   &pool->leaving,    &pool->wanting,
+                               &pool->owners, &pool->owners_gone, &pool->doubtful, &pool->probes_due, &pool->to_check };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
     pool->rebalance.kind = CUEBALL__TIMER_REBALANCE;
@@ -207,20 +208,34 @@ static void pool_take_options(cueball_pool *pool, const cueball_options *options
         cueball__timers_arm(&pool->timers, &pool->decoherence, interval ? cueball__time_after(pool->now, interval) : CUEBALL_NEVER);
 }
 
-int cueball_pool_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
-                     cueball_pool **made)
+static int pool_new(const cueball_options *given, const cueball_allocator *allocator, uint64_t seed, cueball_time now, bool is_set,
+                    cueball_pool **made)
 {
     *made = NULL;
-    if (cueball_options_check(options, NULL, 0) != CUEBALL_OK)
+    cueball_options options;
+    if (cueball_options_check(given, NULL, 0) != CUEBALL_OK || !cueball__options_read(&options, given))
+        return CUEBALL_EINVAL;
+    if (!allocator || !allocator->allocate || !allocator->release)
         return CUEBALL_EINVAL;
     cueball_pool *pool = allocator->allocate(allocator->user, sizeof *pool);
     if (!pool)
         return CUEBALL_ENOMEM;
-    pool_init(pool, allocator, seed, now);
-    pool_take_options(pool, options);
+    pool_init(pool, allocator, seed, now, is_set);
+    pool_take_options(pool, &options);
     cueball__pool_settle(pool);
     *made = pool;
     return CUEBALL_OK;
+}
+
+int cueball_pool_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
+                     cueball_pool **pool)
+{
+    return pool_new(options, allocator, seed, now, false, pool);
+}
+
+int cueball_set_new(const cueball_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now, cueball_pool **set)
+{
+    return pool_new(options, allocator, seed, now, true, set);
 }
 
 static void pool_free_owners(cueball_pool *pool, cueball__link *owners)
@@ -268,9 +283,10 @@ int cueball_pool_stop(cueball_pool *pool, cueball_time now)
     return CUEBALL_OK;
 }
 
-int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cueball_options *options)
+int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cueball_options *given)
 {
-    if (cueball_options_check(options, NULL, 0) != CUEBALL_OK || options->is_set != pool->options.is_set)
+    cueball_options whole, *options = &whole;
+    if (cueball_options_check(given, NULL, 0) != CUEBALL_OK || !cueball__options_read(options, given))
         return CUEBALL_EINVAL;
     cueball__pool_begin(pool, now);
     if (cueball__pool_is_over(pool)) {
@@ -281,8 +297,7 @@ int cueball_pool_options_changed(cueball_pool *pool, cueball_time now, const cue
         return CUEBALL_OK;
     }
     bool plan_changes = options->max_connections != pool->options.max_connections || options->priorities != pool->options.priorities
-                        || options->spares != pool->options.spares
-                        || options->max_churn_rate != pool->options.max_churn_rate
+                        || options->spares != pool->options.spares || options->max_churn_rate != pool->options.max_churn_rate
                         || options->slow_start_ms != pool->options.slow_start_ms;
     if (options->spares < pool->options.spares) /* fewer are wanted at once */
         pool->demand.may_close += pool->options.spares - options->spares;

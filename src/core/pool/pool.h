@@ -24,12 +24,14 @@
 #define CUEBALL_CORE_POOL_H
 
 #include "cueball.h"
+#include "internal.h"
 
 #include "kit/histogram.h"
 #include "kit/list.h"
 #include "kit/memory.h"
 #include "kit/backoff.h"
 #include "kit/random.h"
+#include "kit/sized.h"
 #include "kit/table.h"
 #include "kit/timers.h"
 
@@ -40,7 +42,7 @@
  * claim and a release need not count: how many of them rest, the idle order knows. */
 #define CUEBALL__COUNT_LENDABLE CUEBALL_SLOT_IDLE
 #define CUEBALL__IDLE_AHEAD 24 /* places, see cueball__idle_take() */
-#define CUEBALL__SPREAD 0.1 /* of idle timeouts and check intervals: +-10 % */
+#define CUEBALL__SPREAD 0.1    /* of idle timeouts and check intervals: +-10 % */
 
 #if defined __GNUC__
 #define CUEBALL__PREFETCH(address) __builtin_prefetch(address)
@@ -68,30 +70,30 @@ typedef struct cueball__backend {
     cueball__member member;
     char *key, *name, *address; /* one block, at key */
     size_t block_size;
-    cueball__link slots;    /* oldest first */
-    cueball__link wanting;  /* in pool->wanting while it has fewer slots than it should */
-    cueball__link leaving;  /* in pool->leaving once removed, until its last slot is gone */
+    cueball__link slots;   /* oldest first */
+    cueball__link wanting; /* in pool->wanting while it has fewer slots than it should */
+    cueball__link leaving; /* in pool->leaving once removed, until its last slot is gone */
     struct cueball__backend *same_bucket;
     uint32_t port, weight, priority;
-    uint32_t want;       /* slots it should have, by the last plan */
-    uint32_t have;       /* slots it has, but for those to be dropped */
-    uint32_t total;      /* slots it has */
-    uint32_t connected;  /* of those: idle, busy or checking */
-    uint32_t unproven;   /* of those: have shown nothing but that they opened */
-    uint32_t takes;      /* connections it takes though the plan has more for it; 0: as many as planned */
-    uint32_t surplus;    /* then: how many more try whether it takes them, too */
-    uint32_t attempt;    /* dead: attempts in a row that came to nothing */
-    cueball_time pause;  /* dead, without a slot: the last pause, */
-    cueball_time probe_at; /* and when it is tried next */
-    cueball__link probe;   /* in pool->probes_due when that time has come and there is no place yet */
+    uint32_t want;           /* slots it should have, by the last plan */
+    uint32_t have;           /* slots it has, but for those to be dropped */
+    uint32_t total;          /* slots it has */
+    uint32_t connected;      /* of those: idle, busy or checking */
+    uint32_t unproven;       /* of those: have shown nothing but that they opened */
+    uint32_t takes;          /* connections it takes though the plan has more for it; 0: as many as planned */
+    uint32_t surplus;        /* then: how many more try whether it takes them, too */
+    uint32_t attempt;        /* dead: attempts in a row that came to nothing */
+    cueball_time pause;      /* dead, without a slot: the last pause, */
+    cueball_time probe_at;   /* and when it is tried next */
+    cueball__link probe;     /* in pool->probes_due when that time has come and there is no place yet */
     cueball_time doubted_at; /* its connections were made suspect `doubts` times since then */
     uint32_t doubts;
     cueball_time replace_at; /* see cueball__backend_may_replace() */
-    uint32_t failures;   /* leases in a row that failed */
-    uint32_t ejections;  /* not yet forgotten */
+    uint32_t failures;       /* leases in a row that failed */
+    uint32_t ejections;      /* not yet forgotten */
     uint32_t resting_count;
-    uint32_t resting_at;    /* place in pool->resting, if any rests */
-    cueball__link resting;  /* p2c: its connections at rest, by at_owner */
+    uint32_t resting_at;     /* place in pool->resting, if any rests */
+    cueball__link resting;   /* p2c: its connections at rest, by at_owner */
     cueball_latency latency; /* p2c: of its leases */
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
     cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
@@ -99,14 +101,20 @@ typedef struct cueball__backend {
     cueball__timer back; /* ejected: when it returns; dead and without a slot: when it is tried */
     bool dead, removed, ejected;
     bool has_opened; /* dead, without a slot: some connection of its last slot opened once */
-    bool standby; /* left alone: the last plan found better ones alive */
+    bool standby;    /* left alone: the last plan found better ones alive */
     bool is_planned; /* the last plan was made for it, among others */
-    bool said; /* mark of cueball_pool_backends_replaced() */
-    bool is_new; /* came since the last plan, to a place of its own: it can have that of one that goes */
+    bool said;       /* mark of cueball_pool_backends_replaced() */
+    bool is_new;     /* came since the last plan, to a place of its own: it can have that of one that goes */
 } cueball__backend;
 
 /* What is to be done about a slot, for action.c. */
-enum { CUEBALL__CHORE_GIVE_UP = 1, CUEBALL__CHORE_CLOSE = 2, CUEBALL__CHORE_CHECK = 4, CUEBALL__CHORE_OPEN = 8, CUEBALL__CHORE_RECALL = 16 };
+enum {
+    CUEBALL__CHORE_GIVE_UP = 1,
+    CUEBALL__CHORE_CLOSE = 2,
+    CUEBALL__CHORE_CHECK = 4,
+    CUEBALL__CHORE_OPEN = 8,
+    CUEBALL__CHORE_RECALL = 16
+};
 
 typedef enum cueball__went { WENT_UNTOLD = 0, WENT_WELL = 1, WENT_BADLY = 2 } cueball__went;
 
@@ -116,11 +124,11 @@ typedef struct cueball__slot {
     uint8_t went;           /* busy: how, as its claimer said: cueball__went */
     cueball__backend *backend;
     cueball_time state_since; /* in this state; idle: since released, opened or checked */
-    cueball_time used_at;   /* last lease's end */
-    cueball_handle conn;    /* the attempt or its connection; the last one if there is none */
-    cueball_handle lease;   /* likewise */
-    uint32_t idle_at;       /* place in the idle order */
-    uint8_t on_return;      /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
+    cueball_time used_at;     /* last lease's end */
+    cueball_handle conn;      /* the attempt or its connection; the last one if there is none */
+    cueball_handle lease;     /* likewise */
+    uint32_t idle_at;         /* place in the idle order */
+    uint8_t on_return;        /* busy: why it will be closed when it comes back, cueball_cause; 0: it will not */
     uint8_t chores;
     uint8_t owned : 1;      /* busy: the lease has an owner */
     uint8_t untimed : 1;    /* busy: its timer may have to be armed when it comes back, or `went` was said */
@@ -144,12 +152,12 @@ typedef struct cueball__slot {
     cueball__link at_owner; /* busy: in its owner's leases; idle, p2c: in its backend's; doubted: as that says */
     cueball__link chore;
     cueball_time opened_at;
-    cueball_time retire_at;  /* max_lifetime_ms, or renewed */
-    cueball_time pause;      /* the last one */
-    uint32_t given_up;       /* generation of the attempt to give up */
-    uint32_t leases_before;  /* connected: generation of the last lease of the connection before */
-    uint32_t attempt;        /* attempts in a row that came to nothing */
-    float spread;            /* of this connection's intervals: -1 to 1, times how far they spread */
+    cueball_time retire_at; /* max_lifetime_ms, or renewed */
+    cueball_time pause;     /* the last one */
+    uint32_t given_up;      /* generation of the attempt to give up */
+    uint32_t leases_before; /* connected: generation of the last lease of the connection before */
+    uint32_t attempt;       /* attempts in a row that came to nothing */
+    float spread;           /* of this connection's intervals: -1 to 1, times how far they spread */
 } cueball__slot;
 
 _Static_assert(sizeof(cueball__slot) == (size_t)3 * CUEBALL__CACHE_LINE, "100,000 connections walk through so much memory");
@@ -201,14 +209,14 @@ typedef struct cueball__overload {
 
 /* demand.c */
 typedef struct cueball__demand {
-    double smoothed;           /* slots in use and spare, through the low-pass filter */
-    double may_close;          /* connections that may be closed for want of load, while there are claims */
-    uint32_t peak;             /* most leased since the last sample */
-    bool is_unmet;             /* a claim that does not wait found nothing since then */
-    uint64_t claims_seen;      /* at the last sample */
-    cueball_time claimed_at;   /* the last sample with claims before it */
-    cueball_time connect_time; /* EWMA; 0: not known yet */
-    cueball_time lease_time;   /* mean of those ended between the last two samples; 0: not known */
+    double smoothed;                      /* slots in use and spare, through the low-pass filter */
+    double may_close;                     /* connections that may be closed for want of load, while there are claims */
+    uint32_t peak;                        /* most leased since the last sample */
+    bool is_unmet;                        /* a claim that does not wait found nothing since then */
+    uint64_t claims_seen;                 /* at the last sample */
+    cueball_time claimed_at;              /* the last sample with claims before it */
+    cueball_time connect_time;            /* EWMA; 0: not known yet */
+    cueball_time lease_time;              /* mean of those ended between the last two samples; 0: not known */
     uint64_t leases_seen, lease_sum_seen; /* at the last sample */
     cueball_time seen_at;
 } cueball__demand;
@@ -271,36 +279,37 @@ struct cueball_pool {
 
     cueball__backend **preference; /* known backends */
     uint32_t known, known_max;
-    uint32_t newcomers; /* of them: is_new */
-    uint32_t vacancies; /* places in the order of preference of those that went since the last plan */
-    cueball__backend **buckets; /* the same by key; as many as known_max */
+    uint32_t newcomers;              /* of them: is_new */
+    uint32_t vacancies;              /* places in the order of preference of those that went since the last plan */
+    cueball__backend **buckets;      /* the same by key; as many as known_max */
     cueball_plan_backend *plan_room; /* room to plan in, for known_max */
     uint64_t *plan_scratch;
-    cueball__link leaving; /* removed backends whose leases are awaited */
-    cueball__link wanting; /* backends that have fewer slots than they should */
+    cueball__link leaving;      /* removed backends whose leases are awaited */
+    cueball__link wanting;      /* backends that have fewer slots than they should */
     cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
     uint32_t resting_count;
     uint32_t dead, ejected, failing; /* failing: backends whose last lease failed */
-    uint32_t probed;          /* dead backends that have a slot */
-    uint32_t probes_max;      /* how many may have one, by the last plan */
-    cueball__link probes_due; /* dead backends without a slot whose time has come */
-    cueball__link to_check;   /* slots whose check has not begun: so many are under way: */
+    uint32_t probed;                 /* dead backends that have a slot */
+    uint32_t probes_max;             /* how many may have one, by the last plan */
+    cueball__link probes_due;        /* dead backends without a slot whose time has come */
+    cueball__link to_check;          /* slots whose check has not begun: so many are under way: */
     uint32_t checks_running;
-    uint32_t standby, priority;      /* priority: the worst that is used; UINT32_MAX: all */
+    uint32_t standby, priority; /* priority: the worst that is used; UINT32_MAX: all */
     uint32_t planned_target;
     uint32_t idle_low;   /* fewer at rest than this: more may be wanted */
     uint32_t idle_plain; /* a claim that finds no more at rest than this goes the long way */
-    bool churn_holds;  /* the last plan could not be carried out for max_churn_rate */
+    bool churn_holds;    /* the last plan could not be carried out for max_churn_rate */
     cueball__demand demand;
     cueball__overload overload;
     cueball__reasons reasons;
     uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
+    bool is_set;
     bool is_unsettled; /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
-    bool hurries;             /* nothing is open: what is new is planned for as soon as time advances, */
-    cueball_time hurried_at;  /* which is later than this, or said to be */
-    bool change_is_delayed;   /* for rebalance_delay_ms, since: */
+    bool hurries;            /* nothing is open: what is new is planned for as soon as time advances, */
+    cueball_time hurried_at; /* which is later than this, or said to be */
+    bool change_is_delayed;  /* for rebalance_delay_ms, since: */
     cueball_time changed_at;
     cueball_time planned_at;
 
@@ -314,7 +323,7 @@ struct cueball_pool {
     cueball__histogram wait_histogram; /* of claims that had to wait */
     cueball__histogram lease_histogram;
     cueball__histogram create_histogram; /* how long attempts that opened took */
-    uint64_t lease_sum; /* ns, of all in `lease_histogram` */
+    uint64_t lease_sum;                  /* ns, of all in `lease_histogram` */
 };
 
 /* pool.c */
@@ -340,8 +349,8 @@ static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
 /* To be called when the deadline or what is asked here may have changed. */
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
-    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing
-                   && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->options.is_set && pool->options.max_uses == UINT32_MAX;
+    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing && pool->options.balance != CUEBALL_BALANCE_P2C
+                   && !pool->is_set && pool->options.max_uses == UINT32_MAX;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 
@@ -572,6 +581,7 @@ static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event
 void cueball__event_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count);
 
 /* options.c */
+bool cueball__options_read(cueball_options *options, const cueball_options *given);
 void cueball__settings_from(cueball__settings *settings, const cueball_options *options);
 
 #endif

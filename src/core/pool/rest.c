@@ -3,8 +3,8 @@
  * doubt, last; see evidence.c. */
 #include "pool.h"
 
-#define CHECKS_MIN 10                 /* suspect connections checked at the same time: so many, */
-#define CHECKS_SHARE 4                /* or this part of all, if that is more */
+#define CHECKS_MIN 10   /* suspect connections checked at the same time: so many, */
+#define CHECKS_SHARE 4  /* or this part of all, if that is more */
 #define SPAN_LEAST 0.05 /* of a connection's lifetime, however far it spreads */
 
 /* A time that is not the same for all connections: up to `share` longer or shorter. */
@@ -111,7 +111,8 @@ void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot)
         cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
     } else if (pool->now >= cueball__time_after(slot->used_at, cueball__slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD))) {
         cueball__slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
-    } else if (pool->now >= cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
+    } else if (pool->now
+               >= cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
         cueball__slot_wake(pool, slot);
         cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
         slot_check_begin(pool, slot);

@@ -337,7 +337,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 /* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
 void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
-    cueball_time retire_at = cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
+    cueball_time retire_at =
+        cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
     if (!slot->renews || retire_at < slot->retire_at)
         slot->retire_at = retire_at;
 }
@@ -466,7 +467,7 @@ static bool cause_is_of_conn(cueball_cause cause)
 void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
     assert(slot->state == CUEBALL_SLOT_BUSY);
-    if (pool->options.is_set && !slot->on_return)
+    if (pool->is_set && !slot->on_return)
         cueball__chore_add(pool, slot, CUEBALL__CHORE_RECALL);
     if (slot->on_return != CUEBALL_CAUSE_LOST && (cause_is_of_conn(cause) || !cause_is_of_conn(slot->on_return)))
         slot->on_return = (uint8_t)cause;
@@ -475,7 +476,7 @@ void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_ca
 /* Whether this is a set's only connection that works and may be kept. */
 bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
 {
-    if (!pool->options.is_set || slot->state != CUEBALL_SLOT_BUSY || cueball__pool_is_over(pool))
+    if (!pool->is_set || slot->state != CUEBALL_SLOT_BUSY || cueball__pool_is_over(pool))
         return false;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         const cueball__slot *other = cueball__table_at(&pool->slots, i);

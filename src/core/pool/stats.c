@@ -32,6 +32,8 @@ uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause)
     return cause >= 0 && cause <= CUEBALL_CAUSE_LAST ? pool->counters.closed_by[cause] : 0;
 }
 
+#define FIRST CUEBALL__END_OF(cueball_stats, create_ms_max)
+
 static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
 {
     stats->wait_ms_p50 = cueball_pool_quantile(pool, CUEBALL_MEASURE_WAIT, 0.5);
@@ -51,7 +53,7 @@ static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
     stats->create_ms_max = (double)pool->create_histogram.max / CUEBALL__NS_PER_MS;
 }
 
-void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
+static void stats_gather(const cueball_pool *pool, cueball_stats *stats)
 {
     const cueball__counters *counters = &pool->counters;
     memset(stats, 0, sizeof *stats);
@@ -93,4 +95,11 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     stats->backend_deaths = counters->backend_deaths;
     stats->ejections = counters->ejections;
     stats_quantiles(pool, stats);
+}
+
+void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
+{
+    cueball_stats whole;
+    stats_gather(pool, &whole);
+    cueball__sized_write(stats, FIRST, &whole, sizeof whole);
 }

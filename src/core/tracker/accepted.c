@@ -95,7 +95,8 @@ void cueball__accepted_read(cueball__accepted *accepted, const char *name, uint3
     accepted_read_soa(accepted);
 }
 
-uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner), const void *user)
+uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner),
+                                   const void *user)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < accepted->answer->count; i++) {
@@ -123,7 +124,8 @@ static const char *string_put(char **at, const char *text, size_t length)
     return begin;
 }
 
-cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner, const char *server)
+cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner,
+                                           const char *server)
 {
     size_t name_n = cueball__name_length(name), owner_n = cueball__name_length(owner), server_n = strlen(server);
     size_t size = sizeof(cueball__addresses) + count * (size_t)16 + name_n + owner_n + server_n + 3;

@@ -104,13 +104,14 @@ bool cueball_tracker_backend_at(const cueball_tracker *tracker, uint32_t index, 
 
 void cueball_tracker_stats_of(const cueball_tracker *tracker, cueball_tracker_stats *stats)
 {
-    *stats = tracker->counters;
-    stats->targets = tracker->targets_n;
-    stats->names = tracker->names_n + (tracker->domain != NULL);
-    stats->backends = tracker->backends_n - tracker->gone;
-    stats->asking = tracker->states[CUEBALL__LOOKUP_ASKING];
-    stats->waiting = tracker->states[CUEBALL__LOOKUP_WAITING];
-    stats->failing = tracker->is_told_failing;
+    cueball_tracker_stats whole = tracker->counters;
+    whole.targets = tracker->targets_n;
+    whole.names = tracker->names_n + (tracker->domain != NULL);
+    whole.backends = tracker->backends_n - tracker->gone;
+    whole.asking = tracker->states[CUEBALL__LOOKUP_ASKING];
+    whole.waiting = tracker->states[CUEBALL__LOOKUP_WAITING];
+    whole.failing = tracker->is_told_failing;
+    cueball__sized_write(stats, CUEBALL__END_OF(cueball_tracker_stats, empty_sets), &whole, sizeof whole);
 }
 
 size_t cueball_tracker_memory(const cueball_tracker *tracker)

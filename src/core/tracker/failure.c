@@ -155,6 +155,6 @@ void cueball__failure_judge(cueball_tracker *tracker)
     } else if (tracker->undecided == 0) {
         tracker->is_failing = false;
     }
-    tracker->tells_failure = tracker->is_failing != tracker->is_told_failing
-                             || (tracker->is_failing && strcmp(tracker->message, tracker->told_message) != 0);
+    tracker->tells_failure =
+        tracker->is_failing != tracker->is_told_failing || (tracker->is_failing && strcmp(tracker->message, tracker->told_message) != 0);
 }

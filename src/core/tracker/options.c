@@ -6,12 +6,14 @@
 #include <string.h>
 
 #define DAY_MS 86400000.0
+#define FIRST CUEBALL__END_OF(cueball_tracker_options, recovery_dns_srv)
 
-void cueball_tracker_options_init(cueball_tracker_options *options)
+static void options_default(cueball_tracker_options *options)
 {
     cueball_options pool;
     cueball_options_init(&pool);
     memset(options, 0, sizeof *options);
+    options->struct_size = (uint32_t)sizeof *options;
     options->ndots = 1;
     options->max_dns_concurrency = 5;
     options->families = CUEBALL_FAMILY_IPV4 | CUEBALL_FAMILY_IPV6;
@@ -20,6 +22,21 @@ void cueball_tracker_options_init(cueball_tracker_options *options)
     options->keep_missing_ms = 0;
     options->max_recheck_ms = 30000;
     options->recovery_dns = options->recovery_dns_srv = pool.recovery_default;
+}
+
+void cueball_tracker_options_init_sized(cueball_tracker_options *options, uint32_t struct_size)
+{
+    cueball_tracker_options whole;
+    options_default(&whole);
+    memset(options, 0, struct_size);
+    memcpy(options, &whole, struct_size < sizeof whole ? struct_size : sizeof whole);
+    options->struct_size = struct_size;
+}
+
+bool cueball__tracker_options_read(cueball_tracker_options *options, const cueball_tracker_options *given)
+{
+    options_default(options);
+    return given && cueball__sized_read(options, sizeof *options, FIRST, given);
 }
 
 /* False, with why in the report. */
@@ -31,7 +48,8 @@ static bool ends_in_ms(const char *name)
     return length > 3 && strcmp(name + length - 3, "_ms") == 0;
 }
 
-static bool number_check(const disagreement *report, const char *name, const char *suffix, double value, double min, double max, const char *what)
+static bool number_check(const disagreement *report, const char *name, const char *suffix, double value, double min, double max,
+                         const char *what)
 {
     if (value >= min && value <= max) /* false for NaN */
         return true;
@@ -88,9 +106,14 @@ static bool names_check(const disagreement *report, const cueball_tracker_option
     return true;
 }
 
-int cueball_tracker_options_check(const cueball_tracker_options *options, char *text, size_t size)
+int cueball_tracker_options_check(const cueball_tracker_options *given, char *text, size_t size)
 {
     disagreement told = { text, size };
+    cueball_tracker_options known, *options = &known;
+    if (!given)
+        return disagree(&told, "there are no options");
+    if (!cueball__tracker_options_read(options, given))
+        return disagree(&told, "struct_size must be 0, or at least %zu without anything set beyond %zu", FIRST, sizeof known);
     const char *whole = "a whole number";
     bool is_right = names_check(&told, options) && number_check(&told, "search", "", options->search_count, 0, 64, "as many names as")
                     && number_check(&told, "default_port", "", options->default_port, 0, 65535, whole)

@@ -279,7 +279,8 @@ static bool step_undo(cueball_tracker *tracker, delta *change, cueball__tracked 
     return true;
 }
 
-static cueball__tracked *tracked_succeed(cueball_tracker *tracker, cueball__tracked *known, cueball__tracked *made, cueball__pending pending)
+static cueball__tracked *tracked_succeed(cueball_tracker *tracker, cueball__tracked *known, cueball__tracked *made,
+                                         cueball__pending pending)
 {
     cueball__tracked_free(tracker, known);
     made->pending = (uint8_t)pending;

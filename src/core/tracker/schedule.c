@@ -164,7 +164,8 @@ static int32_t targets_from(uint32_t rcode)
 static bool lookup_is_lost(const cueball__lookup *lookup)
 {
     const cueball__name *name = lookup->name;
-    bool has_any = name && ((name->lookups[0].set && name->lookups[0].set->count > 0) || (name->lookups[1].set && name->lookups[1].set->count > 0));
+    bool has_any =
+        name && ((name->lookups[0].set && name->lookups[0].set->count > 0) || (name->lookups[1].set && name->lookups[1].set->count > 0));
     return lookup->was_found && !has_any;
 }
 

@@ -78,16 +78,21 @@ static void tracker_init(cueball_tracker *tracker, const cueball_tracker_options
     tracker->keep_missing = cueball__ns_from_ms(options->keep_missing_ms);
     tracker->publish_again.kind = CUEBALL__TIMER_PUBLISH;
     tracker->grace.kind = CUEBALL__TIMER_GRACE;
-    cueball__link *lists[] = { &tracker->asks, &tracker->forgets, &tracker->waiting, &tracker->stalled, &tracker->news, &tracker->removals };
+    cueball__link *lists[] = {
+        &tracker->asks, &tracker->forgets, &tracker->waiting, &tracker->stalled, &tracker->news, &tracker->removals
+    };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         cueball__link_init(lists[i]);
 }
 
-int cueball_tracker_new(const cueball_tracker_options *options, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
+int cueball_tracker_new(const cueball_tracker_options *given, const cueball_allocator *allocator, uint64_t seed, cueball_time now,
                         cueball_tracker **made)
 {
     *made = NULL;
-    if (cueball_tracker_options_check(options, NULL, 0) != CUEBALL_OK)
+    cueball_tracker_options whole, *options = &whole;
+    if (cueball_tracker_options_check(given, NULL, 0) != CUEBALL_OK || !cueball__tracker_options_read(options, given))
+        return CUEBALL_EINVAL;
+    if (!allocator || !allocator->allocate || !allocator->release)
         return CUEBALL_EINVAL;
     cueball_tracker *tracker = allocator->allocate(allocator->user, sizeof *tracker);
     if (!tracker)
@@ -175,8 +180,8 @@ int cueball_tracker_time_advanced(cueball_tracker *tracker, cueball_time now)
 cueball_time cueball_tracker_deadline(cueball_tracker *tracker)
 {
     cueball_time deadline = cueball__timers_deadline(&tracker->timers);
-    bool waits = !cueball__list_is_empty(&tracker->waiting)
-                 && tracker->states[CUEBALL__LOOKUP_ASKING] < tracker->options.max_dns_concurrency;
+    bool waits =
+        !cueball__list_is_empty(&tracker->waiting) && tracker->states[CUEBALL__LOOKUP_ASKING] < tracker->options.max_dns_concurrency;
     return waits && tracker->now < deadline ? tracker->now : deadline; /* a new one has not begun yet */
 }
 

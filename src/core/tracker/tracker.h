@@ -21,23 +21,25 @@
 #define CUEBALL_CORE_TRACKER_H
 
 #include "cueball_tracker.h"
+#include "internal.h"
 
 #include "kit/list.h"
 #include "kit/memory.h"
 #include "kit/backoff.h"
 #include "kit/random.h"
+#include "kit/sized.h"
 #include "kit/table.h"
 #include "kit/timers.h"
 
 #define CUEBALL__LABEL_MAX 63
-#define CUEBALL__NAME_MAX 253 /* octets, without the final dot */
+#define CUEBALL__NAME_MAX 253   /* octets, without the final dot */
 #define CUEBALL__NAME_TEXT 2100 /* characters: each octet may be "\ddd", and a service stands before */
 #define CUEBALL__ADDRESS_TEXT 48
 #define CUEBALL__SERVERS_MAX 64
-#define CUEBALL__HOPS_MAX 16      /* CNAMEs */
+#define CUEBALL__HOPS_MAX 16        /* CNAMEs */
 #define CUEBALL__NOWHERE UINT32_MAX /* no candidate was found yet */
-#define CUEBALL__VOTES_MAX 4      /* different rcodes in one attempt; more do not vote */
-#define CUEBALL__TRACKED_MAX 65536 /* backends */
+#define CUEBALL__VOTES_MAX 4        /* different rcodes in one attempt; more do not vote */
+#define CUEBALL__TRACKED_MAX 65536  /* backends */
 #define CUEBALL__MESSAGE 512
 
 #define CUEBALL__SECOND UINT64_C(1000000000)
@@ -48,7 +50,7 @@
 #define CUEBALL__PUT_OFF (1 * CUEBALL__SECOND)         /* for want of memory */
 #define CUEBALL__GRACE (CUEBALL__SECOND / 20)          /* how long what is known waits for the rest (RFC 8305, 3) */
 #define CUEBALL__LISTENS 8 /* an answer counts for so many times as long as it is waited for, while the round lasts */
-#define CUEBALL__JITTER_MAX (CUEBALL__SECOND / 2)      /* so that the pool follows within TTL + 1 s */
+#define CUEBALL__JITTER_MAX (CUEBALL__SECOND / 2) /* so that the pool follows within TTL + 1 s */
 
 /* timer.kind */
 enum { CUEBALL__TIMER_LOOKUP = 1, CUEBALL__TIMER_PUBLISH = 2, CUEBALL__TIMER_GRACE = 3 };
@@ -103,18 +105,18 @@ typedef struct cueball__lookup {
     struct cueball__name *name; /* NULL: the SRV lookup */
     uint32_t type;              /* cueball_rr_type */
     uint8_t state;
-    bool is_decided;  /* ever: answered, negative, or given up */
-    bool has_stumbled; /* a question of it failed */
-    bool has_failed;   /* it was given up last */
-    bool saw_nodata;   /* this round: a search candidate exists, but has no such records */
+    bool is_decided;    /* ever: answered, negative, or given up */
+    bool has_stumbled;  /* a question of it failed */
+    bool has_failed;    /* it was given up last */
+    bool saw_nodata;    /* this round: a search candidate exists, but has no such records */
     bool stumbles_here; /* a question of it failed at this candidate */
-    uint8_t said;      /* cueball__said */
-    uint8_t server;    /* asked */
+    uint8_t said;       /* cueball__said */
+    uint8_t server;     /* asked */
     uint32_t attempt;
-    uint32_t turn;      /* this attempt: the server to begin with */
+    uint32_t turn;             /* this attempt: the server to begin with */
     cueball_time negative_ttl; /* this round: the least of the candidates that gave nothing; 0: none said */
-    uint64_t tried;     /* this attempt: servers asked, a bit each */
-    uint32_t causes;    /* this attempt: why they were of no help, a bit each */
+    uint64_t tried;            /* this attempt: servers asked, a bit each */
+    uint32_t causes;           /* this attempt: why they were of no help, a bit each */
     cueball__vote votes[CUEBALL__VOTES_MAX];
     cueball_time due;   /* idle: when it would be, but for tracker->hold */
     uint32_t rechecks;  /* failures, and answers not accepted, since there were records last */
@@ -124,7 +126,7 @@ typedef struct cueball__lookup {
     cueball__timer timer;
     cueball__link place; /* waiting: in tracker->waiting; stalled: in tracker->stalled */
     struct cueball__question *question;
-    cueball__link late; /* questions that are waited for no longer, whose answers still count */
+    cueball__link late;      /* questions that are waited for no longer, whose answers still count */
     cueball__addresses *set; /* what is known; SRV: only who told, and for how long */
     char *message;           /* has_failed: how; NULL without memory */
     char *alias;             /* what the name led to by CNAME, where there was nothing; NULL: to nothing, or no memory */
@@ -133,8 +135,8 @@ typedef struct cueball__lookup {
 /* One question to one server. */
 typedef struct cueball__question {
     cueball__member member;
-    bool is_told;            /* the ASK was taken */
-    bool is_late;            /* another server is asked by now, or none */
+    bool is_told; /* the ASK was taken */
+    bool is_late; /* another server is asked by now, or none */
     uint8_t server;
     cueball__lookup *lookup; /* NULL: to be forgotten */
     cueball_time deadline;   /* of the answer */
@@ -145,9 +147,9 @@ typedef struct cueball__question {
 typedef struct cueball__name {
     struct cueball__name *same_bucket;
     uint32_t hash, references;
-    bool is_domain; /* searched for; not in the table */
-    bool is_fed;    /* the last SRV answer had its addresses */
-    cueball__search search; /* of the domain */
+    bool is_domain;                 /* searched for; not in the table */
+    bool is_fed;                    /* the last SRV answer had its addresses */
+    cueball__search search;         /* of the domain */
     cueball__lookup lookups[2];     /* A, AAAA */
     cueball__addresses *offered[2]; /* while an SRV answer is read: what came along; else NULL */
     size_t size;
@@ -159,12 +161,17 @@ typedef struct cueball__target {
     uint32_t port, priority, weight;
 } cueball__target;
 
-typedef enum cueball__pending { CUEBALL__TELL_NONE = 0, CUEBALL__TELL_ADD = 1, CUEBALL__TELL_CHANGE = 2, CUEBALL__TELL_REMOVE = 3 } cueball__pending;
+typedef enum cueball__pending {
+    CUEBALL__TELL_NONE = 0,
+    CUEBALL__TELL_ADD = 1,
+    CUEBALL__TELL_CHANGE = 2,
+    CUEBALL__TELL_REMOVE = 3
+} cueball__pending;
 
 /* A backend as it was told of, or is about to be.  One block with its strings. */
 typedef struct cueball__tracked {
     size_t size;
-    cueball__link place; /* in tracker->news or tracker->removals, by `pending` */
+    cueball__link place;        /* in tracker->news or tracker->removals, by `pending` */
     cueball_time missing_since; /* the answers lack it, but it is kept; 0: they do not */
     uint8_t pending;
     bool is_gone;      /* its removal was told: to be swept out */
@@ -203,7 +210,7 @@ struct cueball_tracker {
 
     cueball__name **buckets; /* of names; a power of two */
     uint32_t buckets_n, names_n;
-    cueball__name *domain;   /* followed; NULL: it is not */
+    cueball__name *domain;    /* followed; NULL: it is not */
     cueball__target *targets; /* sorted by name and port */
     uint32_t targets_n, targets_max;
 
@@ -214,7 +221,7 @@ struct cueball_tracker {
     bool has_seen_srv, has_no_service;
 
     /* Of the lookups of names that are not off: */
-    uint32_t on, undecided, fresh, failed; /* all; not decided; and without a failed question; given up */
+    uint32_t on, undecided, fresh, failed;   /* all; not decided; and without a failed question; given up */
     uint32_t states[CUEBALL__LOOKUP_STATES]; /* SRV too */
 
     bool is_stale; /* the union has to be worked out */
@@ -222,7 +229,7 @@ struct cueball_tracker {
     bool is_grace_over;
     bool has_deferred; /* what it lacks is not told yet, since not every lookup is decided */
     bool is_empty;     /* it was, once everything was decided */
-    bool was_busy; /* something was asked since the last SETTLE */
+    bool was_busy;     /* something was asked since the last SETTLE */
     bool is_failing, is_told_failing, tells_failure, tells_settle;
     bool is_judged; /* nothing happened since is_failing was worked out that would change it */
     char message[CUEBALL__MESSAGE], told_message[CUEBALL__MESSAGE]; /* of FAIL: as it is, and as the host knows it */
@@ -279,7 +286,7 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /
 void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /* its timer came */
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
 void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias); /* NULL: none */
-void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup); /* for want of memory */
+void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup);                  /* for want of memory */
 void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool is_decided, bool has_failed);
 /* What came of a question of it: the question is over. */
 void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence);
@@ -304,7 +311,7 @@ void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup 
 void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
 cueball__search *cueball__search_of(cueball_tracker *tracker, const cueball__lookup *lookup);
 bool cueball__search_looks(const cueball_tracker *tracker, const cueball__lookup *lookup); /* at a better candidate than the chosen one */
-void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* of a round */
+void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup);             /* of a round */
 /* There is nothing: rcode NOERROR or NXDOMAIN; ttl 0: unknown.  CUEBALL_ENOMEM: put it off. */
 int cueball__search_absent(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
 void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup);  /* there are records */
@@ -334,11 +341,13 @@ void cueball__accepted_read(cueball__accepted *accepted, const char *name, uint3
 bool cueball__accepted_has(const cueball__accepted *accepted, const cueball_record *record, uint32_t type);
 uint32_t cueball__ttl_of(uint32_t ttl); /* RFC 2181, 8 */
 /* How many of the answer's records are of nobody asked for. */
-uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner), const void *user);
+uint32_t cueball__accepted_foreign(const cueball__accepted *accepted, bool (*is_known)(const void *user, const char *owner),
+                                   const void *user);
 /* NULL without memory. */
 cueball__addresses *cueball__addresses_from(cueball_tracker *tracker, const cueball__accepted *accepted, uint32_t type, const char *name,
                                             const char *server);
-cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner, const char *server);
+cueball__addresses *cueball__addresses_new(cueball_tracker *tracker, uint32_t count, const char *name, const char *owner,
+                                           const char *server);
 void cueball__addresses_finish(cueball__addresses *set); /* sorted, each once */
 void cueball__addresses_free(cueball_tracker *tracker, cueball__addresses *set);
 /* Takes the place of what the lookup knew; the union is worked out if it differs. */
@@ -372,7 +381,10 @@ void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked);
 int cueball__tracked_compare(const cueball__tracked *a, const cueball__tracked *b);
 void cueball__backends_sweep(cueball_tracker *tracker);
 
+/* options.c: the options as this version knows them; false as cueball__sized_read(). */
+bool cueball__tracker_options_read(cueball_tracker_options *options, const cueball_tracker_options *given);
 
+/* tracker.c */
 void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now);
 void cueball__tracker_settle(cueball_tracker *tracker);
 
