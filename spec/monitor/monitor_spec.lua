@@ -347,7 +347,7 @@ describe("the board", function()
     local one, two = new_worker(1), new_worker(2)
     one.claims, two.claims = 1, 20
     assert.equal("1 2: 21", seen_by(one))
-    dict:delete("cueball/monitor/place/" .. two.board.number) -- as if it had been held up for long
+    dict:delete("cueball/monitor/member:" .. two.board.member.number) -- as if it had been held up for long
     world.sleep(50)
     one.board:tend()
     two.claims = 22
@@ -380,8 +380,8 @@ describe("the board", function()
       local one, two = new_worker(1), new_worker(2)
       one.claims, two.claims = 1, 20
       assert.equal("1 2: 21", seen_by(one))
-      for _, key in ipairs { "places", "place/1", "place/2", "place/3", "snapshot/1", "snapshot/2", "snapshot/3", "pinned/2", "lock",
-        "retired", "asked" } do
+      for _, key in ipairs { "members", "member:1", "member:2", "member:3", "snapshot:1", "snapshot:2", "snapshot:3", "published:2", "lock",
+        "collected", "asked" } do
         dict.entries["cueball/monitor/" .. key] = { value = value }
         world.sleep(8000)
         seen_by(one)
@@ -391,9 +391,10 @@ describe("the board", function()
       end
       local count = {}
       for _, line in ipairs(world.logs) do
-        local key = line.message:match "foreign value at (%S+):"
+        local key = line.message:match "foreign value at (%S+) %("
         if key then count[key] = (count[key] or 0) + 1 end
       end
+      assert.is_truthy(next(count))
       for key, times in pairs(count) do assert.is_true(times <= 2, key .. " " .. times) end -- once for each worker
     end)
   end

@@ -3,6 +3,7 @@ local sim = require "cueball.host.sim"
 local cueball = require "cueball"
 local deal = require "cueball.nginx.quota.deal"
 local ledger = require "cueball.nginx.quota.ledger"
+local shared_dict = require "cueball.nginx.shared_dict"
 
 -- A shared dict as ngx.shared.DICT. Before each step `step()` is called, if there is one, which may throw: the process was killed there.
 local function new_dict(now_ms)
@@ -49,6 +50,13 @@ local function new_dict(now_ms)
   end
   function dict.evict(key) keys[key] = nil end
   return dict
+end
+
+local function open_ledger(given)
+  local memory = {}
+  for name, value in pairs(given) do memory[name] = value end
+  memory.is_id = given.is_id or function() return true end
+  return ledger.open { memory = shared_dict.open(memory), cap = given.cap }
 end
 
 describe("a deal", function()
@@ -111,7 +119,7 @@ local function random_ledger(seed, cap, steps)
     count = count + 1
     local id = "w" .. count
     alive[id] = true
-    members[#members + 1] = ledger.open {
+    members[#members + 1] = open_ledger {
       dict = dict, prefix = "q:", cap = cap, id = id, now = function() return time end,
       is_alive = function(of) return alive[of] == true end, log = function() end,
     }
@@ -180,7 +188,7 @@ describe("a ledger", function()
       end
       local function join(id)
         alive[id] = true
-        local member = ledger.open {
+        local member = open_ledger {
           dict = dict, prefix = "q:", cap = cap, id = id, now = function() return time end,
           is_alive = function(of) return alive[of] == true end, log = function() end,
         }
@@ -217,7 +225,7 @@ describe("a ledger", function()
       dict = dict, prefix = "q:", cap = 5, id = id, now = more.now, is_alive = more.is_alive or function() return true end,
       log = more.log or function() end, is_id = more.is_id,
     }
-    return ledger.open(given)
+    return open_ledger(given)
   end
 
   it("believes in a silent member's death after a minute where nobody can tell, and not before", function()
@@ -268,7 +276,7 @@ end)
 local FOREIGN = { ["1e300"] = 1e300, ["-1e300"] = -1e300, NaN = 0 / 0, infinity = math.huge, half = 0.5, ["-1"] = -1, ["2^40"] = 2 ^ 40,
   text = "text", number = "7", empty = "", ["true"] = true, ["a line"] = "a|1|99999999999999999999|1e9|-5|0|2",
   ["a line with a cap"] = "w9|0|4000000000|9|9|9|0", ["a line of another time"] = "w9|99999999999999999|5|1|1|1|0" }
-local KEYS = { "places", "changes", "place:1", "place:2", "place:3", "token:1", "token:3", "reap:w9:1", "heal:q:token:3", "token:3" }
+local KEYS = { "members", "changes", "member:1", "member:2", "member:3", "token:1", "token:3", "buried:w9:1", "heal:q:token:3", "token:3" }
 
 describe("a ledger whose dict others write to", function()
   for name, value in pairs(FOREIGN) do
@@ -276,7 +284,7 @@ describe("a ledger whose dict others write to", function()
       local time, said, alive = 0, {}, { w1 = true, w2 = true }
       local dict = new_dict(function() return time end)
       local function open(id)
-        return ledger.open {
+        return open_ledger {
           dict = dict, prefix = "q:", cap = 5, id = id, now = function() return time end,
           is_alive = function(of) return alive[of] == true end, is_id = function(text) return text:find "^w%d$" ~= nil end,
           log = function(_, message) said[#said + 1] = message end,
@@ -315,12 +323,12 @@ describe("a ledger whose dict others write to", function()
     local time, alive = 0, { a = true, b = true }
     local dict = new_dict(function() return time end)
     local function open(id)
-      return ledger.open { dict = dict, prefix = "q:", cap = 5, id = id, now = function() return time end,
+      return open_ledger { dict = dict, prefix = "q:", cap = 5, id = id, now = function() return time end,
         is_alive = function(of) return alive[of] == true end, log = function() end }
     end
     local a, b = open "a", open "b"
     a:take(4)
-    dict.evict "q:place:1"
+    dict.evict "q:member:1"
     assert.equal(1, b:take(3)) -- it lives, and may come back
     alive.a = nil
     time = 2500
@@ -331,14 +339,14 @@ describe("a ledger whose dict others write to", function()
   it("tells others of a member whose number of places was thrown away", function()
     local dict = new_dict(function() return 0 end)
     local time = 0
-    local a = ledger.open { dict = dict, prefix = "q:", cap = 5, id = "a", now = function() return time end,
+    local a = open_ledger { dict = dict, prefix = "q:", cap = 5, id = "a", now = function() return time end,
       is_alive = function() return true end, log = function() end }
     a:take(1)
     a:publish(1, 1, false)
-    dict.evict "q:places"
+    dict.evict "q:members"
     time = 1000
     a:publish(1, 1, false)
-    assert.equal(1, dict:get "q:places")
+    assert.equal(1, dict:get "q:members")
   end)
 end)
 
@@ -431,6 +439,7 @@ function Town:start()
   self.alive[id] = true
   local workers = {
     name = function() return id end,
+    is_name = function(name) return name:find "^p%d+$" ~= nil end,
     is_alive = function(of) return self.alive[of] == true end,
     dict = function(name) return name == "cueball" and self.dict or nil end,
     is_exiting = function() return worker.is_exiting end,

@@ -2,6 +2,9 @@
 --
 --   local dict = shared_dict.new(world)           as ngx.shared.DICT, as far as cueball uses it; a second argument: how many bytes fit
 --   local host = shared_dict.worker(world, dict, 7)   the world as the host of the worker with that pid; host.is_exiting may be set
+local process = require "cueball.host.process"
+local workers = require "cueball.nginx.workers"
+
 local shared_dict = {}
 
 function shared_dict.new(world, room)
@@ -25,7 +28,8 @@ function shared_dict.new(world, room)
 
   function made:delete(key) made.entries[key] = nil end
 
-  function made:safe_set(key, value, ttl_s)
+  -- In one step, as all of nginx's: nobody comes between looking and writing.
+  local function put(key, value, ttl_s)
     made.entries[key] = nil
     local used = #tostring(value)
     for _, entry in pairs(made.entries) do used = used + #tostring(entry.value) end
@@ -33,11 +37,19 @@ function shared_dict.new(world, room)
     made.entries[key] = { value = value, ends = ttl_s and world.now() + ttl_s * 1e9 }
     return true
   end
+  function made:safe_set(key, value, ttl_s) return put(key, value, ttl_s) end
   made.set = made.safe_set
+
+  function made:incr(key, by, first)
+    local entry = live(key)
+    local value = (entry and entry.value or first) + by
+    made.entries[key] = { value = value, ends = entry and entry.ends }
+    return value
+  end
 
   function made:safe_add(key, value, ttl_s)
     if live(key) then return false, "exists" end
-    return made:safe_set(key, value, ttl_s)
+    return put(key, value, ttl_s)
   end
 
   return made
@@ -51,6 +63,10 @@ function shared_dict.worker(world, dict, pid)
       if name == "cueball" then return dict end
       return nil, "there is no lua_shared_dict " .. name
     end,
+    open = workers.open,
+    name = function() return pid .. ".0" end,
+    is_name = process.is_name,
+    is_alive = function() return nil end, -- nobody can tell
     pid = function() return pid end,
     number = function() return pid end,
     is_exiting = function() return host.is_exiting end,

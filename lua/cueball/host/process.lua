@@ -98,4 +98,11 @@ function process.dict(name)
   return nil, ("this host shares no memory, and has no %q"):format(name)
 end
 
+--- The same, as memory in which workers take part.
+-- @param host, name, prefix, log  the host; of the memory; of all keys; log(level, message)
+-- @return it: see docs/hosts.md; nil, message: there is none
+function process.open(_, name)
+  return process.dict(name)
+end
+
 return process

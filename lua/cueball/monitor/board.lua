@@ -1,78 +1,40 @@
---- Where the workers of one nginx pin up what their pools look like, so that any of them can show all.
+--- Where the workers of one server show each other what their pools look like, so that any of them can show all.
 --
--- The happy path: each worker that has a pool takes a place on the board (a key that ends by itself) and renews it every second.  While
--- somebody asks, it pins its snapshot there as often.  Who is asked looks at all places.
--- Counters only grow, or those who read them take the fall for a new beginning.  So what a worker has counted outlives it: it is added to
--- `retired` when the worker exits, or, if it died, by the next who finds its place empty and its snapshot still there.
--- What can go wrong: a worker is held up for longer than its place lasts, and is thought dead: then it counts from there on.
--- Two change `retired` at once: there is a lock, which ends by itself.  The dict is too small: that is pinned instead.  Others write to
--- the dict: what cannot be ours is put right, and told of once.  There are many pools: what takes long is done in slices, none of
--- which has the lock.
+-- The happy path: each worker that has a pool is a member (docs/hosts.md, workers) and says every second that it lives. While somebody
+-- asks, it publishes its snapshot as often, under its number. Who is asked looks at all members.
+-- Counters only grow, or those who read them take the fall for a new beginning. So what a worker has counted outlives it: its snapshot is
+-- added to `collected` when the worker exits, or, if it died, by whoever buries it.
+-- What can go wrong: a worker is held up and thought dead: its snapshot was collected, so it counts from there on. Two change
+-- `collected` at once: there is a lock, which ends by itself. The dict is too small: that is published instead. There are many pools: what
+-- takes long is done in slices, none of which has the lock.
 local json = require "cueball.monitor.json"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
-local room = require "cueball.nginx.room"
 
 local DICT = "cueball"
 local PREFIX = "cueball/monitor/"
 local TICK_MS = 1000
-local PLACE_S, ASKED_S, LOCK_S = 5, 60, 3
+local DEAD_MS, ASKED_S, LOCK_S = 5000, 60, 3
 local FRESH_S = 1.5        -- a snapshot older than that is waited for
-local PATIENCE_MS, LOOK_MS = 1500, 50
-local PLACES_MAX = 1024
-local LOCK_WAIT_NS = 3.5e9 -- whoever has the lock is done by then, or it has ended by itself
+local FRESH_WAIT_MS, LOOK_MS = 1500, 50
+local LOCK_WAIT_MS = 3500  -- whoever has the lock is done by then, or it has ended by itself
 
 local Board = {}
 Board.__index = Board
 
 local board = {}
 
-local function key(kind, number)
-  return PREFIX .. kind .. (number and "/" .. number or "")
+local function snapshot_key(number)
+  return "snapshot:" .. number
 end
 
--- Somebody else has written there.
-local function complain(self, name)
-  if self.told[name] then return end
-  self.told[name] = true
-  self.host.log("error", ("cueball.monitor: the shared dict %q has a foreign value at %s: it is used for something else too")
-    :format(DICT, name))
+-- When that snapshot was published.
+local function published_key(number)
+  return "published:" .. number
 end
 
--- How many places there were at most.
-local function places_of(self)
-  local count = self.dict:get(key "places")
-  if count == nil then return 0 end
-  if type(count) == "number" and count >= 0 and count <= PLACES_MAX and count % 1 == 0 then return count end
-  complain(self, key "places")
-  local last = 0
-  for number = 1, PLACES_MAX do
-    if self.dict:get(key("place", number)) ~= nil or self.dict:get(key("snapshot", number)) ~= nil then last = number end
-  end
-  room.set(self.dict, key "places", last)
-  return last
-end
-
--- Has somebody this place?
-local function is_taken(self, number)
-  local holder = self.dict:get(key("place", number))
-  if holder == nil then return false end
-  if type(holder) == "string" and holder:find "^%d+ %d+$" then return true end
-  complain(self, key "place")
-  self.dict:delete(key("place", number))
-  return false
-end
-
--- ------------------------------------------------------------------------- retired --
-
-local function lock(self)
-  return (room.add(self.dict, key "lock", self.id, LOCK_S))
-end
-
-local function unlock(self)
-  if self.dict:get(key "lock") == self.id then self.dict:delete(key "lock") end -- it may have ended, and be another's
-end
+-- ----------------------------------------------------------------------- collected --
 
 local function is_count(value)
   return type(value) == "number" and value >= 0 and value < math.huge
@@ -94,20 +56,20 @@ end
 
 -- Counts never fall. What this worker has seen counts, even if the dict has lost it, or others have written there.
 -- @return by pool, by name; and whether the dict has less
-local function retired_of(self)
-  local text = self.dict:get(key "retired")
+local function collected_of(self)
+  local text = self.memory:get "collected"
   local found, is_ours = {}, true
   if text ~= nil then found, is_ours = counts_in(text) end
-  if not is_ours then complain(self, key "retired") end
+  if not is_ours then self.memory:complain("collected", text) end
   local has_less = not is_ours
-  for pool, seen in pairs(self.retired) do
+  for pool, seen in pairs(self.collected) do
     local counts = found[pool] or {}
     found[pool] = counts
     for name, value in pairs(seen) do
       if (counts[name] or 0) < value then counts[name] = value has_less = true end
     end
   end
-  self.retired = found
+  self.collected = found
   return found, has_less
 end
 
@@ -122,54 +84,49 @@ local function counted(pools, base)
   return by_pool
 end
 
--- Its counts go to `retired`, and it from the board.  The lock is ours.
+-- Adds one worker's counts to those that are collected, and removes its snapshot. The lock is ours.
 -- @return whether there was room for them
-local function retire(self, number, pinned)
-  local retired = retired_of(self)
-  for pool, counts in pairs(counted(pinned.pools or {}, nil)) do
-    local sum = retired[pool] or {}
+local function collect(self, number, shown)
+  local collected = collected_of(self)
+  for pool, counts in pairs(counted(shown.pools or {}, nil)) do
+    local sum = collected[pool] or {}
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
-    retired[pool] = sum
+    collected[pool] = sum
   end
-  if not room.set(self.dict, key "retired", json.encode(retired)) then return false end -- it is tried again
-  self.dict:delete(key("snapshot", number))
-  self.dict:delete(key("pinned", number))
+  if not self.memory:set("collected", json.encode(collected)) then return false end -- it is tried again
+  self.memory:delete(snapshot_key(number))
+  self.memory:delete(published_key(number))
   return true
 end
 
--- Those who died: their place is empty, their snapshot is there.
-local function is_dead(self, number)
-  return not is_taken(self, number) and self.dict:ttl(key("snapshot", number))
+-- Buries a worker: what it has counted is collected. The lock is ours.
+local function bury(self, record)
+  local text = self.memory:get(snapshot_key(record.number))
+  return text == nil or collect(self, record.number, page.read(text, slices.none) or {})
 end
 
--- The snapshots of the other workers, as texts.  Those of the dead are retired instead, if the lock is ours.
--- Each worker is looked at once: one that leaves meanwhile cannot retire what it has counted, and would else be seen neither as living nor
--- as dead.  Whether it lives is asked first, so that what is retired is its last snapshot.
+-- The snapshots of the other workers, as texts. Those of the dead are collected instead, if the lock is ours.
+-- Each worker is looked at once: one that leaves meanwhile cannot collect what it has counted, and would else be seen neither as living nor
+-- as dead. Whether it lives is asked first, so that what is collected is its last snapshot.
 local function gather(self, is_locked)
   local living = {}
-  for number = 1, places_of(self) do
-    local lives = is_taken(self, number)
-    local text = number ~= self.number and self.dict:get(key("snapshot", number))
-    if text then
-      local is_retired = not lives and is_locked and retire(self, number, page.read(text, slices.none) or {})
-      if not is_retired then living[#living + 1] = text end
-    end
-  end
+  self.member:look(function(record)
+    living[#living + 1] = self.memory:get(snapshot_key(record.number))
+  end, is_locked and function(record) return bury(self, record) end or nil)
   return living
 end
 
-local function bury(self)
-  for number = 1, places_of(self) do
-    if is_dead(self, number) and lock(self) then
-      gather(self, true)
-      unlock(self)
-    end
-  end
+local function nothing() end
+
+local function bury_the_dead(self)
+  if not self.member:has_dead() or not self.lock:take() then return end
+  self.member:look(nothing, function(record) return bury(self, record) end)
+  self.lock:release()
 end
 
 -- --------------------------------------------------------------------- this worker --
 
--- Its counters, without what was already retired.
+-- Its counters, without what was already collected.
 local function rebased(self, taken)
   if not self.base then return taken end
   local counts = counted(taken.pools, self.base)
@@ -189,86 +146,56 @@ local function take(self, pause)
   return taken, page.write(taken, pause)
 end
 
--- One that was begun before another was pinned is older than that: counts would go back.
-local function pin(self, taken, text)
-  if self.pinned_at and taken.began < self.pinned_at or taken.base ~= self.base then return end
-  self.pinned_at = taken.began
-  local ok, message = room.set(self.dict, key("snapshot", self.number), text)
-  room.set(self.dict, key("pinned", self.number), taken.time_s)
+-- A snapshot that was begun before another was published is older than that: counts would go back.
+local function publish(self, taken, text)
+  local number = self.member.number
+  if self.published_at and taken.began < self.published_at or taken.base ~= self.base then return end
+  self.published_at = taken.began
+  local ok, message = self.memory:set(snapshot_key(number), text)
+  self.memory:set(published_key(number), taken.time_s)
   if ok then
-    self.pinned = counted(taken.pools, nil)
+    self.published = counted(taken.pools, nil)
     return
   end
-  self.pinned = nil
+  self.published = nil
   local short = { version = taken.version, pid = taken.pid, id = taken.id, time_s = taken.time_s, is_exiting = taken.is_exiting,
     pools = json.list {}, problem = ("the shared dict %q is too small for the snapshot of this worker (%s)"):format(DICT, message) }
-  room.set(self.dict, key("snapshot", self.number), page.write(short, slices.none))
+  self.memory:set(snapshot_key(number), page.write(short, slices.none))
 end
 
--- Somebody thought this worker dead, and has retired what it had pinned.
+-- What this worker had published is, or will be, collected: it counts from there on.
 local function start_over(self)
-  local base = self.base or {}
-  for pool, counts in pairs(self.pinned or {}) do
-    local sum = base[pool] or {}
-    for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
-    base[pool] = sum
-  end
-  self.base, self.pinned, self.number = base, nil, nil
-end
-
--- There are so many places at least.
-local function note_places(self, number)
-  while places_of(self) < number do
-    if self.dict.incr and self.dict:get(key "places") then -- two may do this at once
-      self.dict:incr(key "places", 1)
-    elseif not room.set(self.dict, key "places", number) then
-      return
+  if not self.published then return end
+  local base = {} -- another table: what was begun before is known by it
+  for _, counted_then in ipairs { self.base or {}, self.published } do
+    for pool, counts in pairs(counted_then) do
+      local sum = base[pool] or {}
+      for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
+      base[pool] = sum
     end
   end
+  self.base, self.published = base, nil
 end
 
--- Takes a place. Where a snapshot lies that nobody has buried yet there is none: its counts would be lost.
-local function claim_place(self, number)
-  if not room.add(self.dict, key("place", number), self.id, PLACE_S) then return false end
-  if self.dict:get(key("snapshot", number)) == nil then return true end
-  self.dict:delete(key("place", number))
-  return false
+-- Says that this worker lives. The dead are buried first, since there may be room for few members.
+local function renew(self)
+  if not self.member.number then bury_the_dead(self) end
+  if self.member:renew "" ~= true then start_over(self) end
 end
 
-local function take_place(self)
-  local number = 1
-  while not claim_place(self, number) do
-    if number > places_of(self) or number >= PLACES_MAX then return end -- no room, or somebody was quicker: in a second
-    number = number + 1
-  end
-  self.number = number
-  note_places(self, number)
-end
-
-local function hold_place(self)
-  if self.number and self.dict:get(key("place", self.number)) ~= self.id then start_over(self) end
-  if self.number then
-    room.set(self.dict, key("place", self.number), self.id, PLACE_S)
-    note_places(self, self.number) -- the number may have been thrown away
-  else
-    bury(self) -- or the place might be that of one who died, with its snapshot
-    take_place(self)
-  end
-end
-
--- The worker exits: what it has counted stays.  What it counts from here on, until its last request is over, does not.
+-- The worker exits: what it has counted stays. What it counts from here on, until its last request is over, does not.
 local function leave(self)
   self.has_left = true
-  if not self.number then return end
-  if self.pinned then
+  if not self.member.number then return end
+  local is_collected = true
+  if self.published then
     local last, text = take(self, slices.none)
-    pin(self, last, text)
-    if lock(self) then
-      retire(self, self.number, last)
-      unlock(self)
-    end -- else whoever looks next buries it
+    publish(self, last, text)
+    local is_locked = self.lock:take()
+    is_collected = is_locked and collect(self, self.member.number, last)
+    if is_locked then self.lock:release() end
   end
-  self.dict:delete(key("place", self.number))
+  self.member:leave(not is_collected and "" or nil) -- whoever looks next buries it
   start_over(self)
 end
 
@@ -277,12 +204,12 @@ Board.abort = leave
 
 --- What is to be done every second.
 function Board:tend()
-  hold_place(self)
-  bury(self)
-  self.dict:get(key "retired") -- a full dict throws away what nobody has looked at for longest
-  if not self.number or not self.dict:get(key "asked") then return end
+  renew(self)
+  bury_the_dead(self)
+  self.memory:get "collected" -- a full dict throws away what nobody has looked at for longest
+  if not self.member.number or not self.memory:get "asked" then return end
   local taken, text = take(self, slices.of(self.host))
-  if self.number then pin(self, taken, text) end
+  if self.member.number then publish(self, taken, text) end
 end
 
 local function run(self)
@@ -295,52 +222,44 @@ end
 
 -- ------------------------------------------------------------------------- showing --
 
--- Calls fn(number) for the places of others.
-local function each_other(self, fn)
-  for number = 1, places_of(self) do
-    if number ~= self.number and is_taken(self, number) then fn(number) end
-  end
-end
-
--- Has each of the others pinned something new enough?
+-- Has each of the others published something new enough?
 local function is_whole(self, now_s)
   local is = true
-  each_other(self, function(number)
-    local pinned = self.dict:get(key("pinned", number))
-    local is_fresh = type(pinned) == "number" and now_s - pinned <= FRESH_S
-    if not is_fresh then is = false end
+  self.member:look(function(record)
+    local published = self.memory:get(published_key(record.number))
+    local is_fresh = type(published) == "number" and now_s - published <= FRESH_S
+    if record.id and not record.has_left and not is_fresh then is = false end
   end)
   return is
 end
 
-local function lock_patiently(self)
-  local give_up = self.host.now() + LOCK_WAIT_NS
+-- Takes the lock, however long that is another's.
+local function take_lock(self)
+  local give_up = self.host.now() + LOCK_WAIT_MS * 1e6
   repeat
-    if lock(self) then return true end
+    if self.lock:take() then return true end
     self.host.sleep(1)
   until self.host.now() >= give_up
-  -- Nobody of ours has it for so long.
-  complain(self, key "lock")
-  self.dict:delete(key "lock")
-  return lock(self)
+  self.lock:break_open()
+  return self.lock:take()
 end
 
 -- The counts of the dead and the snapshots of the living, of one moment.
 local function look_locked(self, pause)
   local own, text = take(self, pause)
-  local is_locked = lock_patiently(self)
-  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was retired meanwhile
-  if self.number then pin(self, own, text) end
+  local is_locked = take_lock(self)
+  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was collected meanwhile
+  if self.member.number then publish(self, own, text) end
   local texts = gather(self, is_locked)
-  local retired, has_less = retired_of(self)
-  if has_less and is_locked then room.set(self.dict, key "retired", json.encode(retired)) end
-  if is_locked then unlock(self) end
+  local collected, has_less = collected_of(self)
+  if has_less and is_locked then self.memory:set("collected", json.encode(collected)) end
+  if is_locked then self.lock:release() end
   local workers = { own }
   for _, other in ipairs(texts) do
     local read = page.read(other, pause)
-    if read then workers[#workers + 1] = read else complain(self, key "snapshot") end
+    if read then workers[#workers + 1] = read else self.memory:complain("snapshot", other) end
   end
-  return workers, retired
+  return workers, collected
 end
 
 local function by_id(a, b)
@@ -354,17 +273,17 @@ end
 -- @return { version, workers, pools, time_s }; each worker has age_s, and lines (see cueball.monitor.page)
 function Board:view(pause)
   pause = pause or slices.of(self.host)
-  if not self.has_left then hold_place(self) end
-  room.set(self.dict, key "asked", true, ASKED_S)
-  local now_s, give_up = self.host.workers.time_s(), self.host.now() + PATIENCE_MS * 1e6
+  if not self.has_left then renew(self) end
+  self.memory:set("asked", true, ASKED_S)
+  local now_s, give_up = self.host.workers.time_s(), self.host.now() + FRESH_WAIT_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
-  local workers, retired = look_locked(self, pause)
+  local workers, collected = look_locked(self, pause)
   now_s = self.host.workers.time_s()
   for _, worker in ipairs(workers) do
     worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
   end
   table.sort(workers, by_id)
-  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, retired, pause) }
+  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, collected, pause) }
 end
 
 -- -------------------------------------------------------------------------- making --
@@ -374,24 +293,25 @@ end
 -- @param shown  function(pause) → what the worker has, as snapshot.take
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
-  local dict, message = host.workers.dict(DICT)
-  if not dict then return nil, message end
+  local memory, message = host.workers.open(host, DICT, PREFIX, function(level, text) host.log(level, "cueball.monitor: " .. text) end)
+  if not memory then return nil, message end
   local self = setmetatable({
-    host = host, dict = dict, shown = shown,
-    id = ("%d %.0f"):format(host.workers.pid(), host.seed()), -- process ids come again
-    number = nil,     -- of its place
-    pinned = nil,     -- what it has counted, as of the last snapshot on the board
-    base = nil,       -- what of that was retired while it lived
+    host = host, memory = memory, shown = shown,
+    lock = memory:lock("lock", LOCK_S, LOCK_WAIT_MS),
+    member = memory:join {
+      silent_ms = DEAD_MS, dead_ms = DEAD_MS, has_left = function(number) return memory:has(snapshot_key(number)) end,
+    },
+    published = nil,    -- what it has counted, as of the last snapshot that it published
+    published_at = nil, -- when that snapshot was begun, by host.now()
+    base = nil,         -- what of that was collected while it lived
     has_left = false,
-    retired = {},     -- counts of workers that are gone, as far as this one has seen them
-    pinned_at = nil,  -- when that snapshot was begun, by host.now()
-    told = {},        -- of what foreign values
+    collected = {},     -- counts of workers that are gone, as far as this one has seen them
   }, Board)
   host.spawn(run, self)
   return self
 end
 
---- This worker takes part, from now on.  Calling it again is harmless.
+--- This worker takes part, from now on. Calling it again is harmless.
 -- @return as board.new
 function board.follow(host)
   if board.own then return board.own end

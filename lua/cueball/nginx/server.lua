@@ -15,6 +15,11 @@ function workers.dict(name)
   return nil, ("there is no lua_shared_dict %q: put `lua_shared_dict %s 1m;` into the http block of nginx.conf"):format(name, name)
 end
 
+--- The same as memory that workers take part in: cueball.nginx.workers.
+function workers.open(...)
+  return require("cueball.nginx.workers").open(...)
+end
+
 --- The process's id; no two workers that live have the same.
 function workers.pid()
   return ngx.worker.pid()

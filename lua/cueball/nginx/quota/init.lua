@@ -12,6 +12,7 @@
 -- once, since nginx closes idle connections then; its timers do not run any more, so it looks again whenever its pool does something.
 local native = require "cueball.native"
 local ledger = require "cueball.nginx.quota.ledger"
+local workers = require "cueball.nginx.workers"
 local deal = require "cueball.nginx.quota.deal"
 local gate = require "cueball.nginx.quota.gate"
 local lib = native.lib
@@ -50,32 +51,25 @@ function quota.read(what, own, cdata, host, is_set, level)
   if dict == nil then
     blame "option 'max_connections_scope' \"server\" needs option 'max_connections_dict', the name of a lua_shared_dict"
   end
-  local workers = host.workers
-  if type(dict) == "string" then
-    dict = workers.dict(dict)
+  local name = type(dict) == "string" and dict or nil
+  if name then
+    dict = host.workers.dict(name)
     if not dict then
-      local name = own.max_connections_dict
       blame("option 'max_connections_dict': there is no shared dict %q; in nginx.conf: lua_shared_dict %s 1m;", name, name)
     end
   end
   local cap = cdata.max_connections
   if cap > CAP_MAX then blame("option 'max_connections' must be at most %d for a whole server, not %d", CAP_MAX, cap) end
-  return setmetatable({ dict = dict, cap = cap, workers = workers }, Share)
+  return setmetatable({ dict = dict, name = name, cap = cap, workers = host.workers }, Share)
 end
 
--- Who a member is: its process, and a number, since a process may have several pools of one name, one after the other.
 local function ledger_of(pool, shared)
-  local workers = shared.workers
   return ledger.open {
-    dict = shared.dict, prefix = "cueball:quota:" .. pool.name .. ":", cap = shared.cap,
-    id = ("%s.%.0f"):format(workers.name(), pool.host.seed()),
-    now = function() return pool.now() / 1e6 end,
-    is_alive = function(id) return workers.is_alive((id:gsub("%.%d+$", ""))) end,
-    is_id = workers.is_name and function(text)
-      local worker, count = text:gsub("%.%d+$", "")
-      return count == 1 and workers.is_name(worker)
-    end,
-    log = function(kind, message) pool:log(kind, message) end,
+    cap = shared.cap,
+    memory = workers.memory(pool.host, shared.dict, {
+      name = shared.name, prefix = "cueball:quota:" .. pool.name .. ":",
+      log = function(kind, message) pool:log(kind, message) end,
+    }),
   }
 end
 
@@ -225,7 +219,7 @@ end
 
 -- Whose share is what. → share, full share, how many to give back
 local function share_of(self, members)
-  table.sort(members, function(a, b) return (a.place or math.huge) < (b.place or math.huge) end)
+  table.sort(members, function(a, b) return (a.number or math.huge) < (b.number or math.huge) end)
   local needs, wishes, held, free, own = {}, {}, {}, self.cap, nil
   for index, member in ipairs(members) do
     needs[index], wishes[index], held[index] = member.need, member.wish, member.held
@@ -273,7 +267,7 @@ local function deal_anew(self, is_leaving)
   for _, member in ipairs(members) do
     if member.id == book.id then member.need, member.wish, member.is_leaving = need, wish, is_leaving end
   end
-  if not book.place then book:publish(need, wish, is_leaving) end
+  if not book:is_known() then book:publish(need, wish, is_leaving) end
   local full, yield = share_of(self, members)
   if book.held < full then book:take(full - book.held) end
   local goal = book.held - yield

@@ -15,12 +15,11 @@
 -- On hosts with one process (host.workers.is_shared is false) one run serves all pools of that: the first begins it, the last ends it.
 local options = require "cueball.options"
 local recorder = require "cueball.resolver.shared.recorder"
-local room = require "cueball.nginx.room"
 local state = require "cueball.resolver.shared.state"
 
 local WHAT = "cueball.resolver.shared"
 local POLL_MS, LEASE_MS, RENEWALS = 250, 3000, 3
-local COMPLAINT_NS, LEASE_MAX_NS = 60e9, 60e9
+local COMPLAINT_NS, LEASE_MAX_MS = 60e9, 60e3
 local FAILURE_NS, FAILURE_LASTS_NS = 5e9, 40e9 -- how often it is written that a pool has failed, and how long that holds
 
 local Shared = {}
@@ -71,43 +70,21 @@ end
 
 local VERSION_MAX = 2 ^ 53
 
--- Somebody else has written there.
-local function complain_of(self, name)
-  if self.told[name] then return end
-  self.told[name] = true
-  self.sink.pool:log("error", ("resolver: the shared dict %q has a foreign value at %s: it is used for something else too")
-    :format(self.of.dict, name))
-end
-
 -- nil: there is none that could be ours.
 local function version_in(self)
-  local version = self.dict:get(self.keys.version)
+  local version = self.memory:get "version"
   if version == nil or type(version) == "number" and version % 1 == 0 and math.abs(version) <= VERSION_MAX then return version end
-  complain_of(self, self.keys.version)
+  self.memory:complain("version", version)
   return nil
 end
 
 -- What was written, read; nil: nothing that could be ours.
 local function state_in(self)
-  local text = self.dict:get(self.keys.state)
+  local text = self.memory:get "state"
   if text == nil then return nil end
   local found = type(text) == "string" and state.read(text)
   if found then return found end
-  complain_of(self, self.keys.state)
-  return nil
-end
-
--- Who leads; nil: nobody. A text that is no worker's name is let be as long as a lease may last: it may end by itself.
-local function leader_in(self)
-  local holder, now = self.dict:get(self.keys.lease), self.host.now()
-  if holder == nil or type(holder) == "string" and holder:find "^%d+ %d+$" then
-    self.stranger_at = nil
-    return holder
-  end
-  self.stranger_at = self.stranger_at or now
-  if type(holder) == "string" and now - self.stranger_at < LEASE_MAX_NS then return holder end
-  complain_of(self, self.keys.lease)
-  self.dict:delete(self.keys.lease)
+  self.memory:complain("state", text)
   return nil
 end
 
@@ -148,11 +125,12 @@ local function publish(self, is_lost)
   if text == self.text and not is_lost then return end
   self.text = text
   apply(self, state.read(text))
-  local ok, message = room.set(self.dict, self.keys.state, text)
+  local ok, message = self.memory:set("state", text)
   local version = ok and next_version(self) or -#text
-  if ok then ok, message = room.set(self.dict, self.keys.version, version) else room.set(self.dict, self.keys.version, version) end
+  local has_version, why = self.memory:set("version", version)
+  if ok then ok, message = has_version, why end
   if not ok then complain(self, #text, tostring(message)) end
-  self.version = self.dict:get(self.keys.version)
+  self.version = self.memory:get "version"
 end
 
 local function lead(self)
@@ -173,7 +151,7 @@ end
 
 -- Takes the lease if nobody has it. Keys that were not there yet may not fit.
 local function take_lease(self)
-  local ok, message = room.add(self.dict, self.keys.lease, self.id, self.of.lease_ms / 1000)
+  local ok, message = self.lease:take()
   if not ok and message ~= "exists" then
     apply_failure(self, ("the shared dict %q is too small: not even the lease of %s fits (%s)")
       :format(self.of.dict, self.of.name, tostring(message)))
@@ -186,28 +164,28 @@ local function tell_failure(self)
   local now = self.host.now()
   if not self.sink:failed() or self.failure_at and now - self.failure_at < FAILURE_NS then return end
   self.failure_at = now
-  self.dict:safe_set(self.keys.failure, now)
+  self.memory:set("failure", now)
 end
 
 -- Has one of the pools failed lately, as they write?
 local function hear_failure(self)
-  local at = self.dict:get(self.keys.failure)
+  local at = self.memory:get "failure"
   self.recorder:pool_failed(at ~= nil and self.host.now() - at < FAILURE_LASTS_NS)
 end
 
 local function keep_leading(self)
-  local holder = leader_in(self)
+  local holder = self.lease:holder()
   if holder ~= self.id and (holder or not take_lease(self)) then
     self.sink.pool:log("info", ("resolver: another worker runs %s now"):format(self.of.name))
     step_down(self)
     follow(self)
     return
   end
-  local is_lost = self.dict:get(self.keys.version) ~= self.version
+  local is_lost = self.memory:get "version" ~= self.version
   if self.host.now() - self.renewed_at >= self.of.lease_ms * 1e6 / RENEWALS then
-    room.set(self.dict, self.keys.lease, self.id, self.of.lease_ms / 1000)
+    self.lease:renew()
     self.renewed_at = self.host.now()
-    is_lost = is_lost or self.text ~= nil and self.dict:get(self.keys.state) ~= self.text
+    is_lost = is_lost or self.text ~= nil and self.memory:get "state" ~= self.text
   end
   hear_failure(self)
   self.recorder:tend()
@@ -218,7 +196,7 @@ local function turn(self)
   tell_failure(self)
   if self.recorder then return keep_leading(self) end
   follow(self)
-  if not leader_in(self) and take_lease(self) then lead(self) end
+  if not self.lease:holder() and take_lease(self) then lead(self) end
 end
 
 -- --------------------------------------------------------------------- running --
@@ -226,18 +204,16 @@ end
 -- Ended or killed: who led gives the lease back, so that another leads at once.
 function Run:close()
   step_down(self)
-  if self.dict:get(self.keys.lease) == self.id then self.dict:delete(self.keys.lease) end
+  self.lease:release()
 end
 
 Run.abort = Run.close
 
-local function new_run(self, sink, dict)
-  local host, prefix = sink.host, "cueball/resolver/" .. self.name .. "/"
+local function new_run(self, sink, memory)
   return setmetatable({
-    of = self, sink = sink, host = host, dict = dict,
-    -- Of this run alone, now and after reloads: process ids come again.
-    id = ("%d %.0f"):format(host.workers.pid(), host.seed()),
-    keys = { lease = prefix .. "lease", state = prefix .. "state", version = prefix .. "version", failure = prefix .. "failure" },
+    of = self, sink = sink, host = sink.host, memory = memory,
+    id = memory.id, -- of this run alone, now and after reloads
+    lease = memory:lock("lease", self.lease_ms / 1000, LEASE_MAX_MS), -- whose worker leads
     known = nil,      -- the backends that the pool was told of: their lines, by key
     version = nil,    -- of what it was told
     failure = nil,    -- the message it was told
@@ -246,8 +222,6 @@ local function new_run(self, sink, dict)
     failure_at = nil, -- when it wrote that its pool has failed
     text = nil,       -- that it wrote last, while it leads
     last_version = 0, -- of that
-    stranger_at = nil, -- since when somebody has the lease who is no worker
-    told = {},        -- of what foreign values
   }, Run)
 end
 
@@ -319,12 +293,14 @@ end
 function Shared:run(sink)
   local host = sink.host
   if not host.workers.is_shared then return run_in_process(self, sink) end
-  local dict, message = host.workers.dict(self.dict)
-  if not dict then
+  local memory, message = host.workers.open(host, self.dict, "cueball/resolver/" .. self.name .. "/", function(level, text)
+    sink.pool:log(level, "resolver: " .. text)
+  end)
+  if not memory then
     sink:fail(message)
     return
   end
-  local run = new_run(self, sink, dict)
+  local run = new_run(self, sink, memory)
   host.guard(run)
   repeat turn(run) until not sink:sleep(self.poll_ms)
   host.unguard(run)
