@@ -75,7 +75,7 @@ local VERSION_MAX = 2 ^ 53
 local function complain_of(self, name)
   if self.told[name] then return end
   self.told[name] = true
-  self.sink.pool:log("error", ("resolver: the shared dict %q has a foreign value at %s: it is used for something else too")
+  self.sink.log("error", ("resolver: the shared dict %q has a foreign value at %s: it is used for something else too")
     :format(self.of.dict, name))
 end
 
@@ -131,7 +131,7 @@ local function complain(self, size, message)
   local now = self.host.now()
   if self.complained_at and now - self.complained_at < COMPLAINT_NS then return end
   self.complained_at = now
-  self.sink.pool:log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
+  self.sink.log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
 end
 
 -- Later than any before, on a clock that all workers share: it differs from what others have written.
@@ -158,7 +158,7 @@ end
 local function lead(self)
   local inherited = state_in(self)
   self.renewed_at = self.host.now()
-  self.sink.pool:log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
+  self.sink.log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
   self.recorder = recorder.start(self.of.resolver, self.sink, inherited, function()
     self.is_dirty = true
     self.sink:wake() -- it is written in a moment, with what else comes in this one
@@ -198,7 +198,7 @@ end
 local function keep_leading(self)
   local holder = leader_in(self)
   if holder ~= self.id and (holder or not take_lease(self)) then
-    self.sink.pool:log("info", ("resolver: another worker runs %s now"):format(self.of.name))
+    self.sink.log("info", ("resolver: another worker runs %s now"):format(self.of.name))
     step_down(self)
     follow(self)
     return
