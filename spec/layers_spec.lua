@@ -1,28 +1,9 @@
 --- The rules that hold the house up: who may use whom. Each checker is first fed what it must refuse.
 
-local root = os.getenv "CUEBALL_ROOT" or "."
+local source = require "spec.support.source"
+local root, read, lines_of, files = source.root, source.read, source.lines_of, source.files
+local line_number, blank, strip_lua = source.line_number, source.blank, source.strip_lua
 local build = os.getenv "CUEBALL_BUILD" or root .. "/build"
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
-
-local function lines_of(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local lines = {}
-  for line in pipe:lines() do
-    lines[#lines + 1] = line
-  end
-  pipe:close()
-  return lines
-end
-
-local function files(folder, pattern)
-  return lines_of(("cd '%s' && find %s -name '%s' -type f | sort"):format(root, folder, pattern))
-end
 
 local function set(words)
   local members = {}
@@ -30,15 +11,6 @@ local function set(words)
     members[word] = true
   end
   return members
-end
-
-local function line_number(text, position)
-  return select(2, text:sub(1, position - 1):gsub("\n", "")) + 1
-end
-
---- Blanks, but for line ends, so that positions stay.
-local function blank(text)
-  return (text:gsub("[^\n]", " "))
 end
 
 -- ------------------------------------------------------------------ the core: text --
@@ -262,46 +234,6 @@ end)
 
 -- ------------------------------------------------------------- Lua: only a host knows --
 
---- Blanks comments and strings, but for strings that name a module.
-local function strip_lua(text)
-  local out, position = {}, 1
-  while position <= #text do
-    local level = text:match("^%[(=*)%[", position)
-    local comment_level = text:match("^%-%-%[(=*)%[", position)
-    local quote = text:match("^[\"']", position)
-    local stop
-    if comment_level then
-      stop = select(2, text:find("]" .. comment_level .. "]", position, true)) or #text
-    elseif text:find("^%-%-", position) then
-      stop = (text:find("\n", position, true) or #text + 1) - 1
-    elseif level then
-      stop = select(2, text:find("]" .. level .. "]", position, true)) or #text
-    elseif quote then
-      stop = position
-      repeat
-        stop = stop + 1
-        local byte = text:sub(stop, stop)
-        if byte == "\\" then
-          stop = stop + 1
-        end
-      until byte == quote or stop >= #text
-    end
-    if stop then
-      local piece, before = text:sub(position, stop), table.concat(out):sub(-40)
-      local names_module = before:match "%f[%w_]require[%s(,]*$" or before:match "%f[%w_]loaded%s*%[%s*$"
-        or before:match "%f[%w_]_G%s*%[%s*$"
-      local is_comment = piece:find "^%-%-"
-      out[#out + 1] = not is_comment and names_module and piece or blank(piece)
-      position = stop + 1
-    else
-      local stop_plain = (text:find("[%[%-\"']", position + 1) or #text + 1) - 1
-      out[#out + 1] = text:sub(position, stop_plain)
-      position = stop_plain + 1
-    end
-  end
-  return table.concat(out)
-end
-
 --- Where the Lua text names an event loop: a list of "line: name".
 local function loop_violations(text)
   local code = strip_lua(text)
@@ -509,56 +441,5 @@ describe("the Lua modules", function()
     for module, names in pairs(MEETINGS) do
       for name in pairs(names) do assert.is_truthy(graph[module] and graph[module][name], module .. " does not use " .. name) end
     end
-  end)
-end)
-
--- ---------------------------------------------------------- Lua: one door to the core --
-
-local DOOR = "lua/cueball/pool/core.lua"
-
---- Where the Lua text names a function of the pool's core: a list of "line: name". Types, in strings, are no functions.
-local function core_call_violations(text)
-  local code = strip_lua(text)
-  local found = {}
-  for position, name in code:gmatch "()%f[%w_](cueball_[%l_]+)%f[^%w_]" do
-    if name:find "^cueball_pool_" or name == "cueball_owner_gone" then
-      found[#found + 1] = ("%d: %s"):format(line_number(code, position), name)
-    end
-  end
-  for position in text:gmatch '()%[%s*["\']cueball_pool_' do
-    found[#found + 1] = ("%d: a name in brackets"):format(line_number(text, position))
-  end
-  for position in text:gmatch '()["\']cueball_pool_["\']%s*%.%.' do
-    found[#found + 1] = ("%d: a name that is put together"):format(line_number(text, position))
-  end
-  return found
-end
-
-describe("the check of who calls the pool's core", function()
-  it("refuses its functions, however they are named", function()
-    assert.same({ "1: cueball_pool_stats" }, core_call_violations "lib.cueball_pool_stats(pool.pointer, room)")
-    assert.same({ "2: cueball_pool_claim" }, core_call_violations 'local x\nlocal claim = require("cueball.native").lib.cueball_pool_claim')
-    assert.same({ "1: cueball_owner_gone" }, core_call_violations "C.cueball_owner_gone(owner)")
-    assert.same({ "1: a name in brackets" }, core_call_violations 'lib["cueball_pool_stats"](pool)')
-    assert.same({ "1: a name that is put together" }, core_call_violations 'local name = "cueball_pool_" .. what')
-  end)
-
-  it("lets pass other functions, comments and names of types and metrics", function()
-    assert.same({}, core_call_violations "-- cueball_pool_claim\nlib.cueball_tracker_free(t) lib.cueball_error_name(1) x.cueball_pooled()")
-    assert.same({}, core_call_violations 'ffi.new "cueball_pool *[1]" text.gauge("cueball_pool_connections")')
-  end)
-end)
-
-describe("the Lua modules but the door", function()
-  it("call no function of the pool's core", function()
-    local found, count = {}, 0
-    for _, path in ipairs(files("lua/cueball", "*.lua")) do
-      for _, violation in ipairs(path == DOOR and {} or core_call_violations(read(root .. "/" .. path))) do
-        found[#found + 1] = path .. ":" .. violation
-      end
-      count = count + 1
-    end
-    assert.is_true(count > 0, "no files in lua/cueball")
-    assert.same({}, found)
   end)
 end)

@@ -79,16 +79,6 @@ local function range_fault(what, value, low, high)
   end
 end
 
---- The reverse of what is written into the core's cueball_backend_spec.
--- @return { key, name, address, port, weight, priority }
-function address.from_spec(spec)
-  local key = ffi.string(spec.key)
-  return {
-    key = key, name = spec.name ~= nil and ffi.string(spec.name) or key, address = ffi.string(spec.address),
-    port = spec.port, weight = spec.weight, priority = spec.priority,
-  }
-end
-
 -- Control characters are refused; what is no UTF-8 (a path may be in any bytes) is escaped, for people.
 local function clean_utf8(given)
   return given:find "[\128-\255]" and not given:find "[%z\1-\31\127]" and text.clean(given) or given

@@ -42,7 +42,7 @@ local function backends_of(pool)
       key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
       state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
       takes = one.takes, suspect = one.suspect,
-      latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = pool.provenance[one.key],
+      latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = one.provenance,
     }
   end
   return list

@@ -47,7 +47,8 @@ end
 --- Sees to a new pool, which has its alarm and its watchman, and no resolver yet.
 function dropped.watch(pool)
   local self = {
-    host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories, sink = nil, -- its own tells
+    host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories,
+    sink = nil, -- of its resolver, see resolver_changed
     watchman = pool.watchman, pool_alarm = pool.alarm, alarm = nil,
   }
   local reference, now = pool.reference, pool.now
@@ -57,6 +58,11 @@ function dropped.watch(pool)
   end)
   self.alarm:set(now() + LOOK_NS)
   pool.will = self
+end
+
+--- The pool has another resolver.
+function dropped.resolver_changed(pool)
+  if pool.will then pool.will.sink = pool.sink end
 end
 
 --- The pool has stopped.

@@ -36,8 +36,6 @@ function journal.open(pool)
   pool.subscribers = {}
   pool.backend_names = {} -- by handle
   pool.removed = {}       -- handles of those that were removed and may have slots yet
-  pool.provenance = {}    -- by key: where a backend is known from, as far as the resolver says
-  pool.farewells = {}     -- and how it is known to be gone, until that event is read
   watch(pool)
 end
 
@@ -83,11 +81,8 @@ local ALL_PRIORITIES = 0xffffffff
 
 -- What the resolver said of it: the core does not know.
 local function provenance_of(pool, kind, key)
-  if kind == "backend_added" then return pool.provenance[key] end
-  if kind ~= "backend_removed" then return nil end
-  local farewell = pool.farewells[key]
-  pool.farewells[key] = nil
-  return farewell
+  if kind == "backend_added" then return pool.listener:provenance_of(key) end
+  return kind == "backend_removed" and pool.listener:take_farewell(key) or nil
 end
 
 -- Causes that are somebody's fault, by name.

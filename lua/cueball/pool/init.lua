@@ -5,6 +5,7 @@
 local native = require "cueball.native"
 local options = require "cueball.options"
 local sink = require "cueball.resolver.sink"
+local listener = require "cueball.pool.listener"
 local work = require "cueball.pool.perform"
 local door = require "cueball.pool.core"
 local condition = require "cueball.pool.condition"
@@ -104,6 +105,20 @@ local function quota_of(what, own, cdata, host, is_set, level)
   return host.quota(what, own, cdata, host, is_set, level) -- a tail call: no level more
 end
 
+-- Starts a resolver in the place of the one before, if there was one.
+local function start_resolver(self, resolver)
+  local of = self.will and self.reference or { pool = self }
+  self.sink = sink.new {
+    resolver = resolver, listener = self.listener, is_weak = self.will ~= nil, before = self.sink,
+    host = self.host, recovery = self.given.recovery,
+    log = function(level, message)
+      if of.pool then of.pool:log(level, message) end
+    end,
+  }
+  dropped.resolver_changed(self)
+  sink.start(self.sink)
+end
+
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
@@ -171,9 +186,12 @@ function Pool.new_for(given, what, level, recalled)
     pool.alarm_at = NEVER
     pool:input("time_advanced")
   end)
-  if shared then shared:attach(self, cdata) end
+  local of_core = listener.of_core(self)
+  self.quota = shared and shared:quota_of(self, cdata, of_core) or nil
+  self.listener = listener.new(self, self.quota or of_core)
+  if self.quota then self.quota:begin() end
   if not recalled and not self.parking then dropped.watch(self) end
-  sink.start(self, own.resolver)
+  start_resolver(self, own.resolver)
   registry.add(self)
   self:pump()
   return self
@@ -451,7 +469,7 @@ function Pool:backends()
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
       success_rate = info.success_rate, error = self.errors[key] or info.dead and self.failures[key] or nil,
-      provenance = not info.removed and self.provenance[key] or nil,
+      provenance = not info.removed and self.listener:provenance_of(key) or nil,
     }
   end
   return list
@@ -554,7 +572,7 @@ function Pool:replace_for(given, level)
   end
   if own.resolver and not self.sink.has_ended then
     self.sink:kill()
-    sink.start(self, own.resolver)
+    start_resolver(self, own.resolver)
   end
 end
 

@@ -255,7 +255,8 @@ end
 local function close_task(pool, slot, conn, factory, connection)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   close_quietly(pool, factory, connection)
-  if leave(pool, slot, conn) then report(pool, "conn_closed", conn) end
+  if not leave(pool, slot, conn) then return end
+  if not (pool.quota and pool.quota:tells_later(conn)) then report(pool, "conn_closed", conn) end
 end
 
 local function close(pool, slot, conn, action)

@@ -8,6 +8,8 @@ local refusal = {}
 
 --- What is wrong with the backends, for people.
 function refusal.troubles(self)
+  local held_back = self.quota and self.quota:trouble()
+  if held_back then return held_back end
   local dead = explain.note_dead(self)
   if #dead > 0 then return "dead: " .. explain.dead(dead) end
   return self.sink and self.sink.message and "the resolver failed: " .. self.sink.message or "no backend is known"

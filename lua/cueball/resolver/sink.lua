@@ -1,12 +1,18 @@
---- What a resolver talks to, and what runs it: it is started again after it
--- threw, told when to end, and nothing it says can hurt the pool.
-local native = require "cueball.native"
+--- What a resolver talks to, and what runs it: a resolver is started again after it threw, told when to end, and nothing it says can hurt
+-- its pool.
+--
+-- What it says goes to a listener, as plain tables and texts. A listener has four methods; the first three return true, or nil, message,
+-- name as the sink's own do, and change nothing then:
+--   listener:added(backend)            { key, name, address, port, weight, priority, provenance }, the last may be nil
+--   listener:removed(key, provenance)
+--   listener:replaced(backends)        these are all there are: a list
+--   listener:failing(message, is_not_yet)   the backends cannot be found at present; is_not_yet: claims wait for the first list all the
+--                                      same. A message of nil: they can be found again
 local address = require "cueball.address"
 local misuse = require "cueball.misuse"
 local text = require "cueball.text"
 local options = require "cueball.options"
 local random = require "cueball.random"
-local lib, ffi = native.lib, native.ffi
 
 local BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 100, 30000
 local TIMES_TO_DOUBLE = 9 -- 100 ms · 2^9 is past the longest
@@ -15,23 +21,13 @@ local COMPLAINTS_MAX = 100 -- so many that were said are remembered
 
 local Sink = {}
 
--- A pool that was dropped is known no longer, see cueball.dropped.
-function Sink.__index(self, name)
-  if name ~= "pool" then return Sink[name] end
-  local reference = rawget(self, "reference")
-  return reference and reference.pool
-end
-
-local function log(self, level, message)
-  local pool = self.pool
-  if pool then pool:log(level, message) end
-end
+Sink.__index = Sink
 
 local sink = {}
 
--- A resolver that is ended may not have noticed yet.
+-- A resolver that is ended may not have noticed yet; and the listener of a pool that was dropped is gone, see cueball.pool.dropped.
 local function is_over(self)
-  return self.has_ended or self.pool == nil
+  return self.has_ended or self.told.listener == nil
 end
 
 local function over()
@@ -43,7 +39,7 @@ end
 local function complain(self, call, message)
   local said = self.complaints[call]
   if not said or not said[message] then
-    log(self, "warn", "resolver: " .. message)
+    self.log("warn", "resolver: " .. message)
     self.complaints[call] = { [message] = true }
   end
   return nil, message, "invalid"
@@ -56,17 +52,8 @@ local function recovered(self)
   self.message, self.failed_at = nil, nil
   if self.is_told then
     self.is_told = false
-    self.pool:input("resolver_recovered")
+    self.told.listener:failing(nil)
   end
-end
-
-local function spec_of(backend, spec)
-  spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
-  spec.port, spec.weight, spec.priority = backend.port, backend.weight, backend.priority
-end
-
-local function refusal(result)
-  return nil, ffi.string(lib.cueball_error_message(result)), ffi.string(lib.cueball_error_name(result))
 end
 
 --- A backend is there.
@@ -78,16 +65,8 @@ function Sink:add(backend)
   local fit, message = address.backend(backend)
   if not fit then return complain(self, "add", message) end
   self.complaints.add = nil
-  local spec = ffi.new "cueball_backend_spec"
-  spec_of(fit, spec)
-  local known = self.pool.provenance
-  local before = known[fit.key]
-  known[fit.key] = fit.provenance -- before the input: its events are read within
-  local result = self.pool:input("backend_added", spec)
-  if result < 0 and result ~= lib.CUEBALL_EEXISTS then
-    known[fit.key] = before
-    return refusal(result)
-  end
+  local ok, why, name = self.told.listener:added(fit)
+  if not ok then return nil, why, name end
   recovered(self)
   return true
 end
@@ -102,12 +81,7 @@ function Sink:remove(key, provenance)
   if provenance ~= nil and type(provenance) ~= "string" then
     return complain(self, "remove", ("remove %s: a provenance must be a string, not %s"):format(text.show(key), type(provenance)))
   end
-  local pool = self.pool
-  local before = pool.provenance[key]
-  pool.provenance[key], pool.farewells[key] = nil, provenance and text.message(provenance)
-  local result = pool:input("backend_removed", key)
-  if result < 0 then
-    pool.provenance[key], pool.farewells[key] = before, nil
+  if not self.told.listener:removed(key, provenance) then
     local _, message = complain(self, "remove", ("remove: no backend has the key %s"):format(text.show(key)))
     return nil, message, "not_found"
   end
@@ -150,7 +124,7 @@ end
 local function complain_of_set(self, faults)
   local before, said = self.complaints.set or {}, {}
   for index, message in ipairs(faults) do
-    if not before[message] and not said[message] then log(self, "warn", "resolver: " .. message) end
+    if not before[message] and not said[message] then self.log("warn", "resolver: " .. message) end
     if index <= COMPLAINTS_MAX then said[message] = true end
   end
   self.complaints.set = said
@@ -170,28 +144,17 @@ function Sink:set(backends)
   if #fit == 0 and #faults > 0 then
     return nil, ("set: none of %d is a backend: %s"):format(#faults, faults[1]), "invalid"
   end
-  local specs, before, now = ffi.new("cueball_backend_spec[?]", #fit), self.pool.provenance, {}
-  for index, backend in ipairs(fit) do
-    spec_of(backend, specs[index - 1])
-    now[backend.key] = backend.provenance
-  end
-  self.pool.provenance = now
-  local result = self.pool:input("backends_replaced", specs, #fit)
-  if result < 0 then
-    self.pool.provenance = before
-    return refusal(result)
-  end
+  local ok, message, name = self.told.listener:replaced(fit)
+  if not ok then return nil, message, name end
   recovered(self)
   return true, #faults, faults
 end
 
-local function failed(self, message, is_quiet)
+local function failed(self, message, is_not_yet)
   self.failed_at = self.failed_at or self.now()
   self.message = message
-  self.pool.error = "resolver: " .. message
-  if is_quiet then return end
-  self.is_told = true
-  self.pool:input("resolver_failed")
+  if not is_not_yet then self.is_told = true end
+  self.told.listener:failing(message, is_not_yet)
 end
 
 --- The backends cannot be found at present.  The last known ones stay; go on trying.
@@ -204,7 +167,7 @@ function Sink:fail(message, how)
   end
   if is_over(self) then return over() end
   message = text.message(message)
-  if self.message ~= message then log(self, "warn", "resolver: " .. message) end
+  if self.message ~= message then self.log("warn", "resolver: " .. message) end
   failed(self, message, how and how.not_yet and not self.has_listed)
   return true
 end
@@ -277,7 +240,7 @@ function Sink:end_handles()
     local fn = endings[index].fn
     local ok, message = true, nil
     if fn then ok, message = xpcall(fn, text.traceback) end
-    if not ok then log(self, "error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
+    if not ok then self.log("error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
   end
 end
 
@@ -353,7 +316,7 @@ local function run(self)
     if ok or is_over(self) then break end
     self:end_handles()
     local pause = pause_after(self, (now() - begun) / 1e6)
-    log(self, "error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
+    self.log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
     failed(self, (message:match "^[^\n]*"))
     self:sleep(pause)
   end
@@ -365,30 +328,35 @@ local function second(_, ...) return ... end
 -- While one of them works the pool stays, though nobody else may refer to it.
 for _, name in ipairs { "add", "remove", "set", "fail", "recover" } do
   local method = Sink[name]
-  Sink[name] = function(self, a, b) return second(self.pool, method(self, a, b)) end
+  Sink[name] = function(self, a, b) return second(self.told.listener, method(self, a, b)) end
 end
 
 misuse.guard(Sink, "sink", {
   "add", "remove", "set", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
 })
 
---- Starts a resolver.
--- @param pool     whom it tells; pool.sink becomes the new one
--- @param resolver function(sink), or a table with run(self, sink)
-function sink.start(pool, resolver)
-  local before = pool.sink
-  local self = setmetatable({
-    reference = pool.will ~= nil and pool.reference or { pool = pool },
-    now = pool.now,
-    resolver = resolver,
-    host = pool.host,  -- for sockets and the like
-    recovery = pool.given.recovery, -- the pool's own, for a resolver that asks others and has none
+local WEAK = { __mode = "v" }
+
+--- Makes a sink for a resolver. sink.start starts it.
+-- @param given
+--   resolver  function(sink), or a table with run(self, sink)
+--   listener  who is told, see above
+--   is_weak   whether the sink is not to keep its listener from being collected: then the resolver is ended once it is
+--   log       function(level, message)
+--   host      for sockets and the like
+--   recovery  the pool's own, for a resolver that asks others and has none
+--   before    the sink of the resolver before, of the same listener; or nil
+function sink.new(given)
+  local before = given.before
+  return setmetatable({
+    told = setmetatable({ listener = given.listener }, given.is_weak and WEAK or nil),
+    resolver = given.resolver, host = given.host, now = given.host.now, log = given.log, recovery = given.recovery,
     failures = 0,      -- throws in a row
     pause_ms = 0,      -- after the last of them
     has_answered = false, -- since it was started or started again
     has_listed = before ~= nil and before.has_listed, -- some backends were told of, if only that there are none
     message = nil, failed_at = nil, -- of its failure, while it lasts
-    is_told = false,   -- the pool knows of that
+    is_told = before ~= nil and before.is_told, -- the listener knows of that
     complaints = {},   -- by call: what was said in the log last
     pauses = 0, pacing = nil, draw = nil, -- of sink:pause
     endings = {},      -- of sink:on_end
@@ -399,9 +367,14 @@ function sink.start(pool, resolver)
     sleeper = nil,
     task = nil,
   }, Sink)
-  pool.sink = self
-  if pool.will then pool.will.sink = self end
-  if before and before.is_told then pool:input("resolver_recovered") end
+end
+
+--- Starts its resolver; the failure of the one before is over.
+function sink.start(self)
+  if self.is_told then
+    self.is_told = false
+    self.told.listener:failing(nil)
+  end
   self.task = self.host.service(run, self)
 end
 

@@ -67,6 +67,24 @@ local function recovery_of(given, level)
   })
 end
 
+-- What the sink tells goes to the peers; the resolver hears whether all of them are dead.
+local function listener_of(self)
+  local heard = {}
+  for _, method in ipairs { "added", "removed", "replaced" } do
+    heard[method] = function(_, ...)
+      local ok, message, name = self.set[method](self.set, ...)
+      self.sink:pool_failed(self.set:is_dead())
+      return ok, message, name
+    end
+  end
+  function heard.failing(_, message)
+    if message then self.error = "resolver: " .. message end
+    self.sink:pool_failed(self.set:is_dead())
+    return true
+  end
+  return heard
+end
+
 --- Makes a balancer and starts its resolver. See docs/balancer.md for the options.
 -- @return the balancer; mistakes in the options raise an error at the caller's line
 function Balancer.new(given)
@@ -80,25 +98,22 @@ function Balancer.new(given)
   local self = setmetatable({
     name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy,
     tries = given.tries or 3, error = nil,
-    given = { recovery = given.recovery }, provenance = {}, farewells = {}, now = host.now, -- for the sink
   }, Balancer)
   self.set = peers.new {
     now = host.now, random = random.from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
     recovery = recovery, priorities = given.priorities, log = function(level, message) self:log(level, message) end,
   }
-  sink.start(self, given.resolver)
+  local function log(level, message) self:log(level, message) end
+  self.sink = sink.new {
+    resolver = given.resolver, listener = listener_of(self), host = host, recovery = given.recovery, log = log,
+  }
+  sink.start(self.sink)
   return self
 end
 
--- For the sink.
+--- One line in the log.
 function Balancer:log(level, message)
   pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
-end
-
-function Balancer:input(...)
-  local result = self.set:input(...)
-  self.sink:pool_failed(self.set:is_dead())
-  return result
 end
 
 -- ---------------------------------------------------------------- requests --

@@ -6,7 +6,6 @@
 -- What can go wrong: requests fail. After so many failures in a row the peer is dead and left alone for a while, longer each time: the
 -- core judges that (cueball_health_*), as it does for a pool. Then one request at a time is tried at the peer, until one goes well. If all
 -- peers are dead, the one whose pause ends first is tried: somebody has to find out.
-local address = require "cueball.address"
 local native = require "cueball.native"
 local lib = native.lib
 
@@ -34,52 +33,44 @@ end
 
 -- ------------------------------------------------------------------- facts --
 
-local function remove(self, key)
+-- What a resolver says, by way of its sink: see cueball.resolver.sink.
+
+function Peers:removed(key)
   local peer = self.by_key[key]
-  if not peer then return lib.CUEBALL_ENOT_FOUND end
+  if not peer then return nil, "no peer has the key", "not_found" end
   self.by_key[key], peer.is_removed = nil, true
   for index, other in ipairs(self.list) do
     if other == peer then table.remove(self.list, index) break end
   end
-  return 0
+  return true
 end
 
-local function add(self, backend)
+function Peers:added(backend)
   local known = self.by_key[backend.key]
   if known and known.address == backend.address and known.port == backend.port then
     known.weight, known.priority, known.name = backend.weight, backend.priority, backend.name
-    return lib.CUEBALL_EEXISTS
+    return true
   end
-  if known then remove(self, backend.key) end
+  if known then self:removed(backend.key) end
   local peer = backend
   peer.health, peer.is_tried = new_health(), false
   peer.pending, peer.requests, peer.failed = 0, 0, 0
   self.order.added(peer)
   self.by_key[peer.key] = peer
   table.insert(self.list, peer)
-  return 0
+  return true
 end
 
-local function replace(self, specs, count)
+function Peers:replaced(backends)
   local given = {}
-  for index = 0, count - 1 do
-    local backend = address.from_spec(specs[index])
+  for _, backend in ipairs(backends) do
     given[backend.key] = true
-    add(self, backend)
+    self:added(backend)
   end
   for index = #self.list, 1, -1 do
-    if not given[self.list[index].key] then remove(self, self.list[index].key) end
+    if not given[self.list[index].key] then self:removed(self.list[index].key) end
   end
-  return 0
-end
-
---- What a resolver says, by way of its sink, as the core would be told.
--- @return as the core's function would
-function Peers:input(fact, first, count)
-  if fact == "backend_added" then return add(self, address.from_spec(first)) end
-  if fact == "backend_removed" then return remove(self, first) end
-  if fact == "backends_replaced" then return replace(self, first, count) end
-  return 0
+  return true
 end
 
 -- ----------------------------------------------------------------- picking --

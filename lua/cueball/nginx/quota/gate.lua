@@ -3,22 +3,22 @@
 -- Two things the core does that one token for each connection does not allow:
 -- - it has one connection at least. With no token there may be none: the core is told of no backends then, and opens nothing;
 -- - leases of a backend that was removed do not count: others are opened in their stead. So the ceiling is lowered first.
-local address = require "cueball.address"
 local native = require "cueball.native"
-local lib, ffi = native.lib, native.ffi
+local ffi = native.ffi
 
 local gate = {}
 
 local Gate = {}
 Gate.__index = Gate
 
---- @param pool of cueball.pool, without backends yet
-function gate.new(pool)
-  return setmetatable({ pool = pool, known = {}, order = {}, is_open = false }, Gate)
+--- @param pool      of cueball.pool, without backends yet
+-- @param following the listener behind the gate, which tells the core (cueball.resolver.sink says what a listener is)
+-- @param lower     function(leaving): sees to it that the leases of those backends, a set of keys, are counted
+function gate.new(pool, following, lower)
+  return setmetatable({ pool = pool, following = following, lower = lower, known = {}, order = {}, is_open = false }, Gate)
 end
 
-local function remember(self, spec)
-  local backend = address.from_spec(spec)
+local function remember(self, backend)
   if not self.known[backend.key] then self.order[#self.order + 1] = backend.key end
   self.known[backend.key] = backend
 end
@@ -28,12 +28,6 @@ local function forget(self, key)
   for index, other in ipairs(self.order) do
     if other == key then return table.remove(self.order, index) end
   end
-end
-
--- The same, once the core is told of it.
-local function replace(self, specs, count)
-  self.known, self.order = {}, {}
-  for index = 0, count - 1 do remember(self, specs[index]) end
 end
 
 --- How many connections there are beyond the core's ceiling: leased when their backends were removed.
@@ -52,60 +46,62 @@ function Gate:orphans(leaving)
   return count
 end
 
+--- Whether there are backends, though the core is told of none.
+function Gate:holds_back()
+  return not self.is_open and #self.order > 0
+end
+
 --- Tells the core of the backends there are, or of none.
 function Gate:set(is_open)
   if self.is_open == is_open then return end
   self.is_open = is_open
-  local count = is_open and #self.order or 0
-  local specs = ffi.new("cueball_backend_spec[?]", count)
-  for index = 1, count do
-    local backend, spec = self.known[self.order[index]], specs[index - 1]
-    spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
-    spec.port, spec.weight, spec.priority = backend.port, backend.weight, backend.priority
-  end
-  self.pool:tell("backends_replaced", specs, count)
+  local backends = {}
+  for index = 1, is_open and #self.order or 0 do backends[index] = self.known[self.order[index]] end
+  self.following:replaced(backends)
 end
 
--- Those known that a fact takes away, or gives another address.
-local function taken_by(self, fact, first, count)
-  if fact == "backend_removed" then return { [first] = true } end
-  local given, taken = {}, {}
-  if fact == "backend_added" then
-    given[ffi.string(first.key)] = address.from_spec(first)
-  else
-    for index = 0, count - 1 do given[ffi.string(first[index].key)] = address.from_spec(first[index]) end
-  end
-  for key, backend in pairs(self.known) do
-    local now = given[key]
-    if now and (now.address ~= backend.address or now.port ~= backend.port)
-      or not now and fact == "backends_replaced" then
-      taken[key] = true
-    end
-  end
-  return taken
+-- ------------------------------------------------------------------- facts --
+
+local function has_moved(self, backend)
+  local known = self.known[backend.key]
+  return known ~= nil and (known.address ~= backend.address or known.port ~= backend.port)
 end
 
---- A fact about backends on its way to the core.
--- @param lower function(leaving): sees to it that the leases of those backends are counted
--- @return what the core says
-function Gate:pass(lower, fact, ...)
-  local first, count = ...
-  if fact == "backend_removed" and not self.known[first] then return lib.CUEBALL_ENOT_FOUND end
-  if self.is_open then
-    local taken = taken_by(self, fact, first, count)
-    if next(taken) then lower(taken) end
+-- Backends are about to go, or to get another address.
+local function make_room(self, leaving)
+  if self.is_open and next(leaving) then self.lower(leaving) end
+end
+
+function Gate:added(backend)
+  make_room(self, has_moved(self, backend) and { [backend.key] = true } or {})
+  local ok, message, name = true, nil, nil
+  if self.is_open then ok, message, name = self.following:added(backend) end
+  if ok then remember(self, backend) end
+  return ok, message, name
+end
+
+function Gate:removed(key)
+  if not self.known[key] then return nil, "no backend has the key", "not_found" end
+  make_room(self, { [key] = true })
+  local ok, message, name = true, nil, nil
+  if self.is_open then ok, message, name = self.following:removed(key) end
+  if ok then forget(self, key) end
+  return ok, message, name
+end
+
+function Gate:replaced(backends)
+  local stays, leaving = {}, {}
+  for _, backend in ipairs(backends) do stays[backend.key] = not has_moved(self, backend) end
+  for key in pairs(self.known) do
+    if not stays[key] then leaving[key] = true end
   end
-  local result = 0
-  if self.is_open then result = self.pool:tell(fact, ...) end
-  if result < 0 and result ~= lib.CUEBALL_EEXISTS then return result end
-  if fact == "backend_removed" then
-    forget(self, first)
-  elseif fact == "backend_added" then
-    remember(self, first)
-  else
-    replace(self, first, count)
-  end
-  return result
+  make_room(self, leaving)
+  local ok, message, name = true, nil, nil
+  if self.is_open then ok, message, name = self.following:replaced(backends) end
+  if not ok then return nil, message, name end
+  self.known, self.order = {}, {}
+  for _, backend in ipairs(backends) do remember(self, backend) end
+  return true
 end
 
 return gate

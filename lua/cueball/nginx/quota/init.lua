@@ -39,7 +39,7 @@ local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
 -- @param own   the pool's options that are not the core's
 -- @param cdata those of the core
 -- @param level whom to blame, as error() counts
--- @return { attach = function(self, pool, cdata) }; nil if the pool shares nothing. Mistakes are raised
+-- @return { quota_of = function(self, pool, cdata, following) }; nil if the pool shares nothing. Mistakes are raised
 function quota.read(what, own, cdata, host, is_set, level)
   local function blame(text, ...) error(what .. ": " .. text:format(...), level + 2) end
   local dict = own.max_connections_dict
@@ -73,40 +73,45 @@ local function ledger_of(pool, shared)
   }
 end
 
--- What stands before the pool's own: the quota hears what the core is told, and says why nothing is opened.
-local function stand_before(self, pool)
-  pool.tell = pool.input
-  pool.input = function(_, fact, ...) return self:input(fact, ...) end
-  local troubles = pool.troubles
-  pool.troubles = function(of)
-    if self.gate.is_open or #self.gate.order == 0 then return troubles(of) end
-    return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(self.cap)
-  end
-end
-
---- Makes a pool share its connections. Before its resolver is started.
--- @param cdata the core's options
--- @return nothing; pool.quota is set
-function Share:attach(pool, cdata)
+--- Makes a pool's quota; quota:begin() starts it. Before the pool's resolver is started.
+-- @param cdata     the core's options
+-- @param following the listener behind the quota, which tells the core
+-- @return it: a listener that the pool's resolver is heard by (cueball.resolver.sink), and what the pool asks and tells
+function Share:quota_of(pool, cdata, following)
   local made = setmetatable({
-    pool = pool, workers = self.workers, cap = self.cap, options = cdata, gate = gate.new(pool), ceiling = nil,
+    pool = pool, workers = self.workers, cap = self.cap, options = cdata, ceiling = nil,
     peak = 0, peak_before = 0, window_at = pool.now(), settled_at = 0, is_pressed = false, is_settling = false, is_over = false,
-    closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closed_later
+    closed = {}, closed_first = 1, closed_last = 0, closed_alarm = nil, -- see closes_late
     has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil,
   }, Quota)
+  made.following = following
+  made.gate = gate.new(pool, following, function(leaving) made:make_room(leaving) end)
   made.ledger = ledger_of(pool, self)
-  stand_before(made, pool)
-  made.alarm = pool.host.alarm(function() made:settle() end)
-  made.closed_alarm = pool.host.alarm(function() made:tell_closed() end)
-  self.workers.on_exit(function() made:settle() end)
-  pool.quota = made
-  made:settle()
+  return made
+end
+
+--- Takes part from now on.
+function Quota:begin()
+  local pool = self.pool
+  self.alarm = pool.host.alarm(function() self:settle() end)
+  self.closed_alarm = pool.host.alarm(function() self:tell_closed() end)
+  self.workers.on_exit(function() self:settle() end)
+  self:settle()
 end
 
 -- ------------------------------------------------------------------- facts --
 
-local function is_of_backends(fact)
-  return fact == "backend_added" or fact == "backend_removed" or fact == "backends_replaced"
+function Quota:added(backend) return self.gate:added(backend) end
+function Quota:removed(key) return self.gate:removed(key) end
+function Quota:replaced(backends) return self.gate:replaced(backends) end
+
+-- A core that is told of no backends is not to fail for it: it hears of the failure once it is told of them.
+function Quota:failing(message)
+  if self.gate:holds_back() then
+    self.has_failed = message ~= nil
+    if message then return true end
+  end
+  return self.following:failing(message)
 end
 
 -- Where sockets end with requests, many are closed and opened anew. In a worker that exits nothing comes later, unless somebody waits.
@@ -116,13 +121,14 @@ local function closes_late(self)
   return not self.workers.is_exiting() or next(pool.waiting) ~= nil
 end
 
--- A connection was closed. The server may hear of that a little later than of the next one that is opened in its place: the core is told
--- then.
-local function closed_later(self, conn)
+--- A connection was closed. The server may hear of that a little later than of the next one that is opened in its place.
+-- @return true if the core is to be told of it later, which the quota sees to
+function Quota:tells_later(conn)
+  if not closes_late(self) then return false end
   self.closed_last = self.closed_last + 1
   self.closed[self.closed_last] = { conn = conn, at = self.pool.now() + ledger.CLOSE_MS * 1e6 }
   if self.closed_last == self.closed_first then self.closed_alarm:set(self.closed[self.closed_last].at) end
-  return 0
+  return true
 end
 
 --- Tells the core of connections that are closed for long enough.
@@ -133,26 +139,9 @@ function Quota:tell_closed()
     if first.at > now and closes_late(self) then return self.closed_alarm:set(first.at) end
     self.closed[self.closed_first] = nil
     self.closed_first = self.closed_first + 1
-    self.pool:tell("conn_closed", first.conn)
+    self.pool:input("conn_closed", first.conn)
     if self.is_over then return end
   end
-end
-
---- Stands for pool:input.
-function Quota:input(fact, ...)
-  local pool, doors = self.pool, self.gate
-  if fact == "conn_closed" and closes_late(self) then return closed_later(self, (...)) end
-  if is_of_backends(fact) then
-    return doors:pass(function(leaving) self:make_room(leaving) end, fact, ...)
-  elseif not doors.is_open and #doors.order > 0 then -- the core knows of no backends, but there are
-    if fact == "resolver_failed" then
-      self.has_failed = true
-      return 0
-    elseif fact == "resolver_recovered" then
-      self.has_failed = false
-    end
-  end
-  return pool:tell(fact, ...)
 end
 
 -- ----------------------------------------------------------------- ceiling --
@@ -161,7 +150,7 @@ local function set_ceiling(self, ceiling)
   if self.ceiling == ceiling then return end
   self.ceiling = ceiling
   self.options.max_connections = ceiling
-  self.pool:tell("options_changed", self.options)
+  self.pool:input("options_changed", self.options)
 end
 
 -- Lets the core have so many besides those leased at removed backends.
@@ -171,7 +160,7 @@ local function apply(self, ceiling)
   self.gate:set(true)
   if self.has_failed then
     self.has_failed = false
-    self.pool:tell("resolver_failed")
+    self.following:failing "the resolver has failed"
   end
 end
 
@@ -335,6 +324,12 @@ end
 --- Are there backends, though the core may know of none while other workers have all connections?
 function Quota:knows_backends()
   return #self.gate.order > 0
+end
+
+--- Why the core knows of no backends, though there are some; nil: it knows of all there are.
+function Quota:trouble()
+  if not self.gate:holds_back() then return nil end
+  return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(self.cap)
 end
 
 --- What this worker may have open at present, and what the whole server may.

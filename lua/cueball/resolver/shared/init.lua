@@ -108,7 +108,7 @@ local function complain(self, size, message)
   local now = self.host.now()
   if self.complained_at and now - self.complained_at < COMPLAINT_NS then return end
   self.complained_at = now
-  self.sink.pool:log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
+  self.sink.log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
 end
 
 -- Later than any before, on a clock that all workers share: it differs from what others have written.
@@ -136,7 +136,7 @@ end
 local function lead(self)
   local inherited = state_in(self)
   self.renewed_at = self.host.now()
-  self.sink.pool:log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
+  self.sink.log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
   self.recorder = recorder.start(self.of.resolver, self.sink, inherited, function()
     self.is_dirty = true
     self.sink:wake() -- it is written in a moment, with what else comes in this one
@@ -176,7 +176,7 @@ end
 local function keep_leading(self)
   local holder = self.lease:holder()
   if holder ~= self.id and (holder or not take_lease(self)) then
-    self.sink.pool:log("info", ("resolver: another worker runs %s now"):format(self.of.name))
+    self.sink.log("info", ("resolver: another worker runs %s now"):format(self.of.name))
     step_down(self)
     follow(self)
     return

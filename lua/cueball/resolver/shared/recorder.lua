@@ -2,12 +2,10 @@
 --
 -- The resolver of another may have found backends before: they are inherited. One that this resolver does not name within a while after
 -- its first good answer is gone: who adds and removes cannot remove what he never knew of.
-local address = require "cueball.address"
 local sink = require "cueball.resolver.sink"
 
 local GRACE_NS = 10e9
 local GONE_MAX = 256   -- so many are kept with how they are known to be gone
-local ENOT_FOUND = -10
 
 local Recorder = {}
 Recorder.__index = Recorder
@@ -25,18 +23,12 @@ local function put(self, backend)
 end
 
 local function take_away(self, key, farewell)
-  if not self.backends[key] then return ENOT_FOUND end
+  if not self.backends[key] then return false end
   self.backends[key], self.orders[key], self.inherited[key] = nil, nil, nil
   if self.gone_count >= GONE_MAX then self.gone, self.gone_count = {}, 0 end
   self.gone[key] = farewell
   if farewell then self.gone_count = self.gone_count + 1 end
-  return 0
-end
-
-local function backend_of(self, spec)
-  local backend = address.from_spec(spec)
-  backend.provenance = self.provenance[backend.key]
-  return backend
+  return true
 end
 
 -- Those whom this resolver was asked about long enough, and has not named, are gone.
@@ -48,51 +40,43 @@ local function answered(self)
   self.answered_at = self.answered_at or self.now()
 end
 
-local DO = {
-  backend_added = function(self, spec)
-    put(self, backend_of(self, spec))
-    answered(self)
-    return 0
-  end,
-  backend_removed = function(self, key)
-    local farewell = self.farewells[key]
-    self.farewells[key] = nil
-    answered(self)
-    return take_away(self, key, farewell)
-  end,
-  backends_replaced = function(self, specs, count)
-    local now = {}
-    for index = 0, count - 1 do
-      local backend = backend_of(self, specs[index])
-      now[backend.key] = true
-      put(self, backend)
-    end
-    for key in pairs(self.backends) do
-      if not now[key] then take_away(self, key, nil) end
-    end
-    answered(self)
-    return 0
-  end,
-  resolver_failed = function(self)
-    self.failure = self.sink.message
-    return 0
-  end,
-  resolver_recovered = function(self)
-    self.failure = nil
-    answered(self)
-    return 0
-  end,
-}
+-- What the sink tells: see cueball.resolver.sink.
 
---- What the sink tells a pool.
-function Recorder:input(fact, ...)
-  local result = DO[fact](self, ...)
+function Recorder:added(backend)
+  put(self, backend)
+  answered(self)
   self.changed()
-  return result
+  return true
 end
 
-function Recorder:log(level, message)
-  self.write_log(level, message)
+function Recorder:removed(key, farewell)
+  answered(self)
+  local is_known = take_away(self, key, farewell)
+  self.changed()
+  if not is_known then return nil, "no backend has the key", "not_found" end
+  return true
+end
+
+function Recorder:replaced(backends)
+  local now = {}
+  for _, backend in ipairs(backends) do
+    now[backend.key] = true
+    put(self, backend)
+  end
+  for key in pairs(self.backends) do
+    if not now[key] then take_away(self, key, nil) end
+  end
+  answered(self)
+  self.changed()
+  return true
+end
+
+function Recorder:failing(message, is_not_yet)
+  if is_not_yet then return true end
+  self.failure = message
+  if not message then answered(self) end
+  self.changed()
+  return true
 end
 
 --- Time has gone by.
@@ -135,9 +119,7 @@ end
 -- @param changed   function(), called from within what the resolver says
 function recorder.start(resolver, asker, inherited, changed)
   local self = setmetatable({
-    host = asker.host, now = asker.host.now, given = { recovery = asker.recovery }, provenance = {}, farewells = {},
-    sink = nil, error = nil, -- what a sink expects of a pool
-    write_log = function(level, message) asker.pool:log(level, message) end,
+    now = asker.host.now, sink = nil,
     changed = changed, failure = nil, answered_at = nil,
     backends = {}, orders = {}, count = 0, inherited = {}, gone = {}, gone_count = 0,
   }, Recorder)
@@ -145,7 +127,8 @@ function recorder.start(resolver, asker, inherited, changed)
     put(self, backend)
     self.inherited[backend.key] = true
   end
-  sink.start(self, resolver)
+  self.sink = sink.new { resolver = resolver, listener = self, host = asker.host, recovery = asker.recovery, log = asker.log }
+  sink.start(self.sink)
   return self
 end
 
