@@ -3,6 +3,7 @@ local sim_pool = require "spec.support.sim_pool"
 local cueball = require "cueball"
 local options = require "cueball.options"
 local native = require "cueball.native"
+local with = require "spec.support.with"
 local lib, ffi = native.lib, native.ffi
 
 local world, connect, resolver
@@ -13,8 +14,7 @@ end)
 
 -- A pool with these options beside the required ones.
 local function all(given)
-  local complete = { host = world, connect = connect, resolver = resolver }
-  for name, value in pairs(given) do complete[name] = value end
+  local complete = with({ host = world, connect = connect, resolver = resolver }, given)
   return complete
 end
 

@@ -7,33 +7,35 @@ local FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60
 local ASSERTS_MIN = 6   -- in 100 lines
 
 local LONG_FILES = {
-  ["lua/cueball/pool/init.lua"] = 561,
+  ["lua/cueball/nginx/parking.lua"] = 509,
+  ["lua/cueball/pool/init.lua"] = 569,
   ["spec/core/backend_spec.lua"] = 552,
   ["spec/core/balance_spec.lua"] = 519,
-  ["spec/core/claim_spec.lua"] = 524,
-  ["spec/core/slot_spec.lua"] = 678,
+  ["spec/core/claim_spec.lua"] = 518,
+  ["spec/core/slot_spec.lua"] = 672,
   ["spec/dns/client_spec.lua"] = 547,
   ["spec/docs_spec.lua"] = 506,
   ["spec/fuzz/pool_fuzz.c"] = 1263,
-  ["spec/host/socket_spec.lua"] = 644,
+  ["spec/cosocket/socket_spec.lua"] = 644,
   ["spec/host/uv_spec.lua"] = 717,
+  ["spec/layers_spec.lua"] = 566,
   ["spec/nginx/sim_quota_spec.lua"] = 826,
-  ["spec/pool/factory_spec.lua"] = 519,
-  ["spec/resolver/sink_spec.lua"] = 521,
+  ["spec/pool/factory_spec.lua"] = 517,
+  ["spec/resolver/sink_spec.lua"] = 514,
   ["src/core/pool/pool.h"] = 577,
   ["src/core/pool/slot.c"] = 529,
-  ["src/include/cueball.h"] = 610,
+  ["src/include/cueball.h"] = 633,
 }
 
 local LONG_FUNCTIONS = {
   ["bench/openresty/handlers.lua: handlers.setup"] = 66,
   ["bench/simulations/day.lua: day.run"] = 81,
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
-  ["lua/cueball/host/resting.lua: resting.install"] = 84,
-  ["lua/cueball/pool/init.lua: Pool.new_for"] = 69,
+  ["lua/cueball/cosocket/idle.lua: resting.install"] = 84,
+  ["lua/cueball/pool/init.lua: Pool.new_for"] = 63,
   ["spec/core/plan_spec.lua: model"] = 69,
   ["spec/fuzz/pool_fuzz.c: step"] = 71,
-  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 75,
+  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 74,
 }
 
 -- By the first folder below src/; those of the headers for users do not count.
@@ -50,7 +52,6 @@ for word in ([[patience place work debt debtor crew manned relieved fit later pr
   :gmatch "%S+" do WORDS[word] = true end
 
 local BADLY_NAMED = {
-  "lua/cueball/host/proxy.lua",
   "lua/cueball/host/sim/gate.lua",
   "lua/cueball/nginx/quota/gate.lua",
   "spec/core/tracker_belief_spec.lua",

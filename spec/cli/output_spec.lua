@@ -2,11 +2,11 @@
 local json = require "dkjson"
 local machine = require "spec.support.machine"
 local output = require "cueball.cli.output"
+local with = require "spec.support.with"
 
 local function backend(address, port, more)
   local key = require("cueball.address").join(address, port)
-  local one = { address = address, port = port, key = key, name = "db", priority = 0, weight = 1 }
-  for name, value in pairs(more or {}) do one[name] = value end
+  local one = with({ address = address, port = port, key = key, name = "db", priority = 0, weight = 1 }, more)
   return one
 end
 

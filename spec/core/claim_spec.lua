@@ -6,13 +6,7 @@ local ffi, lib = native.ffi, native.lib
 
 --- A pool with `count` connections to db1 at rest; the trace shows what becomes of claims.
 local function full(count, options)
-  options = options or {}
-  options.max_connections = count
-  local world = World.new(options)
-  world:set { "db1" }
-  world:forget()
-  world.shows = "grant refuse release wait cancel gone"
-  return world
+  return World.full(count, options):forget "grant refuse release wait cancel gone"
 end
 
 describe("a claim", function()

@@ -14,9 +14,7 @@
 local World = require "spec.support.core_world"
 
 local function pool(options, backends, recovery)
-  options.rebalance_delay_ms = options.rebalance_delay_ms or 0
-  options.check_interval_ms = options.check_interval_ms or 0
-  local world = World.new(World.recovery(recovery or { spread = 0 }, options))
+  local world = World.new({ rebalance_delay_ms = 0, check_interval_ms = 0 }, World.recovery(recovery or { spread = 0 }), options)
   world.shows = ""
   if backends then
     world:set(backends)

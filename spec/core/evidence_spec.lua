@@ -3,14 +3,10 @@
 
 local World = require "spec.support.core_world"
 
---- Pauses of 100, 200, 400 ms … up to 1600, nothing by chance; dead after three attempts.
+--- Pauses of 100, 200, 400 ms … up to 1600; dead after three attempts.
 local function open(options)
-  local all = { max_connections = 1, decoherence_interval_ms = 0, check_interval_ms = 0 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  local recovery = { attempts = 3, timeout_ms = 100, max_timeout_ms = 800, delay_ms = 100, max_delay_ms = 1600, spread = 0 }
-  return World.new(World.recovery(recovery, all))
+  local recovery = { attempts = 3, timeout_ms = 100, max_timeout_ms = 800, delay_ms = 100, max_delay_ms = 1600 }
+  return World.calm(recovery, { max_connections = 1 }, options)
 end
 
 -- The events of some kinds since the last call: "[ 300] backend_dead lost".

@@ -1,16 +1,14 @@
 --- How chance enters the pauses between attempts: see "Exponential Backoff And Jitter" (M. Brooker, AWS, 2015).
 
 local World = require "spec.support.core_world"
+local with = require "spec.support.with"
 
 local DELAY, MOST, ATTEMPTS = 100, 450, 5
 
 --- The first pauses of a pool whose attempts all fail at once, in ms.
 local function pauses(seed, count, recovery)
-  local options = { attempts = ATTEMPTS, delay_ms = DELAY, max_delay_ms = MOST }
-  for name, value in pairs(recovery) do
-    options[name] = value
-  end
-  local world = World.new(World.recovery(options, { max_connections = 1, seed = seed, rebalance_delay_ms = 0 }))
+  local options = World.recovery(with({ attempts = ATTEMPTS, delay_ms = DELAY, max_delay_ms = MOST }, recovery))
+  local world = World.new(options, { max_connections = 1, seed = seed, rebalance_delay_ms = 0 })
   world.host.open = "fail"
   world.shows = "open"
   world:set { "db" }

@@ -6,11 +6,7 @@ local ffi, lib = native.ffi, native.lib
 
 -- One slot, whose limits are 100 ms.
 local function make(options)
-  options = options or {}
-  options.max_connections, options.decoherence_interval_ms = 1, 0
-  options.check_interval_ms = options.check_interval_ms or 0
-  options.check_timeout_ms = 100
-  return World.new(World.recovery({ attempts = 3, timeout_ms = 100, delay_ms = 10, spread = 0 }, options))
+  return World.calm({ attempts = 3, timeout_ms = 100, delay_ms = 10 }, { max_connections = 1, check_timeout_ms = 100 }, options)
 end
 
 local function state(world)

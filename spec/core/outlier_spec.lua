@@ -3,18 +3,12 @@
 local World = require "spec.support.core_world"
 
 local DEFAULTS = {
-  max_connections = 10, rebalance_delay_ms = 0, check_interval_ms = 0, decoherence_interval_ms = 0,
+  max_connections = 10, rebalance_delay_ms = 0,
   ["outlier.consecutive"] = 3, ["outlier.interval_ms"] = 10000, ["outlier.ejection_ms"] = 1000, ["outlier.max_ejected"] = 1,
 }
 
 local function pool(backends, options)
-  local changes = World.recovery({ attempts = 2, delay_ms = 10, max_delay_ms = 10, spread = 0 })
-  for _, from in ipairs { DEFAULTS, options or {} } do
-    for name, value in pairs(from) do
-      changes[name] = value
-    end
-  end
-  local world = World.new(changes)
+  local world = World.calm({ attempts = 2, delay_ms = 10, max_delay_ms = 10 }, DEFAULTS, options)
   world.shows = ""
   world:watch(1000, "backend_ejected backend_returned")
   world:set(backends)

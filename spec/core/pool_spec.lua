@@ -4,16 +4,7 @@ local World = require "spec.support.core_world"
 local native = require "cueball.native"
 local ffi, lib = native.ffi, native.lib
 
---- A pool that has its connections: `count` to db1, at rest.
-local function full(count, options)
-  options = options or {}
-  options.max_connections = count
-  local world = World.new(options)
-  world:set { "db1" }
-  assert.equal("running", world:state())
-  world:forget()
-  return world
-end
+local full = World.full
 
 describe("a pool", function()
   it("is starting until a connection opens, and then running", function()

@@ -3,11 +3,8 @@
 local World = require "spec.support.core_world"
 
 local function pool(backends, options)
-  local changes = World.recovery({ attempts = 2, delay_ms = 10, max_delay_ms = 10, spread = 0 })
-  changes.max_connections, changes.proven_after_ms, changes.rebalance_delay_ms = 10, 1, 0
-  changes.check_interval_ms, changes.decoherence_interval_ms = 0, 0
-  for name, value in pairs(options or {}) do changes[name] = value end
-  local world = World.new(changes)
+  local world = World.calm({ attempts = 2, delay_ms = 10, max_delay_ms = 10 },
+    { max_connections = 10, proven_after_ms = 1, rebalance_delay_ms = 0 }, options)
   world.shows = ""
   world:watch(1000, "priority")
   world:set(backends)

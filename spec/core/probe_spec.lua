@@ -2,14 +2,9 @@
 
 local World = require "spec.support.core_world"
 
---- Attempts of 100 ms at first, pauses of 100, 200 and 400 ms, nothing by chance; dead after three.
+--- Attempts of 100 ms at first, pauses of 100, 200 and 400 ms; dead after three.
 local function open(options)
-  local all = { decoherence_interval_ms = 0, check_interval_ms = 0 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  local recovery = { attempts = 3, timeout_ms = 100, max_timeout_ms = 400, delay_ms = 100, max_delay_ms = 1600, spread = 0 }
-  return World.new(World.recovery(recovery, all))
+  return World.calm({ attempts = 3, timeout_ms = 100, max_timeout_ms = 400, delay_ms = 100, max_delay_ms = 1600 }, options)
 end
 
 local function names(count)

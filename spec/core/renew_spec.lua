@@ -3,16 +3,10 @@
 local World = require "spec.support.core_world"
 
 local function open(options)
-  local all = { max_connections = 4, decoherence_interval_ms = 0, check_interval_ms = 0 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  local world = World.new(World.recovery({ attempts = 3, timeout_ms = 100, delay_ms = 100, max_delay_ms = 400, spread = 0 }, all))
-  world.shows = "renew open close grant release"
+  local world = World.calm({ attempts = 3, timeout_ms = 100, delay_ms = 100, max_delay_ms = 400 }, { max_connections = 4 }, options)
   world:set { "db1", "db2" }
   world:advance(2000)
-  world:forget()
-  return world
+  return world:forget "renew open close grant release"
 end
 
 describe("renewing", function()

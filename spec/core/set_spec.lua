@@ -7,14 +7,7 @@ local FAST = { attempts = 2, delay_ms = 10, max_delay_ms = 20, spread = 0 }
 
 --- A set whose every connection is leased as soon as it is there, as cueball.set does; leases are "s1", "s2"...
 local function set(options, backends)
-  local changes = World.recovery(FAST, {
-    is_set = true, max_connections = 4, spares = 2, proven_after_ms = 1, rebalance_delay_ms = 0,
-    check_interval_ms = 0, decoherence_interval_ms = 0,
-  })
-  for name, value in pairs(options or {}) do
-    changes[name] = value
-  end
-  local world = World.new(changes)
+  local world = World.calm(FAST, { is_set = true, max_connections = 4, spares = 2, proven_after_ms = 1, rebalance_delay_ms = 0 }, options)
   local serial = 0
   local function claim()
     local outcome

@@ -2,21 +2,15 @@
 
 local World = require "spec.support.core_world"
 local native = require "cueball.native"
+local with = require "spec.support.with"
 local ffi, lib = native.ffi, native.lib
 
---- One slot to db1 and nothing by chance; attempts of 100 ms, pauses of 10 ms.
+--- One slot; attempts of 100 ms, pauses of 10 ms.
 local function one(options, recovery)
-  local all = { attempts = 1000, timeout_ms = 100, delay_ms = 10, spread = 0 }
-  for name, value in pairs(recovery or {}) do
-    all[name] = value
-  end
+  local all = with({ attempts = 1000, timeout_ms = 100, delay_ms = 10 }, recovery)
   all.max_timeout_ms = all.max_timeout_ms or all.timeout_ms * 8
   all.max_delay_ms = all.max_delay_ms or all.delay_ms * 8
-  options = options or {}
-  options.max_connections = options.max_connections or 1
-  options.decoherence_interval_ms = 0
-  options.check_interval_ms = options.check_interval_ms or 0
-  return World.new(World.recovery(all, options))
+  return World.calm(all, { max_connections = 1 }, options)
 end
 
 describe("an attempt that fails", function()

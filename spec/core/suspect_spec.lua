@@ -4,17 +4,11 @@
 local World = require "spec.support.core_world"
 
 local function open(options)
-  local all = { max_connections = 4, decoherence_interval_ms = 0, check_interval_ms = 0 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  local world = World.new(World.recovery({ attempts = 3, timeout_ms = 500, delay_ms = 100, max_delay_ms = 400, spread = 0 }, all))
+  local world = World.calm({ attempts = 3, timeout_ms = 500, delay_ms = 100, max_delay_ms = 400 }, { max_connections = 4 }, options)
   world.host.check = 5
   world:set { "db1" }
   world:advance(2000)
-  world.shows = "grant check fit unfit wait close open blame lost release"
-  world:forget()
-  return world
+  return world:forget "grant check fit unfit wait close open blame lost release"
 end
 
 local function suspects(world)

@@ -2,16 +2,7 @@
 
 local World = require "spec.support.tracker_world"
 
---- One name, asked for without SRV.
-local function plain(changes)
-  local options = { domain = "db.example", default_port = 80, families = 1, dns = { attempts = 1 } }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return World.new(options)
-end
-
-local A = "A db.example"
+local A, plain = "A db.example", World.plain
 
 describe("of an answer", function()
   local function layout_of(reply, changes)

@@ -5,11 +5,7 @@ local World = require "spec.support.tracker_world"
 local SRV, ONE = "SRV _pg._tcp.db.example", { attempts = 1 }
 
 local function new(changes)
-  local options = { domain = "db.example", service = "_pg._tcp", default_port = 99, dns = ONE, dns_srv = ONE }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  local world = World.new(options)
+  local world = World.new({ domain = "db.example", service = "_pg._tcp", default_port = 99, dns = ONE, dns_srv = ONE }, changes)
   world.zone["A db.example"] = { "30 A 10.0.0.9" }
   return world
 end

@@ -6,11 +6,7 @@ local LIST = { "one.test", "two.test" }
 local A1, A2, AAAA1, AAAA2 = "A web.one.test", "A web.two.test", "AAAA web.one.test", "AAAA web.two.test"
 
 local function new(changes)
-  local options = { domain = "web", default_port = 80, search = LIST, dns = { attempts = 1 }, no_tld_query = 1 }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  local world = World.new(options)
+  local world = World.new({ domain = "web", default_port = 80, search = LIST, dns = { attempts = 1 }, no_tld_query = 1 }, changes)
   world.default = "NXDOMAIN"
   return world
 end

@@ -5,11 +5,7 @@ local World = require "spec.support.tracker_world"
 local A, AAAA, SRV = "A db.example", "AAAA db.example", "SRV _pg._tcp.db.example"
 
 local function new(changes)
-  local options = { domain = "db.example", default_port = 80, families = 1, dns = { attempts = 2, timeout_ms = 100, delay_ms = 10 } }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return World.new(options)
+  return World.plain({ dns = { attempts = 2, timeout_ms = 100, delay_ms = 10 } }, changes)
 end
 
 describe("a slow server", function()

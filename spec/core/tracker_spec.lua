@@ -5,11 +5,7 @@ local ffi = require "ffi"
 
 --- A service of two nodes, both asked for by name.
 local function service(changes)
-  local options = { domain = "db.example", service = "_pg._tcp" }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  local world = World.new(options)
+  local world = World.new({ domain = "db.example", service = "_pg._tcp" }, changes)
   world.zone["SRV _pg._tcp.db.example"] = { "60 SRV 0 1 5432 a.example", "60 SRV 0 1 5433 b.example" }
   world.zone["A a.example"] = { "30 A 10.0.0.1" }
   world.zone["A b.example"] = { "30 A 10.0.0.2" }
@@ -48,16 +44,7 @@ describe("a tracker", function()
   end)
 end)
 
---- One name, asked for without SRV.
-local function plain(changes)
-  local options = { domain = "db.example", default_port = 80, families = 1, dns = { attempts = 1 } }
-  for name, value in pairs(changes or {}) do
-    options[name] = value
-  end
-  return World.new(options)
-end
-
-local A = "A db.example"
+local A, plain = "A db.example", World.plain
 
 describe("backends", function()
   local function of(records, addresses)

@@ -1,6 +1,7 @@
 --- What a socket remembers of how it was used: whether it is fit for the next claimer, and whose doing it is if not. In virtual time.
 local sim = require "cueball.host.sim"
 local use = require "cueball.cosocket.use"
+local with = require "spec.support.with"
 
 local RECEIVE = "a receive timed out, and its answer may still come"
 local SEND = "a send timed out, and part of it may be on its way"
@@ -30,8 +31,7 @@ local function nothing() end
 -- Runs fn(socket) on a connection that is greeted by `greet`, rests, and is lent; → what is_fit says then.
 local function left_by(fn, greet, behaviour)
   world = sim.new { seed = 1 }
-  local all = { reply = answer, on_connect = function(connection) conn = connection end }
-  for name, value in pairs(behaviour or {}) do all[name] = value end
+  local all = with({ reply = answer, on_connect = function(connection) conn = connection end }, behaviour)
   world.server("10.0.0.1", 80, all)
   return world.run(function()
     local sock = world.tcp()

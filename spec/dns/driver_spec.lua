@@ -3,6 +3,7 @@ require "spec.support.sim_pool"
 local dns_options = require "cueball.dns.options"
 local driver = require "cueball.dns.driver"
 local sim = require "cueball.host.sim"
+local with = require "spec.support.with"
 
 local ZONE = [[
   _pg._tcp.example  60 SRV 0 10 5432 db1.example
@@ -19,14 +20,13 @@ local function start(options, on)
   told = {}
   local listener = {}
   for _, what in ipairs { "add", "change", "remove", "fail", "recover", "settle", "changed" } do
-    listener[what] = function(with)
+    listener[what] = function(subject)
       assert.is_nil(world.current())
-      told[#told + 1] = ("%s %s"):format(what, type(with) == "table" and with.key or tostring(with or ""))
-      if on and on[what] then on[what](with) end
+      told[#told + 1] = ("%s %s"):format(what, type(subject) == "table" and subject.key or tostring(subject or ""))
+      if on and on[what] then on[what](subject) end
     end
   end
-  local given = { domain = "example", service = "_pg._tcp", families = "ipv4" }
-  for name, value in pairs(options or {}) do given[name] = value end
+  local given = with({ domain = "example", service = "_pg._tcp", families = "ipv4" }, options)
   one = assert(driver.new(world, dns_options.read("it", given, 2), listener))
   one:start()
   return one

@@ -1,12 +1,12 @@
 --- The options of cueball.resolver.dns: each mistake is told at the caller's line.
 require "spec.support.sim_pool"
 local cueball = require "cueball"
+local with = require "spec.support.with"
 
 local dns = cueball.resolver.dns
 
 local function options(more)
-  local all = { domain = "db.example", default_port = 80 }
-  for name, value in pairs(more) do all[name] = value end
+  local all = with({ domain = "db.example", default_port = 80 }, more)
   return all
 end
 

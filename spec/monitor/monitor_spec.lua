@@ -9,6 +9,7 @@ local shared_dict = require "spec.support.shared_dict"
 local sim = require "cueball.host.sim"
 local sim_pool = require "spec.support.sim_pool"
 local snapshot = require "cueball.monitor.snapshot"
+local with = require "spec.support.with"
 
 -- Reads OpenMetrics text with the parser of Prometheus's Python client: { ["name{label=\"…\"}"] = value }.
 local function parse(text)
@@ -170,13 +171,12 @@ describe("the pools of several workers", function()
   end
 
   local function pool(more)
-    local made = {
+    local made = with({
       name = "db", state = "running", stats = { claims = 5, idle = 2, backends = 3, waiting_max = 4, wait_ms_p99 = 7, wait_ms_max = 9 },
       options = { max_connections = 4 }, resolver = { is_failing = false },
       backends = { { key = "a", name = "a", address = "10.0.0.1", port = 1, weight = 1, priority = 0, state = "up", total = 2, idle = 1,
         busy = 1, connecting = 0 } },
-    }
-    for name, value in pairs(more) do made[name] = value end
+    }, more)
     return made
   end
 

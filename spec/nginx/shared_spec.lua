@@ -4,6 +4,7 @@ local uv = require "luv"
 local host = require "cueball.host.uv"
 local nginx = require "spec.support.nginx"
 local servers = require "spec.support.dns_servers"
+local with = require "spec.support.with"
 
 -- The resolver reads a file beside nginx.conf, every 20 ms, and notes in the dict who runs it.
 local POOLS = [[
@@ -86,8 +87,7 @@ describe("a shared resolver in nginx", function()
 
   local function start(workers, more)
     local files = { ["my_pools.lua"] = POOLS, backends = "10.0.0.1\n10.0.0.2\n" }
-    local given = { workers = workers, http = HTTP, server = SERVER, files = files }
-    for name, value in pairs(more or {}) do given[name] = value end
+    local given = with({ workers = workers, http = HTTP, server = SERVER, files = files }, more)
     one = nginx.start(given)
   end
 

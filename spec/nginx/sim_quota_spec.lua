@@ -4,6 +4,7 @@ local cueball = require "cueball"
 local deal = require "cueball.nginx.quota.deal"
 local ledger = require "cueball.nginx.quota.ledger"
 local shared_dict = require "cueball.nginx.shared_dict"
+local with = require "spec.support.with"
 
 -- A shared dict as ngx.shared.DICT. Before each step `step()` is called, if there is one, which may throw: the process was killed there.
 local function new_dict(now_ms)
@@ -812,8 +813,7 @@ describe("a cap over all workers", function()
   it("asks for what it needs, in words", function()
     local world = sim.new {}
     local function blamed(text, more)
-      local given = { host = world, resolver = function() end, connect = function() end, max_connections_scope = "server" }
-      for name, value in pairs(more) do given[name] = value end
+      local given = with({ host = world, resolver = function() end, connect = function() end, max_connections_scope = "server" }, more)
       local ok, message = pcall(function() cueball.pool(given) end)
       assert.is_false(ok)
       assert.matches(text, message)

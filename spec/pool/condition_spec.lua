@@ -1,6 +1,7 @@
 --- Whether a connection may be lent again: what its factory says, what the socket under it remembers, and what the kernel knows.
 local cueball = require "cueball"
 local sim_pool = require "spec.support.sim_pool"
+local with = require "spec.support.with"
 
 local RECEIVE = "a receive timed out, and its answer may still come"
 local FINAL = { default = { attempts = 3, timeout_ms = 1000, delay_ms = 100, spread = 0 } }
@@ -19,11 +20,9 @@ end
 
 -- A pool; `unfit` notes what it finds wrong with its connections.
 local function open(connect, options, server)
-  local behaviour = { reply = reply }
-  for name, value in pairs(server or {}) do behaviour[name] = value end
+  local behaviour = with({ reply = reply }, server)
   town = sim_pool.new(behaviour)
-  local all = { max_connections = 1, connect = connect, recovery = FINAL }
-  for name, value in pairs(options or {}) do all[name] = value end
+  local all = with({ max_connections = 1, connect = connect, recovery = FINAL }, options)
   pool, unfit = town:open(all), {}
   local tell = pool.unfit
   function pool.unfit(self, slot, message, kind)

@@ -1,18 +1,17 @@
 --- Claims that can never be served are refused when the last of them begins to wait; nobody else is.
 local cueball = require "cueball"
 local sim = require "cueball.host.sim"
+local with = require "spec.support.with"
 
 local GRAPHS = tonumber(os.getenv "CUEBALL_GRAPHS") or 500
 
 local world
 
 local function pool_of(size, options)
-  local all = {
+  return cueball.pool(with({
     host = world, max_connections = size, connect = function() return {} end, drain_timeout_ms = 0,
     resolver = cueball.resolver.static { "10.0.0.1:80" },
-  }
-  for name, value in pairs(options or {}) do all[name] = value end
-  return cueball.pool(all)
+  }, options))
 end
 
 before_each(function() world = sim.new { seed = 1 } end)

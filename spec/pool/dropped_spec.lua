@@ -1,6 +1,7 @@
 --- Pools that were dropped without stop are stopped: their connections are closed and their resolvers end.
 local cueball = require "cueball"
 local sim = require "cueball.host.sim"
+local with = require "spec.support.with"
 
 local world, server
 
@@ -15,11 +16,10 @@ end
 
 -- A pool that is used and forgotten; → a table that is empty once it is collected
 local function forget(options)
-  local all = {
+  local all = with({
     host = world, name = "db", max_connections = 3, connect = cueball.connection.tcp {},
     resolver = cueball.resolver.static { "10.0.0.1:80" },
-  }
-  for name, value in pairs(options or {}) do all[name] = value end
+  }, options)
   local pool = cueball.pool(all)
   local kept = setmetatable({ pool = pool }, { __mode = "v" })
   world.run(function()

@@ -5,9 +5,7 @@ local town, pool
 
 local function open(options)
   town = sim_pool.new()
-  local all = { max_connections = 1, connect = sim_pool.factory(), rebalance_delay_ms = 0 }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 1, connect = sim_pool.factory(), rebalance_delay_ms = 0 }, options)
 end
 
 -- An event as text: its kind, then its fields but for time, in alphabetical order.

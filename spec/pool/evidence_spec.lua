@@ -1,6 +1,7 @@
 --- Whose fault it was, as the Lua pool finds it out: from how a lease ends, from what its socket remembers, from what a factory says.
 local cueball = require "cueball"
 local sim_pool = require "spec.support.sim_pool"
+local with = require "spec.support.with"
 
 local town, pool
 
@@ -8,9 +9,7 @@ local RECOVERY = { default = { attempts = 3, timeout_ms = 500, delay_ms = 100, m
 
 local function open(behaviour, options)
   town = sim_pool.new(behaviour)
-  local all = { max_connections = 1, recovery = RECOVERY, connect = cueball.connection.tcp { read_timeout_ms = 50 } }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 1, recovery = RECOVERY, connect = cueball.connection.tcp { read_timeout_ms = 50 } }, options)
   return pool
 end
 
@@ -249,8 +248,7 @@ describe("one found dead", function()
   -- Ten connections of which nothing more is heard; those opened from now on are good.
   local function fail_over(factory, options)
     local generation = 1
-    local all = { max_connections = 10, connect = factory(function() return generation end) }
-    for name, value in pairs(options or {}) do all[name] = value end
+    local all = with({ max_connections = 10, connect = factory(function() return generation end) }, options)
     open({}, all)
     town:advance(2000)
     generation = 2
@@ -353,8 +351,7 @@ describe("renewing", function()
 
   local function open_two(options)
     factory = sim_pool.factory()
-    local all = { max_connections = 4, connect = factory }
-    for name, value in pairs(options or {}) do all[name] = value end
+    local all = with({ max_connections = 4, connect = factory }, options)
     open({ servers = 2 }, all)
     town:advance(2000)
   end
@@ -410,8 +407,7 @@ end)
 
 describe("a set", function()
   local function open_set(options)
-    local all = { target = 1, maximum = 2, recovery = RECOVERY, connect = cueball.connection.tcp {} }
-    for name, value in pairs(options) do all[name] = value end
+    local all = with({ target = 1, maximum = 2, recovery = RECOVERY, connect = cueball.connection.tcp {} }, options)
     town = sim_pool.new { servers = 2, latency = 0 }
     all.host, all.resolver = town.world, cueball.resolver.static(sim_pool.backends(1, 2))
     return cueball.set(all)

@@ -8,9 +8,7 @@ local town, pool
 
 local function open(connect, options)
   town = town or sim_pool.new()
-  local all = { max_connections = 1, connect = connect, recovery = RECOVERY }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 1, connect = connect, recovery = RECOVERY }, options)
   return pool
 end
 

@@ -8,9 +8,7 @@ local town, pool
 local function open(options, factory)
   town = sim_pool.new()
   factory = factory or sim_pool.factory()
-  local all = { max_connections = 1, connect = factory }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 1, connect = factory }, options)
   town:advance(1)
   return factory
 end

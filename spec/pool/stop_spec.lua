@@ -5,9 +5,7 @@ local town, pool, factory
 
 local function open(options)
   town, factory = sim_pool.new(), sim_pool.factory()
-  local all = { max_connections = 2, connect = factory }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 2, connect = factory }, options)
 end
 
 describe("stop", function()

@@ -1,6 +1,8 @@
 --- cueball.set: one shared connection to each of some backends, announced and asked back.
 local cueball = require "cueball"
+local sim = require "cueball.host.sim"
 local sim_pool = require "spec.support.sim_pool"
+local with = require "spec.support.with"
 
 local town, set
 
@@ -14,7 +16,7 @@ end
 local function open(options, servers)
   town = sim_pool.new { servers = servers or 3, latency = 1 }
   town.members, town.removed = {}, {}
-  local all = {
+  local all = with({
     host = town.world, resolver = cueball.resolver.static(sim_pool.backends(1, servers or 3)),
     connect = cueball.connection.tcp {}, recovery = RECOVERY, decoherence_interval_ms = false,
     added = function(member)
@@ -31,8 +33,7 @@ local function open(options, servers)
         member:release()
       end)
     end,
-  }
-  for name, value in pairs(options or {}) do all[name] = value end
+  }, options)
   set = cueball.set(all)
   return set
 end
@@ -65,8 +66,7 @@ local function nothing() end
 
 describe("cueball.set", function()
   local function given(more)
-    local all = { resolver = nothing, connect = nothing, added = nothing, removed = nothing, host = require("cueball.host.sim").new() }
-    for name, value in pairs(more) do all[name] = value end
+    local all = with({ host = sim.new(), resolver = nothing, connect = nothing, added = nothing, removed = nothing }, more)
     for name, value in pairs(all) do if value == "none" then all[name] = nil end end
     return all
   end

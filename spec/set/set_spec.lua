@@ -5,9 +5,7 @@ local town, pool, factory
 
 local function open(options, members)
   town, factory = sim_pool.new { servers = 2 }, sim_pool.factory(members)
-  local all = { max_connections = 4, connect = factory }
-  for name, value in pairs(options or {}) do all[name] = value end
-  pool = town:open(all)
+  pool = town:open({ max_connections = 4, connect = factory }, options)
   town:advance(1)
 end
 

@@ -37,9 +37,9 @@ World.descriptors = core_options.descriptors
 
 -- ---------------------------------------------------------------------------------------------------------- life --
 
---- Options as for World.options, and: seed (1), start (ms, 0), is_set (false), has_check (false).
-function World.new(options)
-  local changes = with(options)
+--- Options as for World.options, and: seed (1), start (ms, 0), is_set (false), has_check (false). Of several tables, the later ones first.
+function World.new(...)
+  local changes = with(...)
   local seed, start, is_set, has_check = changes.seed or 1, changes.start or 0, changes.is_set, changes.has_check
   changes.seed, changes.start, changes.is_set, changes.has_check = nil, nil, nil, nil
   local self = World:begin {
@@ -55,6 +55,18 @@ function World.new(options)
   self.pool = ffi.gc(made[0], lib.cueball_pool_free)
   self:check()
   return self
+end
+
+--- A pool with every operation's recovery as given, in which nothing happens by chance or by itself: no spread, no shuffling, no checks.
+function World.calm(recovery, ...)
+  return World.new({ decoherence_interval_ms = 0, check_interval_ms = 0 }, World.recovery(with({ spread = 0 }, recovery)), ...)
+end
+
+--- A pool with so many connections to db1 at rest. The trace begins there.
+function World.full(count, options)
+  local world = World.new({ max_connections = count }, options)
+  world:set { "db1" }
+  return world:forget()
 end
 
 -- ------------------------------------------------------------------------------------------------------ the host --

@@ -56,11 +56,11 @@ function sim_pool.factory(members)
 end
 
 --- Makes a pool on them.
-function Town:open(options)
+function Town:open(...)
   return sim_town.open(self, {
     name = "db", max_connections = 3, resolver = cueball.resolver.static(sim_pool.backends(1, #self.servers)),
     connect = cueball.connection.tcp {},
-  }, options)
+  }, ...)
 end
 
 --- What answers a claim, in the trace.

@@ -39,9 +39,9 @@ end
 
 local function connect() return {} end
 
---- Makes a pool of these options, and of those of `more`.
-function sim_town.open(self, options, more)
-  self.pool = cueball.pool(with({ host = self.world, max_connections = 2, connect = connect }, options, more))
+--- Makes a pool; of several tables of options, the later ones first.
+function sim_town.open(self, ...)
+  self.pool = cueball.pool(with({ host = self.world, max_connections = 2, connect = connect }, ...))
   self.pools[#self.pools + 1] = self.pool
   return self.pool
 end

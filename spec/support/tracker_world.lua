@@ -27,6 +27,7 @@
 -- spec.support.virtual_world's.
 
 local native = require "cueball.native"
+local with = require "spec.support.with"
 
 local ffi, lib = native.ffi, native.lib
 
@@ -155,8 +156,9 @@ function World.objection(changes)
   return result ~= 0 and kept and ffi.string(text) or nil
 end
 
---- Options of the tracker (pauses have no spread unless `spread` is given), and seed (1).
-function World.new(changes)
+--- Options of the tracker (pauses have no spread unless `spread` is given), and seed (1). Of several tables, the later ones first.
+function World.new(...)
+  local changes = with(...)
   local self = World:begin {
     zone = {}, at_server = {}, default = "NODATA", latency = 1, questions = {}, asked = {}, asked_n = 0, trace_servers = false,
   }
@@ -167,6 +169,11 @@ function World.new(changes)
   self.tracker = ffi.gc(made[0], lib.cueball_tracker_free)
   self:check()
   return self
+end
+
+--- One name, db.example, asked for without SRV, once.
+function World.plain(...)
+  return World.new({ domain = "db.example", default_port = 80, families = 1, dns = { attempts = 1 } }, ...)
 end
 
 function World:nameservers(list)

@@ -294,7 +294,7 @@ function Shared:run(sink)
   local host = sink.host
   if not host.workers.is_shared then return run_in_process(self, sink) end
   local memory, message = host.workers.open(host, self.dict, "cueball/resolver/" .. self.name .. "/", function(level, text)
-    sink.pool:log(level, "resolver: " .. text)
+    sink.log(level, "resolver: " .. text)
   end)
   if not memory then
     sink:fail(message)
