@@ -9,22 +9,19 @@ local ASSERTS_MIN = 6   -- in 100 lines
 local LONG_FILES = {
   ["lua/cueball/nginx/parking.lua"] = 509,
   ["lua/cueball/pool/init.lua"] = 569,
-  ["spec/core/backend_spec.lua"] = 552,
+  ["spec/core/backend_spec.lua"] = 551,
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
   ["spec/dns/client_spec.lua"] = 547,
-  ["spec/docs_spec.lua"] = 506,
-  ["spec/fuzz/pool_fuzz.c"] = 1263,
+  ["spec/docs_spec.lua"] = 508,
+  ["spec/fuzz/pool_fuzz.c"] = 1265,
   ["spec/cosocket/socket_spec.lua"] = 644,
   ["spec/host/uv_spec.lua"] = 717,
-  ["spec/layers_spec.lua"] = 566,
   ["spec/nginx/sim_quota_spec.lua"] = 826,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
-  ["src/core/pool/pool.h"] = 577,
-  ["src/core/pool/slot.c"] = 529,
-  ["src/include/cueball.h"] = 633,
+  ["src/include/cueball.h"] = 636,
 }
 
 local LONG_FUNCTIONS = {
