@@ -31,7 +31,6 @@ local LONG_FUNCTIONS = {
   ["bench/openresty/handlers.lua: handlers.setup"] = 66,
   ["bench/simulations/day.lua: day.run"] = 81,
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
-  ["lua/cueball/cosocket/idle.lua: resting.install"] = 84,
   ["lua/cueball/pool/init.lua: Pool.new_for"] = 63,
   ["spec/core/plan_spec.lua: model"] = 69,
   ["spec/fuzz/pool_fuzz.c: step"] = 71,
