@@ -135,7 +135,7 @@ local CASES = {
     say(socket:connect("127.0.0.1", 1))
     socket:connect("127.0.0.1", tonumber(ngx.var.server_port))
     say(socket:receive "*l")]], "nil connection refused\nnil timeout " },
-  ["more tasks than one crew begins all run"] = { [[
+  ["more tasks than one runner begins all run"] = { [[
     local done, count = host.waiter(), 0
     for _ = 1, 1000 do
       host.spawn(function()

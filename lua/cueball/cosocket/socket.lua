@@ -28,7 +28,7 @@
 local arguments = require "cueball.cosocket.arguments"
 local buffer = require "cueball.cosocket.buffer"
 local bytes = require "cueball.cosocket.bytes"
-local resting = require "cueball.cosocket.idle"
+local idle = require "cueball.cosocket.idle"
 local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.cosocket.use"
@@ -45,8 +45,7 @@ socket.SEND_PIECE = 1024 * 1024
 --- Time limit of each operation where none was set, as in nginx.
 socket.DEFAULT_TIMEOUT_MS = arguments.DEFAULT_TIMEOUT_MS
 
-local Socket = {}
-Socket.__index = Socket
+local Socket, busy, is_waiting, start_reading = idle.Socket, idle.busy, idle.is_waiting, idle.start_reading
 
 -- Ties the socket to the current task (made in or connected by it).
 local function own(self)
@@ -101,18 +100,6 @@ local function within(self, limit_ms)
   return math.max(0, math.min(limit_ms, (deadline - self.tasks.now()) / 1e6))
 end
 
--- A task that was killed in the middle of an operation is not in the way of others.
-local function is_waiting(t)
-  return t and not t.is_done
-end
-
-local function busy(self)
-  if is_waiting(self.connector) then return "socket busy connecting" end
-  if is_waiting(self.reader) then return "socket busy reading" end
-  if is_waiting(self.writer) then return "socket busy writing" end
-  return nil
-end
-
 -- Closes without asking who waits.
 local function shut(self, err)
   self.is_open, self.is_reading, self.watcher = false, false, nil
@@ -161,12 +148,6 @@ local function make_on_read(self)
       tell_watcher(self, data and use.UNREAD or self.ended)
     end
   end
-end
-
-local function start_reading(self)
-  if self.is_reading or self.ended then return end
-  self.is_reading = true
-  self.transport:read(self.on_read)
 end
 
 --- Connects; an open connection is closed before.
@@ -463,8 +444,6 @@ function Socket:sslhandshake()
   if not self.is_open then return nil, "closed" end
   return nil, "not supported"
 end
-
-resting.install(Socket, busy, start_reading)
 
 --- Is it a socket of this module's?
 function socket.is(value)

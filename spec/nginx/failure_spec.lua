@@ -182,7 +182,7 @@ describe("cueball in nginx, in trouble,", function()
     start { server = [[location = /long { content_by_lua_block {
       ngx.say "begun" ngx.flush(true)
       while not ngx.worker.exiting() do ngx.sleep(0.02) end
-      ngx.sleep(1.5) -- by now the crew is gone
+      ngx.sleep(1.5) -- by now the runner is gone
       for i = 1, 20 do ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) end
       for i = 1, 4 do assert(pools.cache:claim()):fail "for the spec" end
       for i = 1, 20 do ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) end
