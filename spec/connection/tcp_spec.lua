@@ -1,4 +1,5 @@
 --- The factory of bare sockets, on real ones.
+local free_port = require("spec.support.port").free
 local host = require "cueball.host.uv"
 local server = require "spec.support.server"
 local tcp = require "cueball.connection.tcp"
@@ -54,7 +55,7 @@ describe("cueball.connection.tcp", function()
   end)
 
   it("returns nil and what went wrong", function()
-    local port = server.refused_port()
+    local port = free_port()
     host.run(function()
       local sock, message = tcp().connect({ address = "127.0.0.1", port = port }, context(500))
       assert.is_nil(sock)

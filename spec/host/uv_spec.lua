@@ -673,7 +673,7 @@ describe("a real connection", function()
   end)
 
   it("is refused where nobody listens", function()
-    local port = server.refused_port()
+    local port = require("spec.support.port").free()
     local before = server.open_handles()
     host.run(function()
       local sock = host.tcp()
