@@ -11,7 +11,7 @@ local uv = require "luv"
 
 local lib = native.lib
 local EINVAL, ENOT_FOUND, A, SOA, AAAA, SRV = -1, -10, 1, 6, 28, 33
-local LONG_MS, SHORT_MS = 20000, 150   -- SHORT_MS: where nothing will come
+local LONG_MS, SHORT_MS = 20000, 300   -- SHORT_MS: where nothing will come
 
 local function data_of(record)
   if record.type == A then
@@ -179,20 +179,20 @@ describe("a nameserver that is not there, or silent", function()
     local fake = servers.fake(function() end)
     local from = host.now()
     local waiters, order = {}, {}
-    for index, ms in ipairs { 200, 50, 100 } do
+    for index, ms in ipairs { 800, 200, 400 } do
       waiters[index] = host.waiter()
       assert(host.dns.ask(fake.server, "a.example", A, ms, function(answer, why)
         order[#order + 1] = ms
         waiters[index]:wake(answer, why, host.now() - from)
       end))
     end
-    for index, ms in ipairs { 200, 50, 100 } do
+    for index, ms in ipairs { 800, 200, 400 } do
       local answer, why, took = waiters[index]:wait(LONG_MS)
       assert.is_nil(answer)
       assert.equal("timeout", why)
       assert.is_true(took >= ms * 1e6)
     end
-    assert.same({ 50, 100, 200 }, order)
+    assert.same({ 200, 400, 800 }, order)
     assert.equal(6, #fake.queries) -- with EDNS and, after half of the time, without
   end)
 end)
@@ -328,7 +328,7 @@ describe("a false nameserver", function()
       local _, _, has_edns = message.of_query(query)
       if not has_edns then reply(good(query)) end
     end)
-    assert.equal(GOOD, ask(fake.server, "a.example", A, 400))
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 1000))
     assert.equal(2, #fake.queries)
     assert.equal(GOOD, ask(fake.server, "a.example", A))
     assert.equal(3, #fake.queries)
@@ -339,11 +339,11 @@ describe("a false nameserver", function()
       local _, _, has_edns = message.of_query(query)
       if not has_edns then return end
       host.spawn(function()
-        host.sleep(300)
+        host.sleep(750)
         reply(good(query))
       end)
     end)
-    assert.equal(GOOD, ask(fake.server, "a.example", A, 500))
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 1000))
     assert.equal(2, #fake.queries)
   end)
 
