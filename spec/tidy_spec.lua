@@ -7,32 +7,34 @@ local FILE_LINES_MAX, FUNCTION_LINES_MAX = 500, 60
 local ASSERTS_MIN = 6   -- in 100 lines
 
 local LONG_FILES = {
-  ["lua/cueball/pool/init.lua"] = 569,
-  ["spec/core/backend_spec.lua"] = 552,
+  ["lua/cueball/nginx/parking.lua"] = 509,
+  ["lua/cueball/pool/init.lua"] = 601,
+  ["spec/core/backend_spec.lua"] = 551,
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
-  ["spec/dns/client_spec.lua"] = 547,
-  ["spec/docs_spec.lua"] = 506,
-  ["spec/fuzz/pool_fuzz.c"] = 1263,
+  ["spec/dns/client_spec.lua"] = 522,
+  ["spec/docs_spec.lua"] = 508,
+  ["spec/fuzz/pool_fuzz.c"] = 1265,
   ["spec/cosocket/socket_spec.lua"] = 644,
-  ["spec/host/uv_spec.lua"] = 717,
-  ["spec/nginx/sim_quota_spec.lua"] = 811,
+  ["spec/host/uv_spec.lua"] = 722,
+  ["spec/nginx/sim_quota_spec.lua"] = 835,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
-  ["src/core/pool/pool.h"] = 577,
-  ["src/core/pool/slot.c"] = 529,
-  ["src/include/cueball.h"] = 633,
+  ["src/core/pool/pool.h"] = 587,
+  ["src/core/pool/slot.c"] = 530,
+  ["src/include/cueball.h"] = 636,
 }
 
 local LONG_FUNCTIONS = {
   ["bench/openresty/handlers.lua: handlers.setup"] = 66,
   ["bench/simulations/day.lua: day.run"] = 81,
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
-  ["lua/cueball/pool/init.lua: Pool.new_for"] = 63,
+  ["lua/cueball/cosocket/idle.lua: resting.install"] = 124,
+  ["lua/cueball/pool/init.lua: Pool.new_for"] = 66,
   ["spec/core/plan_spec.lua: model"] = 69,
   ["spec/fuzz/pool_fuzz.c: step"] = 71,
-  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 74,
+  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 65,
 }
 
 -- By the first folder below src/; those of the headers for users do not count.
@@ -49,8 +51,11 @@ for word in ([[patience place work debt debtor crew manned relieved fit later pr
   :gmatch "%S+" do WORDS[word] = true end
 
 local BADLY_NAMED = {
+  "lua/cueball/host/sim/gate.lua",
+  "lua/cueball/nginx/quota/gate.lua",
   "spec/core/tracker_belief_spec.lua",
   "spec/core/tracker_outcome_spec.lua",
+  "spec/nginx/trouble_spec.lua",
 }
 
 -- What of it is new, and what was listed and is gone.
