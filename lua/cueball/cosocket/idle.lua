@@ -97,7 +97,7 @@ end
 -- It says what is known; what the kernel holds is known only while reading or watched.
 -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
 function Socket:is_fit()
-  if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit") end
   local message, kind = judge(self)
   if message then return nil, message, kind end
   return true
@@ -176,7 +176,7 @@ end
 -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
 -- data"; they stay in the buffer).  What is wrong already is told too.
 function Socket:watch(fn)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:watch") end
   self.watcher = fn
   self:rest()
   local message, kind = judge(self)
@@ -186,7 +186,7 @@ end
 
 --- Ends watch(): its fn will not be called, and somebody is about to use it.
 function Socket:unwatch()
-  if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch") end
   self.watcher = nil
   self:lend()
 end

@@ -156,7 +156,7 @@ end
 -- @param options {pool=, pool_size=, backlog=}: for nginx, of no meaning here
 -- @return 1; or nil, message
 function Socket:connect(address, port)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:connect", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:connect") end
   if type(address) ~= "string" then
     error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
   end
@@ -209,7 +209,7 @@ end
 -- @param data string, number, boolean, nil, or (nested) arrays of strings and numbers
 -- @return bytes sent; or nil, message, and the socket is closed
 function Socket:send(data)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:send", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:send") end
   if not self.is_open then return nil, "closed" end
   self.tasks:must_be_in_task()
   if is_waiting(self.writer) then return nil, "socket busy writing" end
@@ -305,7 +305,7 @@ end
 --   "*a": all until the peer closes, which is no error then
 -- @return the data; or nil, message, what had come (it is consumed)
 function Socket:receive(what)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:receive", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:receive") end
   local err = may_receive(self)
   if err then return nil, err end
   local size = tonumber(what)
@@ -324,7 +324,7 @@ end
 -- @param max at most so many bytes
 -- @return the data; or nil, message, ""
 function Socket:receiveany(max)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:receiveany", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:receiveany") end
   local why = may_receive(self)
   if why then return nil, why end
   max = tonumber(max)
@@ -394,14 +394,14 @@ end
 
 --- One time limit for connecting, sending and receiving, in ms; 0: the default of 60 s.
 function Socket:settimeout(ms)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout") end
   local limit = arguments.timeout_ms(ms)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = limit, limit, limit, true
 end
 
 --- Three time limits, in ms; 0: the default of 60 s.
 function Socket:settimeouts(connect, send, read)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts") end
   local connect_ms, send_ms, read_ms = arguments.timeout_ms(connect), arguments.timeout_ms(send), arguments.timeout_ms(read)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = connect_ms, send_ms, read_ms, true
 end

@@ -15,6 +15,7 @@
 --
 -- A factory that opens its socket under another name than that of its slot would have it lent to others. One that has a socket, and no
 -- way to park it, would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
+local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local condition = require "cueball.pool.condition"
 local Parked = require "cueball.nginx.parked"
@@ -39,10 +40,10 @@ local function end_what_left(pool)
 end
 
 --- What parks the connections of one pool: these functions, and what they know of it. host.parking.
-function parking.new(pool, level)
+function parking.new(pool)
   local keepalive = pool.host.keepalive
   if pool.host.is_forking() then
-    error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
+    misuse.raise("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua")
   end
   pools_made = pools_made + 1
   return setmetatable({
@@ -249,16 +250,16 @@ end
 local ASIDE_MAX = 16
 
 -- Another lease, of another backend than the one that has just failed, if one is idle: those of that one are put aside meanwhile.
-local function claim_elsewhere(pool, key, given, left, level, claim, who)
+local function claim_elsewhere(pool, key, given, left, claim, who)
   local function leads_there(lease)
     local parked = lease.connection
     return getmetatable(parked) == Parked and parked.backend.key == key
   end
-  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1, who)
+  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, who)
   if not lease or not leads_there(lease) then return lease, why, name end
   local aside = {}
   while #aside < ASIDE_MAX do
-    local other = claim(pool, with_timeout(given, 0), level + 1, who)
+    local other = claim(pool, with_timeout(given, 0), who)
     if not other then break end
     if not leads_there(other) then lease, other = other, lease end
     aside[#aside + 1] = other
@@ -270,7 +271,7 @@ end
 
 -- The parked connection of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
 -- @param began when the claim did, as far as is known
-local function get_another(pool, lease, message, given, level, claim, total_ms, began, who)
+local function get_another(pool, lease, message, given, claim, total_ms, began, who)
   while true do
     local parked = lease.connection
     lease:fail(message)
@@ -280,7 +281,7 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
         :format(total_ms - left, parked.backend.key, message), "claim_timeout"
     end
     local why, name
-    lease, why, name = claim_elsewhere(pool, parked.backend.key, given, left, level + 1, claim, who)
+    lease, why, name = claim_elsewhere(pool, parked.backend.key, given, left, claim, who)
     if not lease then return nil, why, name end
     if getmetatable(lease.connection) ~= Parked then return lease end
     left = total_ms and total_ms - (pool.now() - began) / 1e6
@@ -294,7 +295,7 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
 end
 
 -- What is parked, or what the factory opens instead, or what another backend has.
-local function take_slowly(pool, lease, given, level, claim, who)
+local function take_slowly(pool, lease, given, claim, who)
   local total_ms, parked = total_of(pool, given), lease.connection
   local waited_ms, limit_ms = lease.waited_ms or 0, parked.limit_ms
   if total_ms and total_ms - waited_ms < limit_ms then limit_ms = math.max(1, total_ms - waited_ms) end
@@ -305,16 +306,15 @@ local function take_slowly(pool, lease, given, level, claim, who)
     return lease
   end
   local began = (parked.context.opened_at or pool.now()) - waited_ms * 1e6
-  local another, why, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
+  local another, why, name = get_another(pool, lease, message, given, claim, total_ms, began, who)
   return another, why, name
 end
 
 --- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
--- @param claim function(pool, given, level): how to get a lease
--- @param level whom to blame, as error() counts
+-- @param claim function(pool, given, who): how to get a lease
 -- @param who what the claimer called, for messages
-function parking.claim(pool, given, level, claim, who)
-  local lease, message, name = claim(pool, given, level + 1, who)
+function parking.claim(pool, given, claim, who)
+  local lease, message, name = claim(pool, given, who)
   if not lease then return nil, message, name end
   local parked = lease.connection
   if getmetatable(parked) ~= Parked then return lease end
@@ -323,18 +323,17 @@ function parking.claim(pool, given, level, claim, who)
     lease.connection = connection
     return lease
   end
-  lease, message, name = take_slowly(pool, lease, given, level + 1, claim, who)
+  lease, message, name = take_slowly(pool, lease, given, claim, who)
   return lease, message, name
 end
 
 --- The core's owner of what the present request claims; nil: none is needed. Raises where no socket can be used.
 -- @param who what the claimer called
--- @param level whom to blame, as error() counts
-function parking.owner(pool, who, level)
+function parking.owner(pool, who)
   local owner, phase = pool.parking.party:owner()
   if owner == false then
-    error(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
-      :format(who, phase), level + 1)
+    misuse.raise(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
+      :format(who, phase))
   end
   return owner
 end

@@ -10,6 +10,7 @@
 --
 -- What can go wrong: see the ledger for members that die. A worker that exits (reload) keeps what is leased, and gives back the rest at
 -- once, since nginx closes idle connections then; its timers do not run any more, so it looks again whenever its pool does something.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local ledger = require "cueball.nginx.quota.ledger"
 local workers = require "cueball.nginx.workers"
@@ -38,10 +39,9 @@ local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
 --- What the options say of it.
 -- @param own   the pool's options that are not the core's
 -- @param cdata those of the core
--- @param level whom to blame, as error() counts
 -- @return { quota_of = function(self, pool, cdata, following) }; nil if the pool shares nothing. Mistakes are raised
-function quota.read(what, own, cdata, host, is_set, level)
-  local function blame(text, ...) error(what .. ": " .. text:format(...), level + 2) end
+function quota.read(what, own, cdata, host, is_set)
+  local function blame(text, ...) misuse.raise(what .. ": " .. text:format(...)) end
   local dict = own.max_connections_dict
   if own.max_connections_scope ~= "server" then
     if dict ~= nil then blame "option 'max_connections_dict' is for max_connections_scope = \"server\"" end
@@ -173,9 +173,9 @@ function Quota:make_room(leaving)
 end
 
 --- The pool's options were changed; the ceiling stays.
-function Quota:options_changed(what, given, cdata, level)
+function Quota:options_changed(what, given, cdata)
   if given.max_connections ~= nil and given.max_connections ~= self.cap then
-    error(what .. ": option 'max_connections' cannot be changed while it counts for the whole server: reload it", level + 1)
+    misuse.raise(what .. ": option 'max_connections' cannot be changed while it counts for the whole server: reload it")
   end
   cdata.max_connections = self.ceiling or self.cap
   self.options = cdata
