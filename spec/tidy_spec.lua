@@ -53,8 +53,6 @@ for word in ([[patience place work debt debtor crew manned relieved fit later pr
 local BADLY_NAMED = {
   "lua/cueball/host/sim/gate.lua",
   "lua/cueball/nginx/quota/gate.lua",
-  "spec/core/tracker_belief_spec.lua",
-  "spec/core/tracker_outcome_spec.lua",
   "spec/nginx/trouble_spec.lua",
 }
 
