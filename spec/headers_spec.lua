@@ -77,12 +77,12 @@ describe("the installed library", function()
     end
     program.must(("cmake --install %s --prefix %s"):format(tree, prefix))
     program.write("consumer.c", SOURCE)
-    program.write("CMakeLists.txt", CMAKE)
     told = require("cueball.native").version .. " starting"
   end)
   teardown(program.teardown)
 
   it("is found by find_package(cueball), shared and static", function()
+    program.write("CMakeLists.txt", CMAKE)
     local here, tree = program.folder(), program.folder() .. "/consumer"
     program.must(("cmake -S %s -B %s -DCMAKE_PREFIX_PATH=%s && cmake --build %s"):format(here, tree, prefix, tree))
     assert.equal(told, program.must(tree .. "/consumer"))

@@ -309,6 +309,7 @@ local MEETINGS = {
   ["cueball.host.contract"] = set "cueball.nginx.quota",                          -- what shares max_connections, for all hosts
   ["cueball.nginx.lazy"] = set "cueball.monitor.board",                           -- what nginx's host has of other rooms
   ["cueball.nginx.parking"] = set "cueball.pool.condition cueball.pool.context",  -- does a part of the pool's own work
+  ["cueball.nginx.parked"] = set "cueball.pool.condition",
   ["cueball.monitor.snapshot"] = set "cueball.pool.registry",                     -- which pools there are
 }
 

@@ -8,17 +8,17 @@ local ASSERTS_MIN = 6   -- in 100 lines
 
 local LONG_FILES = {
   ["lua/cueball/nginx/parking.lua"] = 509,
-  ["lua/cueball/pool/init.lua"] = 569,
+  ["lua/cueball/pool/init.lua"] = 601,
   ["spec/core/backend_spec.lua"] = 551,
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
-  ["spec/dns/client_spec.lua"] = 547,
+  ["spec/dns/client_spec.lua"] = 522,
   ["spec/docs_spec.lua"] = 508,
   ["spec/fuzz/pool_fuzz.c"] = 1265,
   ["spec/cosocket/socket_spec.lua"] = 644,
-  ["spec/host/uv_spec.lua"] = 717,
-  ["spec/nginx/sim_quota_spec.lua"] = 826,
+  ["spec/host/uv_spec.lua"] = 722,
+  ["spec/nginx/sim_quota_spec.lua"] = 835,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
   ["src/include/cueball.h"] = 636,
@@ -28,11 +28,10 @@ local LONG_FUNCTIONS = {
   ["bench/openresty/handlers.lua: handlers.setup"] = 66,
   ["bench/simulations/day.lua: day.run"] = 81,
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
-  ["lua/cueball/cosocket/idle.lua: resting.install"] = 84,
-  ["lua/cueball/pool/init.lua: Pool.new_for"] = 63,
+  ["lua/cueball/pool/init.lua: Pool.new_for"] = 66,
   ["spec/core/plan_spec.lua: model"] = 69,
   ["spec/fuzz/pool_fuzz.c: step"] = 71,
-  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 74,
+  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 65,
 }
 
 -- By the first folder below src/; those of the headers for users do not count.
@@ -49,9 +48,6 @@ for word in ([[patience place work debt debtor crew manned relieved fit later pr
   :gmatch "%S+" do WORDS[word] = true end
 
 local BADLY_NAMED = {
-  "lua/cueball/host/sim/gate.lua",
-  "lua/cueball/nginx/quota/gate.lua",
-  "spec/nginx/trouble_spec.lua",
 }
 
 -- What of it is new, and what was listed and is gone.

@@ -14,6 +14,7 @@
 --   end)
 --
 -- The manual is docs/lua.md.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local Pool = require "cueball.pool"
 local Set = require "cueball.set"
@@ -28,9 +29,9 @@ local function package_of(prefix)
       local found, module = pcall(require, prefix .. "." .. name)
       if not found then
         if module:find("module '" .. prefix .. "." .. name .. "' not found", 1, true) then
-          error(("there is no %s.%s"):format(prefix, name), 2)
+          misuse.raise(("there is no %s.%s"):format(prefix, name))
         end
-        error(module, 2)
+        misuse.raise(module)
       end
       rawset(self, name, module)
       return module
@@ -64,14 +65,14 @@ end
 --- Runs the event loop until fn(...) is done; inside a task it just calls it.
 -- @return what fn returned; an error in it is raised here with its traceback
 function cueball.run(fn, ...)
-  if type(fn) ~= "function" then error("cueball.run: expected a function, got " .. text.show(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("cueball.run: expected a function, got " .. text.show(fn)) end
   return cueball.host().run(fn, ...)
 end
 
 --- Runs fn(...) in a task of its own, at once until it first waits.
 -- @return the task
 function cueball.spawn(fn, ...)
-  if type(fn) ~= "function" then error("cueball.spawn: expected a function, got " .. text.show(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("cueball.spawn: expected a function, got " .. text.show(fn)) end
   return cueball.host().spawn(fn, ...)
 end
 

@@ -1,5 +1,6 @@
 --- Reading options from a Lua table: the pool's own by the core's list, and
 -- small tables of options by a list of rules.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
@@ -18,9 +19,9 @@ options.NAME = {
   range = "a string of 1 to 255 bytes without control characters",
 }
 
---- Raises "what: fault" at `level`, counted as error() does from the caller's point of view.
-local function object(what, fault, level)
-  error(what .. ": " .. fault, level + 1)
+-- Raises "what: fault" at the line that called cueball.
+local function object(what, fault)
+  misuse.raise(what .. ": " .. fault)
 end
 
 local function sorted_names(list)
@@ -67,35 +68,34 @@ end
 -- @param what   who asks, for messages: "pool:claim"
 -- @param given  the table, or nil
 -- @param rules  by name: { check = function(value) → boolean, range = "a number from 1 to 2" }
--- @param level  whom to blame, as error() counts: 2 is the caller of the caller of this
 -- @return given, or an empty table
-function options.check(what, given, rules, level)
+function options.check(what, given, rules)
   if given == nil then return {} end
   if type(given) ~= "table" then
-    object(what, "expected a table of options, got " .. options.show(given), level + 1)
+    object(what, "expected a table of options, got " .. options.show(given))
   end
   for name, value in pairs(given) do
     local rule = rules[name]
-    if not rule then object(what, unknown(name, rules), level + 1) end
+    if not rule then object(what, unknown(name, rules)) end
     if not rule.check(value) then
-      object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, options.show(value)), level + 1)
+      object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, options.show(value)))
     end
   end
   return given
 end
 
 --- Splits a table of options in two: those that have a rule, checked, and the others.
--- @param what, given, rules, level  as for options.check; `given` may not be nil
+-- @param what, given, rules  as for options.check; `given` may not be nil
 -- @return both tables
-function options.split(what, given, rules, level)
+function options.split(what, given, rules)
   if type(given) ~= "table" then
-    object(what, "expected a table of options, got " .. options.show(given), level + 1)
+    object(what, "expected a table of options, got " .. options.show(given))
   end
   local own, others = {}, {}
   for name, value in pairs(given) do
     if rules[name] then own[name] = value else others[name] = value end
   end
-  return options.check(what, own, rules, level + 1), others
+  return options.check(what, own, rules), others
 end
 
 --- Rules for options.check.
@@ -194,19 +194,19 @@ local function write(cdata, option, number)
 end
 
 -- Writes what is given at this node of the tree, and below it.
-local function fill(cdata, what, given, node, path, level, also)
+local function fill(cdata, what, given, node, path, also)
   for name, value in pairs(given) do
     local option = node[name]
-    if not option then object(what, unknown(name, node, also):gsub("option '", "option '" .. path, 1), level + 1) end
+    if not option then object(what, unknown(name, node, also):gsub("option '", "option '" .. path, 1)) end
     if not option.kind then
       if type(value) ~= "table" then
-        object(what, ("option '%s%s' must be a table, not %s"):format(path, name, options.show(value)), level + 1)
+        object(what, ("option '%s%s' must be a table, not %s"):format(path, name, options.show(value)))
       end
-      fill(cdata, what, value, option, path .. name .. ".", level + 1)
+      fill(cdata, what, value, option, path .. name .. ".")
     else
       local number = number_of(option, value)
       if not number then
-        object(what, ("option '%s%s' must be %s, not %s"):format(path, name, range_of(option), options.show(value)), level + 1)
+        object(what, ("option '%s%s' must be %s, not %s"):format(path, name, range_of(option), options.show(value)))
       end
       write(cdata, option, number)
     end
@@ -234,19 +234,18 @@ end
 -- @param what       who asks, for messages
 -- @param operation  "dns"
 -- @param given      { attempts =, timeout_ms =, … }, or nil
--- @param level      whom to blame, as error() counts
 -- @return a cueball_recovery
-function options.recovery(what, operation, given, level)
+function options.recovery(what, operation, given)
   local cdata = ffi.new "cueball_options"
   lib.cueball_options_init_sized(cdata, ffi.sizeof(cdata))
   local path = "recovery." .. operation
   if given ~= nil and type(given) ~= "table" then
-    object(what, ("option '%s' must be a table, not %s"):format(path, options.show(given)), level + 1)
+    object(what, ("option '%s' must be a table, not %s"):format(path, options.show(given)))
   end
-  fill(cdata, what, given or {}, tree.recovery.default, path .. ".", level + 1)
+  fill(cdata, what, given or {}, tree.recovery.default, path .. ".")
   local fault = ffi.new("char[?]", 256)
   if lib.cueball_options_check(cdata, fault, 256) ~= 0 then
-    object(what, (ffi.string(fault):gsub("recovery%.default", path)), level + 1)
+    object(what, (ffi.string(fault):gsub("recovery%.default", path)))
   end
   return ffi.new("cueball_recovery", cdata.recovery_default)
 end
@@ -255,11 +254,11 @@ end
 local RESOLVER_OPERATIONS = { "dns", "dns_srv" }
 
 -- @return `recovery` without them
-local function without_questions(what, recovery, level)
+local function without_questions(what, recovery)
   if type(recovery) ~= "table" then return recovery end
   local own = options.merge({}, recovery)
   for _, operation in ipairs(RESOLVER_OPERATIONS) do
-    options.recovery(what, operation, own[operation], level + 1)
+    options.recovery(what, operation, own[operation])
     own[operation] = nil
   end
   return own
@@ -274,18 +273,17 @@ end
 --- Reads a pool's options into a new cueball_options.
 -- @param what   who asks, for messages: "cueball.pool"
 -- @param given  the user's table, without what is not the core's
--- @param level  whom to blame, as error() counts
 -- @param also   a table whose keys are options that are read elsewhere, to suggest them too; or nil
-function options.read(what, given, level, also)
+function options.read(what, given, also)
   local cdata = ffi.new "cueball_options"
   lib.cueball_options_init_sized(cdata, ffi.sizeof(cdata))
-  local recovery = without_questions(what, given.recovery, level + 1)
+  local recovery = without_questions(what, given.recovery)
   local core = options.merge(given, {})
   core.recovery = recovery
-  fill(cdata, what, core, tree, "", level + 1, also)
-  fill(cdata, what, { recovery = inherit(recovery), outlier = with_consecutive(given.outlier) }, tree, "", level + 1)
+  fill(cdata, what, core, tree, "", also)
+  fill(cdata, what, { recovery = inherit(recovery), outlier = with_consecutive(given.outlier) }, tree, "")
   local fault = ffi.new("char[?]", 256)
-  if lib.cueball_options_check(cdata, fault, 256) ~= 0 then object(what, ffi.string(fault), level + 1) end
+  if lib.cueball_options_check(cdata, fault, 256) ~= 0 then object(what, ffi.string(fault)) end
   return cdata
 end
 

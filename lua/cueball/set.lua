@@ -40,20 +40,20 @@ local NOT_FOR_SETS = {
 }
 
 -- Splits our options from the pool's, which are checked there.
-local function split(what, given, level)
-  local own, core = options.split(what, given, OWN, level + 1)
+local function split(what, given)
+  local own, core = options.split(what, given, OWN)
   for name in pairs(core) do
     local instead = NOT_FOR_SETS[name]
     if instead ~= nil then
-      error(("%s: option '%s' is for pools%s"):format(what, name, instead and ("; a set has '%s'"):format(instead) or ""), level + 1)
+      misuse.raise(("%s: option '%s' is for pools%s"):format(what, name, instead and ("; a set has '%s'"):format(instead) or ""))
     end
   end
   return own, core
 end
 
-local function check_sizes(what, target, maximum, level)
+local function check_sizes(what, target, maximum)
   if target > maximum then
-    error(("%s: option 'target' must be at most maximum (%d), not %d"):format(what, maximum, target), level + 1)
+    misuse.raise(("%s: option 'target' must be at most maximum (%d), not %d"):format(what, maximum, target))
   end
 end
 
@@ -126,13 +126,13 @@ end
 --   in order; one that throws is logged.
 -- @return the set; mistakes in the options raise an error at the caller's line
 function Set.new(given)
-  local own, core = split("cueball.set", given, 2)
+  local own, core = split("cueball.set", given)
   for _, name in ipairs { "added", "removed" } do
-    if not own[name] then error(("cueball.set: option '%s' is required: %s"):format(name, OWN[name].range), 2) end
+    if not own[name] then misuse.raise(("cueball.set: option '%s' is required: %s"):format(name, OWN[name].range)) end
   end
   local target = own.target or 1
   local maximum = own.maximum or target
-  check_sizes("cueball.set", target, maximum, 2)
+  check_sizes("cueball.set", target, maximum)
   core.max_connections, core.spares = maximum, target
   core.check_interval_ms = false
   local resolver = core.resolver
@@ -143,7 +143,7 @@ function Set.new(given)
     added = own.added, removed = own.removed, members = {}, serials = {},
     claim_options = ffi.new("cueball_claim_options", { timeout_ms = math.huge }),
   }, Set)
-  self.pool = Pool.new_for(core, "cueball.set", 2, function(...) recalled(self, ...) end)
+  self.pool = Pool.new_for(core, "cueball.set", function(...) recalled(self, ...) end)
   collect(self)
   self.pool:pump()
   return self
@@ -158,7 +158,7 @@ end
 --- The removed connection is used no longer.  Before `removed` it is a mistake.
 -- @return true; or nil, message, "stale"
 function Member:release()
-  if not self.is_recalled and not self.is_over then error("member:release: the connection was not removed; use member:close", 2) end
+  if not self.is_recalled and not self.is_over then misuse.raise("member:release: the connection was not removed; use member:close") end
   ended(self)
   return self.lease:close()
 end
@@ -192,13 +192,13 @@ end
 --- Changes target, maximum, or what pool:set can change for a set.
 -- @return true; mistakes raise an error at the caller's line and change nothing
 function Set:set(given)
-  local own, core = split("set:set", given, 2)
-  if own.added or own.removed then error("set:set: the notices cannot be changed", 2) end
+  local own, core = split("set:set", given)
+  if own.added or own.removed then misuse.raise("set:set: the notices cannot be changed") end
   local now = self.pool.given
   local target, maximum = own.target or now.spares, own.maximum or now.max_connections
-  check_sizes("set:set", target, maximum, 2)
+  check_sizes("set:set", target, maximum)
   core.spares, core.max_connections = target, maximum
-  self.pool:set_for(core, "set:set", 2)
+  self.pool:set_for(core, "set:set")
   return true
 end
 

@@ -1,6 +1,8 @@
 --- The factory of bare sockets, on real ones.
+local free_port = require("spec.support.port").free
 local host = require "cueball.host.uv"
 local server = require "spec.support.server"
+local until_true = require "spec.support.until_true"
 local tcp = require "cueball.connection.tcp"
 
 local function context(timeout_ms)
@@ -54,7 +56,7 @@ describe("cueball.connection.tcp", function()
   end)
 
   it("returns nil and what went wrong", function()
-    local port = server.refused_port()
+    local port = free_port()
     host.run(function()
       local sock, message = tcp().connect({ address = "127.0.0.1", port = port }, context(500))
       assert.is_nil(sock)
@@ -117,8 +119,7 @@ describe("cueball.connection.tcp", function()
       factory.watch(sock, function() error "not reached" end)
       factory.unwatch(sock)
       sock:send "x\n"
-      host.sleep(20)
-      assert.equal("unexpected data", factory.broken(sock))
+      until_true(function() return factory.broken(sock) == "unexpected data" end)
       assert.equal("x", (sock:receive()))
       assert.is_nil(factory.broken(sock))
       factory.close(sock)
@@ -132,8 +133,7 @@ describe("cueball.connection.tcp", function()
       local message
       host.spawn(function() message = select(2, sock:receive()) end)
       factory.close(sock)
-      host.sleep(1)
-      assert.equal("closed", message)
+      until_true(function() return message == "closed" end)
     end)
   end)
 

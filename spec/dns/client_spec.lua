@@ -1,6 +1,8 @@
 --- host.dns of the libuv host, against real nameservers (Knot DNS, Unbound) and false ones; the client under it.
+local free_port = require("spec.support.port").free
 local ffi = require "ffi"
 local host = require "cueball.host.uv"
+local dns_zone = require "spec.support.dns_zone"
 local message = require "spec.support.dns_message"
 local native = require "cueball.native"
 local server = require "spec.support.server"
@@ -9,7 +11,7 @@ local uv = require "luv"
 
 local lib = native.lib
 local EINVAL, ENOT_FOUND, A, SOA, AAAA, SRV = -1, -10, 1, 6, 28, 33
-local LONG_MS, SHORT_MS = 20000, 150   -- SHORT_MS: where nothing will come
+local LONG_MS, SHORT_MS = 20000, 300   -- SHORT_MS: where nothing will come
 
 local function data_of(record)
   if record.type == A then
@@ -65,35 +67,8 @@ end
 local label = ("a"):rep(63)
 local LONGEST = ("%s.%s.%s.%s.example"):format(label, label, label, ("b"):rep(53))
 
-local function many_services()
-  local lines = {}
-  for index = 1, 500 do
-    lines[#lines + 1] = ("_many._tcp SRV 0 1 %d node-%d"):format(8000 + index, index)
-    lines[#lines + 1] = ("node-%d A 10.1.%d.%d"):format(index, math.floor(index / 256), index % 256)
-  end
-  return table.concat(lines, "\n")
-end
-
-local ZONE = [[
-db A 10.0.0.1
-db A 10.0.0.2
-db AAAA 2001:db8::5
-four A 10.0.0.4
-_http._tcp 30 SRV 10 5 8080 db
-_http._tcp 30 SRV 20 0 8081 four
-alias CNAME other-alias
-other-alias 5 CNAME db
-zero 0 A 10.0.0.9
-dot\.ted\200 A 10.0.0.7
-_none._tcp SRV 0 0 0 .
-]] .. LONGEST:gsub("%.example$", "") .. " A 10.0.0.8\n" .. many_services() .. "\n"
-
-local function sorted(text)
-  local lines = {}
-  for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
-  table.sort(lines, function(a, b) return a > b end)
-  return table.concat(lines, "\n")
-end
+local sorted = dns_zone.sorted
+local ZONE = dns_zone.text(500) .. LONGEST:gsub("%.example$", "") .. " A 10.0.0.8\n"
 
 describe("a real nameserver", function()
   local knot
@@ -184,7 +159,7 @@ end)
 
 describe("a nameserver that is not there, or silent", function()
   task_it("is a network error, also on IPv6", function()
-    local port = server.refused_port()
+    local port = free_port()
     assert.equal("refused", ask("127.0.0.1:" .. port, "a.example", A))
     assert.equal("refused", ask("[::1]:" .. port, "a.example", A))
     -- Refused by the kernel within the call; done is called after it even so.
@@ -204,20 +179,20 @@ describe("a nameserver that is not there, or silent", function()
     local fake = servers.fake(function() end)
     local from = host.now()
     local waiters, order = {}, {}
-    for index, ms in ipairs { 200, 50, 100 } do
+    for index, ms in ipairs { 800, 200, 400 } do
       waiters[index] = host.waiter()
       assert(host.dns.ask(fake.server, "a.example", A, ms, function(answer, why)
         order[#order + 1] = ms
         waiters[index]:wake(answer, why, host.now() - from)
       end))
     end
-    for index, ms in ipairs { 200, 50, 100 } do
+    for index, ms in ipairs { 800, 200, 400 } do
       local answer, why, took = waiters[index]:wait(LONG_MS)
       assert.is_nil(answer)
       assert.equal("timeout", why)
       assert.is_true(took >= ms * 1e6)
     end
-    assert.same({ 50, 100, 200 }, order)
+    assert.same({ 200, 400, 800 }, order)
     assert.equal(6, #fake.queries) -- with EDNS and, after half of the time, without
   end)
 end)
@@ -353,7 +328,7 @@ describe("a false nameserver", function()
       local _, _, has_edns = message.of_query(query)
       if not has_edns then reply(good(query)) end
     end)
-    assert.equal(GOOD, ask(fake.server, "a.example", A, 400))
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 1000))
     assert.equal(2, #fake.queries)
     assert.equal(GOOD, ask(fake.server, "a.example", A))
     assert.equal(3, #fake.queries)
@@ -364,11 +339,11 @@ describe("a false nameserver", function()
       local _, _, has_edns = message.of_query(query)
       if not has_edns then return end
       host.spawn(function()
-        host.sleep(300)
+        host.sleep(750)
         reply(good(query))
       end)
     end)
-    assert.equal(GOOD, ask(fake.server, "a.example", A, 500))
+    assert.equal(GOOD, ask(fake.server, "a.example", A, 1000))
     assert.equal(2, #fake.queries)
   end)
 
@@ -420,7 +395,7 @@ describe("host.dns", function()
     host.dns.forget(soon)
     host.dns.forget(4711)
     -- One that has its reply already, as the network refused it within the call, but was not told.
-    local refused = assert(host.dns.ask("127.0.0.1:" .. server.refused_port(), "a.example", A, LONG_MS, count))
+    local refused = assert(host.dns.ask("127.0.0.1:" .. free_port(), "a.example", A, LONG_MS, count))
     host.dns.forget(refused)
     host.sleep(50)
     assert.equal(0, calls)
@@ -489,7 +464,7 @@ describe("the client", function()
     local fake = servers.fake(function() end)
     local dns = new()
     for user = 1, 3 do assert.equal(0, lib.cueball_dns_ask(dns, fake.server, "a.example", A, 1000, 0, user)) end
-    assert.equal(0, lib.cueball_dns_ask(dns, "127.0.0.1:" .. server.refused_port(), "a.example", A, 1000, 0, 4))
+    assert.equal(0, lib.cueball_dns_ask(dns, "127.0.0.1:" .. free_port(), "a.example", A, 1000, 0, 4))
     assert.is_true(lib.cueball_dns_next_socket(dns, socket))
     lib.cueball_dns_free(dns)
     lib.cueball_dns_free(nil)

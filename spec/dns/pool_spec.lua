@@ -1,7 +1,9 @@
 --- Pools on cueball.resolver.dns against real nameservers on loopback: knot, and unbound in front of it.
 -- Times are real here: TTLs are 1 s, and what is waited for has half a minute.
+local free_port = require("spec.support.port").free
 local cueball = require "cueball"
 local dns_servers = require "spec.support.dns_servers"
+local until_true = require "spec.support.until_true"
 local dns_message = require "spec.support.dns_message"
 local uv = require "luv"
 
@@ -12,7 +14,7 @@ local port, listeners
 
 -- Nodes 127.0.0.2 to 127.0.0.9 on one port, which accept and read.
 local function listen()
-  listeners, port = {}, dns_servers.free_port()
+  listeners, port = {}, free_port()
   for number = 2, 9 do
     local server = uv.new_tcp()
     assert(server:bind("127.0.0." .. number, port))
@@ -82,15 +84,10 @@ local function addresses(pool)
   return table.concat(list, " ")
 end
 
-
 local function await_backends(pool, wanted, idle)
-  local stop = cueball.host().now() + PATIENCE_MS * 1e6
-  repeat
-    cueball.sleep(20)
-    local is_so = addresses(pool) == wanted and pool:stats().idle == idle
-    assert(is_so or cueball.host().now() < stop, ("expected %q, there are %q, %d idle; %s"):format(wanted, addresses(pool),
-      pool:stats().idle, tostring(pool:last_error())))
-  until is_so
+  until_true(function() return addresses(pool) == wanted and pool:stats().idle == idle end, function()
+    return ("expected %q, there are %q, %d idle; %s"):format(wanted, addresses(pool), pool:stats().idle, tostring(pool:last_error()))
+  end)
 end
 
 -- Which connections each backend has, by number.
@@ -231,7 +228,7 @@ describe("a pool whose nameserver dies", function()
 
   it("asks another", function()
     local knot = dns_servers.knot { zones = { ["example."] = zone "db A 127.0.0.2" } }
-    local dead = "127.0.0.1:" .. dns_servers.free_port()
+    local dead = "127.0.0.1:" .. free_port()
     cueball.run(function()
       local pool = open { domain = "db.example", default_port = port, nameservers = { dead, knot.server }, families = "ipv4" }
       await_backends(pool, "127.0.0.2", 4)

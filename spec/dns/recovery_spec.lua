@@ -1,8 +1,8 @@
 --- Discovery that recovers, against real nameservers on loopback: knot, unbound in front of it, dnsmasq. Times are real here.
 local cueball = require "cueball"
 local dns_servers = require "spec.support.dns_servers"
+local until_true = require "spec.support.until_true"
 
-local PATIENCE_MS = 30000
 local QUICK = { default = { timeout_ms = 300, max_timeout_ms = 600, delay_ms = 50, max_delay_ms = 200, attempts = 2 } }
 
 setup(function() cueball.host().log_to(function() end) end)
@@ -24,20 +24,14 @@ local function addresses(pool)
 end
 
 local function await(pool, wanted)
-  local stop = cueball.host().now() + PATIENCE_MS * 1e6
-  repeat
-    cueball.sleep(50)
-    local is_over = cueball.host().now() > stop
-    assert(not is_over, ("expected %q, there is %q; %s"):format(wanted, addresses(pool), tostring(pool:last_error())))
-  until addresses(pool) == wanted
+  until_true(function() return addresses(pool) == wanted end, function()
+    return ("expected %q, there is %q; %s"):format(wanted, addresses(pool), tostring(pool:last_error()))
+  end)
 end
 
 local function await_failure(pool, words)
-  local stop = cueball.host().now() + PATIENCE_MS * 1e6
-  repeat
-    cueball.sleep(50)
-    assert(cueball.host().now() < stop, tostring(pool:resolver().message))
-  until pool:resolver().failing and pool:resolver().message:find(words, 1, true)
+  until_true(function() return pool:resolver().failing and pool:resolver().message:find(words, 1, true) end,
+    function() return pool:resolver().message end)
 end
 
 describe("a pool", function()

@@ -1,6 +1,6 @@
 --- What host.dns of the libuv host says of the machine: resolv.conf and its environment, the hosts file.
+local free_port = require("spec.support.port").free
 local host = require "cueball.host.uv"
-local server = require "spec.support.server"
 local uv = require "luv"
 
 -- In a process of its own, with these environment variables and nothing else that is looked at. → what it printed
@@ -75,7 +75,7 @@ end)
 
 describe("a program that asks", function()
   it("ends by itself once it has its answer", function()
-    local port = server.refused_port()
+    local port = free_port()
     assert.equal("refused\nend", elsewhere("", ([[
       host.dns.ask("127.0.0.1:%d", "a.example", 1, 60000, function(_, why) print(why) end)
       require("luv").run()

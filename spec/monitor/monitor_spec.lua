@@ -381,7 +381,7 @@ describe("the board", function()
       one.claims, two.claims = 1, 20
       assert.equal("1 2: 21", seen_by(one))
       for _, key in ipairs { "members", "member:1", "member:2", "member:3", "snapshot:1", "snapshot:2", "snapshot:3", "published:2", "lock",
-        "collected", "asked" } do
+        "accumulated", "asked" } do
         dict.entries["cueball/monitor/" .. key] = { value = value }
         world.sleep(8000)
         seen_by(one)

@@ -1,7 +1,7 @@
 --- cueball.balancer in the real nginx, proxying to three backends.
+local free_port = require("spec.support.port").free
 local uv = require "luv"
 local nginx = require "spec.support.nginx"
-local server = require "spec.support.server"
 local host = require "cueball.host.uv"
 
 -- A web server in this process, that can die and come back on its port: it answers with its number, after `ms`.
@@ -51,7 +51,7 @@ function Backend:die()
 end
 
 local function new_backend(number, port)
-  local self = setmetatable({ number = number, port = port or server.refused_port(), ms = 0, status = 200, requests = 0 }, Backend)
+  local self = setmetatable({ number = number, port = port or free_port(), ms = 0, status = 200, requests = 0 }, Backend)
   self:start()
   return self
 end
@@ -75,7 +75,7 @@ log_by_lua_block { balancers.api:report() }
 
 local SERVER = [[
 location /api {
-  proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_connect_timeout 1s; proxy_read_timeout 1s;
+  proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_connect_timeout 20s; proxy_read_timeout 20s;
 }
 location = /peers { content_by_lua_block {
   for _, peer in ipairs(balancers.api:peers()) do
@@ -87,7 +87,7 @@ location = /peers { content_by_lua_block {
 describe("a balancer in nginx", function()
   local one, backends
 
-  local function start(balance, weights, more)
+  local function start(balance, weights, more, timeout_s)
     backends = {}
     local list = {}
     for number, weight in ipairs(weights or { 1, 1, 1 }) do
@@ -95,7 +95,8 @@ describe("a balancer in nginx", function()
       list[number] = ('{ address = "127.0.0.1", port = %d, weight = %d }'):format(backends[number].port, weight)
     end
     one = nginx.start {
-      files = { ["balancers.lua"] = BALANCERS:format(balance, table.concat(list, ", ")) }, http = HTTP, server = SERVER .. (more or ""),
+      files = { ["balancers.lua"] = BALANCERS:format(balance, table.concat(list, ", ")) }, http = HTTP,
+      server = SERVER:gsub("timeout 20s", ("timeout %ds"):format(timeout_s or 20)) .. (more or ""),
     }
   end
 
@@ -128,29 +129,21 @@ describe("a balancer in nginx", function()
   for _, balance in ipairs { "rr", "p2c" } do
     it("shows no client that a backend dies and comes back, by " .. balance, function()
       start(balance)
-      host.run(function()
-        host.spawn(function()
-          host.sleep(300)
-          backends[2]:die()
-          host.sleep(1500)
-          backends[2].requests = 0
-          backends[2]:start()
-        end)
-        local ends = host.now() + 3500e6
-        local answered = 0
-        nginx.many(20, 20, function()
-          while host.now() < ends do
-            local status, body = one:get "/api"
-            assert(status == 200, ("%s: %s\n%s"):format(tostring(status), tostring(body), one:log():sub(-3000)))
-            answered = answered + 1
-            host.sleep(5)
-          end
-        end)
-        assert.is_true(answered > 200)
+      local answered = 0
+      nginx.under_load(20, function()
+        local status, body = one:get "/api"
+        assert(status == 200, ("%s: %s\n%s"):format(tostring(status), tostring(body), one:log():sub(-3000)))
+        answered = answered + 1
+        host.sleep(5)
+      end, function()
+        nginx.until_true(function() return answered > 50 end)
+        backends[2]:die()
+        nginx.until_true(function() return one:log():find "is dead after 2 failures in a row" end, function() return one:log() end)
+        backends[2].requests = 0
+        backends[2]:start()
+        nginx.until_true(function() return one:log():find "is alive again" and backends[2].requests > 20 end,
+          function() return one:log() end)
       end)
-      assert.matches("is dead after 2 failures in a row", one:log())
-      assert.matches("is alive again", one:log())
-      assert.is_true(backends[2].requests > 20)
     end)
   end
 
@@ -164,11 +157,11 @@ describe("a balancer in nginx", function()
 
   it("gives a slow backend less, by p2c", function()
     start "p2c"
-    backends[3].ms = 100
+    backends[3].ms = 200 -- much more than the others take on a machine that has other things to do
     local by = ask(800, 16)
     assert.is_true(by[3] * 4 < by[1] and by[3] * 4 < by[2], table.concat(by, " "))
     local latency = tonumber(peers():match(backends[3].port .. " false %d+ 0 ([%d.]+)"))
-    assert.is_true(latency >= 90 and latency < 1000, tostring(latency))
+    assert.is_true(latency >= 190, tostring(latency))
   end)
 
   for _, status in ipairs { 503, 500 } do
@@ -186,8 +179,8 @@ describe("a balancer in nginx", function()
   end
 
   it("leaves one that does not answer in time alone", function()
-    start "rr"
-    backends[2].ms = 5000
+    start("rr", nil, nil, 1)
+    backends[2].ms = 20000
     local by = ask(60, 6)
     assert.equal(0, by[2])
     assert.matches(backends[2].port .. " true", peers())
@@ -262,7 +255,7 @@ describe("the example of a balancer", function()
     local prefix = assert(uv.fs_mkdtemp "/tmp/cueball-nginx-XXXXXX")
     local root = uv.fs_realpath(os.getenv "CUEBALL_ROOT" or ".")
     local build = uv.fs_realpath(os.getenv "CUEBALL_BUILD" or root .. "/build")
-    local three, port = { new_backend(1), new_backend(2), new_backend(3) }, server.refused_port()
+    local three, port = { new_backend(1), new_backend(2), new_backend(3) }, free_port()
     local file = assert(io.open(root .. "/examples/openresty/balancer.conf", "rb"))
     local text = file:read "*a"
     file:close()

@@ -11,15 +11,14 @@ local CASES = {
   ["time goes on, in nanoseconds"] = { [[
     local before = host.now()
     host.sleep(20)
-    local ms = (host.now() - before) / 1e6
-    say(ms >= 19 and ms < 5000)]], "true" },
+    say((host.now() - before) / 1e6 >= 19)]], "true" },
   ["a seed is a whole number below 2^53, and not always the same"] = { [[
     local a, b = host.seed(), host.seed()
     say(a % 1 == 0 and a >= 0 and a < 2 ^ 53, a ~= b)]], "true true" },
   ["a task runs soon, with its arguments, and outside of the request"] = { [[
     local done, mine = host.waiter(), ngx.var.uri
     host.spawn(function(a, b) done:wake(a, b, ngx.get_phase()) end, 1, nil)
-    say(done:wait(5000))]], "1 nil timer" },
+    say(done:wait(20000))]], "1 nil timer" },
   ["a task outlives the request that began it"] = { [[
     outlived = "not yet"
     host.spawn(function() host.sleep(30) outlived = "it did" end)
@@ -32,7 +31,7 @@ local CASES = {
     local done, a, b = host.waiter(), nil, nil
     a = host.spawn(function() host.sleep(5) done:wake(host.current() == a, host.current() ~= b, host.task() == a) end)
     b = host.spawn(function() host.sleep(50) end)
-    say(done:wait(5000))]], "true true true" },
+    say(done:wait(20000))]], "true true true" },
   ["a request counts as a task, but cannot be killed"] = { [[
     say(host.current() ~= nil, host.task(), pcall(host.kill, host.current()))]], "true nil false kill: a request cannot be killed" },
   ["a killed task goes no further, and what it guards is told"] = { [[
@@ -41,12 +40,12 @@ local CASES = {
       host.guard { abort = function() aborted = aborted + 1 end }
       while true do steps = steps + 1 host.sleep(2) end
     end)
-    host.sleep(30)
+    repeat host.sleep(2) until steps > 2
     host.kill(task)
     local after = steps
     host.kill(task)
     host.sleep(30)
-    say(after > 1, steps == after, aborted)]], "true true 1" },
+    say(steps == after, aborted)]], "true 1" },
   ["what is guarded no longer is not told"] = { [[
     local aborted = 0
     local task = host.spawn(function()
@@ -81,7 +80,7 @@ local CASES = {
   ["a task may not kill itself"] = { [[
     local done, task = host.waiter(), nil
     task = host.spawn(function() host.sleep(1) done:wake(pcall(host.kill, task)) end)
-    say((done:wait(5000)))]], "false" },
+    say((done:wait(20000)))]], "false" },
   ["a waiter remembers a wake that came before, and the first one only"] = { [[
     local waiter = host.waiter()
     waiter:wake("first", nil, 3)
@@ -98,7 +97,7 @@ local CASES = {
       waiter:wake "woken"
       order[#order + 1] = "after wake"
     end)
-    local value = waiter:wait(5000)
+    local value = waiter:wait(20000)
     order[#order + 1] = value
     say(table.concat(order, ", "))]], "after wake, woken" },
   ["an alarm goes off once, at its time, and is moved and cleared"] = { [[
@@ -110,7 +109,8 @@ local CASES = {
     other:set(begun + 20e6)
     other:clear()
     local inside = count
-    host.sleep(80)
+    repeat host.sleep(40) until count > 0
+    host.sleep(40)
     alarm:close()
     other:close()
     say(inside, count, (at - begun) / 1e6 >= 29)]], "0 1 true" },
@@ -119,23 +119,23 @@ local CASES = {
     local alarm = host.alarm(function() count = count + 1 end)
     alarm:set(0)
     local inside = count
-    host.sleep(30)
+    repeat host.sleep(5) until count > 0
     say(inside, count)]], "0 1" },
   ["an alarm that throws does not keep others from going off"] = { [[
     local count = 0
     local one, two = host.alarm(function() error "for the spec of alarms" end), host.alarm(function() count = count + 1 end)
     one:set(0)
     two:set(0)
-    host.sleep(30)
+    repeat host.sleep(5) until count > 0
     say(count)]], "1" },
   ["run just calls, where the loop runs already"] = { [[say(host.run(function(a, b) return b, a end, 1, 2))]], "2 1" },
   ["sockets say what they say everywhere"] = { [[
     local socket = host.tcp()
-    socket:settimeouts(500, 500, 20)
+    socket:settimeouts(20000, 20000, 20)
     say(socket:connect("127.0.0.1", 1))
     socket:connect("127.0.0.1", tonumber(ngx.var.server_port))
     say(socket:receive "*l")]], "nil connection refused\nnil timeout " },
-  ["more tasks than one crew begins all run"] = { [[
+  ["more tasks than one runner begins all run"] = { [[
     local done, count = host.waiter(), 0
     for _ = 1, 1000 do
       host.spawn(function()

@@ -5,9 +5,9 @@ local redis = require "spec.support.redis"
 local POOLS = [[
 local cueball = require "cueball"
 return { cache = cueball.pool {
-  name = "cache", max_connections = 4, claim_timeout_ms = 2000,
+  name = "cache", max_connections = 4, claim_timeout_ms = 15000,
   resolver = cueball.resolver.static { %s },
-  connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 1000 },
+  connect = cueball.connection.redis { connect_timeout_ms = 15000, read_timeout_ms = 15000 },
 } }
 ]]
 
@@ -72,7 +72,7 @@ describe("cueball in nginx", function()
 
   it("serves a stampede with no more connections than allowed", function()
     local before = tonumber(backend:call("INFO", "stats"):match "total_connections_received:(%d+)")
-    one = start { redis = { backend }, pools = (POOLS:gsub("claim_timeout_ms = 2000, ", "")) }
+    one = start { redis = { backend }, pools = (POOLS:gsub("claim_timeout_ms = 15000, ", "")) }
     local most, asked, wrong = 0, 1, {}
     nginx.many(3000, 300, function(index)
       local status, body = one:get "/get"

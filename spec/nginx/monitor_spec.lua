@@ -1,7 +1,6 @@
 --- A status location under the real nginx: all workers together, whichever of them is asked.
 local uv = require "luv"
 local dkjson = require "dkjson"
-local host = require "cueball.host.uv"
 local nginx = require "spec.support.nginx"
 
 local POOLS = [[
@@ -108,14 +107,18 @@ describe("cueball.monitor.serve", function()
   end)
 
   it("loses no count when workers die or nginx is reloaded, and does not show those that are gone", function()
-    start(2)
+    start(2, nil, nil, [[location = /seen { content_by_lua_block {
+      ngx.print(ngx.worker.pid(), " ", require("cueball.monitor.board").own:view().pools[1].stats.claims)
+    } }]])
     until_shown(2)
     local claims = work(one:workers())
-    local function all_counted() return status().pools[1].stats.claims == claims end
-    nginx.until_true(all_counted, function() return one:ask "/status" end)
-
-    -- Workers that pinned what they have, within a second of the last request, are not missed.
-    host.run(host.sleep, 1500)
+    -- Workers that have published what they have, within a second of the last request, are not missed: the others know of all of it.
+    local counted = {}
+    nginx.until_true(function()
+      local pid, seen = one:ask("/seen"):match "(%d+) (%d+)"
+      counted[pid] = tonumber(seen) == claims or nil
+      return next(counted, next(counted)) ~= nil
+    end, function() return one:ask "/status" end)
     local before = one:workers()
     uv.kill(before[1], "sigkill")
     nginx.until_true(function()

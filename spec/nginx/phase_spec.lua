@@ -5,8 +5,8 @@ local redis = require "spec.support.redis"
 local POOLS = [[
 local cueball = require "cueball"
 return { cache = cueball.pool {
-  name = "cache", max_connections = 4, claim_timeout_ms = 1000,
-  resolver = cueball.resolver.static { "%s" }, connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 1000 },
+  name = "cache", max_connections = 4, claim_timeout_ms = 15000,
+  resolver = cueball.resolver.static { "%s" }, connect = cueball.connection.redis { connect_timeout_ms = 15000, read_timeout_ms = 15000 },
 } }
 ]]
 
@@ -46,7 +46,7 @@ location = /waits { content_by_lua_block {
   for index = 1, 4 do held[index] = assert(pools.cache:claim()) end
   ngx.print(tostring(pools.cache:stats().busy))
   ngx.flush(true)
-  ngx.sleep(0.3)
+  repeat ngx.sleep(0.02) until pools.cache:stats().waiting >= tonumber(ngx.var.arg_until)
   ngx.exit(200)
 } }
 ]]
@@ -99,7 +99,7 @@ describe("a claim in nginx", function()
     nginx.until_true(function() return one:ask("/stats"):match "^0 " end, function() return one:ask "/stats" end)
     assert.is_nil(one:log():find("threw", 1, true), one:log())
     assert.is_nil(one:log():find("traceback", 1, true), one:log())
-    assert.equal(4, backend:clients())
+    nginx.until_true(function() return backend:clients() == 4 end, function() return backend:call("CLIENT", "LIST") end)
   end
 
   for _, phase in ipairs(REFUSED) do
@@ -175,10 +175,18 @@ describe("a claim in nginx", function()
     } }
     location = /naps { content_by_lua_block { ngx.print(naps, " ", pools.cache:stats().waiting_max) } }]] }
     nginx.until_true(function() return backend:clients() == 4 end)
-    local wrong = {}
-    nginx.many(101, 101, function(index)
-      local _, body = one:get(index == 1 and "/waits" or "/claim")
-      if index > 1 and body ~= "value" then wrong[#wrong + 1] = body end
+    local wrong, all_are_held = {}, false
+    nginx.many(102, 102, function(index)
+      if index == 1 then
+        one:get "/waits?until=60"
+      elseif index == 2 then
+        nginx.until_true(function() return one:ask("/stats"):match "^4 " end)
+        all_are_held = true
+      else
+        nginx.until_true(function() return all_are_held end)
+        local _, body = one:get "/claim"
+        if body ~= "value" then wrong[#wrong + 1] = body end
+      end
     end)
     assert.same({}, wrong)
     local naps, waited = one:ask("/naps"):match "(%d+) (%d+)"

@@ -22,13 +22,23 @@ location = /hold { content_by_lua_block {
   assert(pools.cache:with(function(red) ngx.sleep(ms / 1000) return red:get "key" end))
   ngx.say(ngx.worker.pid())
 } }
+location = /hold_until_told { content_by_lua_block {
+  assert(pools.cache:with(function(red)
+    ngx.shared.told:incr("holding", 1, 0)
+    repeat ngx.sleep(0.01) until ngx.shared.told:get "go"
+    return red:get "key"
+  end))
+  ngx.say(ngx.worker.pid())
+} }
+location = /holding { content_by_lua_block { ngx.print(ngx.shared.told:get "holding" or 0) } }
+location = /go { content_by_lua_block { ngx.shared.told:set("go", true) } }
 location = /allowed { content_by_lua_block { ngx.say(ngx.worker.pid(), " ", pools.cache:stats().allowed) } }
 ]]
 
 local function start(backend, workers)
   return nginx.start {
     workers = workers or 2, files = { ["my_pools.lua"] = POOLS:format(backend.backend) }, server = SERVER,
-    http = "lua_shared_dict cueball 1m;\ninit_worker_by_lua_block { pools = require 'my_pools' }\n",
+    http = "lua_shared_dict cueball 1m;\nlua_shared_dict told 100k;\ninit_worker_by_lua_block { pools = require 'my_pools' }\n",
   }
 end
 
@@ -46,23 +56,26 @@ describe("a cap over all workers of nginx", function()
 
   local function refused() return tonumber(backend:call("INFO", "stats"):match "rejected_connections:(%d+)") end
 
-  -- Requests that hold a connection for some ms, so many at once for so long; → how many were answered, how many were not.
-  local function load(width, hold_ms, lasts_ms, may_fail)
-    local ends, answered, failed, by = host.now() + lasts_ms * 1e6, 0, 0, {}
-    nginx.many(width, width, function()
-      while host.now() < ends do
-        local status, body = one:get("/hold?ms=" .. hold_ms)
-        if status == 200 then
-          answered = answered + 1
-          by[tonumber(body)] = (by[tonumber(body)] or 0) + 1
-        else
-          failed = failed + 1
-          assert(may_fail, ("%s: %s\n%s"):format(tostring(status), tostring(body), one:log():sub(-3000)))
-          host.sleep(10)
-        end
+  -- Requests that hold a connection for some ms, so many at once, while fn(answered) runs in a task: answered.count of them have been
+  -- answered, and answered.by[pid] by each worker.
+  local function load(width, hold_ms, fn, may_fail)
+    local answered = { count = 0, by = {} }
+    nginx.under_load(width, function()
+      local status, body = one:get("/hold?ms=" .. hold_ms)
+      if status == 200 then
+        answered.count = answered.count + 1
+        answered.by[tonumber(body)] = (answered.by[tonumber(body)] or 0) + 1
+      else
+        assert(may_fail, ("%s: %s\n%s"):format(tostring(status), tostring(body), one:log():sub(-3000)))
+        host.sleep(10)
       end
-    end)
-    return answered, failed, by
+    end, function() fn(answered) end)
+  end
+
+  -- So many more have been answered.
+  local function more(answered, count)
+    local wanted = answered.count + count
+    nginx.until_true(function() return answered.count >= wanted end, function() return answered.count end)
   end
 
   -- The new workers may have so many together.
@@ -76,13 +89,12 @@ describe("a cap over all workers of nginx", function()
       for _, allowed in pairs(by) do sum = sum + allowed end
       return sum == wanted
     end, function() return one:ask "/allowed" .. one:log():sub(-2000) end)
-    return true
   end
 
   it("holds under load, and is used up", function()
     one = start(backend)
     nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
-    assert.is_true(load(30, 20, 2500) > 100)
+    load(30, 20, function(answered) more(answered, 600) end)
     assert.equal(0, refused())
     assert.equal(CAP, backend:clients())
   end)
@@ -121,63 +133,63 @@ describe("a cap over all workers of nginx", function()
       return by[pid]
     end
     local function allowed(pid) return tonumber(host.run(by[pid][CAP + 1], "/allowed"):match " (%d+)") end
-    local held = 0
-    local function keep_busy(pid, count, ms)
-      for index = 1, count do
+    local served, is_over = 0, false
+    local function keep_busy(pid, path, again)
+      for index = 1, CAP do
         host.spawn(function()
-          by[pid][index]("/hold?ms=" .. ms)
-          held = held + 1
+          repeat by[pid][index](path) until is_over or not again
+          served = served + 1
         end)
       end
     end
     local busy, idle = pids[1], pids[2]
     client_of(busy)
     client_of(idle)
-    keep_busy(busy, CAP, 1500)
+    keep_busy(busy, "/hold?ms=100", true)
     nginx.until_true(function() return allowed(busy) == CAP - 1 end)
     assert.equal(1, allowed(idle))
-    keep_busy(idle, CAP, 1500)
+    keep_busy(idle, "/hold_until_told")
     nginx.until_true(function() return allowed(idle) >= CAP / 2 end)
     nginx.until_true(function() return backend:clients() == CAP end)
-    nginx.until_true(function() return held == 2 * CAP end)
+    is_over = true
+    one:ask "/go"
+    nginx.until_true(function() return served == 2 * CAP end)
     assert.equal(0, refused())
   end)
 
   it("holds while workers are killed, and what they had comes back", function()
     one = start(backend)
     nginx.until_true(function() return backend:clients() == CAP end)
-    host.run(function()
-      host.spawn(function()
-        for _ = 1, 2 do
-          host.sleep(700)
-          uv.kill(one:workers()[1], "sigkill")
-        end
-      end)
-      assert.is_true(load(30, 20, 6000, true) > 100)
-    end)
+    load(30, 20, function(answered)
+      for _ = 1, 2 do
+        more(answered, 100)
+        uv.kill(one:workers()[1], "sigkill")
+      end
+      -- Until what the dead had is dealt again.
+      nginx.until_true(function() return one:log():find("a worker died", 1, true) end, function() return one:log():sub(-2000) end)
+      more(answered, 300)
+    end, true)
     assert.equal(0, refused())
     nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
-    assert.matches("a worker died", one:log())
   end)
 
   it("holds while nginx is reloaded under load, and old workers hand theirs over", function()
     one = start(backend)
     nginx.until_true(function() return backend:clients() == CAP end)
     local before = one:workers()
-    host.run(function()
-      host.spawn(function()
-        for _ = 1, 2 do
-          host.sleep(1000)
-          one:signal "HUP"
-        end
-      end)
-      local answered, _, by = load(30, 20, 4000)
-      assert.is_true(answered > 100)
-      local by_new = 0
-      for pid, count in pairs(by) do
-        if pid ~= before[1] and pid ~= before[2] then by_new = by_new + count end
+    load(30, 20, function(answered)
+      for _ = 1, 2 do
+        more(answered, 100)
+        one:signal "HUP"
+        host.sleep(500)
       end
-      assert.is_true(by_new > 50)
+      nginx.until_true(function()
+        local by_new = 0
+        for pid, count in pairs(answered.by) do
+          if pid ~= before[1] and pid ~= before[2] then by_new = by_new + count end
+        end
+        return by_new > 200
+      end)
     end)
     assert.equal(0, refused())
     nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
@@ -186,23 +198,23 @@ describe("a cap over all workers of nginx", function()
   it("serves new workers while an old one still holds a connection", function()
     one = start(backend)
     nginx.until_true(function() return backend:clients() == CAP end)
-    host.run(function()
-      local old
-      local done = host.waiter()
-      host.spawn(function()
-        old = one:ask "/hold?ms=4000"
-        done:wake(true)
-      end)
-      host.sleep(300)
-      one:signal "HUP"
-      host.sleep(1000)
-      local answered, _, by = load(20, 10, 1500)
-      assert.is_true(answered > 100)
-      -- All but the one that is held.
-      assert.is_true(wait_for_allowed(CAP - 1))
-      done:wait()
-      assert.is_nil(by[tonumber(old)])
+    local before, old = one:workers(), nil
+    host.spawn(function() old = tonumber(one:ask "/hold_until_told") end)
+    nginx.until_true(function() return one:ask "/holding" == "1" end)
+    one:signal "HUP"
+    nginx.until_true(function() -- whom new requests are for
+      local pid = tonumber(one:ask("/allowed"):match "%d+")
+      return pid ~= before[1] and pid ~= before[2]
     end)
+    local by
+    load(20, 10, function(answered)
+      by = answered.by
+      more(answered, 300)
+      wait_for_allowed(CAP - 1) -- all but the one that is held
+    end)
+    one:ask "/go"
+    nginx.until_true(function() return old end)
+    assert.is_nil(by[old])
     assert.equal(0, refused())
   end)
 

@@ -1,4 +1,5 @@
 --- cueball.connection.redis: against real redis-servers, under nginx and on libuv.
+local free_port = require("spec.support.port").free
 local cueball = require "cueball"
 local uv_host = require "cueball.host.uv"
 local nginx = require "spec.support.nginx"
@@ -7,7 +8,7 @@ local redis = require "spec.support.redis"
 local POOLS = [[
 local cueball = require "cueball"
 return { cache = cueball.pool {
-  name = "cache", max_connections = 1, claim_timeout_ms = 2000, resolver = cueball.resolver.static { "%s" },
+  name = "cache", max_connections = 1, claim_timeout_ms = %d, resolver = cueball.resolver.static { "%s" },
   connect = cueball.connection.redis %s,
 } }
 ]]
@@ -53,9 +54,9 @@ describe("cueball.connection.redis", function()
     backend:stop()
   end)
 
-  local function start(options, to, code)
+  local function start(options, to, code, claim_timeout_ms)
     one = nginx.start {
-      files = { ["my_pools.lua"] = POOLS:format(to or backend.backend, options or "{}") },
+      files = { ["my_pools.lua"] = POOLS:format(claim_timeout_ms or 15000, to or backend.backend, options or "{}") },
       http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
       server = [[
         location = /get { content_by_lua_block { ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) } }
@@ -109,7 +110,7 @@ describe("cueball.connection.redis", function()
       assert.equal("of five\n", one:ask "/get")
       one:stop()
     end
-    start "{ password = 'wrong' }"
+    start("{ password = 'wrong' }", nil, nil, 1000)
     assert.equal(500, (one:get "/get"))
     assert.is_truthy(one:log():find("auth: WRONGPASS", 1, true), one:log())
   end)
@@ -120,7 +121,7 @@ describe("cueball.connection.redis", function()
     local make = "mkdir %s && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=db.test -keyout %s/key -out %s/cert 2>/dev/null"
     assert.equal(0, os.execute(make:format(folder, folder, folder)))
     backend:stop()
-    local port = require("spec.support.server").refused_port()
+    local port = free_port()
     backend = redis.start {
       ("--tls-port %d --tls-cert-file %s/cert --tls-key-file %s/key --tls-auth-clients no"):format(port, folder, folder),
     }
@@ -130,7 +131,7 @@ describe("cueball.connection.redis", function()
     assert.equal("1", one:ask "/opened")
     assert.equal(1, backend:clients())
     one:stop()
-    start("{ tls = true }", "127.0.0.1:" .. port) -- nobody vouches for it
+    start("{ tls = true }", "127.0.0.1:" .. port, nil, 1000) -- nobody vouches for it
     assert.equal(500, (one:get "/get"))
     assert.is_truthy(one:log():find("TLS: ", 1, true), one:log())
     os.execute("rm -r " .. folder)
@@ -145,8 +146,7 @@ describe("cueball.connection.redis", function()
       local opened = pool:stats().opened
       pool:with(function(red) red:multi() end)
       for _ = 1, 2 do assert.equal("value", pool:with(function(red) return red:get "key" end)) end
-      uv_host.sleep(300)
-      assert.equal(opened + 1, pool:stats().opened)
+      nginx.until_true(function() return pool:stats().opened == opened + 1 end)
       assert.is_nil(rawget(_G, "ngx"))
       pool:stop()
     end)

@@ -1,4 +1,5 @@
 --- Resolvers of the manual in the real nginx: poll, watch, file; and pools that hear of their failure.
+local free_port = require("spec.support.port").free
 local nginx = require "spec.support.nginx"
 local server = require "spec.support.server"
 
@@ -49,7 +50,7 @@ location = /stop { content_by_lua_block { pools.poll:stop() ngx.print(pools.ende
 
 describe("resolvers of the manual in nginx", function()
   it("work unchanged", function()
-    local nobody, somebody = server.refused_port(), server.echo()
+    local nobody, somebody = free_port(), server.echo()
     local one = nginx.start {
       files = { ["my_pools.lua"] = POOLS:format(nobody, somebody.port), backends = "10.0.0.7\n10.0.0.8:82 weight=2\n" },
       http = "init_worker_by_lua_block { pools = require 'my_pools' }", server = SERVER,

@@ -277,7 +277,7 @@ end)
 local FOREIGN = { ["1e300"] = 1e300, ["-1e300"] = -1e300, NaN = 0 / 0, infinity = math.huge, half = 0.5, ["-1"] = -1, ["2^40"] = 2 ^ 40,
   text = "text", number = "7", empty = "", ["true"] = true, ["a line"] = "a|1|99999999999999999999|1e9|-5|0|2",
   ["a line with a cap"] = "w9|0|4000000000|9|9|9|0", ["a line of another time"] = "w9|99999999999999999|5|1|1|1|0" }
-local KEYS = { "members", "changes", "member:1", "member:2", "member:3", "token:1", "token:3", "buried:w9:1", "heal:q:token:3", "token:3" }
+local KEYS = { "members", "changes", "member:1", "member:2", "member:3", "token:1", "token:3", "collected:w9:1", "heal:token:3", "token:3" }
 
 describe("a ledger whose dict others write to", function()
   for name, value in pairs(FOREIGN) do
@@ -348,30 +348,6 @@ describe("a ledger whose dict others write to", function()
     time = 1000
     a:publish(1, 1, false)
     assert.equal(1, dict:get "q:members")
-  end)
-end)
-
-describe("the processes of workers", function()
-  local workers = require "cueball.host.process"
-
-  it("have names that no other process ever has, and are known to live or not", function()
-    local own = workers.name()
-    assert.matches("^%d+%.%d+$", own)
-    assert.is_true(workers.is_alive(own))
-    assert.is_false(workers.is_alive(own:match "^%d+" .. ".1")) -- its number was another's before
-    local pipe = io.popen "echo $$; cat /proc/$$/stat"
-    local pid, stat = pipe:read "*l", pipe:read "*a"
-    pipe:close()
-    local fields = {}
-    for field in stat:match("%) (.*)"):gmatch "%S+" do fields[#fields + 1] = field end
-    assert.is_false(workers.is_alive(pid .. "." .. fields[20]))
-    assert.is_nil(workers.is_alive "something else")
-  end)
-
-  it("share nothing outside of nginx", function()
-    assert.is_nil(workers.dict "cueball")
-    assert.is_false(workers.is_exiting())
-    assert.equal(1, workers.count())
   end)
 end)
 

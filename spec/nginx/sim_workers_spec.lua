@@ -24,13 +24,13 @@ local function kill(one)
   alive[one.host.workers.name()] = nil
 end
 
--- Whom this one sees: "2 says, 3 says", and whom it buries: "-4 says".
-local function seen_by(one, does_bury)
+-- Whom this one sees: "2 says, 3 says", and whose things it collects: "-4 says".
+local function seen_by(one, does_collect)
   local list = {}
   one.member:look(function(record) list[#list + 1] = ("%d %s"):format(record.number, tostring(record.text)) end,
-    does_bury ~= nil and function(record)
+    does_collect ~= nil and function(record)
       list[#list + 1] = ("-%d %s"):format(record.number, tostring(record.text))
-      return does_bury
+      return does_collect
     end or nil)
   return table.concat(list, ", ")
 end
@@ -120,7 +120,7 @@ describe("workers", function()
     assert.equal("-2 silent", seen_by(one, true))
   end)
 
-  in_world("join anew when they were buried alive, and know it", function()
+  in_world("join anew when they were taken for dead, and know it", function()
     alive = false
     local one, two = join(1), join(2)
     one.member:renew ""
@@ -134,7 +134,7 @@ describe("workers", function()
     assert.equal(true, two.member:renew "back")
   end)
 
-  in_world("that leave something are buried at once, and again until that is seen to", function()
+  in_world("that leave something are looked after at once, and again until that is done", function()
     local one, two, three = join(1), join(2), join(3)
     for _, each in ipairs { one, two, three } do each.member:renew("of " .. each.pid) end
     two.member:leave "will"
@@ -144,7 +144,7 @@ describe("workers", function()
     assert.equal("3 of 3", seen_by(one, true))
   end)
 
-  in_world("see to what is left by one who died as it buried another", function()
+  in_world("see to what is left by one who died as it looked after another", function()
     local one, two, three = join(1), join(2), join(3)
     for _, each in ipairs { one, two, three } do each.member:renew("of " .. each.pid) end
     two.member:leave "will"
@@ -194,24 +194,24 @@ describe("workers", function()
         world.sleep(2500)
         one.member:renew "says"
         three.member:renew "says"
-        local buried, visits = {}, 0
+        local collected, visits = {}, 0
         local function look(member)
           member:renew "says"
           member:look(function(record)
             if record.number == 2 then visits = visits + 1 end
           end, function(record)
-            buried[#buried + 1] = record.text
+            collected[#collected + 1] = record.text
             return true
           end)
         end
         local unhook = at_step(moment, function() deed[1](two) end)
         look(one.member)
         was_reached = unhook()
-        assert.is_true(visits + #buried <= 1, "seen twice at moment " .. moment)
+        assert.is_true(visits + #collected <= 1, "seen twice at moment " .. moment)
         if was_reached then
           look(three.member)
           look(one.member)
-          assert.same({ deed[2] }, buried, "moment " .. moment)
+          assert.same({ deed[2] }, collected, "moment " .. moment)
         end
       end
       assert.is_true(moment > 6, moment)
@@ -219,19 +219,19 @@ describe("workers", function()
   end
 
   -- Each stopped before any step on the dict while the other goes on.
-  in_world("bury one between them, however their looking is interleaved", function()
+  in_world("look after one between them, however their looking is interleaved", function()
     for seed = 1, 300 do
       math.randomseed(seed)
       dict, alive = support.new(world), {}
       local one, two, three = join(1), join(2), join(3)
       for _, each in ipairs { one, two, three } do each.member:renew "says" end
       two.member:leave "will"
-      local buried, threads = 0, {}
+      local collected, threads = 0, {}
       for _, each in ipairs { one, three } do
         threads[#threads + 1] = coroutine.create(function()
           for _ = 1, 3 do
             each.member:look(function() end, function(record)
-              if record.text == "will" then buried = buried + 1 end
+              if record.text == "will" then collected = collected + 1 end
               return true
             end)
           end
@@ -254,7 +254,7 @@ describe("workers", function()
           threads = {}
         end
       end
-      assert.equal(1, buried, "seed " .. seed)
+      assert.equal(1, collected, "seed " .. seed)
     end
   end)
 

@@ -9,11 +9,11 @@ local RECEIVE = "timeout: a receive timed out, and its answer may still come"
 -- Factories as people write them; `socket` of a connection is what the claimers here use.
 local POOLS = [[
 local cueball = require "cueball"
-local tcp = cueball.connection.tcp { read_timeout_ms = 200 }
+local tcp = cueball.connection.tcp { read_timeout_ms = 800 }
 
 local function open(backend, context)
   local socket = context.host.tcp()
-  socket:settimeout(200)
+  socket:settimeout(800)
   local ok, message = socket:connect(backend.address, backend.port, context.socket_options)
   if not ok then return nil, message end
   return socket
@@ -30,7 +30,7 @@ local factories = {
   documented = open,
   library = function(_, context)
     local client = setmetatable({ sock = ngx.socket.tcp() }, Client)
-    client.sock:settimeout(200)
+    client.sock:settimeout(800)
     local ok, message = context.connect(client)
     if not ok then return nil, message end
     return client
@@ -49,7 +49,7 @@ local factories = {
 local pools = {}
 for name, factory in pairs(factories) do
   local pool = cueball.pool {
-    name = name, max_connections = 1, claim_timeout_ms = 3000, resolver = cueball.resolver.static { "127.0.0.1:%d" }, connect = factory,
+    name = name, max_connections = 1, claim_timeout_ms = 15000, resolver = cueball.resolver.static { "127.0.0.1:%d" }, connect = factory,
   }
   local tell = pool.unfit
   pool.said = {}
@@ -133,7 +133,7 @@ describe("a cosocket", function()
 
   for _, name in ipairs { "tcp", "documented", "library", "wrapped" } do
     it("whose receive timed out is not lent again: factory " .. name, function()
-      assert.equal(RECEIVE, left_by(name, 'ask(socket, "400 late")'))
+      assert.equal(RECEIVE, left_by(name, 'ask(socket, "1600 late")'))
       for _, user in ipairs { "alice", "bob" } do
         assert.equal(user, run(name, ([[return (pools[name]:with(function(c)
           return (ask(c.sock or c.socket or c, "1 %s")) end))]]):format(user)))
@@ -144,21 +144,21 @@ describe("a cosocket", function()
   local ways = {
     { "", "nothing" , "" },
     { "", "an answer", 'ask(socket, "1 a")' },
-    { "", "a receive that timed out and was repeated", 'ask(socket, "250 a") socket:receive()' },
+    { "", "a receive that timed out and was repeated", 'ask(socket, "1000 a") socket:receive()' },
     { "", "receiveuntil and receiveany", 'socket:send "1 ab--cd\\n" socket:receiveuntil "--"() socket:receiveany(10)' },
-    { RECEIVE, "a receiveuntil that timed out", 'socket:send "300 ab--\\n" socket:receiveuntil "--"()' },
-    { RECEIVE, "a receiveany that timed out", 'socket:send "300 a\\n" socket:receiveany(1)' },
-    { RECEIVE, "another question after the first timed out", 'ask(socket, "250 a") ask(socket, "1 b")' },
-    { RECEIVE, "a close after a receive that timed out", 'ask(socket, "250 a") socket:close()' },
+    { RECEIVE, "a receiveuntil that timed out", 'socket:send "1200 ab--\\n" socket:receiveuntil "--"()' },
+    { RECEIVE, "a receiveany that timed out", 'socket:send "1200 a\\n" socket:receiveany(1)' },
+    { RECEIVE, "another question after the first timed out", 'ask(socket, "1000 a") ask(socket, "1 b")' },
+    { RECEIVE, "a close after a receive that timed out", 'ask(socket, "1000 a") socket:close()' },
     { "worn: closed", "a close after an answer", 'ask(socket, "1 a") socket:close()' },
     { "unfit: closed", "a close before any", "socket:close()" },
     { "worn: closed", "setkeepalive after an answer", 'ask(socket, "1 a") socket:setkeepalive()' },
     { "lost: closed", "the backend's close instead of an answer", 'ask(socket, "close")' },
     { "unfit: closed", "the same, after it had answered", 'ask(socket, "1 a") ask(socket, "close")' },
     { "worn: closed", "the backend's close after its answer", 'ask(socket, "bye a") socket:receive()' },
-    { "worn: .*could not be parked", "the same, and the claimer does not look", 'ask(socket, "bye a") ngx.sleep(.05)' },
-    { "worn: .*could not be parked", "an unread line", 'socket:send "1 a\\n1 b\\n" socket:receive() ngx.sleep(.05)' },
-    { "worn: unexpected data", "an unread answer", 'socket:send "1 a\\n" ngx.sleep(.05)' },
+    { "worn: .*could not be parked", "the same, and the claimer does not look", 'ask(socket, "bye a") ngx.sleep(.3)' },
+    { "worn: .*could not be parked", "an unread line", 'socket:send "1 a\\n1 b\\n" socket:receive() ngx.sleep(.3)' },
+    { "worn: unexpected data", "an unread answer", 'socket:send "1 a\\n" ngx.sleep(.3)' },
     { "unfit: connected anew", "another connection", 'socket:connect("127.0.0.1", tonumber(ngx.var.server_port))' },
   }
   for _, way in ipairs(ways) do
@@ -178,7 +178,7 @@ describe("a cosocket", function()
 
   it("tells what it knows also if its claimer throws, or closes the lease", function()
     assert.equal(RECEIVE, run("tcp", [[pools.tcp.said = {}
-      pcall(pools.tcp.with, pools.tcp, function(socket) assert(ask(socket, "300 late")) end)
+      pcall(pools.tcp.with, pools.tcp, function(socket) assert(ask(socket, "1200 late")) end)
       return pools.tcp.said[1] ]]))
     assert.equal("nil", run("tcp", [[pools.tcp.said = {}
       pcall(pools.tcp.with, pools.tcp, function(socket) ask(socket, "1 a") error "a bug" end)

@@ -52,3 +52,51 @@ describe("the Lua modules but the door", function()
     assert.same({}, found)
   end)
 end)
+
+-- ------------------------------------------------- Lua: mistakes are raised in one way --
+
+-- Rooms that are still to be changed to it, and the two that look at the stack.
+local EXEMPT = {
+  "^lua/cueball/host/", "^lua/cueball/cosocket/", "^lua/cueball/nginx/", "^lua/cueball/cli/",
+  "^lua/cueball/misuse%.lua$", "^lua/cueball/pool/reach%.lua$",
+}
+
+--- Where the Lua text counts how far away its caller is: a list of "line: what".
+local function level_violations(text)
+  local code = strip_lua(text)
+  local found = {}
+  for position, arguments in code:gmatch "%f[%w_.]error()%s*(%b())" do
+    local level = arguments:match ",%s*([%w_ +]+)%)$"
+    if level and level ~= "0" then found[#found + 1] = ("%d: error at level %s"):format(line_number(code, position), level) end
+  end
+  for position in code:gmatch "()%f[%w_]level%s*%+%s*%d" do
+    found[#found + 1] = ("%d: passes a level on"):format(line_number(code, position))
+  end
+  return found
+end
+
+describe("the check of how mistakes are raised", function()
+  it("refuses levels", function()
+    assert.same({ "1: error at level 2" }, level_violations 'error("no", 2)')
+    assert.same({ "2: error at level level", "1: passes a level on" },
+      level_violations 'options.check(what, given, RULES, level + 1)\nerror(("%s"):format(x), level)')
+  end)
+
+  it("lets pass what blames nobody, and what is caught here", function()
+    assert.same({}, level_violations "error((...), 0) error(message) misuse.raise(message) pool:log(level, text)")
+  end)
+end)
+
+describe("the Lua modules outside of hosts", function()
+  it("raise mistakes with misuse.raise", function()
+    local found = {}
+    for _, path in ipairs(files("lua/cueball", "*.lua")) do
+      local is_exempt = false
+      for _, pattern in ipairs(EXEMPT) do is_exempt = is_exempt or path:find(pattern) ~= nil end
+      for _, violation in ipairs(is_exempt and {} or level_violations(read(source.root .. "/" .. path))) do
+        found[#found + 1] = path .. ":" .. violation
+      end
+    end
+    assert.same({}, found)
+  end)
+end)

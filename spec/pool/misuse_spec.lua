@@ -63,6 +63,29 @@ describe("a dot for the colon", function()
   end)
 end)
 
+describe("a mistake", function()
+  it("is told at the line of the program, however deep it was found, and wherever cueball calls the program", function()
+    local function assert_here(line, message)
+      assert.equal(("spec/pool/misuse_spec.lua:%d: pool:claim: option 'timeout_ms' must be a number of milliseconds from 0 to 86400000, "
+        .. "or false for none, not -1"):format(line), message:match "spec/pool/misuse_spec.*")
+    end
+    local here = debug.getinfo(1, "l").currentline
+    local ok, message = pcall(function() return (pool:claim { timeout_ms = -1 }) end)
+    assert.is_false(ok)
+    assert_here(here + 1, message)
+    ok, message = pcall(pool.with, pool, function()
+      pool:claim { timeout_ms = -1 }
+    end)
+    assert.is_false(ok)
+    assert_here(here + 5, message)
+  end)
+
+  it("has no line where a function in C called cueball", function()
+    local _, message = pcall(pool.claim, pool, { timeout_ms = -1 })
+    assert.matches("^pool:claim: option 'timeout_ms' must be", message)
+  end)
+end)
+
 describe("what is no", function()
   it("function is told by run and spawn", function()
     assert.blames("cueball.run: expected a function, got nil", function() cueball.run() end)

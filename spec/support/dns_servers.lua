@@ -15,6 +15,7 @@
 -- $TTL 60; with one, its serial must be the word SERIAL.  Whoever starts a server may ask it at once: starting, stopping and
 -- rewriting wait until it is so, without running the event loop, so that they may be called in tasks too.
 local ffi = require "ffi"
+local free_port = require("spec.support.port").free
 local uv = require "luv"
 
 ffi.cdef [[
@@ -56,20 +57,6 @@ local function read(path)
   local text = file:read "*a"
   file:close()
   return text
-end
-
---- A port that is free over UDP and TCP.
-function servers.free_port()
-  for _ = 1, 100 do
-    local tcp, udp = uv.new_tcp(), uv.new_udp()
-    assert(tcp:bind("127.0.0.1", 0))
-    local port = tcp:getsockname().port
-    local is_free = udp:bind("127.0.0.1", port)
-    tcp:close()
-    udp:close()
-    if is_free then return port end
-  end
-  error "no port is free"
 end
 
 -- Bytes ------------------------------------------------------------------
@@ -159,7 +146,7 @@ end
 local function process(kind, options, command, probe)
   local self = setmetatable({}, { __index = kind })
   self.folder = shell "mktemp -d"
-  self.port = options.port or servers.free_port()
+  self.port = options.port or free_port()
   self.server = "127.0.0.1:" .. self.port
   self.command, self.probe = command(self), probe
   open[self] = true
@@ -313,7 +300,7 @@ end
 -- @param fn called with each datagram's bytes, reply(bytes) and reply_from_elsewhere(bytes), which uses another port
 -- @param on_tcp the same for what comes over TCP: bytes, reply, the connection; nil: TCP is refused
 function servers.fake(fn, on_tcp)
-  local port = servers.free_port()
+  local port = free_port()
   local self = setmetatable({ port = port, server = "127.0.0.1:" .. port, handles = {}, queries = {} }, Fake)
   local udp, elsewhere = uv.new_udp(), uv.new_udp()
   assert(udp:bind("127.0.0.1", port))

@@ -15,18 +15,20 @@
 --   one:signal "HUP"                    to the master; one:workers() → list of their pids
 --   one:log() → text of error.log
 --   one:stop()                          TERM, and waits; the directory is removed
+--   nginx.many(count, width, fn), nginx.under_load(width, request, fn), nginx.until_true(fn, say): see there
 --
 -- Needs Debian's packages libnginx-mod-http-lua and lua-resty-core. Nothing runs in the background: what was started is stopped by its pid.
 local uv = require "luv"
 local host = require "cueball.host.uv"
-local server = require "spec.support.server"
+local free_port = require("spec.support.port").free
+local until_true = require "spec.support.until_true"
 
 local nginx = {}
 
 local ROOT = uv.fs_realpath(os.getenv "CUEBALL_ROOT" or ".")
 local BUILD = os.getenv "CUEBALL_BUILD" and uv.fs_realpath(os.getenv "CUEBALL_BUILD") or ROOT .. "/build"
 local MODULES = "/usr/lib/nginx/modules/"
-local PATIENCE_MS = 20000
+local LIMIT_MS = 30000
 
 local CONF = [[
 daemon off;
@@ -68,18 +70,11 @@ local function read(path)
   return text
 end
 
---- Waits until fn() is true; raises after a while, with what `say` returns.
-function nginx.until_true(fn, say)
-  local give_up = host.now() + PATIENCE_MS * 1e6
-  while not fn() do
-    if host.now() > give_up then error("it did not happen in time" .. (say and ": " .. tostring(say()) or ""), 2) end
-    host.run(host.sleep, 20)
-  end
-end
+nginx.until_true = until_true
 
 local function fetch(port, path, headers)
   local socket = host.tcp()
-  socket:settimeouts(PATIENCE_MS, PATIENCE_MS, PATIENCE_MS)
+  socket:settimeouts(LIMIT_MS, LIMIT_MS, LIMIT_MS)
   local ok, message = socket:connect("127.0.0.1", port)
   if not ok then return nil, message end
   socket:send(("GET %s HTTP/1.0\r\nHost: localhost\r\n%s\r\n"):format(path, headers or ""))
@@ -134,7 +129,7 @@ end
 
 --- Waits for the end of the master.
 function Nginx:wait_for_exit()
-  nginx.until_true(function() return self.has_exited end, function() return self:log():sub(-4000) end)
+  until_true(function() return self.has_exited end, function() return self:log():sub(-4000) end)
 end
 
 function Nginx:stop()
@@ -150,22 +145,38 @@ local function is_ready(self)
   return (self:get "/ready") == 200
 end
 
---- Runs fn(index) for each index from 1 to count, `width` at a time, each in a task.
+--- Runs fn(index) for each index from 1 to count, `width` at a time, each in a task. What fn raises first ends it, and is raised here.
 function nginx.many(count, width, fn)
+  local next_index, running, failure = 1, math.min(width, count), nil
   host.run(function()
-    local next_index, running, done = 1, 0, host.waiter()
+    local done = host.waiter()
     local function worker()
-      while next_index <= count do
+      while next_index <= count and not failure do
         local index = next_index
         next_index = index + 1
-        fn(index)
+        local ok, message = pcall(fn, index)
+        if not ok then failure = failure or message end
       end
       running = running - 1
       if running == 0 then done:wake() end
     end
-    running = math.min(width, count)
     for _ = 1, running do host.spawn(worker) end
     done:wait()
+  end)
+  if failure then error(failure, 0) end
+end
+
+--- Calls request() again and again, in `width` tasks, until fn() is done, which is a task too.
+function nginx.under_load(width, request, fn)
+  local is_over = false
+  nginx.many(width + 1, width + 1, function(index)
+    if index == 1 then
+      local ok, message = pcall(fn)
+      is_over = true
+      if not ok then error(message, 0) end
+    else
+      while not is_over do request() end
+    end
   end)
 end
 
@@ -179,7 +190,7 @@ function nginx.start(given)
   local prefix = assert(uv.fs_mkdtemp "/tmp/cueball-nginx-XXXXXX")
   assert(uv.fs_mkdir(prefix .. "/temp", 448))
   for name, text in pairs(given.files or {}) do write(prefix .. "/" .. name, text) end
-  local self = setmetatable({ prefix = prefix, port = server.refused_port(), has_exited = false }, Nginx)
+  local self = setmetatable({ prefix = prefix, port = free_port(), has_exited = false }, Nginx)
   local words = {
     user = uv.getuid() == 0 and "user root;" or "", workers = given.workers or 1, prefix = prefix, root = ROOT, build = BUILD,
     main = given.main or "", events = given.events or "worker_connections 1024;", http = given.http or "", server = given.server or "",
@@ -196,7 +207,12 @@ function nginx.start(given)
   uv.fs_close(out)
   assert(self.handle, self.pid)
   self.handle:unref()
-  nginx.until_true(function() return is_ready(self) end, function() return self:log() .. read(prefix .. "/stderr") end)
+  local ok, message = pcall(until_true, function() return is_ready(self) end,
+    function() return self:log() .. read(prefix .. "/stderr") end)
+  if not ok then
+    self:stop()
+    error(message, 0)
+  end
   return self
 end
 

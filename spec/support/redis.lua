@@ -7,23 +7,13 @@
 --   one:clients() → how many connections it has, not counting the one that asks
 --   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
 local uv = require "luv"
-local host = require "cueball.host.uv"
-local server = require "spec.support.server"
+local free_port = require("spec.support.port").free
+local until_true = require "spec.support.until_true"
 
 local redis = {}
 
 local Redis = {}
 Redis.__index = Redis
-
-local PATIENCE_MS = 10000
-
-local function until_true(fn, what)
-  local give_up = host.now() + PATIENCE_MS * 1e6
-  while not fn() do
-    if host.now() > give_up then error("redis-server: " .. what .. " took too long", 0) end
-    host.run(host.sleep, 20)
-  end
-end
 
 local function quote(text)
   return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
@@ -59,13 +49,16 @@ local function launch(self)
   end)
   assert(self.handle, self.pid)
   self.handle:unref()
-  until_true(function() return self:call("PING") == "PONG" end, "its start")
+  until_true(function()
+    if self.has_exited then error("redis-server ended at once", 0) end
+    return self:call("PING") == "PONG"
+  end, function() return "redis-server does not answer" end)
 end
 
 function Redis:stop()
   if self.has_exited then return end
   uv.kill(self.pid, "sigkill")
-  until_true(function() return self.has_exited end, "its end")
+  until_true(function() return self.has_exited end, function() return "redis-server does not end" end)
 end
 
 function Redis:start_again()
@@ -78,7 +71,7 @@ function Redis:go_on() uv.kill(self.pid, "sigcont") end
 --- @param arguments nil, or a list of further arguments; and password, if it is to have one
 function redis.start(arguments)
   arguments = arguments or {}
-  local port = server.refused_port()
+  local port = free_port()
   local self = setmetatable({ port = port, backend = "127.0.0.1:" .. port, arguments = {}, password = arguments.password }, Redis)
   for index, words in ipairs(arguments) do self.arguments[index] = words end
   if self.password then table.insert(self.arguments, "--requirepass " .. self.password) end

@@ -6,7 +6,6 @@
 --   one.port, one.clients, one:close()                    closes the clients too
 --   local path = server.listen_unix(path, on_client)
 --   local other = server.process()                        an echo server in another process: port, kill(signal)
---   server.refused_port()                                 a port nobody listens on
 --   server.open_handles()                                 luv handles that are active or open, but for timers of hosts
 --
 -- Run as a script ("luajit spec/support/server.lua") it is that other process: it writes its port and echoes.
@@ -67,15 +66,6 @@ end
 
 function server.echo()
   return server.listen(server.echo_client)
-end
-
-function server.refused_port()
-  local handle = uv.new_tcp()
-  assert(handle:bind("127.0.0.1", 0))
-  local port = handle:getsockname().port
-  handle:close()
-  uv.run "nowait"
-  return port
 end
 
 --- An echo server in a process of its own.

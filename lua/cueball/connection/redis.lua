@@ -5,6 +5,7 @@
 --
 -- The connection that a lease holds is the library's client object, with all its commands. One that is left in the middle of something
 -- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
+local misuse = require "cueball.misuse"
 local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
 local rawget, getmetatable, setmetatable, type = rawget, getmetatable, setmetatable, type
@@ -329,11 +330,11 @@ end
 -- @return { connect, close, check, broken, park, watch, unwatch }; mistakes in the options raise an error at the caller's line
 local function redis(given)
   local settings = { send_timeout_ms = DEFAULT_TIMEOUT_MS, read_timeout_ms = DEFAULT_TIMEOUT_MS }
-  for name, value in pairs(options.check("cueball.connection.redis", given, OPTIONS, 2)) do settings[name] = value end
+  for name, value in pairs(options.check("cueball.connection.redis", given, OPTIONS)) do settings[name] = value end
   if settings.username and not settings.password then
-    error("cueball.connection.redis: option 'username' needs option 'password' beside it", 2)
+    misuse.raise("cueball.connection.redis: option 'username' needs option 'password' beside it")
   end
-  if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS, 2) end
+  if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS) end
   local function connect_to(_, context) return connect(settings, context) end
   return {
     connect = connect_to, close = close, check = check, broken = broken, park = park,

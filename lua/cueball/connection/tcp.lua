@@ -5,6 +5,7 @@
 --
 -- The connection a lease then holds is a socket with ngx_lua's cosocket API,
 -- on every host: send, receive, receiveuntil … (docs/hosts.md).
+local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 
 local TIMEOUT_MS_MIN, TIMEOUT_MS_MAX = 0.001, 86400000
@@ -39,18 +40,18 @@ local function show(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
 end
 
-local function check_options(options, level)
+local function check_options(options)
   if type(options) ~= "table" then
-    error("cueball.connection.tcp: expected a table of options, got " .. show(options), level + 1)
+    misuse.raise("cueball.connection.tcp: expected a table of options, got " .. show(options))
   end
   for name, value in pairs(options) do
     local option = OPTIONS[name]
     if not option then
-      error(("cueball.connection.tcp: unknown option %s; there are %s")
-        :format(type(name) == "string" and "'" .. name .. "'" or tostring(name), option_names()), level + 1)
+      misuse.raise(("cueball.connection.tcp: unknown option %s; there are %s")
+        :format(type(name) == "string" and "'" .. name .. "'" or tostring(name), option_names()))
     end
     if not option.check(value) then
-      error(("cueball.connection.tcp: option '%s' must be %s, got %s"):format(name, option.range, show(value)), level + 1)
+      misuse.raise(("cueball.connection.tcp: option '%s' must be %s, got %s"):format(name, option.range, show(value)))
     end
   end
 end
@@ -110,7 +111,7 @@ end
 --   unwatch(socket)
 local function tcp(options)
   options = options or {}
-  check_options(options, 2)
+  check_options(options)
   local copy = {}
   for name, value in pairs(options) do copy[name] = value end
 

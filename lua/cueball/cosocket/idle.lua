@@ -1,12 +1,36 @@
---- Sockets between two uses: what a pool asks of them as they come back, at rest, and before they are lent. A part of
--- cueball.cosocket.socket; nothing of it is in ngx_lua.
+--- Sockets between two uses: what a pool asks of them as they come back, while they are idle, and before they are lent. Nothing of it is
+-- in ngx_lua. The class of all sockets begins here; cueball.cosocket.socket has what their users call.
 local use = require "cueball.cosocket.use"
 local misuse = require "cueball.misuse"
 
-local resting = {}
+local Socket = {}
+Socket.__index = Socket
+
+local idle = { Socket = Socket }
 
 -- What is known of a socket may be so old. A program that computes, or does much in one turn, has older news.
 local FRESH_NS = 0.1e6
+
+-- A task that was killed in the middle of an operation is not in the way of others.
+local function is_waiting(task)
+  return task and not task.is_done
+end
+
+local function busy(self)
+  if is_waiting(self.connector) then return "socket busy connecting" end
+  if is_waiting(self.reader) then return "socket busy reading" end
+  if is_waiting(self.writer) then return "socket busy writing" end
+  return nil
+end
+
+local function start_reading(self)
+  if self.is_reading or self.ended then return end
+  self.is_reading = true
+  self.transport:read(self.on_read)
+end
+
+-- For cueball.cosocket.socket: does a task wait there? Who is in it, as a message, or nil. Has the transport read.
+idle.is_waiting, idle.busy, idle.start_reading = is_waiting, busy, start_reading
 
 -- Is what happened to it known? Either the loop has polled it since it came to rest, or the kernel was asked and nothing was sent or
 -- received since; and that was just now. (A server that closes after each answer closes soon after the answer.)
@@ -44,132 +68,127 @@ local function tell_later(self, fn, message, kind)
   end)
 end
 
---- Adds the methods.
--- @param busy          function(socket) → who is in it, as a message, or nil
--- @param start_reading function(socket)
-function resting.install(Socket, busy, start_reading)
-  -- What is wrong with it at present, as far as is known; nil: nothing.
-  local function trouble(self)
-    if not self.is_open then return self.ended or "closed" end
-    local why = busy(self)
-    if why then return why end
-    if self.received.size > 0 then return use.UNREAD end
-    return self.ended
-  end
-
-  -- Does nothing speak against another use? False where it takes a closer look to know.
-  local function is_quiet(self)
-    local known = self.use
-    return self.is_open and self.received.size == 0 and not self.ended and not self.reader and not self.writer and not self.connector
-      and not known.unfinished and not known.is_foreign
-  end
-
-  local function judge(self)
-    return use.judge(self.use, trouble(self))
-  end
-
-  -- Asks the kernel.
-  local function judge_look(self, now)
-    return use.judge(self.use, look(self, now))
-  end
-
-  --- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
-  -- It says what is known; what the kernel holds is known only while reading or watched.
-  -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
-  function Socket:is_fit()
-    if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit", 2) end
-    local message, kind = judge(self)
-    if message then return nil, message, kind end
-    return true
-  end
-
-  --- The same, of one that rests and is about to be lent: unless the loop has polled it since it came to rest, and just now, the kernel is
-  -- asked, which costs a system call.
-  -- @return true; or nil, message, kind
-  function Socket:is_fit_still()
-    local now = self.tasks.now()
-    local message = trouble(self)
-    if not message and not is_up_to_date(self, now) then message = look(self, now) end
-    local kind
-    message, kind = use.judge(self.use, message)
-    if message then return nil, message, kind end
-    return true
-  end
-
-  --- is_fit_still and unwatch in one, for the pool: a watched socket is lent, if it is fit.
-  -- @param now host.now()
-  -- @return nil: it was lent; or message, kind
-  function Socket:lend_fit(now)
-    local message, kind
-    if not is_quiet(self) then message, kind = judge(self) end
-    if not message and not is_up_to_date(self, now) then message, kind = judge_look(self, now) end
-    if message then return message, kind end
-    self.watcher = nil
-    self.use.was_lent = true
-    return nil
-  end
-
-  --- is_fit, rest and watch in one, for the pool: a socket that comes back is watched, if it is fit.
-  -- @param fn  as of watch
-  -- @param now nil; or host.now(): the kernel is asked, too, since somebody waits for the socket
-  -- @return nil: it is watched; or message, kind
-  function Socket:rest_fit(fn, now)
-    local message, kind
-    if not is_quiet(self) then message, kind = judge(self) end
-    if not message and now then message, kind = judge_look(self, now) end
-    if message then return message, kind end
-    self.deadline = nil
-    self.watcher = fn
-    local polls = self.tasks.polls
-    if polls then self.rested_at = polls.begun end
-    if not self.is_reading then start_reading(self) end
-    return nil
-  end
-
-  --- Has a byte come since it was lent first?
-  function Socket:has_delivered()
-    return self.use.has_delivered
-  end
-
-  --- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
-  function Socket:rest()
-    self.deadline = nil
-    use.pooled(self.use)
-    local polls = self.tasks.polls
-    if polls then self.rested_at = polls.begun end
-  end
-
-  --- It is lent.
-  function Socket:lend()
-    self.deadline = nil
-    use.lent(self.use)
-  end
-
-  --- What waits in it waits until then at most, however long its own limits are, until it rests or is lent again.
-  -- @param at nanoseconds as host.now() counts
-  function Socket:limit(at)
-    self.deadline = at
-  end
-
-  --- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
-  -- never inside this call, when the peer closes ("closed"), the connection breaks
-  -- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
-  -- data"; they stay in the buffer).  What is wrong already is told too.
-  function Socket:watch(fn)
-    if getmetatable(self) ~= Socket then misuse.colon("sock:watch", 2) end
-    self.watcher = fn
-    self:rest()
-    local message, kind = judge(self)
-    if not message then return start_reading(self) end
-    tell_later(self, fn, message, kind)
-  end
-
-  --- Ends watch(): its fn will not be called, and somebody is about to use it.
-  function Socket:unwatch()
-    if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch", 2) end
-    self.watcher = nil
-    self:lend()
-  end
+-- What is wrong with it at present, as far as is known; nil: nothing.
+local function fault(self)
+  if not self.is_open then return self.ended or "closed" end
+  local why = busy(self)
+  if why then return why end
+  if self.received.size > 0 then return use.UNREAD end
+  return self.ended
 end
 
-return resting
+-- Does nothing speak against another use? False where it takes a closer look to know.
+local function is_quiet(self)
+  local known = self.use
+  return self.is_open and self.received.size == 0 and not self.ended and not self.reader and not self.writer and not self.connector
+    and not known.unfinished and not known.is_foreign
+end
+
+local function judge(self)
+  return use.judge(self.use, fault(self))
+end
+
+-- Asks the kernel.
+local function judge_look(self, now)
+  return use.judge(self.use, look(self, now))
+end
+
+--- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
+-- It says what is known; what the kernel holds is known only while reading or watched.
+-- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
+function Socket:is_fit()
+  if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit") end
+  local message, kind = judge(self)
+  if message then return nil, message, kind end
+  return true
+end
+
+--- The same, of one that rests and is about to be lent: unless the loop has polled it since it came to rest, and just now, the kernel is
+-- asked, which costs a system call.
+-- @return true; or nil, message, kind
+function Socket:is_fit_still()
+  local now = self.tasks.now()
+  local message = fault(self)
+  if not message and not is_up_to_date(self, now) then message = look(self, now) end
+  local kind
+  message, kind = use.judge(self.use, message)
+  if message then return nil, message, kind end
+  return true
+end
+
+--- is_fit_still and unwatch in one, for the pool: a watched socket is lent, if it is fit.
+-- @param now host.now()
+-- @return nil: it was lent; or message, kind
+function Socket:lend_fit(now)
+  local message, kind
+  if not is_quiet(self) then message, kind = judge(self) end
+  if not message and not is_up_to_date(self, now) then message, kind = judge_look(self, now) end
+  if message then return message, kind end
+  self.watcher = nil
+  self.use.was_lent = true
+  return nil
+end
+
+--- is_fit, rest and watch in one, for the pool: a socket that comes back is watched, if it is fit.
+-- @param fn  as of watch
+-- @param now nil; or host.now(): the kernel is asked, too, since somebody waits for the socket
+-- @return nil: it is watched; or message, kind
+function Socket:rest_fit(fn, now)
+  local message, kind
+  if not is_quiet(self) then message, kind = judge(self) end
+  if not message and now then message, kind = judge_look(self, now) end
+  if message then return message, kind end
+  self.deadline = nil
+  self.watcher = fn
+  local polls = self.tasks.polls
+  if polls then self.rested_at = polls.begun end
+  if not self.is_reading then start_reading(self) end
+  return nil
+end
+
+--- Has a byte come since it was lent first?
+function Socket:has_delivered()
+  return self.use.has_delivered
+end
+
+--- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
+function Socket:rest()
+  self.deadline = nil
+  use.pooled(self.use)
+  local polls = self.tasks.polls
+  if polls then self.rested_at = polls.begun end
+end
+
+--- It is lent.
+function Socket:lend()
+  self.deadline = nil
+  use.lent(self.use)
+end
+
+--- What waits in it waits until then at most, however long its own limits are, until it rests or is lent again.
+-- @param at nanoseconds as host.now() counts
+function Socket:limit(at)
+  self.deadline = at
+end
+
+--- Watches a socket at rest: fn(message, kind) is called once, outside of any task and
+-- never inside this call, when the peer closes ("closed"), the connection breaks
+-- ("connection reset by peer" …) or bytes come that nobody waits for ("unexpected
+-- data"; they stay in the buffer).  What is wrong already is told too.
+function Socket:watch(fn)
+  if getmetatable(self) ~= Socket then misuse.colon("sock:watch") end
+  self.watcher = fn
+  self:rest()
+  local message, kind = judge(self)
+  if not message then return start_reading(self) end
+  tell_later(self, fn, message, kind)
+end
+
+--- Ends watch(): its fn will not be called, and somebody is about to use it.
+function Socket:unwatch()
+  if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch") end
+  self.watcher = nil
+  self:lend()
+end
+
+return idle

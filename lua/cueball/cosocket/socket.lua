@@ -28,7 +28,7 @@
 local arguments = require "cueball.cosocket.arguments"
 local buffer = require "cueball.cosocket.buffer"
 local bytes = require "cueball.cosocket.bytes"
-local resting = require "cueball.cosocket.idle"
+local idle = require "cueball.cosocket.idle"
 local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.cosocket.use"
@@ -45,8 +45,7 @@ socket.SEND_PIECE = 1024 * 1024
 --- Time limit of each operation where none was set, as in nginx.
 socket.DEFAULT_TIMEOUT_MS = arguments.DEFAULT_TIMEOUT_MS
 
-local Socket = {}
-Socket.__index = Socket
+local Socket, busy, is_waiting, start_reading = idle.Socket, idle.busy, idle.is_waiting, idle.start_reading
 
 -- Ties the socket to the current task (made in or connected by it).
 local function own(self)
@@ -101,18 +100,6 @@ local function within(self, limit_ms)
   return math.max(0, math.min(limit_ms, (deadline - self.tasks.now()) / 1e6))
 end
 
--- A task that was killed in the middle of an operation is not in the way of others.
-local function is_waiting(t)
-  return t and not t.is_done
-end
-
-local function busy(self)
-  if is_waiting(self.connector) then return "socket busy connecting" end
-  if is_waiting(self.reader) then return "socket busy reading" end
-  if is_waiting(self.writer) then return "socket busy writing" end
-  return nil
-end
-
 -- Closes without asking who waits.
 local function shut(self, err)
   self.is_open, self.is_reading, self.watcher = false, false, nil
@@ -163,19 +150,13 @@ local function make_on_read(self)
   end
 end
 
-local function start_reading(self)
-  if self.is_reading or self.ended then return end
-  self.is_reading = true
-  self.transport:read(self.on_read)
-end
-
 --- Connects; an open connection is closed before.
 -- @param address IP number, name, or "unix:/path"
 -- @param port 1 to 65535; left out for "unix:"
 -- @param options {pool=, pool_size=, backlog=}: for nginx, of no meaning here
 -- @return 1; or nil, message
 function Socket:connect(address, port)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:connect", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:connect") end
   if type(address) ~= "string" then
     error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
   end
@@ -228,7 +209,7 @@ end
 -- @param data string, number, boolean, nil, or (nested) arrays of strings and numbers
 -- @return bytes sent; or nil, message, and the socket is closed
 function Socket:send(data)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:send", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:send") end
   if not self.is_open then return nil, "closed" end
   self.tasks:must_be_in_task()
   if is_waiting(self.writer) then return nil, "socket busy writing" end
@@ -324,7 +305,7 @@ end
 --   "*a": all until the peer closes, which is no error then
 -- @return the data; or nil, message, what had come (it is consumed)
 function Socket:receive(what)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:receive", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:receive") end
   local err = may_receive(self)
   if err then return nil, err end
   local size = tonumber(what)
@@ -343,7 +324,7 @@ end
 -- @param max at most so many bytes
 -- @return the data; or nil, message, ""
 function Socket:receiveany(max)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:receiveany", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:receiveany") end
   local why = may_receive(self)
   if why then return nil, why end
   max = tonumber(max)
@@ -413,14 +394,14 @@ end
 
 --- One time limit for connecting, sending and receiving, in ms; 0: the default of 60 s.
 function Socket:settimeout(ms)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout") end
   local limit = arguments.timeout_ms(ms)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = limit, limit, limit, true
 end
 
 --- Three time limits, in ms; 0: the default of 60 s.
 function Socket:settimeouts(connect, send, read)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts", 2) end
+  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts") end
   local connect_ms, send_ms, read_ms = arguments.timeout_ms(connect), arguments.timeout_ms(send), arguments.timeout_ms(read)
   self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = connect_ms, send_ms, read_ms, true
 end
@@ -463,8 +444,6 @@ function Socket:sslhandshake()
   if not self.is_open then return nil, "closed" end
   return nil, "not supported"
 end
-
-resting.install(Socket, busy, start_reading)
 
 --- Is it a socket of this module's?
 function socket.is(value)

@@ -5,6 +5,7 @@
 --     { name = "db.example", type = "A", ttl = 60, address = "10.0.0.1" },
 --     { name = "example", type = "SOA", ttl = 60, section = "authority", minimum = 30 },
 --   })
+local misuse = require "cueball.misuse"
 local ffi = require "ffi"
 require "cueball.native"
 
@@ -25,7 +26,7 @@ local anchors = setmetatable({}, { __mode = "k" })
 local answer = {}
 
 local function check(condition, message, ...)
-  if not condition then error("answer.make: " .. message:format(...), 4) end
+  if not condition then misuse.raise("answer.make: " .. message:format(...)) end
 end
 
 local function fill(record, given, texts)

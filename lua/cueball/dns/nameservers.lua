@@ -28,7 +28,7 @@ end
 local function open(host, domain, recovery)
   local options = dns_options.read(WHAT, {
     domain = domain, service = SERVICE, default_port = PORT, max_dns_concurrency = CONCURRENCY, recovery = recovery,
-  }, 2)
+  })
   local group = { followers = {}, list = nil, text = "" }
   local function use_own()
     local list = addresses_of(group.driver:backends())

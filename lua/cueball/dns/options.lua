@@ -1,4 +1,5 @@
 --- The options of cueball.resolver.dns: checked, and written as the tracker reads them.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local address = require "cueball.address"
 local name = require "cueball.dns.name"
@@ -43,18 +44,18 @@ local RULES = {
 }
 dns_options.rules = RULES
 
-local function raise(what, level, message, ...)
-  error(said("%s: " .. message, what, ...), level + 1)
+local function raise(what, message, ...)
+  misuse.raise(said("%s: " .. message, what, ...))
 end
 
-local function check_names(what, given, level)
-  if given.domain == nil then raise(what, level + 1, 'option \'domain\' is required: a name such as "db.example"') end
+local function check_names(what, given)
+  if given.domain == nil then raise(what, 'option \'domain\' is required: a name such as "db.example"') end
   local fault = name.fault(given.domain)
-  if fault then raise(what, level + 1, "option 'domain' must be a name such as \"db.example\", not %q: %s", given.domain, fault) end
+  if fault then raise(what, "option 'domain' must be a name such as \"db.example\", not %q: %s", given.domain, fault) end
   if not given.service then return end
   fault = name.service_fault(given.service)
   if not fault and #given.service + 1 + #given.domain > 253 then fault = "with the domain it has more than 253 octets" end
-  if fault then raise(what, level + 1, "option 'service' must be like \"_http._tcp\", not %q: %s", given.service, fault) end
+  if fault then raise(what, "option 'service' must be like \"_http._tcp\", not %q: %s", given.service, fault) end
 end
 
 local EXPECTED = 'expected "IP", "IP:PORT" or "[IPv6]:PORT"'
@@ -74,7 +75,7 @@ local function server_of(text)
 end
 
 -- A list of servers, or the one name that they are to be found by.
-local function read_nameservers(what, given, level)
+local function read_nameservers(what, given)
   if given == nil then return nil end
   local list = type(given) == "string" and { given } or given
   local servers, names = {}, {}
@@ -85,15 +86,15 @@ local function read_nameservers(what, given, level)
     elseif not server and not name.fault(list[index]) then
       names[#names + 1] = list[index]
     else
-      raise(what, level + 1, "option 'nameservers': %s is no nameserver: %s, or the name of them all", options.show(list[index]), EXPECTED)
+      raise(what, "option 'nameservers': %s is no nameserver: %s, or the name of them all", options.show(list[index]), EXPECTED)
     end
   end
   if #names > 1 then
-    raise(what, level + 1, "option 'nameservers': there may be one name to find them by, not two: %q and %q", names[1], names[2])
+    raise(what, "option 'nameservers': there may be one name to find them by, not two: %q and %q", names[1], names[2])
   elseif #names == 1 and #servers > 0 then
-    raise(what, level + 1, "option 'nameservers': either addresses or one name to find them by, not both: %q and %q", servers[1], names[1])
+    raise(what, "option 'nameservers': either addresses or one name to find them by, not both: %q and %q", servers[1], names[1])
   elseif #names == 0 and #servers == 0 then
-    raise(what, level + 1, "option 'nameservers' is empty; left out, those of the system are asked")
+    raise(what, "option 'nameservers' is empty; left out, those of the system are asked")
   end
   return names[1] or servers
 end
@@ -107,17 +108,17 @@ end
 
 --- What the two kinds of question have of a `recovery`: dns_srv falls back to dns, and that to default.
 -- @return two cueball_recovery
-function dns_options.recovery(what, given, level)
+function dns_options.recovery(what, given)
   given = given or {}
   for operation in pairs(given) do
     if not OPERATIONS[operation] then
-      raise(what, level + 1, "unknown option 'recovery.%s'; there are connect, default, dns, dns_srv, initial", tostring(operation))
+      raise(what, "unknown option 'recovery.%s'; there are connect, default, dns, dns_srv, initial", tostring(operation))
     end
   end
-  options.recovery(what, "default", given.default, level + 1)
-  options.recovery(what, "dns", given.dns, level + 1)
+  options.recovery(what, "default", given.default)
+  options.recovery(what, "dns", given.dns)
   local dns = over(given.dns, given.default)
-  return options.recovery(what, "dns", dns, level + 1), options.recovery(what, "dns_srv", over(given.dns_srv, dns), level + 1)
+  return options.recovery(what, "dns", dns), options.recovery(what, "dns_srv", over(given.dns_srv, dns))
 end
 
 local COPIED = { "default_port", "max_dns_concurrency", "min_ttl_ms", "max_ttl_ms", "max_recheck_ms", "keep_missing_ms" }
@@ -153,32 +154,31 @@ function dns_options.cdata(read, search, system, recovery)
   cdata.rotate, cdata.no_tld_query = system.rotate and 1 or 0, system.no_tld_query and 1 or 0
   cdata.families = read.families
   recovery = with_system(read.recovery or recovery, system)
-  if recovery then cdata.recovery_dns, cdata.recovery_dns_srv = dns_options.recovery(read.what, recovery, 2) end
+  if recovery then cdata.recovery_dns, cdata.recovery_dns_srv = dns_options.recovery(read.what, recovery) end
   return cdata, { texts, search }
 end
 
 --- Checks what a user gave.
 -- @param what  who asks, for messages
 -- @param given the table
--- @param level whom to blame, as error() counts
 -- @return a table of its own, for driver.new; mistakes raise an error
-function dns_options.read(what, given, level)
-  if given == nil then raise(what, level + 1, "expected a table of options, got nil") end
-  options.check(what, given, RULES, level + 1)
-  check_names(what, given, level + 1)
+function dns_options.read(what, given)
+  if given == nil then raise(what, "expected a table of options, got nil") end
+  options.check(what, given, RULES)
+  check_names(what, given)
   local read = { what = what }
   for option, value in pairs(given) do read[option] = value end
-  read.nameservers = read_nameservers(what, given.nameservers, level + 1)
+  read.nameservers = read_nameservers(what, given.nameservers)
   if given.default_port == nil and not given.service then
-    raise(what, level + 1, "option 'default_port' is required where no 'service' is given: addresses alone tell no port")
+    raise(what, "option 'default_port' is required where no 'service' is given: addresses alone tell no port")
   end
   read.families = FAMILIES[given.families or "both"]
   read.is_family_given = read.families ~= FAMILIES.both
-  if given.recovery then dns_options.recovery(what, given.recovery, level + 1) end
+  if given.recovery then dns_options.recovery(what, given.recovery) end
   local cdata, texts = dns_options.cdata(read, read.search or {}, {})
   local text = ffi.new("char[?]", 256)
   local result = lib.cueball_tracker_options_check(cdata, text, 256)
-  if result ~= 0 or not texts then raise(what, level + 1, "%s", ffi.string(text)) end
+  if result ~= 0 or not texts then raise(what, "%s", ffi.string(text)) end
   return read
 end
 

@@ -57,15 +57,15 @@ end
 
 --- Fills in what a host leaves out.
 -- @param host  a table with the required members; it is changed
--- @param later nil; or loaders of members that not every program needs, by name: function(host), called when one is first asked for
+-- @param lazy nil; or loaders of members that not every program needs, by name: function(host), called when one is first asked for
 -- @return host
-function contract.complete(host, later)
+function contract.complete(host, lazy)
   for name, default in pairs(DEFAULTS) do
-    if host[name] == nil and not (later and later[name]) then host[name] = default(host) end
+    if host[name] == nil and not (lazy and lazy[name]) then host[name] = default(host) end
   end
-  if not later then return host end
+  if not lazy then return host end
   return setmetatable(host, { __index = function(_, name)
-    local load = later[name]
+    local load = lazy[name]
     if not load then return nil end
     host[name] = load(host)
     return host[name]

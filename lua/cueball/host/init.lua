@@ -1,4 +1,5 @@
 --- Finds a host: the event loop that a pool lives on.
+local misuse = require "cueball.misuse"
 local contract = require "cueball.host.contract"
 
 local host = {}
@@ -21,11 +22,10 @@ end
 --- The host that an option names, with all members of the contract.
 -- @param what  whose option, for messages
 -- @param given a host; nil: the default one
--- @param level whom to blame, as error() counts
-function host.of(what, given, level)
+function host.of(what, given)
   if given == nil then return host.default() end
   local lacking = contract.lacks(given)
-  if lacking then error(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking), level + 1) end
+  if lacking then misuse.raise(("%s: option 'host' is no host (docs/hosts.md): it has no %s"):format(what, lacking)) end
   return contract.complete(given)
 end
 

@@ -90,7 +90,7 @@ local function check_options(given)
 end
 
 -- "spec/x.lua:12", for naming what somebody made and left.
-local function place_of_caller()
+local function site_of_caller()
   local level, info = 3, debug.getinfo(3, "Sl")
   while info and info.currentline < 0 do   -- pcall and its like
     level = level + 1
@@ -117,7 +117,7 @@ local function add_tasks(world, state, options)
 
   local living, prune_at = {}, 64
 
-  -- Entries { task=, place=, is_background= }, in the order of spawning; the running one too.
+  -- Lists { task=, site=, is_background= }, in the order of spawning; the running task too.
   function state.living_tasks()
     local still = {}
     for _, entry in ipairs(living) do
@@ -126,25 +126,25 @@ local function add_tasks(world, state, options)
     return still
   end
 
-  function state.spawn(place, is_background, fn, ...)
+  function state.spawn(site, is_background, fn, ...)
     local t = tasks:spawn(fn, ...)
     if t.is_done then return t end
     if #living >= prune_at then
       living = state.living_tasks()
       prune_at = #living * 2 + 64
     end
-    living[#living + 1] = { task = t, place = place, is_background = is_background }
+    living[#living + 1] = { task = t, site = site, is_background = is_background }
     return t
   end
 
   function world.spawn(fn, ...)
     if type(fn) ~= "function" then error("spawn: expected a function, got " .. type(fn), 2) end
-    return state.spawn("task spawned at " .. place_of_caller(), false, fn, ...)
+    return state.spawn("task spawned at " .. site_of_caller(), false, fn, ...)
   end
 
   -- Resolvers, and what pools do for themselves: nothing that a run could wait for without an end.
   function world.service(fn, ...)
-    return state.spawn("task spawned at " .. place_of_caller(), true, fn, ...)
+    return state.spawn("task spawned at " .. site_of_caller(), true, fn, ...)
   end
   world.errand = world.service
 end
@@ -156,8 +156,8 @@ local function add_alarms(world, state)
 
   function world.alarm(fn)
     if type(fn) ~= "function" then error("alarm: expected a function, got " .. type(fn), 2) end
-    local place = "alarm made at " .. place_of_caller()
-    local alarm = setmetatable({ event = clock.event(fn, place), is_closed = false }, Alarm)
+    local site = "alarm made at " .. site_of_caller()
+    local alarm = setmetatable({ event = clock.event(fn, site), is_closed = false }, Alarm)
     state.alarms:add(alarm)
     return alarm
   end
@@ -245,7 +245,7 @@ end
 --- @return a world: a host, and what a test needs beside it (see the top)
 function sim.new(given)
   local options = check_options(given)
-  local state = { clock = clock.new(options.start_ns), is_turn_due = false, failure = nil, place_of_caller = place_of_caller }
+  local state = { clock = clock.new(options.start_ns), is_turn_due = false, failure = nil, site_of_caller = site_of_caller }
   local world = { name = "sim" }
   loop.install_time(world, state, options)
   add_records(world, options)

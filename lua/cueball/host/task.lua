@@ -35,8 +35,8 @@
 -- wake and resume of a task that is not parked (done, killed, woken before) do
 -- nothing: whoever wakes first wins.
 --
--- A time limit is kept lazily: a task has at most one place among the timers,
--- and a later deadline leaves it where it is until that time comes.  So a task
+-- A time limit is kept lazily: a task is among the timers at most once, and a
+-- later deadline leaves it where it is until that time comes.  So a task
 -- that reads a thousand times with a limit of 60 s arms a timer once.
 local coroutines = require "cueball.host.coroutines"
 local timers = require "cueball.host.timers"
@@ -144,7 +144,7 @@ function Tasks:spawn(fn, ...)
     co = co_create(fn),
     is_done = false,
     is_parked = false,
-    waits = 0,        -- so often it has parked
+    parked_count = 0, -- so often it has parked
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
     owned = nil,
   }
@@ -207,7 +207,7 @@ function Tasks:park(timeout_ms)
     t.deadline = nil
     if t.timer_index then self.timers:clear(t) end
   end
-  t.is_parked, t.waits = true, t.waits + 1
+  t.is_parked, t.parked_count = true, t.parked_count + 1
   return coroutines.wait()
 end
 

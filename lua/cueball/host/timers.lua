@@ -29,7 +29,7 @@ local function is_before(a, b)
   return a.timer_order < b.timer_order
 end
 
-local function place(heap, owner, index)
+local function put(heap, owner, index)
   heap[index] = owner
   owner.timer_index = index
 end
@@ -38,10 +38,10 @@ local function sift_up(heap, owner, index)
   while index > 1 do
     local parent = (index - index % 2) / 2
     if not is_before(owner, heap[parent]) then break end
-    place(heap, heap[parent], index)
+    put(heap, heap[parent], index)
     index = parent
   end
-  place(heap, owner, index)
+  put(heap, owner, index)
 end
 
 local function sift_down(heap, count, owner, index)
@@ -50,10 +50,10 @@ local function sift_down(heap, count, owner, index)
     if child > count then break end
     if child < count and is_before(heap[child + 1], heap[child]) then child = child + 1 end
     if not is_before(heap[child], owner) then break end
-    place(heap, heap[child], index)
+    put(heap, heap[child], index)
     index = child
   end
-  place(heap, owner, index)
+  put(heap, owner, index)
 end
 
 local function take_out(self, owner)

@@ -3,10 +3,10 @@
 -- The happy path: each worker that has a pool is a member (docs/hosts.md, workers) and says every second that it lives. While somebody
 -- asks, it publishes its snapshot as often, under its number. Who is asked looks at all members.
 -- Counters only grow, or those who read them take the fall for a new beginning. So what a worker has counted outlives it: its snapshot is
--- added to `collected` when the worker exits, or, if it died, by whoever buries it.
--- What can go wrong: a worker is held up and thought dead: its snapshot was collected, so it counts from there on. Two change
--- `collected` at once: there is a lock, which ends by itself. The dict is too small: that is published instead. There are many pools: what
--- takes long is done in slices, none of which has the lock.
+-- added to `accumulated` when the worker exits, or, if it died, by whoever finds it dead.
+-- What can go wrong: a worker is held up and thought dead: its snapshot was accumulated, so it counts from there on. Two change
+-- `accumulated` at once: there is a lock, which ends by itself. The dict is too small: that is published instead. There are many pools:
+-- what takes long is done in slices, none of which has the lock.
 local json = require "cueball.monitor.json"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
@@ -34,7 +34,7 @@ local function published_key(number)
   return "published:" .. number
 end
 
--- ----------------------------------------------------------------------- collected --
+-- -------------------------------------------------------------------- accumulated --
 
 local function is_count(value)
   return type(value) == "number" and value >= 0 and value < math.huge
@@ -56,20 +56,20 @@ end
 
 -- Counts never fall. What this worker has seen counts, even if the dict has lost it, or others have written there.
 -- @return by pool, by name; and whether the dict has less
-local function collected_of(self)
-  local text = self.memory:get "collected"
+local function accumulated_of(self)
+  local text = self.memory:get "accumulated"
   local found, is_ours = {}, true
   if text ~= nil then found, is_ours = counts_in(text) end
-  if not is_ours then self.memory:complain("collected", text) end
+  if not is_ours then self.memory:complain("accumulated", text) end
   local has_less = not is_ours
-  for pool, seen in pairs(self.collected) do
+  for pool, seen in pairs(self.accumulated) do
     local counts = found[pool] or {}
     found[pool] = counts
     for name, value in pairs(seen) do
       if (counts[name] or 0) < value then counts[name] = value has_less = true end
     end
   end
-  self.collected = found
+  self.accumulated = found
   return found, has_less
 end
 
@@ -84,49 +84,49 @@ local function counted(pools, base)
   return by_pool
 end
 
--- Adds one worker's counts to those that are collected, and removes its snapshot. The lock is ours.
+-- Adds one worker's counts to those that are accumulated, and removes its snapshot. The lock is ours.
 -- @return whether there was room for them
-local function collect(self, number, shown)
-  local collected = collected_of(self)
+local function accumulate(self, number, shown)
+  local accumulated = accumulated_of(self)
   for pool, counts in pairs(counted(shown.pools or {}, nil)) do
-    local sum = collected[pool] or {}
+    local sum = accumulated[pool] or {}
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
-    collected[pool] = sum
+    accumulated[pool] = sum
   end
-  if not self.memory:set("collected", json.encode(collected)) then return false end -- it is tried again
+  if not self.memory:set("accumulated", json.encode(accumulated)) then return false end -- it is tried again
   self.memory:delete(snapshot_key(number))
   self.memory:delete(published_key(number))
   return true
 end
 
--- Buries a worker: what it has counted is collected. The lock is ours.
-local function bury(self, record)
+-- Collects what a dead worker left: its counts. The lock is ours.
+local function collect(self, record)
   local text = self.memory:get(snapshot_key(record.number))
-  return text == nil or collect(self, record.number, page.read(text, slices.none) or {})
+  return text == nil or accumulate(self, record.number, page.read(text, slices.none) or {})
 end
 
 -- The snapshots of the other workers, as texts. Those of the dead are collected instead, if the lock is ours.
--- Each worker is looked at once: one that leaves meanwhile cannot collect what it has counted, and would else be seen neither as living nor
--- as dead. Whether it lives is asked first, so that what is collected is its last snapshot.
+-- Each worker is looked at once: one that leaves meanwhile cannot accumulate what it has counted, and would else be seen neither as
+-- living nor as dead. Whether it lives is asked first, so that what is collected is its last snapshot.
 local function gather(self, is_locked)
   local living = {}
   self.member:look(function(record)
     living[#living + 1] = self.memory:get(snapshot_key(record.number))
-  end, is_locked and function(record) return bury(self, record) end or nil)
+  end, is_locked and function(record) return collect(self, record) end or nil)
   return living
 end
 
 local function nothing() end
 
-local function bury_the_dead(self)
+local function collect_dead(self)
   if not self.member:has_dead() or not self.lock:take() then return end
-  self.member:look(nothing, function(record) return bury(self, record) end)
+  self.member:look(nothing, function(record) return collect(self, record) end)
   self.lock:release()
 end
 
 -- --------------------------------------------------------------------- this worker --
 
--- Its counters, without what was already collected.
+-- Its counters, without what was already accumulated.
 local function rebased(self, taken)
   if not self.base then return taken end
   local counts = counted(taken.pools, self.base)
@@ -163,7 +163,7 @@ local function publish(self, taken, text)
   self.memory:set(snapshot_key(number), page.write(short, slices.none))
 end
 
--- What this worker had published is, or will be, collected: it counts from there on.
+-- What this worker had published is, or will be, accumulated: it counts from there on.
 local function start_over(self)
   if not self.published then return end
   local base = {} -- another table: what was begun before is known by it
@@ -177,9 +177,9 @@ local function start_over(self)
   self.base, self.published = base, nil
 end
 
--- Says that this worker lives. The dead are buried first, since there may be room for few members.
+-- Says that this worker lives. What the dead left is collected first, since there may be room for few members.
 local function renew(self)
-  if not self.member.number then bury_the_dead(self) end
+  if not self.member.number then collect_dead(self) end
   if self.member:renew "" ~= true then start_over(self) end
 end
 
@@ -187,15 +187,15 @@ end
 local function leave(self)
   self.has_left = true
   if not self.member.number then return end
-  local is_collected = true
+  local is_accumulated = true
   if self.published then
     local last, text = take(self, slices.none)
     publish(self, last, text)
     local is_locked = self.lock:take()
-    is_collected = is_locked and collect(self, self.member.number, last)
+    is_accumulated = is_locked and accumulate(self, self.member.number, last)
     if is_locked then self.lock:release() end
   end
-  self.member:leave(not is_collected and "" or nil) -- whoever looks next buries it
+  self.member:leave(not is_accumulated and "" or nil) -- whoever looks next collects that
   start_over(self)
 end
 
@@ -205,8 +205,8 @@ Board.abort = leave
 --- What is to be done every second.
 function Board:tend()
   renew(self)
-  bury_the_dead(self)
-  self.memory:get "collected" -- a full dict throws away what nobody has looked at for longest
+  collect_dead(self)
+  self.memory:get "accumulated" -- a full dict throws away what nobody has looked at for longest
   if not self.member.number or not self.memory:get "asked" then return end
   local taken, text = take(self, slices.of(self.host))
   if self.member.number then publish(self, taken, text) end
@@ -248,18 +248,18 @@ end
 local function look_locked(self, pause)
   local own, text = take(self, pause)
   local is_locked = take_lock(self)
-  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was collected meanwhile
+  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was accumulated meanwhile
   if self.member.number then publish(self, own, text) end
   local texts = gather(self, is_locked)
-  local collected, has_less = collected_of(self)
-  if has_less and is_locked then self.memory:set("collected", json.encode(collected)) end
+  local accumulated, has_less = accumulated_of(self)
+  if has_less and is_locked then self.memory:set("accumulated", json.encode(accumulated)) end
   if is_locked then self.lock:release() end
   local workers = { own }
   for _, other in ipairs(texts) do
     local read = page.read(other, pause)
     if read then workers[#workers + 1] = read else self.memory:complain("snapshot", other) end
   end
-  return workers, collected
+  return workers, accumulated
 end
 
 local function by_id(a, b)
@@ -277,13 +277,13 @@ function Board:view(pause)
   self.memory:set("asked", true, ASKED_S)
   local now_s, give_up = self.host.workers.time_s(), self.host.now() + FRESH_WAIT_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
-  local workers, collected = look_locked(self, pause)
+  local workers, accumulated = look_locked(self, pause)
   now_s = self.host.workers.time_s()
   for _, worker in ipairs(workers) do
     worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
   end
   table.sort(workers, by_id)
-  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, collected, pause) }
+  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, accumulated, pause) }
 end
 
 -- -------------------------------------------------------------------------- making --
@@ -303,9 +303,9 @@ function board.new(host, shown)
     },
     published = nil,    -- what it has counted, as of the last snapshot that it published
     published_at = nil, -- when that snapshot was begun, by host.now()
-    base = nil,         -- what of that was collected while it lived
+    base = nil,         -- what of that was accumulated while it lived
     has_left = false,
-    collected = {},     -- counts of workers that are gone, as far as this one has seen them
+    accumulated = {},   -- counts of workers that are gone, as far as this one has seen them
   }, Board)
   host.spawn(run, self)
   return self

@@ -4,6 +4,7 @@
 --   require("cueball.monitor").openmetrics()                                               this process, anywhere
 --
 -- docs/monitor.md says what is in it.
+local misuse = require "cueball.misuse"
 local hosts = require "cueball.host"
 local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
@@ -55,10 +56,10 @@ local OPTIONS = {
 -- Without a lua_shared_dict "cueball" it shows those of this worker, and says so.
 -- @param given nil, or { format = "json" or "openmetrics" }: whatever the client asks for
 function monitor.serve(given)
-  given = options.check(WHAT, given, OPTIONS, 2)
-  local host = hosts.of(WHAT, given.host, 2)
+  given = options.check(WHAT, given, OPTIONS)
+  local host = hosts.of(WHAT, given.host)
   local http = host.http
-  if not http then error(WHAT .. ": this host serves no requests; see cueball.monitor.openmetrics() and .json()", 2) end
+  if not http then misuse.raise(WHAT .. ": this host serves no requests; see cueball.monitor.openmetrics() and .json()") end
   local format = format_of(http, given)
   if not FORMATS[format] then
     return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics\n"):format(format))

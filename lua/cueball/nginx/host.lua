@@ -12,8 +12,8 @@ local contract = require "cueball.host.contract"
 local semaphore = require "ngx.semaphore"
 local lib = require("cueball.native").lib
 local request = require "cueball.nginx.request"
-local crew = require "cueball.nginx.runner"
-local fit = require "cueball.nginx.keepalive"
+local runner = require "cueball.nginx.runner"
+local keepalive = require "cueball.nginx.keepalive"
 local socket = require "cueball.nginx.socket"
 
 if not pcall(function() return ffi.C.cueball_ngx_setenv end) then -- declarations outlive the module
@@ -57,7 +57,7 @@ function host.log_to(fn)
   host.log = fn or log_to_nginx
 end
 
-crew.log = function(level, message) host.log(level, message) end
+runner.log = function(level, message) host.log(level, message) end
 
 -- Tasks -----------------------------------------------------------------
 
@@ -68,7 +68,7 @@ local REQUEST = setmetatable({}, { __tostring = function() return "a request" en
 -- init_worker_by_lua …).
 function host.current()
   if not CAN_WAIT[ngx.get_phase()] then return nil end
-  return crew.task(request.known()) or REQUEST
+  return runner.task(request.known()) or REQUEST
 end
 
 -- LuaJIT does not compile coroutine.running. What ngx_lua keeps with each coroutine is another for each that lives, as well.
@@ -83,37 +83,37 @@ end
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
 function host.task()
-  return crew.task(request.known())
+  return runner.task(request.known())
 end
 
 --- Runs fn(...) in a task of its own, soon, in a timer: never in the request that calls this.
 -- @return the task
 function host.spawn(fn, ...)
-  return crew.spawn("task", fn, ...)
+  return runner.spawn("task", fn, ...)
 end
 
 --- The same, for what is over soon and may be begun anew from its start: if there is no timer, those who wait run it.
 -- @return the task
 function host.errand(fn, ...)
-  return crew.spawn("errand", fn, ...)
+  return runner.spawn("errand", fn, ...)
 end
 
 --- The same, for what goes on and may be begun anew from its start: if there is no timer, those who wait run it meanwhile.
 -- @return the task
 function host.service(fn, ...)
-  return crew.spawn("service", fn, ...)
+  return runner.spawn("service", fn, ...)
 end
 
 function host.kill(task)
   if task == REQUEST then error("kill: a request cannot be killed", 2) end
-  crew.kill(task)
+  runner.kill(task)
 end
 
 local function must_wait(who)
   if not CAN_WAIT[ngx.get_phase()] then
     error(("%s: nothing may wait in %s_by_lua"):format(who, ngx.get_phase()), 3)
   end
-  return crew.task(request.known())
+  return runner.task(request.known())
 end
 
 --- Waits, for 1 ms at least: nginx counts in those.
@@ -123,20 +123,20 @@ function host.sleep(ms)
     error("sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
   end
   local task = must_wait "sleep"
-  crew.stay_if_killed(task)
+  runner.stay_if_killed(task)
   ngx.sleep(math.max(1, ms) / 1000)
-  crew.stay_if_killed(task)
+  runner.stay_if_killed(task)
   return true
 end
 
 function host.guard(resource)
   local task = host.task()
-  if task then crew.own(task, resource) end
+  if task then runner.own(task, resource) end
 end
 
 function host.unguard(resource)
   local task = host.task()
-  if task then crew.disown(task, resource) end
+  if task then runner.disown(task, resource) end
 end
 
 -- Waiters ---------------------------------------------------------------
@@ -162,7 +162,7 @@ local function wait_in_task(self, task, deadline)
     local left = math.min(deadline - now(), HOUR_NS)
     if left <= 0 then return end
     self.semaphore:wait(math.max(0.001, left / 1e9))
-    crew.stay_if_killed(task)
+    runner.stay_if_killed(task)
   end
 end
 
@@ -171,19 +171,19 @@ function Waiter:look()
   if self.semaphore and not self.values then self.semaphore:post(1) end
 end
 
--- The same in a request: one who waits must not depend on there being a crew.
+-- The same in a request: who waits there must not depend on a runner.
 local function wait_in_request(self, deadline)
   local helper
-  crew.enter(self)
+  runner.wait_begins(self)
   while not self.values do
     local time = now()
     if time >= deadline then break end
-    local left = math.min(deadline, crew.patience(self)) - time
+    local left = math.min(deadline, runner.sleep_until(self)) - time
     if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
-    if not self.values then helper = crew.help(self, helper) end
+    if not self.values then helper = runner.help(self, helper) end
   end
-  crew.depart(self)
-  if helper then crew.leave_off(helper) end
+  runner.wait_ends(self)
+  if helper then runner.stop_helping(helper) end
 end
 
 --- Parks the task until wake.
@@ -191,7 +191,7 @@ end
 -- @return what wake was given; nil, "timeout"
 function Waiter:wait(timeout_ms)
   local task = must_wait "wait"
-  crew.stay_if_killed(task)
+  runner.stay_if_killed(task)
   if not self.values then
     self.semaphore = self.semaphore or semaphore.new()
     local deadline = timeout_ms and now() + timeout_ms * 1e6 or math.huge
@@ -202,7 +202,7 @@ function Waiter:wait(timeout_ms)
   return unpack(values, 1, values.count)
 end
 
-host.alarm = crew.alarm
+host.alarm = runner.alarm
 
 -- Sockets ---------------------------------------------------------------
 
@@ -216,7 +216,7 @@ local function connect(self, ...)
     ok, message = context.connect(self)
     ok = ok and 1
   elseif type(to) == "string" then
-    ok, message = self:connect(fit.host_of(to), select(2, ...))
+    ok, message = self:connect(keepalive.host_of(to), select(2, ...))
   else
     ok, message = self:connect(...)
   end
@@ -243,11 +243,11 @@ host.keepalive = {
   --- party(core, ended): those who claim from one pool; what ends theirs when their requests end
   party = request.party,
   --- take(client, context) → true if something fit was parked; open(client, backend, context) → "new"; or nil, message
-  take = fit.take, open = fit.open,
+  take = keepalive.take, open = keepalive.open,
   --- limit(client, ms): of connecting; is_in_use(socket_options), is_known(socket_options) → is something out, or parked, under that name?
-  limit = fit.limit, is_in_use = fit.is_in_use, is_known = fit.is_known,
+  limit = keepalive.limit, is_in_use = keepalive.is_in_use, is_known = keepalive.is_known,
   --- discard(socket_options): closes what is parked under that name → true if nothing was, and the name is to be used again
-  discard = fit.discard,
+  discard = keepalive.discard,
   --- track(socket, known, number) → known: from now on the socket remembers; untrack(socket); not_parked(known, message) → message, kind
   track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
   --- park(socket): untrack and setkeepalive(0), in the request that took it: request() → a number, which no other that lives has
@@ -280,7 +280,7 @@ end
 -- What is made in the state of a request ends with the request.
 local function live_as_long_as_the_request()
   local record = request.record()
-  crew.has_to_end = function() return not record or request.is_over(record) end
+  runner.has_to_end = function() return not record or request.is_over(record) end
   host.log("warn", "cueball: lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
     .. "This is for development: it is slow, and the limits of a pool hold for one request only.")
 end
@@ -292,7 +292,7 @@ end
 
 if not host.is_forking() then
   if not is_first_state() then live_as_long_as_the_request() end
-  crew.ensure()
+  runner.ensure()
 end
 
 return contract.complete(host, require "cueball.nginx.lazy")

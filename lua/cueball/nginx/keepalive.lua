@@ -25,7 +25,7 @@ end
 local AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 local IS_LINUX = jit.os == "Linux"   -- the numbers above are Linux's
 
-local fit = {}
+local keepalive = {}
 
 -- The number that the next socket will have.
 local function next_descriptor()
@@ -73,13 +73,13 @@ end
 -- @param client  has connect(host, port, options) and close(), as cosockets and the libraries on them have
 -- @param context of the attempt; its take_options name the keepalive pool
 -- @return true, or false
-function fit.take(client, context)
+function keepalive.take(client, context)
   if not client:connect("", 1, context.take_options) then return false end
   return is_quiet(client, context)
 end
 
 --- An address as nginx takes it: one of IPv6 in brackets.
-function fit.host_of(text)
+function keepalive.host_of(text)
   if text:find(":", 1, true) and text:sub(1, 5) ~= "unix:" and text:sub(1, 1) ~= "[" then return "[" .. text .. "]" end
   return text
 end
@@ -87,7 +87,7 @@ end
 --- Opens a connection, under the same name.
 -- @param backend { address, port }
 -- @return "new"; or nil, message
-function fit.open(client, backend, context)
+function keepalive.open(client, backend, context)
   local descriptor = next_descriptor()
   context.descriptor = nil
   local given = context.socket_options
@@ -96,7 +96,7 @@ function fit.open(client, backend, context)
   if address.is_unix(backend.address) then
     ok, message = client:connect(backend.address, options)
   else
-    ok, message = client:connect(fit.host_of(backend.address), backend.port, options)
+    ok, message = client:connect(keepalive.host_of(backend.address), backend.port, options)
   end
   if not ok then return nil, message end
   if descriptor and leads_to(descriptor, backend) then context.descriptor = descriptor end
@@ -112,7 +112,7 @@ local function number_at(socket, index)
 end
 
 --- Lowers a client's limit of connecting; those of sending and reading stay.
-function fit.limit(client, ms)
+function keepalive.limit(client, ms)
   local socket = rawget(client, "_sock") or rawget(client, "sock") or client
   if not rawget(socket, 1) or not socket.settimeouts then return end -- no cosocket
   local present = number_at(socket, CONNECT_LIMIT)
@@ -124,13 +124,13 @@ end
 local NOTHING = "failed to parse host name"
 
 --- Is a connection out that was opened under these options?
-function fit.is_in_use(options)
+function keepalive.is_in_use(options)
   local ok, message = ngx.socket.tcp():connect("", 1, { pool = options.pool })
   return not ok and not message:find(NOTHING, 1, true)
 end
 
 --- Is one parked under these options, or out?
-function fit.is_known(options)
+function keepalive.is_known(options)
   local socket = ngx.socket.tcp()
   local ok, message = socket:connect("", 1, { pool = options.pool })
   if ok then
@@ -142,7 +142,7 @@ end
 
 --- Closes what is parked under these options, if anything is.
 -- @return true if nothing was, nor is out: nginx then keeps an empty keepalive pool of that name, until a connection was opened under it
-function fit.discard(options)
+function keepalive.discard(options)
   local socket = ngx.socket.tcp()
   local ok, message = socket:connect("", 1, options)
   if ok then
@@ -152,4 +152,4 @@ function fit.discard(options)
   return message:find(NOTHING, 1, true) ~= nil
 end
 
-return fit
+return keepalive

@@ -1,35 +1,34 @@
 --- Pools on a host where a socket belongs to whoever opened it (nginx: to a request) and crosses to the next only through the host's
 -- keepalive pools.
 --
--- Each connection of the pool gets a keepalive pool of its own, with room for one. To the core it is open as anywhere. What the pool
--- holds is not a connection but a place where one is parked:
+-- Each connection of the pool gets a keepalive pool of its own, with room for one. To the core it is open as anywhere. What the pool's
+-- slot holds is not a connection but a parked one (cueball.nginx.parked):
 -- - an attempt opens a connection, in a task, and parks it;
--- - a claim is granted the place; the claimer takes what is parked there, or, if that was dropped meanwhile, opens it anew in its own time;
+-- - a claim is granted a parked connection; the claimer takes it, or, if nginx dropped it meanwhile, opens it anew in its own time;
 -- - a release parks it again.
 --
--- What can go wrong: the backend refuses the one who opens it anew. Its lease is failed as if it had come back broken, and the claimer gets
--- another one, for as long as its time limit lets it; it does not notice.
+-- What can go wrong: the backend refuses the claimer who opens it anew. That lease is failed as if it had come back broken, and the claimer
+-- gets another one, for as long as its time limit lets it; it does not notice.
 --
 -- A factory that knows no way to park (no `park`, no connection with set_keepalive, setkeepalive or keepalive) is taken to have no
 -- sockets: what it returns is handed out as it is. Nothing is watched: such a host tells nobody of what breaks at rest.
 --
--- A factory that opens its socket under another name than its place's would have it lent to others, and one that has a socket but no way
--- to park it would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
+-- A factory that opens its socket under another name than that of its slot would have it lent to others. One that has a socket, and no
+-- way to park it, would lend what its next claimer cannot use. Both are noticed at the attempt, which fails and says what to do.
+local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local condition = require "cueball.pool.condition"
+local Parked = require "cueball.nginx.parked"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 
-local getmetatable, setmetatable, pcall, xpcall, rawget, type = getmetatable, setmetatable, pcall, xpcall, rawget, type
+local getmetatable, setmetatable, pcall, xpcall, type = getmetatable, setmetatable, pcall, xpcall, type
 
 local parking = {}
 parking.__index = parking
 
-local Place = {}
-Place.__index = Place
-
-local HEARD_MS = 70
-local IDLE_MS = 0 -- for ever: when a connection is to go is the pool's business
+local HEARD_MS = 70 -- until a server has heard for sure that a connection was closed
+local IDLE_MS = Parked.IDLE_MS
 
 local traceback = text.traceback
 
@@ -41,14 +40,14 @@ local function end_what_left(pool)
 end
 
 --- What parks the connections of one pool: these functions, and what they know of it. host.parking.
-function parking.new(pool, level)
+function parking.new(pool)
   local keepalive = pool.host.keepalive
   if pool.host.is_forking() then
-    error("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua", level + 1)
+    misuse.raise("cueball.pool: a pool belongs to one worker: make it in init_worker_by_lua, or later, not in init_by_lua")
   end
   pools_made = pools_made + 1
   return setmetatable({
-    reopened = 0, -- connections that claimers opened anew, in the place of one that was lost
+    reopened = 0, -- connections that claimers opened anew, instead of one that was lost
     keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
     party = keepalive.party(pool.core, function() end_what_left(pool) end),
   }, parking)
@@ -92,7 +91,7 @@ local function connect_parked(pool, backend, context, client)
     keepalive.limit(client, context.left_ms)
   end
   local how, message = keepalive.open(client, backend, context)
-  if how and context.place then pool.parking.reopened = pool.parking.reopened + 1 end
+  if how and context.parked then pool.parking.reopened = pool.parking.reopened + 1 end
   return how, message
 end
 
@@ -139,110 +138,6 @@ local NOT_NAMED = "the connection factory opened its socket past context.connect
 local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
   .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
 
--- Where the socket is: in the same field of the connection as the last time, most often.
-local function find_socket(place, connection)
-  local context, field = place.context, place.socket_field
-  local is_socket = context.host.is_socket
-  if field then
-    local found = type(connection) == "table" and rawget(connection, field)
-    if found and is_socket(found) then return found end
-  end
-  local found = condition.socket_of(context.host, connection, context.client)
-  place.socket_field = nil
-  if found and type(connection) == "table" then
-    for name, value in next, connection do
-      if value == found then place.socket_field = name end
-    end
-  end
-  return found
-end
-
--- The claimer's socket remembers what is done with it, and the place what is known of the connection.
-local function track(place, connection)
-  local context = place.context
-  local socket = find_socket(place, connection)
-  place.socket = socket
-  place.known = socket and place.keepalive.track(socket, place.known, context.descriptor, context.how) or nil
-  context.client = nil
-end
-
-local function untrack(place)
-  local socket = place.socket
-  if not socket then return end
-  place.keepalive.untrack(socket)
-  place.socket = nil
-end
-
--- What may raise an error if its lease ends in another request than began it is asked with care.
-local function put_anyhow(given, place, connection)
-  untrack(place)
-  local ok, parked, message = pcall(place.park, connection, IDLE_MS)
-  if ok and parked then
-    place.is_taken = false
-    return true
-  end
-  pcall(given.close, connection)
-  message = "it could not be parked: " .. text.message(ok and message or parked)
-  if place.known then return false, place.keepalive.not_parked(place.known, message) end
-  return false, message, "unfit"
-end
-
--- The short way of a connection whose `park` is its socket's, in the request that took it: no error is raised there. It has no pcall,
--- as LuaJIT compiles nothing that returns from one to what called it.
--- → true; or false, why, kind
-local function put(given, place, connection)
-  local keepalive, socket = place.keepalive, place.socket
-  if not place.take or not socket or place.request ~= keepalive.request() then return put_anyhow(given, place, connection) end
-  place.socket = nil
-  local parked, message = keepalive.park(socket)
-  if parked then
-    place.is_taken = false
-    return true
-  end
-  pcall(given.close, connection)
-  local kind
-  message, kind = keepalive.not_parked(place.known, "it could not be parked: " .. text.message(message))
-  return false, message, kind
-end
-
--- What takes what is parked takes no time, and what it may take is no limit for what the connection is used for then. Only what
--- opens a connection is limited by what is left of the claim.
-local function limit(place, limit_ms)
-  local context, keepalive = place.context, place.keepalive
-  context.timeout_ms, context.left_ms = place.limit_ms, nil
-  if not limit_ms or limit_ms >= place.limit_ms then return end
-  if place.uses_connect or keepalive.is_known(context.socket_options) then
-    context.left_ms = limit_ms
-  else
-    context.timeout_ms = limit_ms
-  end
-end
-
-local function taken(place, connection)
-  track(place, connection)
-  place.request = nil
-  local socket = place.socket
-  if not place.uses_connect and socket and socket:getreusedtimes() == 0 then place.parking.reopened = place.parking.reopened + 1 end
-  return connection
-end
-
--- → a connection; or nil, message
-local function take(place, limit_ms)
-  local context = place.context
-  place.is_taken = true
-  context.client, context.how = nil, nil
-  limit(place, limit_ms)
-  local ok, connection, message = xpcall(place.given.connect, traceback, place.backend, context)
-  if ok and connection then return taken(place, connection) end
-  place.is_taken = false
-  if not ok then
-    context.log("error", ("connecting to %s threw: %s"):format(place.backend.key, connection))
-    return nil, connection:match "^[^\n]*"
-  else
-    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
-  end
-end
-
 -- Such a host wants IPv6 addresses in brackets, which context.connect gives it.
 local function hint(backend, message)
   local is_text = type(message) == "string" and message:find("failed to parse host name", 1, true)
@@ -263,30 +158,23 @@ local function connect(pool, given, backend, context)
     close_all(given, context, connection)
     return nil, NO_PARK
   end
-  local place = setmetatable({
-    given = given, park = park, backend = backend, context = context, limit_ms = limit_ms, is_taken = true,
-    parking = pool.parking, keepalive = keepalive, uses_connect = uses_connect,
-    take = given.parked and given.parked.take, -- the short way to take what is parked: function(context) → connection, socket; or nil
-    socket = nil, -- under what is taken, where it could be found
-    request = nil, -- that took it in the short way
-    known = nil,  -- of the connection, see track
-    socket_field = nil,
-  }, Place)
-  local parked
-  parked, message = put(given, place, connection)
-  if not parked then
+  local parked = Parked.new(pool.parking, given, park, backend, context, limit_ms, uses_connect)
+  local is_parked
+  is_parked, message = parked:put(connection)
+  if not is_parked then
     close_all(given, context, connection)
     return nil, message
   end
   context.client = nil
   if not is_named and not keepalive.is_known(context.socket_options) then return nil, NOT_NAMED end
-  context.place = place
-  return place
+  context.parked = parked
+  return parked
 end
 
 -- → fit, message, as a factory's check
-local function check(given, place)
-  local connection, message = take(place)
+local function check(parked)
+  local given = parked.given
+  local connection, message = parked:take()
   if not connection then return false, message end
   local ok, fit = true, true
   if given.check then
@@ -295,8 +183,8 @@ local function check(given, place)
     ok, message = xpcall(given.broken, traceback, connection)
     fit = not message
   end
-  if ok and fit and place.socket then fit, message = place.socket:is_fit() end
-  if ok and fit then return put(given, place, connection) end
+  if ok and fit and parked.socket then fit, message = parked.socket:is_fit() end
+  if ok and fit then return parked:put(connection) end
   pcall(given.close, connection)
   if not ok then error(given.check and fit or message, 0) end
   return false, message
@@ -315,16 +203,16 @@ function parking.without_sockets(given)
   return factory
 end
 
---- A factory of places, over the one that was given; with other connections it does what that one does.
+--- A factory of parked connections, over the one that was given; with other connections it does what that one does.
 -- @param given complete, with all that a factory may leave out
 -- @return it
 function parking.factory(pool, given)
   local keepalive = pool.parking.keepalive
-  local function is_place(connection) return getmetatable(connection) == Place end
+  local function is_parked(connection) return getmetatable(connection) == Parked end
   local factory = { given = given, inspects = true }
   function factory.connect(backend, context) return connect(pool, given, backend, context) end
   function factory.close(connection)
-    if not is_place(connection) then return given.close(connection) end
+    if not is_parked(connection) then return given.close(connection) end
     if connection.is_taken then -- whoever took it has closed it, or ended, just now: the server may not have heard of it
       if pool.quota then pool.host.sleep(HEARD_MS) end
       return
@@ -334,7 +222,7 @@ function parking.factory(pool, given)
   end
   factory.broken = given.broken
   function factory.check(connection)
-    if is_place(connection) then return check(given, connection) end
+    if is_parked(connection) then return check(connection) end
     if given.check then return given.check(connection) end
     local message = given.broken and given.broken(connection)
     return not message, message
@@ -362,16 +250,16 @@ end
 local ASIDE_MAX = 16
 
 -- Another lease, of another backend than the one that has just failed, if one is idle: those of that one are put aside meanwhile.
-local function claim_elsewhere(pool, key, given, left, level, claim, who)
+local function claim_elsewhere(pool, key, given, left, claim, who)
   local function leads_there(lease)
-    local place = lease.connection
-    return getmetatable(place) == Place and place.backend.key == key
+    local parked = lease.connection
+    return getmetatable(parked) == Parked and parked.backend.key == key
   end
-  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, level + 1, who)
+  local lease, why, name = claim(pool, left and with_timeout(given, left) or given, who)
   if not lease or not leads_there(lease) then return lease, why, name end
   local aside = {}
   while #aside < ASIDE_MAX do
-    local other = claim(pool, with_timeout(given, 0), level + 1, who)
+    local other = claim(pool, with_timeout(given, 0), who)
     if not other then break end
     if not leads_there(other) then lease, other = other, lease end
     aside[#aside + 1] = other
@@ -381,24 +269,24 @@ local function claim_elsewhere(pool, key, given, left, level, claim, who)
   return lease
 end
 
--- The place of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
+-- The parked connection of this lease could not be taken: gives it back and gets another, until one can be or the time is up.
 -- @param began when the claim did, as far as is known
-local function get_another(pool, lease, message, given, level, claim, total_ms, began, who)
+local function get_another(pool, lease, message, given, claim, total_ms, began, who)
   while true do
-    local place = lease.connection
+    local parked = lease.connection
     lease:fail(message)
     local left = total_ms and total_ms - (pool.now() - began) / 1e6
     if left and left <= 0 then
       return nil, ("claim timed out after %.6g ms: the last connection that was tried: %s: %s")
-        :format(total_ms - left, place.backend.key, message), "claim_timeout"
+        :format(total_ms - left, parked.backend.key, message), "claim_timeout"
     end
     local why, name
-    lease, why, name = claim_elsewhere(pool, place.backend.key, given, left, level + 1, claim, who)
+    lease, why, name = claim_elsewhere(pool, parked.backend.key, given, left, claim, who)
     if not lease then return nil, why, name end
-    if getmetatable(lease.connection) ~= Place then return lease end
+    if getmetatable(lease.connection) ~= Parked then return lease end
     left = total_ms and total_ms - (pool.now() - began) / 1e6
     local connection
-    connection, message = take(lease.connection, left and math.max(1, math.min(left, lease.connection.limit_ms)))
+    connection, message = lease.connection:take(left and math.max(1, math.min(left, lease.connection.limit_ms)))
     if connection then
       lease.connection = connection
       return lease
@@ -406,88 +294,65 @@ local function get_another(pool, lease, message, given, level, claim, total_ms, 
   end
 end
 
--- What is parked, or what the factory opens in its place, or what another backend has.
-local function take_slowly(pool, lease, given, level, claim, who)
-  local total_ms, place = total_of(pool, given), lease.connection
-  local waited_ms, limit_ms = lease.waited_ms or 0, place.limit_ms
+-- What is parked, or what the factory opens instead, or what another backend has.
+local function take_slowly(pool, lease, given, claim, who)
+  local total_ms, parked = total_of(pool, given), lease.connection
+  local waited_ms, limit_ms = lease.waited_ms or 0, parked.limit_ms
   if total_ms and total_ms - waited_ms < limit_ms then limit_ms = math.max(1, total_ms - waited_ms) end
-  place.context.opened_at = nil
-  local connection, message = take(place, limit_ms)
+  parked.context.opened_at = nil
+  local connection, message = parked:take(limit_ms)
   if connection then
     lease.connection = connection
     return lease
   end
-  local began = (place.context.opened_at or pool.now()) - waited_ms * 1e6
-  local another, why, name = get_another(pool, lease, message, given, level + 1, claim, total_ms, began, who)
+  local began = (parked.context.opened_at or pool.now()) - waited_ms * 1e6
+  local another, why, name = get_another(pool, lease, message, given, claim, total_ms, began, who)
   return another, why, name
 end
 
--- The short way of what is parked, if the factory has one: the client is made, and the socket that stands under it is known.
-local function take_parked(place, take_it)
-  local context, keepalive = place.context, place.keepalive
-  local connection, socket = take_it(context)
-  if not connection then return nil end
-  place.is_taken, place.socket, place.request = true, socket, keepalive.request()
-  place.known = keepalive.track(socket, place.known, context.descriptor, "reused")
-  return connection
-end
-
 --- What pool:claim does on such a host. The clock is not looked at unless something went wrong: most claims take what is parked.
--- @param claim function(pool, given, level): how to get a lease
--- @param level whom to blame, as error() counts
+-- @param claim function(pool, given, who): how to get a lease
 -- @param who what the claimer called, for messages
-function parking.claim(pool, given, level, claim, who)
-  local lease, message, name = claim(pool, given, level + 1, who)
+function parking.claim(pool, given, claim, who)
+  local lease, message, name = claim(pool, given, who)
   if not lease then return nil, message, name end
-  local place = lease.connection
-  if getmetatable(place) ~= Place then return lease end
-  local connection = place.take and take_parked(place, place.take)
+  local parked = lease.connection
+  if getmetatable(parked) ~= Parked then return lease end
+  local connection = parked:take_if_parked()
   if connection then
     lease.connection = connection
     return lease
   end
-  lease, message, name = take_slowly(pool, lease, given, level + 1, claim, who)
+  lease, message, name = take_slowly(pool, lease, given, claim, who)
   return lease, message, name
 end
 
 --- The core's owner of what the present request claims; nil: none is needed. Raises where no socket can be used.
 -- @param who what the claimer called
--- @param level whom to blame, as error() counts
-function parking.owner(pool, who, level)
+function parking.owner(pool, who)
   local owner, phase = pool.parking.party:owner()
   if owner == false then
-    error(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
-      :format(who, phase), level + 1)
+    misuse.raise(("%s: no socket can be used in this phase (%s); claim in one that may wait (rewrite, access, content, a timer)")
+      :format(who, phase))
   end
   return owner
 end
 
 -- ---------------------------------------------------------------- releases --
 
--- What is wrong with a connection that comes back, as condition.judge: its socket has no reader but its claimer.
-local function trouble(pool, place, connection)
-  local socket = place.socket
-  local message, kind = condition.broken(pool, place.given, connection, socket)
-  if message or not socket then return message, kind end
-  local fit
-  fit, message, kind = socket:is_fit()
-  if fit then return nil end
-  return message, kind
-end
-
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
-  local place = pool.connections[slot]
-  if getmetatable(place) ~= Place then return false end
-  if connection == place then return true end
-  local message, kind = trouble(pool, place, connection)
+  local parked = pool.connections[slot]
+  if getmetatable(parked) ~= Parked then return false end
+  if connection == parked then return true end
+  local message, kind = parked:fault(pool, connection)
   if message then
-    pcall(place.given.close, connection)
+    pcall(parked.given.close, connection)
   else
-    local parked
-    parked, message, kind = put(place.given, place, connection)
-    if parked then return true end
+    local is_parked
+    is_parked, message, kind = parked:put(connection)
+    if is_parked then return true end
   end
   pool:unfit(slot, message, kind)
   return true
@@ -495,15 +360,15 @@ end
 
 --- The socket under what a claimer has taken from this slot; nil if there is none, or it could not be found.
 function parking.socket(pool, slot)
-  local place = pool.connections[slot]
-  return getmetatable(place) == Place and place.is_taken and place.socket or nil
+  local parked = pool.connections[slot]
+  return getmetatable(parked) == Parked and parked.is_taken and parked.socket or nil
 end
 
---- Closes a connection that a claimer holds and that will not be parked; nothing if it is a place, which the pool closes itself.
+--- Closes a connection that a claimer holds and that will not be parked; nothing if it is a parked one, which the pool closes itself.
 function parking.close(pool, slot, connection)
-  if getmetatable(connection) == Place then return end
+  if getmetatable(connection) == Parked then return end
   local factory = pool.factories[slot]
-  if getmetatable(pool.connections[slot]) == Place or pool.connections[slot] == nil then pcall(factory.given.close, connection) end
+  if getmetatable(pool.connections[slot]) == Parked or pool.connections[slot] == nil then pcall(factory.given.close, connection) end
 end
 
 return parking

@@ -2,7 +2,7 @@
 --
 -- Lua code does not run when a request is aborted by its client or leaves by ngx.exit, ngx.redirect or ngx.exec, or when its light
 -- thread is killed. nginx's own request cleanup does, and it calls C. So each request that claims gets one cleanup, which tells the
--- core that the request's owners have left (cueball_visit_over) and wakes the crew, so that whoever waits hears of it at once.
+-- core that the request's owners have left (cueball_visit_over) and wakes the timer runner, so that whoever waits hears of it at once.
 --
 -- What is known of a request is found by its address, which nginx gives to another one later. The cleanup raises a flag in the record
 -- of its request; a record whose flag is up is used again, with its owners, for the next request at that address. So there are only as
@@ -109,17 +109,17 @@ local function begin(current, address, record)
   if cleanup == nil then return nil end
   if not record then
     if record_count >= prune_at then prune() end
-    record = { visit = ffi.new "cueball_visit", number = 0, crew = nil, visitors = {}, seen = {} }
+    record = { visit = ffi.new "cueball_visit", number = 0, runner = nil, visitors = {}, seen = {} }
     record.visit.bell = bell
     records[address], record_count = record, record_count + 1
   end
-  record.crew, record.number = nil, record.number + 1
+  record.runner, record.number = nil, record.number + 1
   record.visit.first, record.visit.is_over = nil, 0
   cleanup.data, cleanup.handler = record.visit, visit_over
   return record
 end
 
---- What is known of the request or timer that runs now: { crew }.
+--- What is known of the request or timer that runs now: { runner: the timer runner whose timer it is, or nil }.
 -- @return the record; nil outside of any, where it would outlive the request (log_by_lua), or without memory
 function request.record()
   local current = get_request()
@@ -193,7 +193,7 @@ function Party:owner()
   local phase = get_phase()
   if not CAN_WAIT[phase] then return false, phase end
   local record = request.record()
-  if not record or record.crew then return nil end
+  if not record or record.runner then return nil end
   if record.seen[self] == record.number then return record.visitors[self].owner end
   return (join(self, record))
 end

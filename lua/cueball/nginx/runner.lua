@@ -1,42 +1,42 @@
 --- Tasks and alarms under nginx: who runs them, and what if nobody can.
 --
--- A request's light threads and sockets end with it. So tasks run as light threads of a crew: a timer that lives on, waits on a
+-- A request's light threads and sockets end with it. So tasks run as light threads of a timer runner: a timer that lives on, waits on a
 -- semaphore until the next alarm, one second at most, and starts what was asked for meanwhile.
 --
--- A crew is relieved after so many tasks: nginx gives back what they took (the sockets' memory, the record of each light thread)
--- only when the timer ends. The one before stays until its last task is done, and only it can kill its tasks: ngx.thread.kill is for
+-- A runner is replaced after so many tasks: nginx gives back what they took (the sockets' memory, the record of each light thread)
+-- only when the timer ends. The runner before stays until its last task is done, and only it can kill its tasks: ngx.thread.kill is for
 -- the parent.
 --
 -- What can go wrong:
 -- - No timer can be had (lua_max_running_timers, lua_max_pending_timers, worker_connections). A watchdog tries again every second.
--- - The worker is exiting: it would wait for the crew. So the crew ends its tasks and goes; requests that are left do without.
--- - There is no crew: then one of those who wait, the lookout, runs the alarms that are due, and the tasks that may be begun anew, in
---   its own request, until its own wait is over; then another one does. Tasks not done by then are begun anew by that one.
+-- - The worker is exiting: nginx would wait for the runner. So the runner ends its tasks and goes; requests that are left do without.
+-- - No runner runs: then one of the requests that wait, the substitute, runs the alarms that are due, and the tasks that may be begun
+--   anew, until its own wait is over; then another request does. Tasks not done by then are begun anew by that one.
 local alarms_of = require "cueball.host.alarms"
 local semaphore = require "ngx.semaphore"
 local request = require "cueball.nginx.request"
 local lib = require("cueball.native").lib
 
-local TASKS_MAX = 200         -- begun by one crew
-local TICK_S = 1              -- a crew looks around at least this often
-local SILENCE_NS = 3e9        -- a crew not heard of for so long is gone
-local LOOK_NS = 10e6          -- a lookout looks at least this often for requests that ended
+local TASKS_MAX = 200         -- begun by one runner
+local TICK_S = 1              -- a runner looks around at least this often
+local SILENCE_NS = 3e9        -- a runner not heard of for so long is gone
+local LOOK_NS = 10e6          -- a substitute looks at least this often for requests that ended
 local LOOK_S = LOOK_NS / 1e9
-local RELIEF_NS = 250e6       -- a lookout not heard of for so long is gone
-local HELPER_TASKS_MAX = 16 -- at once, by one that waits
+local SUBSTITUTE_NS = 250e6   -- a substitute not heard of for so long is gone
+local HELPER_TASKS_MAX = 16   -- at once, in one request that waits
 
 local spawn, kill, running = ngx.thread.spawn, ngx.thread.kill, coroutine.running
 
-local crew = {
+local runner = {
   log = nil,             -- set by the host: function(level, message)
   has_to_end = nil,      -- nil, or function() → true: not only when the worker exits
 }
 
-local present             -- the crew that takes tasks; nil: none
-local heard_at = 0        -- of it, by now()
+local current             -- the runner that takes tasks; nil: none
+local heard_at = 0        -- when the current runner last looked around, by now()
 local has_left = false    -- the worker is exiting
 local waiting = setmetatable({}, { __mode = "k" }) -- requests' waiters
-local lookout, looked_at = nil, 0 -- one of them, where there is no crew; and when it did
+local substitute, substitute_at = nil, 0 -- one of those waiters, where no runner runs; and when it last looked
 local watchdog_set = false
 local queue = { first = 1, last = 0 }
 local by_thread = setmetatable({}, { __mode = "k" }) -- light thread to its task
@@ -45,8 +45,8 @@ local function now()
   return (tonumber(lib.cueball_clock_now()))
 end
 
-local Crew = {}
-Crew.__index = Crew
+local Runner = {}
+Runner.__index = Runner
 
 local function post(self)
   if self.is_posted then return end
@@ -54,31 +54,31 @@ local function post(self)
   self.semaphore:post(1)
 end
 
--- Is there a crew that will see to things?
-local function is_manned()
-  return present ~= nil and now() - heard_at < SILENCE_NS
+-- Does a runner see to things?
+local function is_running()
+  return current ~= nil and now() - heard_at < SILENCE_NS
 end
 
 -- ------------------------------------------------------------------ alarms --
 
 local function call(fn, ...)
   local ok, message = xpcall(fn, debug.traceback, ...)
-  if not ok then crew.log("error", message) end
+  if not ok then runner.log("error", message) end
 end
 
 local alarms = alarms_of.new {
   now = now,
   arm = function(at)
-    if at and present and at < present.wakes_at then post(present) end
+    if at and current and at < current.wakes_at then post(current) end
   end,
   call = call,
   set = function()
-    if not present then crew.ensure() end
+    if not current then runner.ensure() end
   end,
 }
 
 --- host.alarm.
-function crew.alarm(fn)
+function runner.alarm(fn)
   return alarms:make(fn)
 end
 
@@ -95,7 +95,6 @@ local function abort_owned(task)
   for _, resource in ipairs(list) do call(resource.abort, resource) end
 end
 
-
 local function push(task)
   queue.last = queue.last + 1
   queue[queue.last] = task
@@ -111,87 +110,88 @@ local function pull()
 end
 
 -- A task's light thread.
-local function run(task, place)
+local function run(task, by)
   task.thread = running()
   by_thread[task.thread] = task
   call(task.fn, unpack(task.arguments, 1, task.arguments.count))
-  if task.place ~= place then return end -- killed, and perhaps begun elsewhere, in the moment that it ended
+  if task.runner ~= by then return end -- killed, and perhaps begun elsewhere, in the moment that it ended
   by_thread[task.thread] = nil
   task.is_done, task.owned = true, nil
-  place:done(task)
+  by:done(task)
 end
 
 -- Begins a task in a light thread of the coroutine that runs now. It may be over when this returns.
-local function begin(task, place)
-  task.place = place
-  place.tasks[task] = true
-  place.count = place.count + 1
-  local thread, message = spawn(run, task, place)
+-- @param by what runs it: a runner, or a helper
+local function begin(task, by)
+  task.runner = by
+  by.tasks[task] = true
+  by.count = by.count + 1
+  local thread, message = spawn(run, task, by)
   if thread then return true end
-  place.tasks[task], task.place = nil, nil
-  place.count = place.count - 1
-  crew.log("error", "a task could not begin: " .. tostring(message))
+  by.tasks[task], task.runner = nil, nil
+  by.count = by.count - 1
+  runner.log("error", "a task could not begin: " .. tostring(message))
   return false
 end
 
 --- Runs fn(...) in a task of its own, soon.
 -- @param kind "errand": it is over soon, and may be begun anew from its start if what ran it ends before; "service": the same, but it
 --   goes on; "task": it cannot be begun anew
-function crew.spawn(kind, fn, ...)
+function runner.spawn(kind, fn, ...)
   if type(fn) ~= "function" then error("spawn: expected a function, got " .. type(fn), 2) end
   local task = {
     fn = fn, arguments = { count = select("#", ...), ... }, kind = kind,
-    is_done = false, thread = nil, place = nil, owned = nil, owned_count = 0,
+    is_done = false, thread = nil, runner = nil, owned = nil, owned_count = 0,
   }
-  if present and present.main == running() then -- its own light threads begin at once
-    begin(task, present)
+  if current and current.main == running() then -- its own light threads begin at once
+    begin(task, current)
     return task
   end
   push(task)
-  if present then post(present) else crew.ensure() end
+  if current then post(current) else runner.ensure() end
   return task
 end
 
 --- The task that runs now; nil in a request's own code.
--- @param record request.record()
-function crew.task(record)
-  return record and record.crew and by_thread[running()] or nil
+-- @param record of request.record()
+function runner.task(record)
+  return record and record.runner and by_thread[running()] or nil
 end
 
 --- Ends a task: it goes no further than where it waits.
-function crew.kill(task)
+function runner.kill(task)
   if task.is_done then return end
   if task.thread and task.thread == running() then error("kill: a task may not kill itself", 2) end
   task.is_done = true
   abort_owned(task)
-  local place = task.place
-  if not place then return end
-  place.kills[#place.kills + 1] = task
-  if place.semaphore then post(place) end
+  local by = task.runner
+  if not by then return end
+  by.kills[#by.kills + 1] = task
+  if by.semaphore then post(by) end
 end
 
-function crew.own(task, resource)
+function runner.own(task, resource)
   local owned = task.owned or {}
   task.owned = owned
   task.owned_count = task.owned_count + 1
   owned[resource] = task.owned_count
 end
 
-function crew.disown(task, resource)
+function runner.disown(task, resource)
   if task.owned then task.owned[resource] = nil end
 end
 
 local never
 
 --- A task that was killed while it ran stays here.
-function crew.stay_if_killed(task)
+function runner.stay_if_killed(task)
   while task and task.is_done do
     never = never or semaphore.new()
     never:wait(60)
   end
 end
 
--- ------------------------------------------------------------------- crews --
+-- ----------------------------------------------------------------- runners --
 
 local function drop(self, task)
   if not self.tasks[task] then return end
@@ -199,9 +199,9 @@ local function drop(self, task)
   self.count = self.count - 1
 end
 
-function Crew:done(task)
+function Runner:done(task)
   drop(self, task)
-  if self.count == 0 and self ~= present then post(self) end
+  if self.count == 0 and self ~= current then post(self) end
 end
 
 local function kill_asked(self)
@@ -209,8 +209,8 @@ local function kill_asked(self)
   if #kills == 0 then return end
   self.kills = {}
   for _, task in ipairs(kills) do
-    if task.place == self then
-      task.place = nil
+    if task.runner == self then
+      task.runner = nil
       drop(self, task)
       kill(task.thread)
     end
@@ -227,9 +227,9 @@ local function begin_asked(self)
   end
 end
 
--- There is no crew any more: those who wait see to things.
-local function give_up_post()
-  present = nil
+-- There is no runner any more: those who wait see to things.
+local function end_current()
+  current = nil
   request.ring(nil)
   for waiter in pairs(waiting) do waiter:look() end
 end
@@ -237,9 +237,9 @@ end
 -- The worker is exiting. Tasks that would keep it are ended; errands are over before long.
 local function leave(self)
   has_left = true
-  give_up_post()
+  end_current()
   for task in pairs(self.tasks) do
-    if task.kind ~= "errand" then crew.kill(task) end
+    if task.kind ~= "errand" then runner.kill(task) end
   end
 end
 
@@ -251,28 +251,28 @@ local function wait(self, seconds)
   if ok then self.is_posted = false end
 end
 
--- The present crew, until it is relieved or the worker exits.
+-- The current runner, until it is replaced or the worker exits.
 local function serve(self)
-  while present == self do
+  while current == self do
     heard_at = now()
-    if ngx.worker.exiting() or crew.has_to_end and crew.has_to_end() then return leave(self) end
+    if ngx.worker.exiting() or runner.has_to_end and runner.has_to_end() then return leave(self) end
     kill_asked(self)
     request.tell_ended()
     alarms:run()
     begin_asked(self)
-    if self.begun >= TASKS_MAX and not self.is_relief_asked then
-      self.is_relief_asked = ngx.timer.at(0, crew.run) and true or false
+    if self.begun >= TASKS_MAX and not self.is_replacement_asked then
+      self.is_replacement_asked = ngx.timer.at(0, runner.run) and true or false
     end
-    if present == self then wait(self, crew.has_to_end and TICK_S / 20 or TICK_S) end
+    if current == self then wait(self, runner.has_to_end and TICK_S / 20 or TICK_S) end
   end
 end
 
--- No longer the present one: until its last task is done.
+-- A runner that was replaced: until its last task is done.
 local function remain(self)
   while self.count > 0 do
     if ngx.worker.exiting() then
       for task in pairs(self.tasks) do
-        if task.kind ~= "errand" then crew.kill(task) end
+        if task.kind ~= "errand" then runner.kill(task) end
       end
     end
     kill_asked(self)
@@ -283,27 +283,27 @@ local function remain(self)
   end
 end
 
---- What a crew's timer runs.
-function crew.run(premature)
+--- What a runner's timer runs.
+function runner.run(premature)
   if premature then
     has_left = true
     return
   end
   local record = request.record()
   if not record then return end -- no memory: the watchdog tries again
-  local before = present
+  local before = current
   local self = setmetatable({
     semaphore = semaphore.new(), is_posted = false, main = running(), wakes_at = 0,
-    tasks = {}, kills = {}, count = 0, begun = 0, is_relief_asked = false,
-  }, Crew)
-  record.crew = self
-  present = self
+    tasks = {}, kills = {}, count = 0, begun = 0, is_replacement_asked = false,
+  }, Runner)
+  record.runner = self
+  current = self
   request.ring(self.semaphore)
   if before then post(before) end
   local ok, message = xpcall(serve, debug.traceback, self)
   if not ok then
-    if present == self then give_up_post() end
-    crew.log("error", "the driver threw: " .. message)
+    if current == self then end_current() end
+    runner.log("error", "the driver threw: " .. message)
   end
   remain(self)
 end
@@ -311,33 +311,28 @@ end
 local function watch(premature)
   if premature then
     has_left = true
-  elseif not is_manned() then
-    crew.run(false)
+  elseif not is_running() then
+    runner.run(false)
   end
 end
 
 local NO_TIMERS = { init = true }
 
---- Sees to it that there is a crew, or will be.
-function crew.ensure()
-  if present or has_left or NO_TIMERS[ngx.get_phase()] then return end
+--- Sees to it that a runner runs, or will.
+function runner.ensure()
+  if current or has_left or NO_TIMERS[ngx.get_phase()] then return end
   if not watchdog_set then
     -- A timer that comes again and again would keep the Lua state of a request, with lua_code_cache off.
-    watchdog_set = crew.has_to_end or ngx.timer.every(TICK_S, watch) and true or false
+    watchdog_set = runner.has_to_end or ngx.timer.every(TICK_S, watch) and true or false
     ngx.timer.at(0, function(premature)
-      if not present then crew.run(premature) end
+      if not current then runner.run(premature) end
     end)
   end
 end
 
---- Have the alarms, and the tasks, nobody but those who wait?
-function crew.is_missing()
-  return not is_manned()
-end
-
 -- ----------------------------------------------------------------- helpers --
 
--- One that waits in a request and finds the crew gone. Its errands are its light threads.
+-- What a substitute runs in its request: its tasks are light threads of that request.
 local Helper = {}
 Helper.__index = Helper
 
@@ -353,8 +348,8 @@ end
 
 local function kill_helped(self)
   for _, task in ipairs(self.kills) do
-    if task.place == self then
-      task.place = nil
+    if task.runner == self then
+      task.runner = nil
       drop(self, task)
       by_thread[task.thread] = nil
       kill(task.thread)
@@ -373,38 +368,38 @@ local function new_helper()
   }, Helper)
 end
 
---- One begins to wait in a request, or is done.
+--- A waiter begins to wait in a request, or is done.
 -- @param waiter has look(), which ends its sleep
-function crew.enter(waiter)
+function runner.wait_begins(waiter)
   waiting[waiter] = true
 end
 
-function crew.depart(waiter)
+function runner.wait_ends(waiter)
   waiting[waiter] = nil
-  if lookout ~= waiter then return end
-  lookout = nil
+  if substitute ~= waiter then return end
+  substitute = nil
   local other = next(waiting)
   if other then other:look() end
 end
 
---- How long one that waits in a request may sleep; nanoseconds, a time. Where there is a crew it has nothing to do but to wait.
-function crew.patience(waiter)
+--- Until when a waiter in a request may sleep, in nanoseconds. Where a runner runs, the waiter has nothing to do but to wait.
+function runner.sleep_until(waiter)
   local time = now()
-  if is_manned() then return time + SILENCE_NS end
-  if lookout and lookout ~= waiter and time - looked_at < RELIEF_NS then return time + RELIEF_NS end
-  lookout, looked_at = waiter, time
+  if is_running() then return time + SILENCE_NS end
+  if substitute and substitute ~= waiter and time - substitute_at < SUBSTITUTE_NS then return time + SUBSTITUTE_NS end
+  substitute, substitute_at = waiter, time
   return math.min(alarms:next(), time + LOOK_NS)
 end
 
---- Does what is overdue, in the request that calls this.
--- @param waiter as of crew.patience
+--- Does what is overdue, in the request that calls this, if its waiter is the substitute.
+-- @param waiter as of runner.sleep_until
 -- @param helper what this returned before in the same wait, or nil
--- @return the helper, to be given to crew.leave_off when the wait is over; or nil
-function crew.help(waiter, helper)
-  if is_manned() or lookout ~= waiter then return helper end
+-- @return the helper, to be given to runner.stop_helping when the wait is over; or nil
+function runner.help(waiter, helper)
+  if is_running() or substitute ~= waiter then return helper end
   request.tell_ended()
   if alarms:next() <= now() then alarms:run() end
-  crew.ensure()
+  runner.ensure()
   helper = helper or new_helper()
   local held, last = {}, queue.last
   while queue.first <= last and helper.count < HELPER_TASKS_MAX do
@@ -421,11 +416,11 @@ function crew.help(waiter, helper)
   return helper
 end
 
---- The wait is over: what is not done is left to the next, from its start.
-function crew.leave_off(helper)
+--- The wait is over: what is not done is left to the next helper, from its start.
+function runner.stop_helping(helper)
   kill_helped(helper)
   for task in pairs(helper.tasks) do
-    task.place = nil
+    task.runner = nil
     by_thread[task.thread] = nil
     kill(task.thread)
     if not task.is_done then
@@ -433,7 +428,7 @@ function crew.leave_off(helper)
       push(task)
     end
   end
-  if present then post(present) end
+  if current then post(current) end
 end
 
-return crew
+return runner

@@ -5,24 +5,25 @@
 --   local memory = workers.memory(host, dict, { name = …, prefix = …, log = … })
 --   local member = workers.join(memory, { silent_ms = …, dead_ms = … })
 --   member:renew "what it says"         from time to time
---   member:look(visit, bury)            the others: those that live, and those that are to be buried
+--   member:look(visit, collect)         the others: those that live, and those whose things are to be collected
 --   member:leave()
 --
 -- The happy path: a member has a number, and a record at `member:NUMBER`: its id, when it was last heard of, and a text. It alone writes
 -- there. `members` is the highest number that there was.
 --
 -- What can go wrong. A member dies: it is heard of no more. After silent_ms another asks whether its process is still there; where nobody
--- can tell, dead_ms of silence count as death. Only one member buries a dead one: who adds `buried:ID:1`. If that one dies too, who adds
--- `buried:ID:2`, and so on. So what the dead one had is never given away by two, one of whom would take what a third has got meanwhile.
--- A member is held up, and is buried alive: renew finds another record, or none, takes a number anew, and says so. The dict throws records
--- away, or others write there: the same. Whatever a member does may be interrupted anywhere; a record is written with one step.
+-- can tell, dead_ms of silence count as death. Only one member collects what a dead one left: the one that adds `collected:ID:1`. If that
+-- one dies too, the one that adds `collected:ID:2`, and so on. So what the dead one had is never given away by two, one of whom would take
+-- what a third has got meanwhile. A member is held up, and taken for dead: renew finds another record, or none, takes a number anew, and
+-- says so. The dict throws records away, or others write there: the same. A member may be interrupted anywhere; a record is written with
+-- one step.
 local shared_dict = require "cueball.nginx.shared_dict"
 
 local workers = {}
 
 local MEMBERS_MAX = 1024
-local BURIALS_MAX = 100  -- of one member, each by another whose process died meanwhile
-local GUARD_S = 3600     -- longer than whoever buries is held up
+local COLLECTORS_MAX = 100 -- for one member, each of which died meanwhile
+local GUARD_S = 3600     -- longer than whoever collects is held up
 local LATER_MS = 86400e3 -- a clock that is ahead by more is none of ours
 
 local Member = {}
@@ -62,7 +63,7 @@ end
 --- A worker takes part: memory:join of the above.
 -- @param given silent_ms: a member not heard of for so long may be dead; dead_ms: it is, where nobody can tell;
 --   is_text(text): could a member say that? (anything, by default); has_left(number): does something lie under that number that a member
---   left, though there may be no record? (never, by default): then nobody gets the number before it is buried
+--   left, though there may be no record? (never, by default): then nobody gets the number before that is collected
 function workers.join(memory, given)
   return setmetatable({
     memory = memory, id = memory.id, silent_ms = given.silent_ms, dead_ms = given.dead_ms,
@@ -82,7 +83,7 @@ local function line(self, text)
   return ("%s|%.0f|%s"):format(self.id, self.memory.now(), text)
 end
 
--- What stands in place of the time for a member that left and is to be buried.
+-- What stands in place of the time for a member that left something.
 local LEFT = "left"
 
 -- A record as { id, beat, text, has_left }; nil: no member has written that.
@@ -132,7 +133,7 @@ end
 
 -- ------------------------------------------------------------------ oneself --
 
--- Takes the lowest number that is free. Nobody has one under which something lies that is to be buried.
+-- Takes the lowest number that is free. Nobody has one under which something lies that is to be collected.
 -- @return true; or nil, message: there is no room for it
 local function take_number(self, text)
   local memory = self.memory
@@ -175,7 +176,7 @@ function Member:is_there()
 end
 
 --- This member leaves. It may come again.
--- @param text nil: it leaves nothing; or what it says to whoever buries it: it leaves something that has to be seen to
+-- @param text nil: it leaves nothing; or what it says to whoever collects what it leaves
 function Member:leave(text)
   if self:is_there() then
     if text then
@@ -200,11 +201,11 @@ local function is_gone(self, record)
 end
 
 --- May this member give away what that one had? One member may, and another only after that one's death.
-function Member:may_bury(id)
+function Member:may_collect(id)
   local memory = self.memory
   local seconds = memory.is_alive(self.id) == nil and self.dead_ms / 1000 or GUARD_S -- where nobody can tell, it has to end
-  for try = 1, BURIALS_MAX do
-    local key = "buried:" .. id .. ":" .. try
+  for try = 1, COLLECTORS_MAX do
+    local key = "collected:" .. id .. ":" .. try
     if memory:add(key, self.id, seconds) then return true end
     local by = memory:get(key)
     if by == self.id then return true end
@@ -213,32 +214,33 @@ function Member:may_bury(id)
   return false
 end
 
--- Sees to it that what one left is buried, by this member, if that may be.
-local function buried(self, record, number, bury)
-  if record and not self:may_bury(record.id) then return false end
-  if not bury(record or { number = number }) then return false end
+-- Has this member collect what another left, if it may.
+local function collected(self, record, number, collect)
+  if record and not self:may_collect(record.id) then return false end
+  if not collect(record or { number = number }) then return false end
   if record then self.memory:delete(key_of(number)) end
   return true
 end
 
 --- Looks at all other members, one after the other.
--- @param visit function({ number, id, beat, text }): called for each that lives, and for each that is dead and not buried yet
--- @param bury  nil: nobody is buried; or function({ number, id, text }) → has it seen to all that this one left? It is called for those
---   that left or died, by one member only. id and text are nil where something lies under a number without a record: then another may
---   have been called too
-function Member:look(visit, bury)
+-- @param visit function({ number, id, beat, text }): called for each that lives, and for each that is dead while what it left is not
+--   collected
+-- @param collect nil: nothing is collected; or function({ number, id, text }) → has it seen to all that this one left? It is called for
+--   those that left or died, by one member only. id and text are nil where something lies under a number without a record: then another
+--   may have been called too
+function Member:look(visit, collect)
   for number = 1, last_of(self) do
     local record = number ~= self.number and record_at(self, number) or nil
     if record and record.id == self.id then record = nil end -- a number it had before
     local has_left = not record and number ~= self.number and self.has_left(number)
     if record or has_left then
-      local is_to_go = bury and (has_left or is_gone(self, record))
-      if not is_to_go or not buried(self, record, number, bury) then visit(record or { number = number }) end
+      local is_to_go = collect and (has_left or is_gone(self, record))
+      if not is_to_go or not collected(self, record, number, collect) then visit(record or { number = number }) end
     end
   end
 end
 
---- Does somebody wait to be buried?
+--- Has a dead member left something that is not collected?
 function Member:has_dead()
   for number = 1, last_of(self) do
     if number ~= self.number then

@@ -1,4 +1,5 @@
 --- Claims: how a lease is got from a pool, at once or after a wait.
+local misuse = require "cueball.misuse"
 local condition = require "cueball.pool.condition"
 local native = require "cueball.native"
 local options = require "cueball.options"
@@ -54,22 +55,22 @@ local CLAIM_RULES = {
 }
 
 -- Writes the options of a claim where the core reads them; the owner comes back.
-local function read_claim_options(self, given, level, who)
+local function read_claim_options(self, given, who)
   local cdata = self.claim_options
   if given == nil then
     cdata.timeout_ms, cdata.error_on_empty = 0, false
-    cdata.owner = self.parking and self.parking.owner(self, who, level + 1) or nil
+    cdata.owner = self.parking and self.parking.owner(self, who) or nil
     return nil
   end
-  options.check("pool:claim", given, CLAIM_RULES, level + 1)
+  options.check("pool:claim", given, CLAIM_RULES)
   local timeout = given.timeout_ms
   cdata.timeout_ms = timeout == nil and 0 or timeout == false and math.huge or timeout > 0 and timeout or lib.CUEBALL_NO_WAIT
   cdata.error_on_empty = given.error_on_empty and not (self.quota and self.quota:knows_backends()) or false
   local claimer = given.owner
   if claimer and (claimer.pool ~= self or not claimer.core) then
-    error("pool:claim: option 'owner' is of another pool, or gone", level + 1)
+    misuse.raise("pool:claim: option 'owner' is of another pool, or gone")
   end
-  local present = self.parking and self.parking.owner(self, who, level + 1) or nil
+  local present = self.parking and self.parking.owner(self, who) or nil
   cdata.owner = claimer and claimer.core or present
   return claimer
 end
@@ -127,7 +128,7 @@ local function refuse_deadlock(made, message)
 end
 
 -- Parks the claimer until the core has an answer.
-local function await(self, user, claimer, level)
+local function await(self, user, claimer)
   local made = setmetatable({
     pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
@@ -136,7 +137,7 @@ local function await(self, user, claimer, level)
   }, Claim)
   if not self.host.can_wait() then
     made:abort()
-    error(CANNOT_WAIT, level + 1)
+    misuse.raise(CANNOT_WAIT)
   end
   self.waiting[user] = made
   if claimer then claimer.claims[made] = true end
@@ -152,14 +153,13 @@ local function await(self, user, claimer, level)
   if claimer then claimer.claims[made] = nil end
   if can_wait then return lease, message, name end
   made:abort()
-  error(CANNOT_WAIT, level + 1)
+  misuse.raise(CANNOT_WAIT)
 end
 
--- `level` is whom to blame, as error() counts.
 -- `who` is what the claimer called, for the refusal of phases without sockets.
 local claim_for
-function claim_for(self, given, level, who)
-  local claimer = read_claim_options(self, given, level + 1, who)
+function claim_for(self, given, who)
+  local claimer = read_claim_options(self, given, who)
   local cdata = self.claim_options
   local may_wait = self.parking or self.host.current() ~= nil -- of the first the phase was asked above
   local wanted_ms = cdata.timeout_ms
@@ -172,13 +172,12 @@ function claim_for(self, given, level, who)
   if result == 0 then
     local lease = granted(self, claimer, now)
     if lease then return lease end
-    return claim_for(self, given, level, who)
+    return claim_for(self, given, who)
   end
-  if result == WAITING then return await(self, user, claimer, level) end -- a tail call: one level less
+  if result == WAITING then return await(self, user, claimer) end
   self:pump()
   if result == CLAIM_TIMEOUT and not may_wait and wanted_ms >= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
-    error("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn",
-      level + 1)
+    misuse.raise("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn")
   end
   return nil, self:refusal(result, 0, 0)
 end
@@ -192,11 +191,11 @@ end
 
 --- What pool:claim does with a deadline: the wait and all that is done with the lease have so long together.
 -- @param span_ms    milliseconds from now
--- @param level, who as for claim.make
-function claim.make_within(self, given, span_ms, level, who)
+-- @param who     what was called, for messages
+function claim.make_within(self, given, span_ms, who)
   local deadline = self.now() + span_ms * 1e6
-  options.check("pool:claim", given, CLAIM_RULES, level + 1)
-  local lease, message, name = claim.make(self, wait_within(self, given, span_ms), level + 1, who)
+  options.check("pool:claim", given, CLAIM_RULES)
+  local lease, message, name = claim.make(self, wait_within(self, given, span_ms), who)
   if not lease then return nil, message, name end
   lease.deadline = deadline
   local socket = self.sockets[lease.place.slot]
@@ -216,21 +215,21 @@ function claim.span(given, timeout_counts)
   return type(span_ms) == "number" and span_ms > 0 and span_ms or nil
 end
 
---- What pool:claim does; `level` is whom to blame, as error() counts, and `who` what was called.
-function claim.make(self, given, level, who)
-  if self.parking then return self.parking.claim(self, given, level, claim_for, who) end
-  return claim_for(self, given, level, who)
+--- What pool:claim does; `who` is what was called, for messages.
+function claim.make(self, given, who)
+  if self.parking then return self.parking.claim(self, given, claim_for, who) end
+  return claim_for(self, given, who)
 end
 
 --- What pool:try_claim does.
-function claim.try(self, level)
-  if self.parking then return self.parking.claim(self, NO_WAIT, level, claim_for, "pool:try_claim") end
+function claim.try(self)
+  if self.parking then return self.parking.claim(self, NO_WAIT, claim_for, "pool:try_claim") end
   local now = self.now()
   local result = self.core:claim(now, self.no_wait)
   if result == 0 then
     local lease = granted(self, nil, now)
     if lease then return lease end
-    return claim.try(self, level)
+    return claim.try(self)
   end
   if self.watchman.has_collected then self:pump() end
   pump_if_asked(self)

@@ -68,13 +68,13 @@ local function close_by_method(connection)
 end
 
 -- A factory with everything filled in.
-local function factory_from(what, given, level)
+local function factory_from(what, given)
   if type(given) == "function" then given = { connect = given } end
   local factory = { close = close_by_method }
   for member in pairs(FACTORY) do
     local value = given[member]
     if value ~= nil and type(value) ~= "function" then
-      error(("%s: the connection factory's '%s' must be a function, not %s"):format(what, member, options.show(value)), level + 1)
+      misuse.raise(("%s: the connection factory's '%s' must be a function, not %s"):format(what, member, options.show(value)))
     end
     factory[member] = value or factory[member]
   end
@@ -100,9 +100,9 @@ local function factory_for(self, given)
 end
 
 -- What shares max_connections among workers; nil: the pool has them for itself.
-local function quota_of(what, own, cdata, host, is_set, level)
+local function quota_of(what, own, cdata, host, is_set)
   if own.max_connections_scope == nil and own.max_connections_dict == nil then return nil end
-  return host.quota(what, own, cdata, host, is_set, level) -- a tail call: no level more
+  return host.quota(what, own, cdata, host, is_set)
 end
 
 -- Starts a resolver in the place of the one before, if there was one.
@@ -122,26 +122,25 @@ end
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
-  local pool = Pool.new_for(given, "cueball.pool", 2)
+  local pool = Pool.new_for(given, "cueball.pool")
   return pool
 end
 
 --- The same, for others that make pools.
 -- @param what     who asks, for messages
--- @param level    whom to blame, as error() counts
 -- @param recalled nil; or function(slot, lease, cause): it is the pool of a set, whose leases are asked back so
-function Pool.new_for(given, what, level, recalled)
-  local own, core = options.split(what, given, OWN, level + 1)
-  local cdata = options.read(what, core, level + 1, OWN)
+function Pool.new_for(given, what, recalled)
+  local own, core = options.split(what, given, OWN)
+  local cdata = options.read(what, core, OWN)
   cdata.has_check = has_check(own.connect)
   for _, name in ipairs { "resolver", "connect" } do
-    if own[name] == nil then error(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range), level + 1) end
+    if own[name] == nil then misuse.raise(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range)) end
   end
-  local host = hosts.of(what, own.host, level + 1)
+  local host = hosts.of(what, own.host)
   host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
-  local shared = quota_of(what, own, cdata, host, recalled ~= nil, level + 1)
+  local shared = quota_of(what, own, cdata, host, recalled ~= nil)
   local made, message = door.new(cdata, own.seed or host.seed(), host.now(), recalled ~= nil)
-  if not made then error(what .. ": " .. message, level + 1) end
+  if not made then misuse.raise(what .. ": " .. message) end
   local self = setmetatable({
     name = own.name or type(own.resolver) == "table" and type(own.resolver.name) == "string" and text.message(own.resolver.name)
       or "pool",
@@ -172,8 +171,8 @@ function Pool.new_for(given, what, level, recalled)
     no_wait = ffi.new("cueball_claim_options", { timeout_ms = lib.CUEBALL_NO_WAIT }),
   }, Pool)
   self.reference = dropped.reference(self)
-  self.parking = not recalled and host.parking(self, level + 1) or nil
-  self.factory = factory_for(self, factory_from(what, own.connect, level + 1))
+  self.parking = not recalled and host.parking(self) or nil
+  self.factory = factory_for(self, factory_from(what, own.connect))
   -- Where claimers may end without a word, so must their claims: they are held by nobody else.
   if self.parking then setmetatable(self.waiting, { __mode = "v" }) end
   self.watchman = watchman.new(self)
@@ -346,13 +345,13 @@ end
 -- @return a lease; or nil, message, name: "claim_timeout", "overloaded", "no_backends", "pool_failed",
 --   "pool_stopping", "cancelled" (its owner is gone), "deadlock" (nobody could ever serve it), "no_memory"
 function Pool:claim(given)
-  if getmetatable(self) ~= Pool then misuse.colon("pool:claim", 2) end
+  if getmetatable(self) ~= Pool then misuse.colon("pool:claim") end
   local span_ms = given and claim.span(given, false)
   local lease, message, name
   if span_ms then
-    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:claim")
+    lease, message, name = claim.make_within(self, given, span_ms, "pool:claim")
   else
-    lease, message, name = claim.make(self, given, 2, "pool:claim")
+    lease, message, name = claim.make(self, given, "pool:claim")
   end
   return lease, message, name
 end
@@ -360,8 +359,8 @@ end
 --- Claims a connection if one is idle.
 -- @return a lease; or nil, message, name as pool:claim
 function Pool:try_claim()
-  if getmetatable(self) ~= Pool then misuse.colon("pool:try_claim", 2) end
-  local lease, message, name = claim.try(self, 2)
+  if getmetatable(self) ~= Pool then misuse.colon("pool:try_claim") end
+  local lease, message, name = claim.try(self)
   return lease, message, name
 end
 
@@ -372,14 +371,14 @@ end
 -- @param given options as for pool:claim; timeout_ms is for all of it, like deadline_ms: for the wait and for what fn does on its socket
 -- @return what fn returned; or nil, message, name as pool:claim
 function Pool:with(fn, given)
-  if getmetatable(self) ~= Pool then misuse.colon("pool:with", 2) end
-  if type(fn) ~= "function" then error("pool:with: expected a function, got " .. options.show(fn), 2) end
+  if getmetatable(self) ~= Pool then misuse.colon("pool:with") end
+  if type(fn) ~= "function" then misuse.raise("pool:with: expected a function, got " .. options.show(fn)) end
   local span_ms = given and claim.span(given, true)
   local lease, message, name
   if span_ms then
-    lease, message, name = claim.make_within(self, given, span_ms, 2, "pool:with")
+    lease, message, name = claim.make_within(self, given, span_ms, "pool:with")
   else
-    lease, message, name = claim.make(self, given, 2, "pool:with")
+    lease, message, name = claim.make(self, given, "pool:with")
   end
   if not lease then return nil, message, name end
   return work.lend(self, lease, fn)
@@ -391,7 +390,7 @@ end
 --   timeout_ms   how long to wait, 0 to 86400000; 0: not at all; false, the default: for ever
 -- @return true; or nil, message, name: "timeout", "pool_stopping"
 function Pool:ready(given)
-  local is_ready, message, name = ready.wait(self, given, 2)
+  local is_ready, message, name = ready.wait(self, given)
   return is_ready, message, name
 end
 
@@ -404,7 +403,7 @@ end
 -- @return an owner; owner:gone() ends what it has: waiting claims return nil, message, "cancelled", leases are closed
 function Pool:owner()
   local made = owner.new(self)
-  if not made then error("pool:owner: out of memory", 2) end
+  if not made then misuse.raise("pool:owner: out of memory") end
   return made
 end
 
@@ -478,7 +477,7 @@ end
 --- Every state change from now on goes to fn(event); docs/lua.md lists the kinds.
 -- @return a function that ends it
 function Pool:subscribe(fn)
-  if type(fn) ~= "function" then error("pool:subscribe: expected a function, got " .. options.show(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("pool:subscribe: expected a function, got " .. options.show(fn)) end
   return journal.subscribe(self, fn)
 end
 
@@ -489,23 +488,23 @@ local CHANGEABLE = { name = true, leak_detection = true, deadlock_detection = tr
 -- @param given as for cueball.pool, without resolver, connect, seed and host
 -- @return true; mistakes raise an error at the caller's line and change nothing
 function Pool:set(given)
-  self:set_for(given, "pool:set", 2)
+  self:set_for(given, "pool:set")
   return true
 end
 
---- The same, for others: `what` and `level` as of Pool.new_for.
-function Pool:set_for(given, what, level)
-  local own, core = options.split(what, given, OWN, level + 1)
+--- The same, for others: `what` as of Pool.new_for.
+function Pool:set_for(given, what)
+  local own, core = options.split(what, given, OWN)
   for name in pairs(own) do
     if not CHANGEABLE[name] then
       local advice = not self.recalled and (name == "resolver" or name == "connect") and "; use pool:replace" or ""
-      error(("%s: option '%s' cannot be changed%s"):format(what, name, advice), level + 1)
+      misuse.raise(("%s: option '%s' cannot be changed%s"):format(what, name, advice))
     end
   end
   local merged = options.merge(self.given, core)
-  local cdata = options.read(what, merged, level + 1, CHANGEABLE)
+  local cdata = options.read(what, merged, CHANGEABLE)
   cdata.has_check = has_check(self.factory.given or self.factory)
-  if self.quota then self.quota:options_changed(what, core, cdata, level + 1) end
+  if self.quota then self.quota:options_changed(what, core, cdata) end
   self.given, self.name = merged, own.name or self.name
   self:follow(own)
   self:input("options_changed", cdata)
@@ -529,8 +528,8 @@ local RENEW_OVER_MS = 10000
 --   over_ms  how long it takes for all, 0 to 86400000, 10000 by default
 -- @return true; or nil, message, "not_found" (no such backend)
 function Pool:renew(given)
-  if given ~= nil then options.check("pool:renew", given, RENEW_RULES, 2) end
-  if self.recalled then error("pool:renew: a set's connections are recalled, not renewed", 2) end
+  if given ~= nil then options.check("pool:renew", given, RENEW_RULES) end
+  if self.recalled then misuse.raise("pool:renew: a set's connections are recalled, not renewed") end
   local key = given and given.backend
   if self:input("renew", key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
   return nil, "no backend has the key " .. text.show(key), "not_found"
@@ -544,31 +543,30 @@ end
 function Pool:replace(given)
   if type(given) == "table" and given.renew ~= nil then
     if type(given.renew) ~= "boolean" or given.renew and not given.connect then
-      error("pool:replace: option 'renew' must be true or false, beside option 'connect'", 2)
+      misuse.raise("pool:replace: option 'renew' must be true or false, beside option 'connect'")
     end
     local renew = given.renew
     given = options.merge({}, given)
     given.renew = nil
-    self:replace_for(given, 3)
+    self:replace_for(given)
     return not renew or self:renew()
   end
-  self:replace_for(given, 3)
+  self:replace_for(given)
   return true
 end
 
--- `level` is whom to blame, as error() counts.
-function Pool:replace_for(given, level)
-  local own, core = options.split("pool:replace", given, OWN, level)
+function Pool:replace_for(given)
+  local own, core = options.split("pool:replace", given, OWN)
   for _, list in ipairs { own, core } do
     for name in pairs(list) do
       if name ~= "resolver" and name ~= "connect" then
-        error(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)), level)
+        misuse.raise(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)))
       end
     end
   end
   if own.connect then
-    self.factory = factory_for(self, factory_from("pool:replace", own.connect, level))
-    self:set_for({}, "pool:replace", level)
+    self.factory = factory_for(self, factory_from("pool:replace", own.connect))
+    self:set_for({}, "pool:replace")
   end
   if own.resolver and not self.sink.has_ended then
     self.sink:kill()

@@ -48,7 +48,7 @@ end
 -- broken, it is replaced instead.
 -- @return true; or nil, message, "stale"
 function Lease:release()
-  if getmetatable(self) ~= Lease then misuse.colon("lease:release", 2) end
+  if getmetatable(self) ~= Lease then misuse.colon("lease:release") end
   local pool, connection, place = self.pool, self.connection, self.place
   if connection == nil then return stale() end
   self.connection = nil
@@ -83,7 +83,7 @@ end
 -- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
 -- @return true; or nil, message, "stale"
 function Lease:close()
-  if getmetatable(self) ~= Lease then misuse.colon("lease:close", 2) end
+  if getmetatable(self) ~= Lease then misuse.colon("lease:close") end
   if self.connection == nil then return stale() end
   local pool, slot = self.pool, self.place.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
@@ -95,7 +95,7 @@ end
 -- @param message what went wrong; becomes pool:last_error()
 -- @return true; or nil, message, "stale"
 function Lease:fail(message)
-  if getmetatable(self) ~= Lease then misuse.colon("lease:fail", 2) end
+  if getmetatable(self) ~= Lease then misuse.colon("lease:fail") end
   if self.connection == nil then return stale() end
   return discard(self, "lease_failed", function(pool, slot)
     pool:failed_with(slot, message or "a claimer failed the lease")
@@ -108,7 +108,7 @@ end
 -- @return true; or nil, message, "stale"
 function Lease:report(went_well)
   if type(went_well) ~= "boolean" then
-    error("lease:report: expected true (it went well) or false, got " .. options.show(went_well), 2)
+    misuse.raise("lease:report: expected true (it went well) or false, got " .. options.show(went_well))
   end
   if self.connection == nil then return stale() end
   if self.pool:input("lease_reported", self.handle, went_well) < 0 then return stale() end

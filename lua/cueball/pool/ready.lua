@@ -1,4 +1,5 @@
 --- Waiting until so many connections are open: for programs that are to say when they can serve.
+local misuse = require "cueball.misuse"
 local door = require "cueball.pool.core"
 local options = require "cueball.options"
 
@@ -57,18 +58,18 @@ local function answer(pool, count, began)
     why and " (" .. why .. ")" or ""), "timeout"
 end
 
---- What pool:ready does; `level` is whom to blame, as error() counts.
-function ready.wait(pool, given, level)
-  given = options.check("pool:ready", given, RULES, level + 1)
+--- What pool:ready does.
+function ready.wait(pool, given)
+  given = options.check("pool:ready", given, RULES)
   local count, timeout = given.connections or 1, given.timeout_ms
   local most = pool:max_connections()
   if count > most then
-    error(("pool:ready: option 'connections' must be at most max_connections (%d), not %d"):format(most, count), level + 1)
+    misuse.raise(("pool:ready: option 'connections' must be at most max_connections (%d), not %d"):format(most, count))
   end
   local began = pool.now()
   if open_in(pool) >= count or is_over(pool) or timeout == 0 then return answer(pool, count, began) end
   if not pool.host.current() then
-    error("pool:ready: only a task can wait: call it inside cueball.run or cueball.spawn, or with timeout_ms = 0", level + 1)
+    misuse.raise("pool:ready: only a task can wait: call it inside cueball.run or cueball.spawn, or with timeout_ms = 0")
   end
   local one = setmetatable({ pool = pool, count = count, waiter = pool.host.waiter() }, Wait)
   pool.readies = pool.readies or {}
@@ -79,7 +80,7 @@ function ready.wait(pool, given, level)
     pool.host.unguard(one)
   end
   one:abort()
-  if not can_wait then error(CANNOT_WAIT, level + 1) end
+  if not can_wait then misuse.raise(CANNOT_WAIT) end
   return answer(pool, count, began)
 end
 

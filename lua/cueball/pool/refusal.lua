@@ -8,7 +8,7 @@ local refusal = {}
 
 --- What is wrong with the backends, for people.
 function refusal.troubles(self)
-  local held_back = self.quota and self.quota:trouble()
+  local held_back = self.quota and self.quota:cause()
   if held_back then return held_back end
   local dead = explain.note_dead(self)
   if #dead > 0 then return "dead: " .. explain.dead(dead) end

@@ -3,6 +3,7 @@
 --   resolver.dns { domain = "db.example", service = "_postgresql._tcp", default_port = 5432 }
 --
 -- docs/dns.md has the options.
+local misuse = require "cueball.misuse"
 local dns_options = require "cueball.dns.options"
 local driver = require "cueball.dns.driver"
 local nameservers = require "cueball.dns.nameservers"
@@ -243,7 +244,7 @@ local function lookup_in_task(self, host, timeout_ms)
   host.unguard(run)
   if not can_wait then -- inside of a function that C code calls
     run:close()
-    error("resolver:lookup: " .. name:gsub("^[^\n]-:%d+: ", ""), 2)
+    misuse.raise("resolver:lookup: " .. name:gsub("^[^\n]-:%d+: ", ""))
   end
   local backends
   backends, message = found_by(self, run)
@@ -262,8 +263,8 @@ end
 -- @return a list of backends, { address, port, name, key, weight, priority, provenance, why }; or nil, message, name:
 --   "not_found" (there are none), "timeout", "dns_failed" (no server would say), "not_supported" (by that host)
 function Dns:lookup(given)
-  given = options.check("resolver:lookup", given, LOOKUP, 2)
-  local host = require("cueball.host").of("resolver:lookup", given.host or self.options.host, 2)
+  given = options.check("resolver:lookup", given, LOOKUP)
+  local host = require("cueball.host").of("resolver:lookup", given.host or self.options.host)
   local timeout_ms = given.timeout_ms or LOOKUP_MS
   if host.current() then return lookup_in_task(self, host, timeout_ms) end
   return host.run(lookup_in_task, self, host, timeout_ms)
@@ -273,10 +274,10 @@ end
 
 --- Makes a resolver; several pools may use it.
 -- @param given the options, see docs/dns.md
--- @param what, level  who asks and whom to blame, for others that make one
+-- @param what   who asks, for others that make one
 -- @return a resolver; mistakes in the options raise an error at the caller's line
-local function dns(given, what, level)
-  local read = dns_options.read(what or WHAT, given, level or 2)
+local function dns(given, what)
+  local read = dns_options.read(what or WHAT, given)
   local self = setmetatable({ name = read.name or read.domain:gsub("%.$", ""), options = read }, Dns)
   return self
 end

@@ -8,6 +8,7 @@
 --   10.0.0.2:5432 weight=2 priority=1 name=db2   # the slow one
 --
 -- The file is best replaced as a whole, by rename: else half of it may be read.
+local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local options = require "cueball.options"
 local poll = require "cueball.resolver.poll"
@@ -78,8 +79,8 @@ local OPTIONS = {
 -- @return a resolver; mistakes in the options raise an error at the caller's line
 local function file(given)
   if type(given) == "string" then given = { path = given } end
-  given = options.check(WHAT, given, OPTIONS, 2)
-  if given.path == nil then error(WHAT .. ": option 'path' is required: the path of a file", 2) end
+  given = options.check(WHAT, given, OPTIONS)
+  if given.path == nil then misuse.raise(WHAT .. ": option 'path' is required: the path of a file") end
   return poll {
     interval_ms = given.interval_ms or INTERVAL_MS, name = given.name,
     step = function()

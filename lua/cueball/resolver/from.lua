@@ -63,7 +63,7 @@ end
 --   there. A port in the text comes before default_port.
 -- @return a resolver; or nil, message, "invalid" if the text is no good.  Mistakes in the options raise an error
 local function from(text, given)
-  given = options.check(WHAT, given, OPTIONS, 2)
+  given = options.check(WHAT, given, OPTIONS)
   local host, port = split(text)
   if not host then return nil, port, "invalid" end
   port = port or given.default_port
@@ -81,8 +81,7 @@ local function from(text, given)
   for option, value in pairs(given) do
     if all[option] == nil then all[option] = value end
   end
-  local resolver = require "cueball.resolver.dns"(all, WHAT, 3)
-  return resolver -- no tail call: levels are counted
+  return require "cueball.resolver.dns"(all, WHAT)
 end
 
 return from

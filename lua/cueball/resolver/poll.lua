@@ -3,6 +3,7 @@
 --   resolver.poll { interval_ms = 5000, step = function(sink) return { "10.0.0.1:80" } end }
 --
 -- docs/contracts.md has more.
+local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 
 local WHAT = "cueball.resolver.poll"
@@ -45,8 +46,8 @@ local OPTIONS = {
 --   name         of the service
 -- @return a resolver; mistakes in the options raise an error at the caller's line
 local function poll(given)
-  given = options.check(WHAT, given, OPTIONS, 2)
-  if given.step == nil then error(WHAT .. ": option 'step' is required: " .. OPTIONS.step.range, 2) end
+  given = options.check(WHAT, given, OPTIONS)
+  if given.step == nil then misuse.raise(WHAT .. ": option 'step' is required: " .. OPTIONS.step.range) end
   return setmetatable({ step = given.step, interval_ms = given.interval_ms or INTERVAL_MS, name = given.name }, Poll)
 end
 

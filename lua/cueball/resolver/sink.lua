@@ -163,7 +163,7 @@ end
 -- @return true; or nil, message, "pool_stopping"
 function Sink:fail(message, how)
   if how ~= nil and type(how) ~= "table" then
-    error("sink:fail: expected nil or { not_yet = true } as its second argument, got " .. options.show(how), 2)
+    misuse.raise("sink:fail: expected nil or { not_yet = true } as its second argument, got " .. options.show(how))
   end
   if is_over(self) then return over() end
   message = text.message(message)
@@ -185,7 +185,7 @@ end
 -- @return true; false once the resolver is to end, at once then
 function Sink:sleep(ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error("sink:sleep: expected a number of milliseconds from 0, got " .. text.message(ms), 2)
+    misuse.raise("sink:sleep: expected a number of milliseconds from 0, got " .. text.message(ms))
   end
   if is_over(self) then return false end
   if self.is_awake then ms = 0 end
@@ -210,7 +210,7 @@ end
 function Sink:pause()
   local recovery = self.pacing
   if not recovery then
-    recovery = options.recovery("sink:pause", "default", (self.recovery or {}).default, 2)
+    recovery = options.recovery("sink:pause", "default", (self.recovery or {}).default)
     self.pacing = recovery
   end
   local most = math.min(recovery.max_delay_ms, BACKOFF_MAX_MS)
@@ -225,7 +225,7 @@ end
 -- @param fn called outside of the resolver's task; it may not wait
 -- @return function() that takes it back
 function Sink:on_end(fn)
-  if type(fn) ~= "function" then error("sink:on_end: expected a function, got " .. options.show(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("sink:on_end: expected a function, got " .. options.show(fn)) end
   local entry = { fn = fn }
   table.insert(self.endings, entry)
   if is_over(self) then self:end_handles() end

@@ -8,6 +8,7 @@
 -- The happy path: list, then follow again and again, each time from where the last one ended.
 -- What can go wrong: list fails (it is tried again, with longer and longer pauses), follow says that the position is too old or that the
 -- stream broke (all is listed anew), either of them at once each time (the pauses grow all the same).
+local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 
 local WHAT = "cueball.resolver.watch"
@@ -58,9 +59,9 @@ local OPTIONS = {
 --   name                    of the service
 -- @return a resolver; mistakes in the options raise an error at the caller's line
 local function watch(given)
-  given = options.check(WHAT, given, OPTIONS, 2)
+  given = options.check(WHAT, given, OPTIONS)
   for _, name in ipairs { "list", "follow" } do
-    if given[name] == nil then error(("%s: option '%s' is required: %s"):format(WHAT, name, OPTIONS[name].range), 2) end
+    if given[name] == nil then misuse.raise(("%s: option '%s' is required: %s"):format(WHAT, name, OPTIONS[name].range)) end
   end
   return setmetatable({ list = given.list, follow = given.follow, name = given.name }, Watch)
 end

@@ -7,7 +7,7 @@
 --   connection:pause(), resume()             what arrives lies unread: a client that sends on is held up; it is read
 -- and any field of the test's own.
 local clock = require "cueball.host.sim.clock"
-local gate = require "cueball.host.sim.gate"
+local passage = require "cueball.host.sim.passage"
 local stream = require "cueball.host.sim.stream"
 
 local connection = {}
@@ -28,7 +28,7 @@ function connection.new(id, server, transport, is_surplus)
     is_surplus = is_surplus,
     is_half_closed = false,
     is_silent = false,      -- nothing arrives any more, either way
-    door = gate.new(),      -- shut while the server does not read
+    door = passage.new(),      -- shut while the server does not read
     unframed = "",          -- the beginning of a request
     idle = nil,             -- the event of idle_timeout
     answers_at = 0,         -- the last reply that is being thought about
@@ -36,7 +36,7 @@ function connection.new(id, server, transport, is_surplus)
   local network = server.network
   self.to_client = stream.new(network, self, function(data, ending) self.transport:arrive(self, data, nil, ending) end)
   self.to_server = stream.new(network, self, function(data, ending)
-    server.gate:pass(function() self.door:pass(function() self:take(data) end) end)
+    server.passage:pass(function() self.door:pass(function() self:take(data) end) end)
     if ending then ending() end
   end)
   return self
@@ -47,7 +47,7 @@ local function watch_idleness(self)
   local network, limit = self.server.network, self.server.behaviour.idle_timeout
   if not limit then return end
   self.idle = self.idle or clock.event(function()
-    self.server.gate:pass(function() self:close() end)
+    self.server.passage:pass(function() self:close() end)
   end, "idle_timeout", true)
   network.clock:set(self.idle, network.clock.now + math.floor(network:draw(limit) * 1e6 + 0.5))
 end
@@ -64,7 +64,7 @@ function Connection:welcome()
   watch_idleness(self)
   if network:strikes(how.accept_then_close) then
     network.clock:arm_in(network:draw(how.close_after), function()
-      self.server.gate:pass(function() self:close() end)
+      self.server.passage:pass(function() self:close() end)
     end, "accept_then_close", true)
   end
 end
@@ -136,7 +136,7 @@ local function answer_later(self, text)
   local delay = network:draw(how.reply_delay) + network:draw_slowness(how)
   self.answers_at = math.max(time.now + math.floor(delay * 1e6 + 0.5), self.answers_at)
   time:set(clock.event(function()
-    self.server.gate:pass(function() self:send(text) end)
+    self.server.passage:pass(function() self:send(text) end)
   end, "a reply", true), self.answers_at)
 end
 
@@ -190,7 +190,7 @@ end
 --- The client has closed.
 function Connection:client_closed()
   self.to_server:finish(function()
-    self.server.gate:pass(function()
+    self.server.passage:pass(function()
       self.door:pass(function()
         if not self.is_open then return end
         forget(self)

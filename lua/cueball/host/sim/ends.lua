@@ -12,7 +12,7 @@ local function add_leaks(world, state)
     for _, question in ipairs(state.dns.leaks()) do leaks[#leaks + 1] = question end
     for _, alarm in ipairs(state.alarms:list()) do leaks[#leaks + 1] = alarm.event.what end
     for _, entry in ipairs(state.living_tasks()) do
-      if entry.task ~= world.current() then leaks[#leaks + 1] = entry.place end
+      if entry.task ~= world.current() then leaks[#leaks + 1] = entry.site end
     end
     return leaks
   end

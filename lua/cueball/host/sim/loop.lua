@@ -154,7 +154,7 @@ local function add_drivers(world, state)
   function world.at(ms, fn)
     check_ms("at", ms, world.time_ms())
     if type(fn) ~= "function" then error("at: expected a function, got " .. type(fn), 2) end
-    local event = clock.event(nil, "at " .. state.place_of_caller())
+    local event = clock.event(nil, "at " .. state.site_of_caller())
     function event.fn()
       state.awaited:remove(event)
       fn()
@@ -170,7 +170,7 @@ local function add_watch(state, options)
   local time = state.clock
 
   -- What the test's own tasks wait for; nil: something is still to come for one of them.
-  local function note_waits()
+  local function note_waiting()
     if state.awaited:count() > 0 then return nil end
     local waits = {}
     for _, entry in ipairs(state.living_tasks()) do
@@ -178,7 +178,7 @@ local function add_watch(state, options)
       local may_go_on = not t.is_parked or t.deadline and t.deadline <= TIME_MAX
       if not entry.is_background then
         if may_go_on then return nil end
-        waits[#waits + 1] = { task = t, number = t.waits }
+        waits[#waits + 1] = { task = t, number = t.parked_count }
       end
     end
     return waits
@@ -198,10 +198,10 @@ local function add_watch(state, options)
   function state.stall_watch()
     if not options.stall_ms then return function() return false end end
     local stall_ns = options.stall_ms * 1e6
-    local look_at, before = time.now + stall_ns, note_waits()
+    local look_at, before = time.now + stall_ns, note_waiting()
     return function()
       if time.now < look_at then return false end
-      local waits = note_waits()
+      local waits = note_waiting()
       if are_same(before, waits) then return true end
       look_at, before = time.now + stall_ns, waits
       return false
@@ -226,13 +226,13 @@ local function add_run(world, state, options)
     error(("deadlock: %s; open or waiting: %s"):format(why, table.concat(world.leaks(), ", ")), 0)
   end
 
-  local function drive(main, outcome)
+  local function drive(main, finished)
     local is_stalled = state.stall_watch()
     state.settle()
-    while not outcome.result do
+    while not finished.result do
       if main.is_done then error("run: its task was killed", 0) end
       if not state.step() then deadlock "nothing left to happen" end
-      if is_stalled() and not outcome.result then
+      if is_stalled() and not finished.result then
         deadlock(("for %g ms nothing happened that these tasks could be waiting for"):format(options.stall_ms))
       end
     end
@@ -241,24 +241,24 @@ local function add_run(world, state, options)
   function world.run(fn, ...)
     if world.current() then return fn(...) end
     if type(fn) ~= "function" then error("run: expected a function, got " .. type(fn), 2) end
-    local outcome = {}
+    local finished = {}
     state.begin_budget()
-    local main = state.spawn("run at " .. state.place_of_caller(), false, function(...)
-      outcome.result = pack(xpcall(fn, with_traceback, ...))
+    local main = state.spawn("run at " .. state.site_of_caller(), false, function(...)
+      finished.result = pack(xpcall(fn, with_traceback, ...))
     end, ...)
-    local ok, message = pcall(drive, main, outcome)
+    local ok, message = pcall(drive, main, finished)
     if not ok then
       world.kill(main)
       error(message, 0)
     end
-    local result = outcome.result
+    local result = finished.result
     if not result[1] then error(result[2], 0) end
     return unpack(result, 2, result.count)
   end
 end
 
 --- Gives a world settle, step, advance, at, run, now and time_ms.
--- @param state what the parts of the world share: its clock, failure, is_turn_due, living_tasks, spawn and place_of_caller
+-- @param state what the parts of the world share: its clock, failure, is_turn_due, living_tasks, spawn and site_of_caller
 function loop.install(world, state, options)
   add_steps(world, state, options)
   add_drivers(world, state)

@@ -9,7 +9,7 @@
 local address_of = require "cueball.address"
 local behaviour = require "cueball.host.sim.behaviour"
 local duration = require "cueball.host.sim.duration"
-local gate = require "cueball.host.sim.gate"
+local passage = require "cueball.host.sim.passage"
 local members = require "cueball.host.sim.members"
 local server = require "cueball.host.sim.server"
 local transport = require "cueball.host.sim.transport"
@@ -70,7 +70,7 @@ end
 function Network:wire(address)
   local wire = self.wires[address]
   if not wire then
-    wire = gate.new()
+    wire = passage.new()
     self.wires[address] = wire
   end
   return wire
@@ -106,7 +106,7 @@ function Network:dial(from, attempt, address, port, done)
     if err or connection then done(err, connection) end
   end
   local function arrive()
-    if wanted then return wanted.gate:pass(answer) end
+    if wanted then return wanted.passage:pass(answer) end
     if from.attempt == attempt then done("connection refused") end
   end
   self.clock:arm_in(delay, function() self:wire(address):pass(arrive) end, "a connect")

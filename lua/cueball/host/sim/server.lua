@@ -11,7 +11,7 @@
 --   server.list()                            its open connections, in the order of accepting
 local behaviour = require "cueball.host.sim.behaviour"
 local connection = require "cueball.host.sim.connection"
-local gate = require "cueball.host.sim.gate"
+local passage = require "cueball.host.sim.passage"
 local members = require "cueball.host.sim.members"
 
 local server = {}
@@ -37,7 +37,7 @@ function server.new(network, address, port, given, level)
     is_listening = true,
     accepted = 0,
     open = members.new(),
-    gate = gate.new(),    -- all it does goes through here
+    passage = passage.new(),    -- all it does goes through here
   }, Server)
 end
 
@@ -65,15 +65,15 @@ end
 function Server:kill()
   self:stop { reset = true }
   -- The kernel answers for the dead: what waited is refused or reset.
-  self.gate:open()
+  self.passage:open()
 end
 
 function Server:freeze()
-  self.gate:shut()
+  self.passage:shut()
 end
 
 function Server:thaw()
-  self.gate:open()
+  self.passage:open()
 end
 
 --- Another server takes over at this address without a word, as a standby does.  The clients of

@@ -54,12 +54,11 @@ local RULES = {
 local DELAY_MS, MAX_DELAY_MS = 1000, 30000
 
 -- The recovery of peers that fail, as the core reads it.
-local function recovery_of(given, level)
+local function recovery_of(given)
   local delay_ms = given.delay_ms or DELAY_MS
   local max_delay_ms = given.max_delay_ms or math.max(MAX_DELAY_MS, delay_ms)
   if max_delay_ms < delay_ms then
-    error(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms),
-      level + 1)
+    misuse.raise(("cueball.balancer: option 'max_delay_ms' must be at least delay_ms (%.15g), not %.15g"):format(delay_ms, max_delay_ms))
   end
   return native.ffi.new("cueball_recovery", {
     attempts = given.attempts or options.initial "recovery.connect.attempts", delay_ms = delay_ms, max_delay_ms = max_delay_ms,
@@ -88,12 +87,12 @@ end
 --- Makes a balancer and starts its resolver. See docs/balancer.md for the options.
 -- @return the balancer; mistakes in the options raise an error at the caller's line
 function Balancer.new(given)
-  options.check("cueball.balancer", given or {}, RULES, 2)
+  options.check("cueball.balancer", given or {}, RULES)
   if not given or given.resolver == nil then
-    error("cueball.balancer: option 'resolver' is required: " .. RULES.resolver.range, 2)
+    misuse.raise("cueball.balancer: option 'resolver' is required: " .. RULES.resolver.range)
   end
-  local recovery = recovery_of(given, 2)
-  local host = hosts.of("cueball.balancer", given.host, 2)
+  local recovery = recovery_of(given)
+  local host = hosts.of("cueball.balancer", given.host)
   local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
     name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy,

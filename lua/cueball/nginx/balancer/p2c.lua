@@ -38,16 +38,16 @@ function p2c.describe(peer, now)
   return average > 0 and average / 1e6 or nil, lib.cueball_latency_success_rate(peer.latency, now)
 end
 
---- @param fit   list of peers, one at least
+--- @param usable list of peers, one at least
 -- @param peers for random() and now()
 -- @return one of them
-function p2c.pick(fit, peers)
-  local count = #fit
-  if count == 1 then return fit[1] end
+function p2c.pick(usable, peers)
+  local count = #usable
+  if count == 1 then return usable[1] end
   local first = math.floor(peers.random() * count) + 1
   local second = math.floor(peers.random() * (count - 1)) + 1
   if second >= first then second = second + 1 end
-  first, second = fit[first], fit[second]
+  first, second = usable[first], usable[second]
   return lib.cueball_latency_is_better(second.latency, second.weight, first.latency, first.weight, peers.now()) and second or first
 end
 

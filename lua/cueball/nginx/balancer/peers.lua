@@ -18,7 +18,7 @@ Peers.__index = Peers
 
 local RECOUNT_NS = 1e9
 
---- @param given now(): nanoseconds; random(): a fraction from 0 to below 1; order: how to pick among peers that are equally fit, of
+--- @param given now(): nanoseconds; random(): a fraction from 0 to below 1; order: how to pick among peers that are equally usable, of
 --   cueball.nginx.balancer.rr or .p2c; recovery: a cueball_recovery, for peers that fail; priorities; log(level, message)
 function peers.new(given)
   return setmetatable({
@@ -88,17 +88,17 @@ function Peers:is_dead()
   return #self.list > 0
 end
 
--- Those of the best priority that are fit and not tried yet; where all are fit and nothing was tried, the list itself.
+-- Those of the best priority that are usable and not tried yet; where all are usable and nothing was tried, the list itself.
 local function candidates(self, tried)
-  local fit, best = {}, math.huge
+  local usable, best = {}, math.huge
   for _, peer in ipairs(self.list) do
     if not (tried and tried[peer]) and is_fit(self, peer) then
       local priority = self.is_strict and peer.priority or 0
-      if priority < best then fit, best = {}, priority end
-      if priority == best then fit[#fit + 1] = peer end
+      if priority < best then usable, best = {}, priority end
+      if priority == best then usable[#usable + 1] = peer end
     end
   end
-  return fit
+  return usable
 end
 
 -- None is fit: the dead one whose pause ends first.
@@ -132,12 +132,12 @@ end
 -- @return a peer; or nil, message, name: "no_backends"
 function Peers:pick(tried)
   recount(self)
-  local fit = candidates(self, tried)
+  local usable = candidates(self, tried)
   -- A dead one whose time has come goes first: the request will be tried elsewhere if that fails.
-  for _, peer in ipairs(fit) do
+  for _, peer in ipairs(usable) do
     if peer.health.is_dead then return peer end
   end
-  if #fit > 0 then return self.order.pick(fit, self) end
+  if #usable > 0 then return self.order.pick(usable, self) end
   local peer = last_resort(self, tried)
   if peer then return peer end
   return nil, #self.list == 0 and "no backend is known" or "no backend is left to be tried", "no_backends"

@@ -14,11 +14,11 @@ function rr.forget() end
 function rr.observed() end
 function rr.describe() end
 
---- @param fit list of peers, one at least
+--- @param usable list of peers, one at least
 -- @return one of them
-function rr.pick(fit)
+function rr.pick(usable)
   local total, best = 0, nil
-  for _, peer in ipairs(fit) do
+  for _, peer in ipairs(usable) do
     peer.credit = peer.credit + peer.weight
     total = total + peer.weight
     if not best or peer.credit > best.credit then best = peer end

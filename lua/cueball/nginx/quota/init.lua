@@ -10,11 +10,12 @@
 --
 -- What can go wrong: see the ledger for members that die. A worker that exits (reload) keeps what is leased, and gives back the rest at
 -- once, since nginx closes idle connections then; its timers do not run any more, so it looks again whenever its pool does something.
+local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local ledger = require "cueball.nginx.quota.ledger"
 local workers = require "cueball.nginx.workers"
 local deal = require "cueball.nginx.quota.deal"
-local gate = require "cueball.nginx.quota.gate"
+local backends = require "cueball.nginx.quota.backends"
 local lib = native.lib
 
 local TICK_NS, HURRY_NS = 50e6, 10e6
@@ -38,10 +39,9 @@ local STOPPING = tonumber(lib.CUEBALL_POOL_STOPPING)
 --- What the options say of it.
 -- @param own   the pool's options that are not the core's
 -- @param cdata those of the core
--- @param level whom to blame, as error() counts
 -- @return { quota_of = function(self, pool, cdata, following) }; nil if the pool shares nothing. Mistakes are raised
-function quota.read(what, own, cdata, host, is_set, level)
-  local function blame(text, ...) error(what .. ": " .. text:format(...), level + 2) end
+function quota.read(what, own, cdata, host, is_set)
+  local function blame(text, ...) misuse.raise(what .. ": " .. text:format(...)) end
   local dict = own.max_connections_dict
   if own.max_connections_scope ~= "server" then
     if dict ~= nil then blame "option 'max_connections_dict' is for max_connections_scope = \"server\"" end
@@ -85,7 +85,7 @@ function Share:quota_of(pool, cdata, following)
     has_failed = false, unused = 0, dealt_at = 0, changes_seen = nil,
   }, Quota)
   made.following = following
-  made.gate = gate.new(pool, following, function(leaving) made:make_room(leaving) end)
+  made.backends = backends.new(pool, following, function(leaving) made:make_room(leaving) end)
   made.ledger = ledger_of(pool, self)
   return made
 end
@@ -101,13 +101,13 @@ end
 
 -- ------------------------------------------------------------------- facts --
 
-function Quota:added(backend) return self.gate:added(backend) end
-function Quota:removed(key) return self.gate:removed(key) end
-function Quota:replaced(backends) return self.gate:replaced(backends) end
+function Quota:added(backend) return self.backends:added(backend) end
+function Quota:removed(key) return self.backends:removed(key) end
+function Quota:replaced(list) return self.backends:replaced(list) end
 
 -- A core that is told of no backends is not to fail for it: it hears of the failure once it is told of them.
 function Quota:failing(message)
-  if self.gate:holds_back() then
+  if self.backends:holds_back() then
     self.has_failed = message ~= nil
     if message then return true end
   end
@@ -121,7 +121,7 @@ local function closes_late(self)
   return not self.workers.is_exiting() or next(pool.waiting) ~= nil
 end
 
---- A connection was closed. The server may hear of that a little later than of the next one that is opened in its place.
+--- A connection was closed. The server may hear of that a little later than of the next one that is opened instead.
 -- @return true if the core is to be told of it later, which the quota sees to
 function Quota:tells_later(conn)
   if not closes_late(self) then return false end
@@ -155,9 +155,9 @@ end
 
 -- Lets the core have so many besides those leased at removed backends.
 local function apply(self, ceiling)
-  if ceiling < 1 then return self.gate:set(false) end
+  if ceiling < 1 then return self.backends:tell(false) end
   set_ceiling(self, ceiling)
-  self.gate:set(true)
+  self.backends:tell(true)
   if self.has_failed then
     self.has_failed = false
     self.following:failing "the resolver has failed"
@@ -168,14 +168,14 @@ end
 function Quota:make_room(leaving)
   local was = self.is_settling
   self.is_settling = true
-  apply(self, math.min(self.ceiling or 0, self.ledger.held - self.gate:orphans(leaving)))
+  apply(self, math.min(self.ceiling or 0, self.ledger.held - self.backends:orphans(leaving)))
   self.is_settling = was
 end
 
 --- The pool's options were changed; the ceiling stays.
-function Quota:options_changed(what, given, cdata, level)
+function Quota:options_changed(what, given, cdata)
   if given.max_connections ~= nil and given.max_connections ~= self.cap then
-    error(what .. ": option 'max_connections' cannot be changed while it counts for the whole server: reload it", level + 1)
+    misuse.raise(what .. ": option 'max_connections' cannot be changed while it counts for the whole server: reload it")
   end
   cdata.max_connections = self.ceiling or self.cap
   self.options = cdata
@@ -261,7 +261,7 @@ local function deal_anew(self, is_leaving)
   if book.held < full then book:take(full - book.held) end
   local goal = book.held - yield
   if is_leaving then goal = math.min(goal, math.max(need, open_of(stats, true))) end
-  apply(self, goal - self.gate:orphans())
+  apply(self, goal - self.backends:orphans())
   pool.core:stats()
   local open = open_of(stats, is_leaving)
   give_back(self, book.held - math.max(goal, open), is_leaving)
@@ -323,12 +323,12 @@ end
 
 --- Are there backends, though the core may know of none while other workers have all connections?
 function Quota:knows_backends()
-  return #self.gate.order > 0
+  return #self.backends.order > 0
 end
 
 --- Why the core knows of no backends, though there are some; nil: it knows of all there are.
-function Quota:trouble()
-  if not self.gate:holds_back() then return nil end
+function Quota:cause()
+  if not self.backends:holds_back() then return nil end
   return ("other workers have all %d connections that there may be (max_connections of the whole server)"):format(self.cap)
 end
 

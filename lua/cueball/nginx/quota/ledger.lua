@@ -6,7 +6,7 @@
 -- A member (cueball.nginx.workers) is a pool of one worker. It says what it holds, needs and would like. The others deal by that
 -- (cueball.nginx.quota.deal). What a member says may be old, or wrong, and still there are no more tokens.
 --
--- What can go wrong: a member dies. Whoever buries it frees its tokens, since its sockets are closed.
+-- What can go wrong: a member dies. Whoever collects what it left frees its tokens, since its sockets are closed.
 -- The dict throws keys away (it is too small, or others fill it): each member looks whether its tokens are there, and adds them again.
 -- Others write to it: a holder that is no member is not believed, and the token is freed.
 local shared_dict = require "cueball.nginx.shared_dict"
@@ -118,8 +118,8 @@ local function free_tokens(self, id, cap)
   return freed
 end
 
--- Buries one. A worker that was told to leave may not have come to give its tokens back: nginx ended its last requests.
-local function bury(self, record)
+-- Frees what a dead member held. A worker that was told to leave may not have come to give its tokens back: nginx ended its last requests.
+local function collect(self, record)
   local said = read(record.text)
   local freed = free_tokens(self, record.id, math.max(said.cap, self.cap))
   tell_change(self)
@@ -140,7 +140,7 @@ function Ledger:members()
     local said = read(record.text)
     said.id, said.number = record.id, record.number
     list[#list + 1] = said
-  end, function(record) return bury(self, record) end)
+  end, function(record) return collect(self, record) end)
   return list
 end
 
@@ -181,7 +181,7 @@ local function search(self)
       heal(self, token_key(token))
     elseif holder ~= nil and not known[holder] then
       known[holder] = true
-      if memory.is_alive(holder) == false and self.member:may_bury(holder) then free_tokens(self, holder, self.cap) end
+      if memory.is_alive(holder) == false and self.member:may_collect(holder) then free_tokens(self, holder, self.cap) end
     end
   end
 end

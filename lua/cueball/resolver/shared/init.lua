@@ -13,6 +13,7 @@
 -- - The dict is too small: that is said, in the log of the one and as the failure of the others.
 -- - Others write to it: what cannot be ours is not believed; who leads writes it anew, and it is told of once.
 -- On hosts with one process (host.workers.is_shared is false) one run serves all pools of that: the first begins it, the last ends it.
+local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local recorder = require "cueball.resolver.shared.recorder"
 local state = require "cueball.resolver.shared.state"
@@ -322,11 +323,11 @@ local OPTIONS = {
 }
 
 -- Where things are shared, it is better to hear at once that they are not.
-local function check_dict(name, level)
+local function check_dict(name)
   local found, host = pcall(function() return require("cueball.host").default() end)
   if not found or not host.workers.is_shared then return end
   local dict, message = host.workers.dict(name)
-  if not dict then error(WHAT .. ": " .. message, level + 1) end
+  if not dict then misuse.raise(WHAT .. ": " .. message) end
 end
 
 --- Makes a resolver that is run once for all pools: of all workers of an nginx, or of the process elsewhere.
@@ -338,18 +339,19 @@ end
 --   lease_ms  one that leads and is not heard of for so long has died, 3000 by default; at least four times poll_ms
 -- @return a resolver; mistakes in the options, and on nginx a dict that is not there, raise an error at the caller's line
 local function shared(given)
-  given = options.check(WHAT, given, OPTIONS, 2)
-  if given.resolver == nil then error(WHAT .. ": option 'resolver' is required: " .. OPTIONS.resolver.range, 2) end
+  given = options.check(WHAT, given, OPTIONS)
+  if given.resolver == nil then misuse.raise(WHAT .. ": option 'resolver' is required: " .. OPTIONS.resolver.range) end
   local name = given.name or type(given.resolver) == "table" and given.resolver.name
-  if type(name) ~= "string" then error(WHAT .. ": option 'name' is required for a resolver that has none", 2) end
+  if type(name) ~= "string" then misuse.raise(WHAT .. ": option 'name' is required for a resolver that has none") end
   local self = setmetatable({
     resolver = given.resolver, name = name, dict = given.dict or "cueball",
     poll_ms = given.poll_ms or POLL_MS, lease_ms = given.lease_ms or LEASE_MS,
   }, Shared)
   if self.lease_ms < 4 * self.poll_ms then
-    error(("%s: option 'lease_ms' must be at least four times poll_ms, %.6g, not %.6g"):format(WHAT, 4 * self.poll_ms, self.lease_ms), 2)
+    misuse.raise(("%s: option 'lease_ms' must be at least four times poll_ms, %.6g, not %.6g")
+      :format(WHAT, 4 * self.poll_ms, self.lease_ms))
   end
-  check_dict(self.dict, 2)
+  check_dict(self.dict)
   return self
 end
 

@@ -1,7 +1,7 @@
 --- Runs a resolver as a pool would, with the same sink, and writes down what it says.
 --
--- The resolver of another may have found backends before: they are inherited. One that this resolver does not name within a while after
--- its first good answer is gone: who adds and removes cannot remove what he never knew of.
+-- The resolver of another worker may have found backends before: they are inherited. An inherited backend that this resolver does not name
+-- within a while after its first good answer is dropped: a resolver that adds and removes cannot remove what it never knew of.
 local sink = require "cueball.resolver.sink"
 
 local GRACE_NS = 10e9
@@ -12,7 +12,7 @@ Recorder.__index = Recorder
 
 local recorder = {}
 
--- In the order in which they were first named.
+-- Backends are listed in the order in which they were first named.
 local function put(self, backend)
   local key = backend.key
   if not self.backends[key] then
@@ -22,18 +22,18 @@ local function put(self, backend)
   self.backends[key], self.inherited[key], self.gone[key] = backend, nil, nil
 end
 
-local function take_away(self, key, farewell)
+local function drop(self, key, reason)
   if not self.backends[key] then return false end
   self.backends[key], self.orders[key], self.inherited[key] = nil, nil, nil
   if self.gone_count >= GONE_MAX then self.gone, self.gone_count = {}, 0 end
-  self.gone[key] = farewell
-  if farewell then self.gone_count = self.gone_count + 1 end
+  self.gone[key] = reason
+  if reason then self.gone_count = self.gone_count + 1 end
   return true
 end
 
--- Those whom this resolver was asked about long enough, and has not named, are gone.
-local function disinherit(self)
-  for key in pairs(self.inherited) do take_away(self, key, "not found again by the worker that took the resolver over") end
+-- Inherited backends that this resolver has not named, though there was time enough, are gone.
+local function drop_inherited(self)
+  for key in pairs(self.inherited) do drop(self, key, "not found again by the worker that took the resolver over") end
 end
 
 local function answered(self)
@@ -49,9 +49,9 @@ function Recorder:added(backend)
   return true
 end
 
-function Recorder:removed(key, farewell)
+function Recorder:removed(key, reason)
   answered(self)
-  local is_known = take_away(self, key, farewell)
+  local is_known = drop(self, key, reason)
   self.changed()
   if not is_known then return nil, "no backend has the key", "not_found" end
   return true
@@ -64,7 +64,7 @@ function Recorder:replaced(backends)
     put(self, backend)
   end
   for key in pairs(self.backends) do
-    if not now[key] then take_away(self, key, nil) end
+    if not now[key] then drop(self, key, nil) end
   end
   answered(self)
   self.changed()
@@ -83,7 +83,7 @@ end
 function Recorder:tend()
   if not next(self.inherited) or self.failure or not self.answered_at then return end
   if self.sink.is_done or self.now() - self.answered_at >= GRACE_NS then
-    disinherit(self)
+    drop_inherited(self)
     self.changed()
   end
 end

@@ -8,9 +8,9 @@ local server = require "spec.support.server"
 local POOLS = [[
 local cueball = require "cueball"
 return { cache = cueball.pool {
-  name = "cache", max_connections = 4, claim_timeout_ms = 2000, check_interval_ms = false,
+  name = "cache", max_connections = 4, claim_timeout_ms = 15000, check_interval_ms = false,
   resolver = cueball.resolver.static { "%s" },
-  connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 1000 },
+  connect = cueball.connection.redis { connect_timeout_ms = 15000, read_timeout_ms = 15000 },
 } }
 ]]
 
@@ -18,6 +18,7 @@ local SERVER = [[
 location = /stats { content_by_lua_block { ngx.say(pools.cache:stats()[ngx.var.arg_name] or "nil") } }
 location = /get { content_by_lua_block { ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) } }
 location = /hold { content_by_lua_block {
+  ngx.log(ngx.INFO, "holds a lease")
   ngx.say(assert(pools.cache:with(function(red) ngx.sleep(tonumber(ngx.var.arg_s)) return red:get "key" end)))
 } }
 location = /fail { content_by_lua_block {
@@ -66,10 +67,13 @@ describe("cueball in nginx, in trouble,", function()
     return self
   end
 
-  -- Computes for 200 ms, in which the event loop sees nothing, then claims.
+  -- Computes until there is a file `done`, in which time the event loop sees nothing, then claims.
   local BUSY = [[location = /busy { content_by_lua_block {
-    local till = require("cueball").host().now() + 2e8
-    repeat until require("cueball").host().now() > till
+    local prefix = ngx.config.prefix()
+    io.open(prefix .. "/computes", "w"):close()
+    local host = require("cueball").host()
+    local till = host.now() + 15e9
+    repeat until io.open(prefix .. "/done") or host.now() > till
     local list = {}
     for i = 1, 4 do list[i] = assert(pools.cache:claim()) end
     for i = 1, 4 do ngx.say(list[i].connection:get "key") end
@@ -93,7 +97,12 @@ describe("cueball in nginx, in trouble,", function()
           for _ = 1, 8 do assert.equal("value\n", one:ask "/get") end
         else
           local timer = uv.new_timer()
-          timer:start(100, 0, function() other:to_all(act) timer:close() end)
+          timer:start(5, 5, function()
+            if not uv.fs_stat(one.prefix .. "/computes") then return end
+            timer:close()
+            other:to_all(act)
+            assert(uv.fs_close(assert(uv.fs_open(one.prefix .. "/done", "w", 420))))
+          end)
           assert.equal(("value\n"):rep(4), one:ask "/busy")
         end
         assert.equal(0, stat "leases_failed")
@@ -118,14 +127,18 @@ describe("cueball in nginx, in trouble,", function()
       http = "lua_max_running_timers 1;",
       first = "ngx.timer.at(0, function(premature) while not ngx.worker.exiting() do ngx.sleep(0.1) end end)",
       server = [[location = /killed { content_by_lua_block {
-        local host, ran = require "cueball.nginx.host", {}
+        local host, ran, may_end = require "cueball.nginx.host", {}, tonumber(ngx.var.arg_ran)
         for index = 1, 3 do
-          host.errand(function() host.sleep(10 * index - 10) ran[#ran + 1] = index end)
+          host.errand(function()
+            while may_end < index do host.sleep(1) end
+            ran[#ran + 1] = index
+          end)
         end
         host.service(function() ran.service = true host.sleep(60000) end)
         local thread = ngx.thread.spawn(function() host.waiter():wait() end)
-        while #ran < tonumber(ngx.var.arg_ran) do ngx.sleep(0.001) end
+        while #ran < may_end do ngx.sleep(0.001) end
         ngx.thread.kill(thread)
+        may_end = 3
         local count, has_begun = #ran, ran.service or false
         repeat host.waiter():wait(10) until ran.service -- what goes on for ever is begun only here, where it can be ended
         ngx.say(count, " errands over, service begun: ", has_begun)
@@ -180,46 +193,36 @@ describe("cueball in nginx, in trouble,", function()
 
   it("goes on in a worker that is exiting: claims, failures, new connections", function()
     start { server = [[location = /long { content_by_lua_block {
-      ngx.say "begun" ngx.flush(true)
+      ngx.log(ngx.INFO, "begun")
       while not ngx.worker.exiting() do ngx.sleep(0.02) end
-      ngx.sleep(1.5) -- by now the crew is gone
+      ngx.sleep(1.5) -- by now the runner is gone
       for i = 1, 20 do ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) end
       for i = 1, 4 do assert(pools.cache:claim()):fail "for the spec" end
       for i = 1, 20 do ngx.say(assert(pools.cache:with(function(red) return red:get "key" end))) end
     } }]] }
     nginx.until_true(function() return stat "idle" == 4 end)
     local answer
-    host.run(function()
-      local done = host.waiter()
-      host.spawn(function()
-        answer = one:ask "/long"
-        done:wake()
-      end)
-      host.sleep(100)
-      one:signal "HUP"
-      done:wait(20000)
-    end)
-    assert.equal("begun\n" .. ("value\n"):rep(40), answer)
+    host.spawn(function() answer = one:ask "/long" end)
+    nginx.until_true(function() return one:log():find("begun", 1, true) end)
+    one:signal "HUP"
+    nginx.until_true(function() return answer end)
+    assert.equal(("value\n"):rep(40), answer)
     nginx.until_true(function() return #one:workers() == 1 end)
   end)
 
   for _, signal in ipairs { "TERM", "QUIT" } do
     it(("ends at %s with leases out"):format(signal), function()
       start { workers = 2 }
-      local answers = {}
-      host.run(function()
-        local done, open = host.waiter(), 4
-        for index = 1, 4 do
-          host.spawn(function()
-            answers[index] = select(2, one:get "/hold?s=0.6")
-            open = open - 1
-            if open == 0 then done:wake() end
-          end)
-        end
-        host.sleep(200)
-        one:signal(signal)
-        done:wait(20000)
-      end)
+      local answers, over = {}, 0
+      for index = 1, 4 do
+        host.spawn(function()
+          answers[index] = select(2, one:get "/hold?s=0.6")
+          over = over + 1
+        end)
+      end
+      nginx.until_true(function() return select(2, one:log():gsub("holds a lease", "")) == 4 end, function() return one:log() end)
+      one:signal(signal)
+      nginx.until_true(function() return over == 4 end)
       one:wait_for_exit()
       if signal == "QUIT" then assert.same({ "value\n", "value\n", "value\n", "value\n" }, answers) end
       nginx.until_true(function() return backend:clients() == 0 end)
@@ -265,7 +268,7 @@ describe("cueball in nginx, in trouble,", function()
         ngx.thread.kill(thread)
       end
       local busy = pools.cache:stats().busy
-      for i = 1, 100 do
+      for i = 1, 700 do
         collectgarbage()
         cueball.sleep(20)
         if pools.cache:stats().idle == 4 then break end
