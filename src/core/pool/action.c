@@ -5,17 +5,24 @@
 /* A slot is listed once however many chores it has. */
 void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
 {
+    assert(chore == CUEBALL__CHORE_GIVE_UP || slot->state != CUEBALL_SLOT_FREE);
+    assert((slot->chores != 0) == cueball__link_is_linked(&slot->chore));
+    assert((chore & (chore - 1)) == 0);
     assert(!(slot->chores & chore));
     if (!slot->chores) {
         cueball__list_append(&pool->chores, &slot->chore);
         pool->outlook.actions++;
     }
     slot->chores |= chore;
+    assert(cueball__link_is_linked(&slot->chore));
+    assert(pool->outlook.actions > pool->outlook.answers);
 }
 
 /* The host need not be told after all; false if it was. */
 bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
 {
+    assert((slot->chores != 0) == cueball__link_is_linked(&slot->chore));
+    assert(!slot->chores || pool->outlook.actions > pool->outlook.answers);
     if (!(slot->chores & chore))
         return false;
     slot->chores &= (uint8_t)~chore;
@@ -23,18 +30,29 @@ bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
         cueball__list_remove(&slot->chore);
         pool->outlook.actions--;
     }
+    assert((slot->chores != 0) == cueball__link_is_linked(&slot->chore));
     return true;
 }
 
 void cueball__answer_add(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(claim->state != CLAIM_WAITING);
+    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__timer_is_armed(&claim->timer));
+    assert(claim->state != CLAIM_GRANTED || claim->slot->untold);
+    assert(claim->state != CLAIM_REFUSED || claim->error < 0);
     cueball__list_append(&pool->answers, &claim->place);
     pool->outlook.actions++;
     pool->outlook.answers++;
+    assert(pool->outlook.answers <= pool->outlook.actions);
 }
 
 void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(cueball__link_is_linked(&claim->place));
+    assert(claim->state != CLAIM_WAITING);
+    assert(pool->outlook.answers > 0);
+    assert(pool->outlook.actions >= pool->outlook.answers);
     cueball__list_remove(&claim->place);
     pool->outlook.actions--;
     pool->outlook.answers--;
@@ -44,6 +62,10 @@ void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim)
  * until it is told, the claim can be cancelled instead. */
 static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_action *action)
 {
+    assert(claim->state != CLAIM_GRANTED || claim->slot->state == CUEBALL_SLOT_BUSY);
+    assert(claim->state != CLAIM_GRANTED || claim->slot->untold);
+    assert(claim->state != CLAIM_REFUSED || claim->slot == NULL);
+    assert(claim->waiting_since <= pool->now);
     cueball__answer_drop(pool, claim);
     action->claim = cueball__member_handle(&claim->member);
     action->user = claim->user;
@@ -72,10 +94,16 @@ static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_actio
     claim->slot = NULL;
     claim->state = 0;
     cueball__table_remove(&pool->claims, claim);
+    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__link_is_linked(&claim->at_owner));
+    assert(action->claim != 0);
 }
 
 static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *action)
 {
+    assert(slot->chores != 0);
+    assert(cueball__link_is_linked(&slot->chore));
+    assert(slot->chores == CUEBALL__CHORE_GIVE_UP || slot->state != CUEBALL_SLOT_FREE);
     static const struct {
         uint8_t chore;
         int32_t kind; /* cueball_action_kind */

@@ -9,6 +9,7 @@
  * plan is taken up again when it may. */
 bool cueball__backend_may_change(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->removed);
     if (pool->settings.churn_gap == 0 || pool->now >= backend->churn_at)
         return true;
     pool->churn_holds = true;
@@ -29,10 +30,14 @@ void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *ba
  * algorithm (ITU-T I.371). */
 bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend, cueball_time *at)
 {
+    assert(backend->total > 0);
+    assert(!backend->dead);
     cueball_time burst = (backend->total > REPLACE_BURST_MIN ? backend->total : REPLACE_BURST_MIN) * REPLACE_GAP;
     if (backend->replace_at < pool->now)
         backend->replace_at = pool->now;
     *at = backend->replace_at > pool->now + burst ? backend->replace_at - burst : pool->now;
     backend->replace_at += REPLACE_GAP;
+    assert(*at >= pool->now);
+    assert(backend->replace_at > pool->now);
     return *at == pool->now;
 }

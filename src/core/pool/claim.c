@@ -30,6 +30,7 @@ void cueball__queue_relieve(cueball_pool *pool)
 
 static void claim_disown(cueball__claim *claim)
 {
+    assert((claim->owner != NULL) == cueball__link_is_linked(&claim->at_owner));
     if (claim->owner)
         cueball__list_remove(&claim->at_owner);
     claim->owner = NULL;
@@ -38,6 +39,8 @@ static void claim_disown(cueball__claim *claim)
 /* What tells whether there is overload, and says so when that changes. */
 static void pool_observe(cueball_pool *pool, cueball_time waited)
 {
+    assert(pool->options.queue != CUEBALL_QUEUE_FIFO);
+    assert(pool->settings.target_claim_delay > 0);
     bool lasted = pool->overload.lasts;
     cueball__overload_observe(&pool->overload, pool->now, waited, pool->settings.target_claim_delay);
     if (pool->overload.lasts != lasted)
@@ -46,17 +49,23 @@ static void pool_observe(cueball_pool *pool, cueball_time waited)
 
 static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_error error)
 {
+    assert(error != CUEBALL_OK);
+    assert(claim->slot == NULL);
     cueball__claim_unqueue(pool, claim);
     claim->state = CLAIM_REFUSED;
     claim->error = (int16_t)error;
     cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, cueball__member_handle(&claim->member), claim->user, error, claim->ahead);
     cueball__answer_add(pool, claim);
+    assert(claim->state == CLAIM_REFUSED);
+    assert(cueball__link_is_linked(&claim->place));
+    assert(!cueball__timer_is_armed(&claim->timer));
 }
 
 /* The same where overload is looked for, and by the way those refused whose turn it
  * would have been. */
 cueball__claim *cueball__claim_next_controlled(cueball_pool *pool)
 {
+    assert(pool->options.queue != CUEBALL_QUEUE_FIFO);
     while (pool->waiting > 0) {
         cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
         cueball_time waited = pool->now - oldest->waiting_since;
@@ -74,18 +83,25 @@ cueball__claim *cueball__claim_next_controlled(cueball_pool *pool)
 
 void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
 {
+    assert(error != CUEBALL_OK);
     while (!cueball__list_is_empty(&pool->queue))
         claim_refuse(pool, CUEBALL__OWNER(pool->queue.next, cueball__claim, place), error);
+    assert(pool->waiting == 0);
 }
 
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(claim->state == CLAIM_WAITING);
+    assert(!cueball__timer_is_armed(&claim->timer));
+    assert(claim->timer.deadline <= pool->now);
     claim_refuse(pool, claim, claim->is_bounded ? CUEBALL_EOVERLOADED : CUEBALL_ECLAIM_TIMEOUT);
 }
 
 /* Why a claim that finds no idle connection may not wait; 0 if it may. */
 static int claim_objection(const cueball_pool *pool, const cueball_claim_options *options, cueball_time timeout)
 {
+    assert(cueball__idle_is_empty(&pool->idle));
+    assert(pool->doubtful_count == 0);
     if (cueball__pool_is_over(pool))
         return CUEBALL_EPOOL_STOPPING;
     if (pool->state == CUEBALL_POOL_FAILED)
@@ -101,6 +117,9 @@ static int claim_objection(const cueball_pool *pool, const cueball_claim_options
 
 static int claim_queue(cueball_pool *pool, const cueball_claim_options *options, cueball_time timeout, cueball_grant *grant)
 {
+    assert(timeout > 0);
+    assert(!cueball__pool_is_over(pool));
+    assert(pool->waiting < pool->options.max_waiters);
     bool is_new;
     cueball__claim *claim = cueball__table_add(&pool->claims, &is_new);
     if (!claim)
@@ -131,6 +150,9 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     grant->ahead = claim->ahead;
     cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_WAITING, grant->claim, claim->user, 0, claim->ahead);
     cueball__demand_changed(pool);
+    assert(grant->claim != 0);
+    assert(pool->waiting <= pool->claims.count);
+    assert(pool->waiting_max >= pool->waiting);
     return CUEBALL_WAITING;
 }
 
@@ -165,6 +187,7 @@ int cueball__claim_wait(cueball_pool *pool, const cueball_claim_options *options
         if (result == CUEBALL_ECLAIM_TIMEOUT)
             cueball__demand_unmet(pool);
     }
+    assert(result == CUEBALL_WAITING || result < 0);
     return result;
 }
 
@@ -172,6 +195,8 @@ int cueball__claim_wait(cueball_pool *pool, const cueball_claim_options *options
  * the slot comes back whose lease it would have had; else NULL. */
 cueball__slot *cueball__claim_cancel(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(claim->state != 0);
+    assert(claim->state != CLAIM_GRANTED || claim->slot->untold);
     cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_CANCELLED, cueball__member_handle(&claim->member), claim->user, 0, claim->ahead);
     cueball__slot *slot = NULL;
     if (claim->state == CLAIM_WAITING) {
@@ -184,5 +209,8 @@ cueball__slot *cueball__claim_cancel(cueball_pool *pool, cueball__claim *claim)
     claim->state = 0;
     cueball__table_remove(&pool->claims, claim);
     pool->counters.claims_cancelled++;
+    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__link_is_linked(&claim->at_owner));
+    assert(!slot || slot->state == CUEBALL_SLOT_BUSY);
     return slot;
 }

@@ -22,6 +22,8 @@ static inline cueball__claim *cueball__claim_next(cueball_pool *pool)
 /* The claim leaves the queue. */
 static inline void cueball__claim_unqueue(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(cueball__link_is_linked(&claim->place));
+    assert(claim->waiting_since <= pool->now);
     assert(claim->state == CLAIM_WAITING);
     assert(pool->waiting > 0);
     cueball__list_remove(&claim->place);
@@ -30,6 +32,7 @@ static inline void cueball__claim_unqueue(cueball_pool *pool, cueball__claim *cl
     if (pool->waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
         cueball__queue_relieve(pool);
     claim->waited = pool->now - claim->waiting_since;
+    assert(!cueball__timer_is_armed(&claim->timer));
 }
 
 #endif

@@ -21,6 +21,8 @@ static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
 /* A slot of a dead backend pauses: another dead backend may have its place. */
 static void slot_yield(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_BACKOFF);
+    assert(!slot->owner);
     cueball__backend *backend = slot->backend;
     if (!cueball__probe_is_to_yield(pool, slot))
         return;
@@ -35,6 +37,10 @@ static void slot_yield(cueball_pool *pool, cueball__slot *slot)
 /* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
 void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
 {
+    assert(slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CLOSING);
+    assert(blame != CUEBALL_CAUSE_NONE);
+    assert(!slot->owner);
+    assert(!slot->unproven);
     bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
     cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->state_since);
     if (!cueball__slot_is_wanted(pool, slot)) {
@@ -51,6 +57,10 @@ void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time e
 /* The connection is closed: what next? */
 void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state == CUEBALL_SLOT_CLOSING);
+    assert(!slot->owner);
+    assert(!(slot->chores & CUEBALL__CHORE_CLOSE));
+    assert(!slot->unproven);
     bool pauses = slot->pauses;
     cueball_cause blame = (cueball_cause)slot->blame;
     slot->pauses = 0;
@@ -78,6 +88,9 @@ void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause
  * the pause that lease:fail asks for. */
 void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(cueball__slot_is_connected(slot));
+    assert(!slot->owner);
+    assert(cause == CUEBALL_CAUSE_FAIL || cause == CUEBALL_CAUSE_LOST || cause == CUEBALL_CAUSE_UNFIT || cause == CUEBALL_CAUSE_TIMEOUT);
     uint32_t attempt = slot->attempt;
     bool counts = slot->unproven;
     cueball__siblings_suspect(pool, slot);
@@ -88,10 +101,14 @@ void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     slot->attempt = counts ? attempt : was_failed;
     if (slot->backend->dead)
         slot->backend->attempt = slot->attempt;
+    assert(slot->state == CUEBALL_SLOT_CLOSING);
+    assert(!(slot->blame && slot->pauses));
 }
 
 void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_BUSY);
+    assert(cueball__slot_is_connected(slot));
     pool->counters.lost++;
     cueball__slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
 }
@@ -99,6 +116,9 @@ void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot)
 /* The timer of a connection at rest came. */
 void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    assert(!slot->owner);
+    assert(!slot->on_return);
     if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
         cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
     if (pool->now >= slot->retire_at) {
@@ -118,6 +138,10 @@ void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot)
 /* The slot's timer came. */
 void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(!cueball__timer_is_armed(&slot->timer));
+    assert(slot->timer.deadline <= pool->now);
+    assert(slot->backend->total > 0);
     switch ((cueball_slot_state)slot->state) {
     case CUEBALL_SLOT_CONNECTING:
         pool->counters.open_timeouts++;
@@ -156,6 +180,8 @@ void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 /* What is under way takes no longer than is said now. */
 static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING);
+    assert(cueball__timer_is_armed(&slot->timer));
     cueball__backoff backoff = cueball__slot_backoff_now(pool, slot, true);
     uint32_t attempt = slot->attempt ? slot->attempt : 1;
     bool pauses = slot->state == CUEBALL_SLOT_BACKOFF;
@@ -170,6 +196,7 @@ static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
 
 void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state < CUEBALL__SLOT_STATES);
     if (slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING)
         slot_hasten(pool, slot);
     if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
@@ -187,6 +214,9 @@ void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
 /* The slot's connection is replaced when this share of `span` is over. */
 static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time span, double share)
 {
+    assert(share >= 0);
+    assert(share <= 1);
+    assert(slot->state != CUEBALL_SLOT_FREE);
     cueball_time at = cueball__time_after(pool->now, (cueball_time)((double)span * share));
     bool is_connected = cueball__slot_is_connected(slot);
     if (slot->state == CUEBALL_SLOT_CONNECTING || is_connected) {
@@ -204,9 +234,13 @@ static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time spa
  * this one begins at `phase` of its first interval, 0 to 1. */
 void cueball__backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span, double phase)
 {
+    assert(phase >= 0);
+    assert(phase < 1);
+    assert(!backend->removed);
     uint32_t rank = 0;
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (rank++ + phase) / backend->total);
     }
+    assert(rank <= backend->total);
 }

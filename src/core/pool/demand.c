@@ -33,6 +33,9 @@ static uint32_t pool_established(const cueball_pool *pool)
 /* How long a lease takes of late, ns; 0: none has ended of late. */
 static cueball_time pool_lease_time(const cueball_pool *pool)
 {
+    assert(pool->lease_histogram.total >= pool->demand.leases_seen);
+    assert(pool->lease_sum >= pool->demand.lease_sum_seen);
+    assert(pool->demand.seen_at <= pool->now);
     const cueball__demand *demand = &pool->demand;
     uint64_t ended = pool->lease_histogram.total - demand->leases_seen;
     if (ended > 0)
@@ -44,6 +47,7 @@ static cueball_time pool_lease_time(const cueball_pool *pool)
  * one that begins to open now could serve them (Little's law). */
 static uint32_t pool_unserved(const cueball_pool *pool)
 {
+    assert(pool->waiting <= pool->claims.count);
     cueball_time lease_time = pool_lease_time(pool);
     if (pool->waiting == 0 || lease_time == 0)
         return pool->waiting;
@@ -55,6 +59,7 @@ static uint32_t pool_unserved(const cueball_pool *pool)
 /* How long the oldest claim has waited. */
 static cueball_time pool_longest_wait(const cueball_pool *pool)
 {
+    assert((pool->waiting == 0) == cueball__list_is_empty(&pool->queue));
     if (pool->waiting == 0)
         return 0;
     return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, place)->waiting_since;
@@ -80,6 +85,7 @@ static bool pool_has_demand(const cueball_pool *pool)
 
 static bool pool_rests(const cueball_pool *pool)
 {
+    assert(pool->demand.claimed_at <= pool->now);
     const cueball__demand *demand = &pool->demand;
     return pool->waiting == 0 && (demand->claimed_at == 0 || pool->now - demand->claimed_at >= REST_SPAN);
 }
@@ -87,8 +93,10 @@ static bool pool_rests(const cueball_pool *pool)
 /* The plan has so many slots, where the one before had `before`. */
 void cueball__demand_planned(cueball_pool *pool, uint32_t before)
 {
+    assert(pool->planned_target <= pool->options.max_connections);
     if (pool->planned_target < before && !pool_rests(pool))
         pool->demand.may_close = fmax(pool->demand.may_close - (before - pool->planned_target), 0);
+    assert(pool->demand.may_close >= 0);
 }
 
 /* A connection was lent, or none could be.  The short way of a claim does not come
@@ -113,6 +121,8 @@ void cueball__demand_unmet(cueball_pool *pool)
 /* The slots there should be now. */
 uint32_t cueball__demand_target(const cueball_pool *pool)
 {
+    assert(pool->demand.smoothed >= 0);
+    assert(pool->demand.may_close >= 0);
     uint32_t ceiling = pool->options.max_connections, spares = pool->options.spares;
     if (spares >= ceiling)
         return ceiling;
@@ -171,6 +181,7 @@ void cueball__demand_connected(cueball_pool *pool, cueball_time took)
 /* What claims there were since the last sample. */
 static void demand_count(cueball_pool *pool)
 {
+    assert(pool->counters.granted_at_once + pool->counters.queued >= pool->demand.claims_seen);
     cueball__demand *demand = &pool->demand;
     uint64_t claims = pool->counters.granted_at_once + pool->counters.queued;
     uint64_t came = claims - demand->claims_seen;
@@ -179,6 +190,7 @@ static void demand_count(cueball_pool *pool)
         demand->claimed_at = pool->now;
     if (demand->may_close < SHRINK_SAVED)
         demand->may_close = fmin(demand->may_close + (double)came / SHRINK_CLAIMS, SHRINK_SAVED);
+    assert(demand->claimed_at <= pool->now);
 }
 
 void cueball__demand_sample(cueball_pool *pool)
@@ -205,4 +217,6 @@ void cueball__demand_sample(cueball_pool *pool)
     if (!is_settled || busy > 0)
         cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
     demand_judge(pool);
+    assert(demand->smoothed <= pool->options.max_connections || demand->smoothed > most);
+    assert(!demand->is_unmet);
 }

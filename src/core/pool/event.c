@@ -7,6 +7,10 @@
 
 void cueball__event_add(cueball_pool *pool, const cueball_event *event)
 {
+    assert(pool->events_max > 0);
+    assert(event->kind >= 0);
+    assert(event->kind <= CUEBALL_EVENT_LAST);
+    assert(pool->outlook.events <= pool->events_max);
     if (pool->outlook.events == pool->events_max) {
         pool->events_first = (pool->events_first + 1) % pool->events_max;
         pool->outlook.events--;
@@ -16,6 +20,8 @@ void cueball__event_add(cueball_pool *pool, const cueball_event *event)
     *place = *event;
     place->time = pool->now;
     pool->outlook.events++;
+    assert(pool->outlook.events > 0);
+    assert(pool->events_first < pool->events_max);
 }
 
 void cueball__event_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count)
@@ -43,11 +49,13 @@ int cueball_pool_watch(cueball_pool *pool, uint32_t mask, uint32_t capacity)
     pool->events_first = pool->events_missed = pool->outlook.events = 0;
     pool->watched = mask;
     cueball__pool_calm(pool);
+    assert(pool->watched == 0 || pool->events_max > 0);
     return CUEBALL_OK;
 }
 
 bool cueball_pool_next_event(cueball_pool *pool, cueball_event *event)
 {
+    assert(pool->outlook.events <= pool->events_max);
     if (pool->outlook.events == 0)
         return false;
     *event = pool->events[pool->events_first];
@@ -61,6 +69,9 @@ bool cueball_pool_next_event(cueball_pool *pool, cueball_event *event)
 /* The pool is in another state from now on. */
 void cueball__pool_enter(cueball_pool *pool, cueball_pool_state state)
 {
+    assert(state != (cueball_pool_state)pool->state);
+    assert(pool->state != CUEBALL_POOL_STOPPED);
+    assert(state <= CUEBALL_POOL_STOPPED);
     if (cueball__pool_watches(pool, CUEBALL_EVENT_POOL_STATE)) {
         cueball_event event = { .kind = CUEBALL_EVENT_POOL_STATE, .from = (int32_t)pool->state, .to = (int32_t)state };
         cueball__event_add(pool, &event);
@@ -71,6 +82,7 @@ void cueball__pool_enter(cueball_pool *pool, cueball_pool_state state)
 /* A connection opened, or one to a backend that was dead has proven itself. */
 void cueball__pool_connected(cueball_pool *pool)
 {
+    assert(pool->known > 0 || pool->slots.count > 0);
     if (pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_FAILED)
         cueball__pool_enter(pool, CUEBALL_POOL_RUNNING);
 }

@@ -28,6 +28,7 @@
 /* When an unproven connection will have been open for long enough. */
 cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(!slot->backend->dead || slot->backend->unproven > 0);
     assert(slot->unproven && slot->attempt > 0);
     cueball_time span = pool->settings.proven_after;
     if (span == 0) {
@@ -43,6 +44,8 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
  * as many each time it took them all, as its limit may be gone. */
 void cueball__backend_takes_more(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(backend->connected >= backend->unproven);
+    assert(backend->takes == 0 || backend->surplus > 0);
     uint32_t proven = backend->connected - backend->unproven;
     bool has_all = proven >= backend->takes + backend->surplus || proven >= backend->want;
     if (backend->takes == 0 || proven <= backend->takes || !has_all)
@@ -59,6 +62,8 @@ void cueball__backend_takes_more(cueball_pool *pool, cueball__backend *backend)
  * all its connections after a while none is, as each of them had that while, too. */
 static uint32_t backend_steady(const cueball__backend *backend, cueball_time outlived)
 {
+    assert(backend->connected >= backend->unproven);
+    assert(!backend->dead);
     uint32_t steady = backend->connected - backend->unproven;
     if (backend->unproven == 0)
         return steady;
@@ -72,6 +77,9 @@ static uint32_t backend_steady(const cueball__backend *backend, cueball_time out
 
 static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_t takes)
 {
+    assert(takes > 0);
+    assert(!backend->dead);
+    assert(takes <= backend->total);
     bool is_new = backend->takes == 0;
     if (takes == backend->takes && backend->surplus == 1)
         return;
@@ -89,6 +97,8 @@ static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_
  * True: that it is dead. */
 bool cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
 {
+    assert(slot->state == CUEBALL_SLOT_BACKOFF);
+    assert(cause != CUEBALL_CAUSE_NONE);
     cueball__backend *backend = slot->backend;
     if (slot->attempt < cueball__slot_backoff(pool, slot)->attempts || backend->dead || backend->ejected)
         return false;
@@ -102,6 +112,8 @@ bool cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueba
 /* Whether connections of the backend may be made suspect once more. */
 bool cueball__backend_may_doubt(const cueball_pool *pool, cueball__backend *backend)
 {
+    assert(backend->doubted_at <= pool->now);
+    assert(backend->doubts <= DOUBTS_MAX);
     if (pool->now - backend->doubted_at >= DOUBTS_SPAN || backend->doubts == 0) {
         backend->doubted_at = pool->now;
         backend->doubts = 0;

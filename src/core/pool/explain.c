@@ -32,6 +32,7 @@ static void reason_add(cueball__reasons *reasons, cueball_time since, cueball_re
     if (reasons->count > 0 && reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].held_from > since)
         since = reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].held_from;
     reasons->ring[reasons->count++ % CUEBALL__REASONS_KEPT] = (cueball__reason){ .held_from = since, .reason = reason };
+    assert(reasons->count > 0);
 }
 
 /* The host should have come back at `since` (0: at once, for an owner): if claims wait, and it is long past that, the
@@ -78,5 +79,6 @@ uint32_t cueball_pool_explain(const cueball_pool *pool, cueball_time begun, cueb
         waits[written++] = (cueball_wait){ .reason = (int32_t)reason->reason, .span = until - from };
         from = until;
     }
+    assert(written <= room);
     return written;
 }

@@ -18,6 +18,8 @@ void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
 /* Appends where there is room, as there is without holes. */
 static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
 {
+    assert(idle->holes == 0 || idle->head != idle->tail);
+    assert(slot->state == CUEBALL_SLOT_IDLE);
     assert(idle->tail - idle->head < idle->capacity);
     idle->ring[idle->tail & idle->mask] = slot;
     slot->idle_at = idle->tail++;
@@ -29,6 +31,8 @@ static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
  * is in that place now, to fetch it does no harm. */
 static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lifo)
 {
+    assert(idle->ring[idle->head & idle->mask]);
+    assert(idle->ring[(idle->tail - 1) & idle->mask]);
     assert(idle->head != idle->tail);
     CUEBALL__PREFETCH(idle->ring[(is_lifo ? idle->tail - CUEBALL__IDLE_AHEAD : idle->head + CUEBALL__IDLE_AHEAD) & idle->mask]);
     return idle->ring[(is_lifo ? --idle->tail : idle->head++) & idle->mask];

@@ -56,6 +56,7 @@ void cueball_latency_began(cueball_latency *latency, cueball_time began)
 {
     latency->leased++;
     latency->leased_sum += began;
+    assert(latency->leased > 0);
 }
 
 void cueball_latency_ended(cueball_latency *latency, cueball_time began)
@@ -67,6 +68,9 @@ void cueball_latency_ended(cueball_latency *latency, cueball_time began)
 
 void cueball_latency_observed(cueball_latency *latency, cueball_time now, cueball_time took)
 {
+    assert(latency->average >= 0);
+    assert(latency->failing >= 0);
+    assert(latency->failing <= 1);
     if (latency->failing > 0) {
         latency->failing *= average_keeps(latency->failing_at, now);
         if (latency->failing < NONE)
@@ -80,10 +84,14 @@ void cueball_latency_observed(cueball_latency *latency, cueball_time now, cuebal
         latency->average = latency->average * kept + (double)took * (1 - kept);
     }
     latency->average_at = now;
+    assert(latency->failing <= 1);
+    assert(latency->average >= 0);
 }
 
 void cueball_latency_failed(cueball_latency *latency, cueball_time now, cueball_time took)
 {
+    assert(latency->failing >= 0);
+    assert(latency->failing <= 1);
     double kept = average_keeps(latency->failing_at, now);
     latency->failing = latency->failing * kept + (1 - kept);
     latency->failing_at = now;
@@ -91,11 +99,15 @@ void cueball_latency_failed(cueball_latency *latency, cueball_time now, cueball_
         latency->average = (double)took;
         latency->average_at = now;
     }
+    assert(latency->failing > 0);
+    assert(latency->failing <= 1);
 }
 
 /* The share of leases that is expected to fail. */
 static double latency_fails(const cueball_latency *latency, cueball_time now)
 {
+    assert(latency->failing >= 0);
+    assert(latency->failing <= 1);
     return latency->failing > 0 ? latency->failing * exp(-span_between(latency->failing_at, now) / DECAY) : 0;
 }
 
@@ -107,6 +119,7 @@ double cueball_latency_success_rate(const cueball_latency *latency, cueball_time
 /* What a lease that begins now is expected to take, ns. */
 static double latency_expected(const cueball_latency *latency, cueball_time now)
 {
+    assert(latency->average >= 0);
     double expected = latency->average * exp(-span_between(latency->average_at, now) / DECAY);
     if (latency->leased == 0)
         return expected;
@@ -122,6 +135,8 @@ typedef struct outlook {
 
 static outlook outlook_of(const cueball_latency *latency, cueball_time now, double expected, double slower)
 {
+    assert(expected >= 0);
+    assert(slower >= expected);
     double fails = latency_fails(latency, now);
     double works = fmax(1 - fails, FEW);
     return (outlook){
@@ -133,6 +148,8 @@ static outlook outlook_of(const cueball_latency *latency, cueball_time now, doub
 bool cueball_latency_is_better(const cueball_latency *other, uint32_t other_weight, const cueball_latency *first, uint32_t first_weight,
                                cueball_time now)
 {
+    assert(other_weight > 0);
+    assert(first_weight > 0);
     outlook a = { latency_expected(other, now), false }, b = { latency_expected(first, now), false };
     if (other->failing > 0 || first->failing > 0) {
         double slower = fmax(a.expected, b.expected);
@@ -166,6 +183,7 @@ void cueball__latency_failed(cueball_pool *pool, cueball__backend *backend, cueb
 /* The slot's connection was lent just now. */
 void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
     cueball_latency_began(&slot->backend->latency, slot->state_since);
@@ -174,6 +192,7 @@ void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot)
 /* It is about to come back. */
 void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->options.balance != CUEBALL_BALANCE_P2C)
         return;
     cueball_latency_ended(&slot->backend->latency, slot->state_since);
@@ -182,17 +201,26 @@ void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot)
 /* A connection of the backend came to rest. */
 void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(slot->backend->resting_count < slot->backend->total);
+    assert(pool->resting_count <= pool->known_max);
     cueball__backend *backend = slot->backend;
     cueball__list_append(&backend->resting, &slot->at_owner);
     if (backend->resting_count++ == 0) {
         backend->resting_at = pool->resting_count;
         pool->resting[pool->resting_count++] = backend;
     }
+    assert(backend->resting_at < pool->resting_count);
+    assert(pool->resting[backend->resting_at] == backend);
 }
 
 /* It rests no longer. */
 void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(cueball__link_is_linked(&slot->at_owner));
+    assert(slot->backend->resting_at < pool->resting_count);
+    assert(pool->resting[slot->backend->resting_at] == slot->backend);
     cueball__backend *backend = slot->backend;
     cueball__list_remove(&slot->at_owner);
     assert(backend->resting_count > 0);
@@ -201,6 +229,7 @@ void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot)
         pool->resting[backend->resting_at] = last;
         last->resting_at = backend->resting_at;
     }
+    assert((backend->resting_count == 0) == cueball__list_is_empty(&backend->resting));
 }
 
 /* Counts the leases anew, if they are counted at all. */
@@ -233,6 +262,7 @@ void cueball__latency_index(cueball_pool *pool)
 
 static cueball__backend *pool_choose(cueball_pool *pool)
 {
+    assert(pool->resting_count <= pool->known_max);
     uint32_t first = (uint32_t)cueball__random_below(&pool->random, pool->resting_count);
     if (pool->resting_count == 1)
         return pool->resting[first];

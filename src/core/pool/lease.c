@@ -13,6 +13,8 @@
 /* What a lease that ended tells: of the pool, and of its backend. */
 static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state_since <= pool->now);
+    assert(cause != CUEBALL_CAUSE_CANCEL);
     cueball_time held = pool->now - slot->state_since;
     cueball__histogram_add(&pool->lease_histogram, held);
     pool->lease_sum += held;
@@ -31,6 +33,8 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
 
 static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(pool->options.max_uses > 0);
+    assert(!slot->owner);
     return cueball__handle_generation(slot->lease) - slot->leases_before >= pool->options.max_uses;
 }
 
@@ -38,6 +42,9 @@ static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
  * lent again. */
 static bool slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    assert(cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL);
+    assert(slot->on_return != CUEBALL_CAUSE_LOST);
     if (slot->on_return == CUEBALL_CAUSE_UNFIT || slot->on_return == CUEBALL_CAUSE_TIMEOUT) {
         cueball__slot_close(pool, slot, slot->on_return);
         return false;
@@ -61,6 +68,11 @@ static bool slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause
  * it is to be offered to others. */
 bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(cause != CUEBALL_CAUSE_NONE);
+    assert(slot->backend->connected > 0);
+    assert((slot->owner != NULL) == slot->owned);
+    assert(slot->owned == cueball__link_is_linked(&slot->at_owner));
+    assert(!slot->doubted);
     assert(slot->state == CUEBALL_SLOT_BUSY);
     cueball__latency_return(pool, slot);
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */

@@ -9,6 +9,9 @@ bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause c
  * counts as long as the slot is busy. */
 static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 {
+    assert(cueball__handle_index(slot->lease) == slot->member.index);
+    assert(!slot->owner);
+    assert(!slot->on_return);
     slot->lease = cueball__handle_next(slot->lease);
     slot->state = CUEBALL_SLOT_BUSY;
     slot->state_since = now;
@@ -17,6 +20,9 @@ static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 /* The lease has an owner. */
 static inline void cueball__lease_own(cueball__slot *slot, cueball_owner *owner)
 {
+    assert(!slot->owned);
+    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!owner->is_gone);
     slot->owner = owner;
     slot->owned = 1;
     cueball__list_append(&owner->leases, &slot->at_owner);
@@ -25,6 +31,8 @@ static inline void cueball__lease_own(cueball__slot *slot, cueball_owner *owner)
 /* The lease ends, and so does what it was to its owner. */
 static inline void cueball__lease_disown(cueball__slot *slot)
 {
+    assert(slot->owned);
+    assert(cueball__link_is_linked(&slot->at_owner));
     slot->owner = NULL;
     slot->owned = 0;
     cueball__list_remove(&slot->at_owner);

@@ -11,6 +11,7 @@
 /* What rested in doubt is lent in its turn, if there is no doubt any more. */
 static void slot_trust(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
     if (slot->state != CUEBALL_SLOT_IDLE || !slot->doubted || cueball__slot_is_doubtful(slot))
         return;
     cueball__slot_wake(pool, slot);
@@ -20,18 +21,23 @@ static void slot_trust(cueball_pool *pool, cueball__slot *slot)
 /* What rests is lent last, or checked first. */
 static void slot_doubt(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_BUSY);
+    assert(!slot->owner);
     assert(slot->state == CUEBALL_SLOT_IDLE);
     cueball__slot_wake(pool, slot);
     if (pool->options.has_check)
         cueball__slot_check(pool, slot);
     else
         cueball__slot_rest(pool, slot);
+    assert(slot->doubted || slot->state == CUEBALL_SLOT_CHECKING);
 }
 
 /* The slot's connection was found dead.  If it was suspect itself, that says
  * nothing new. */
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(cueball__slot_is_connected(slot));
+    assert(slot->backend->connected > 0);
     cueball__backend *backend = slot->backend;
     if (slot->suspect || backend->connected < 2 || pool->is_set || backend->removed || cueball__pool_is_over(pool))
         return;
@@ -52,6 +58,8 @@ void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
 /* The backend died: those of its connections that are open have proven nothing. */
 static void backend_distrust(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(backend->dead);
+    assert(backend->connected == backend->unproven);
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
@@ -65,6 +73,8 @@ static void backend_distrust(cueball_pool *pool, cueball__backend *backend)
  * slot begins with the attempt that is under way, if there is one. */
 void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->dead);
+    assert(!backend->removed);
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
@@ -84,6 +94,8 @@ static void backend_note(cueball_pool *pool, cueball_event_kind kind, const cueb
 
 void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause)
 {
+    assert(!backend->ejected);
+    assert(pool->dead < pool->known);
     assert(!backend->dead);
     assert(!backend->removed);
     assert(backend->total > 0);
@@ -98,10 +110,14 @@ void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32
     pool->plan_is_due = pool->is_unsettled = true;
     backend_distrust(pool, backend);
     backend_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts, cause);
+    assert(pool->probed <= pool->dead);
+    assert(backend->takes == 0);
 }
 
 static void backend_revived(cueball_pool *pool, cueball__backend *backend, cueball_cause cause)
 {
+    assert(!backend->removed);
+    assert(backend->total > 0);
     assert(backend->dead);
     assert(pool->dead > 0);
     cueball__probe_end(pool, backend);
@@ -112,12 +128,16 @@ static void backend_revived(cueball_pool *pool, cueball__backend *backend, cueba
     pool->plan_is_due = pool->is_unsettled = true;
     backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, cause);
     cueball__pool_connected(pool);
+    assert(pool->probed <= pool->dead);
+    assert(!cueball__link_is_linked(&backend->probe));
+    assert(!cueball__timer_is_armed(&backend->back));
 }
 
 /* The connection has shown that its backend works.  Of one that is suspect it says
  * nothing that it lasted: so do those that broke without a word. */
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CHECK || cause == CUEBALL_CAUSE_WORN || cause == CUEBALL_CAUSE_LASTED);
     assert(cueball__slot_is_connected(slot));
     cueball__backend *backend = slot->backend;
     if (cause != CUEBALL_CAUSE_LASTED)
@@ -135,4 +155,6 @@ void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         }
     }
     slot_trust(pool, slot);
+    assert(!slot->unproven);
+    assert(!backend->dead || slot->backend != backend);
 }

@@ -16,6 +16,8 @@
 
 static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_handle claim, uint64_t user)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    assert(cueball__handle_generation(slot->lease) > 0);
     if (!cueball__pool_watches(pool, CUEBALL_EVENT_CLAIM_GRANTED))
         return;
     cueball_event event = { .kind = CUEBALL_EVENT_CLAIM_GRANTED, .claim = claim, .user = user };
@@ -29,6 +31,9 @@ static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_ha
 /* Gives an open connection to the claim whose turn it is; false if none waits. */
 static bool claim_serve(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(!slot->owner);
+    assert(slot->state != CUEBALL_SLOT_BACKOFF);
+    assert(slot->state != CUEBALL_SLOT_CLOSING);
     cueball__claim *claim = cueball__claim_next(pool);
     if (!claim)
         return false;
@@ -49,6 +54,13 @@ static bool claim_serve(cueball_pool *pool, cueball__slot *slot)
 /* An open connection is free: for the claim that waits longest, or to rest. */
 void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state != CUEBALL_SLOT_IDLE);
+    assert(slot->state != CUEBALL_SLOT_BACKOFF);
+    assert(slot->state != CUEBALL_SLOT_CLOSING);
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(!slot->owner);
+    assert(!slot->on_return);
+    assert(!slot->unwanted);
     if (pool->options.has_check && cueball__slot_is_doubtful(slot)) {
         cueball__slot_check(pool, slot);
         return;
@@ -64,12 +76,17 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     if (slot->untimed || !cueball__timer_is_armed(&slot->timer))
         cueball__slot_arm_rest(pool, slot);
     slot->untimed = 0;
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    assert(pool->waiting == 0);
+    assert(!slot->untimed);
 }
 
 /* The drain time is over: claims that were granted and not told so yet are
  * refused after all. */
 void cueball__grants_recall(cueball_pool *pool)
 {
+    assert(cueball__pool_is_over(pool));
+    assert(pool->waiting == 0);
     CUEBALL__LIST_EACH(link, following, &pool->answers)
     {
         cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
@@ -89,6 +106,8 @@ void cueball__grants_recall(cueball_pool *pool)
  * it just now. */
 void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    assert(cause == CUEBALL_CAUSE_OWNER || cause == CUEBALL_CAUSE_STOP);
     pool->counters.leases_revoked++;
     cueball__lease_return(pool, slot, cause);
 }
@@ -96,6 +115,7 @@ void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_caus
 /* The claim ends without an answer; a connection that it was to have goes on. */
 void cueball__claim_give_up(cueball_pool *pool, cueball__claim *claim)
 {
+    assert(claim->state != 0);
     cueball__slot *slot = cueball__claim_cancel(pool, claim);
     if (slot)
         cueball__lease_return(pool, slot, CUEBALL_CAUSE_CANCEL);
@@ -115,6 +135,9 @@ static cueball__slot *pool_take_idle(cueball_pool *pool)
         slot = cueball__idle_take(&pool->idle, pool->options.balance == CUEBALL_BALANCE_LIFO);
     }
     cueball__idle_trim(&pool->idle);
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    assert(!slot->doubted);
+    assert(!cueball__link_is_linked(&slot->at_owner));
     return slot;
 }
 
@@ -135,5 +158,7 @@ int cueball__claim_meet(cueball_pool *pool, const cueball_claim_options *options
         cueball__demand_changed(pool);
     grant_note(pool, slot, 0, options ? options->user : 0);
     cueball__grant_tell(slot, grant);
+    assert(slot->lease == grant->lease);
+    assert(slot->state == CUEBALL_SLOT_BUSY);
     return CUEBALL_OK;
 }

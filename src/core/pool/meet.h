@@ -12,6 +12,8 @@ int cueball__claim_meet(cueball_pool *pool, const cueball_claim_options *options
 
 static inline void cueball__grant_tell(const cueball__slot *slot, cueball_grant *grant)
 {
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    assert(slot->backend->connected > 0);
     grant->lease = slot->lease;
     grant->conn = slot->conn;
     grant->backend = cueball__member_handle(&slot->backend->member);

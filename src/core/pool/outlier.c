@@ -20,6 +20,8 @@ void cueball__outlier_forgive(cueball_pool *pool, cueball__backend *backend)
 
 static bool pool_may_eject(const cueball_pool *pool)
 {
+    assert(pool->options.outlier.max_ejected >= 0);
+    assert(pool->dead + pool->ejected <= pool->known);
     uint32_t most = (uint32_t)(pool->options.outlier.max_ejected * (double)pool->known);
     return pool->ejected < (most > 1 ? most : 1) && pool->dead + pool->ejected + 1 < pool->known;
 }
@@ -27,6 +29,8 @@ static bool pool_may_eject(const cueball_pool *pool)
 /* One ejection is forgotten for each interval since the last was over. */
 static void backend_forget(const cueball_pool *pool, cueball__backend *backend)
 {
+    assert(pool->settings.outlier_interval > 0);
+    assert(backend->ejected_at <= pool->now);
     if (backend->ejections == 0)
         return;
     uint64_t intervals = (pool->now - backend->ejected_at) / pool->settings.outlier_interval;
@@ -36,6 +40,7 @@ static void backend_forget(const cueball_pool *pool, cueball__backend *backend)
 /* A lease failed at this backend. */
 void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->ejected || backend->failures == 0);
     uint32_t limit = pool->options.outlier.consecutive;
     if (limit == 0 || backend->removed || backend->ejected)
         return;
@@ -55,11 +60,16 @@ void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
     cueball__timers_arm(&pool->timers, &backend->back,
                         cueball__time_after(pool->now, pool->settings.outlier_ejection * backend->ejections));
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_EJECTED, backend, backend->ejections);
+    assert(backend->ejections > 0);
+    assert(pool->dead + pool->ejected < pool->known);
+    assert(cueball__timer_is_armed(&backend->back));
 }
 
 /* Its time is over. */
 void cueball__outlier_returns(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->ejected || pool->ejected > 0);
+    assert(!(backend->ejected && backend->dead));
     if (!backend->ejected)
         return;
     cueball__timers_cancel(&pool->timers, &backend->back);
@@ -80,13 +90,17 @@ void cueball__outlier_end(cueball_pool *pool)
         cueball__outlier_forgive(pool, pool->preference[i]);
         cueball__outlier_returns(pool, pool->preference[i]);
     }
+    assert(pool->ejected == 0);
+    assert(pool->failing == 0);
 }
 
 /* All others died or were removed: those ejected are needed. */
 void cueball__outlier_panic(cueball_pool *pool)
 {
+    assert(pool->dead + pool->ejected <= pool->known);
     if (pool->ejected == 0 || pool->dead + pool->ejected < pool->known)
         return;
     for (uint32_t i = 0; i < pool->known; i++)
         cueball__outlier_returns(pool, pool->preference[i]);
+    assert(pool->ejected == 0);
 }

@@ -33,6 +33,7 @@ void cueball__overload_end(cueball__overload *overload)
 {
     overload->above_until = 0;
     overload->lasts = false;
+    assert(!overload->lasts);
 }
 
 /* How long a claim may wait at most, whatever its own time limit: nothing may leave the

@@ -14,15 +14,20 @@ int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner)
     cueball__link_init(&made->leases);
     cueball__list_append(&pool->owners, &made->place);
     *owner = made;
+    assert(cueball__list_is_empty(&made->leases));
+    assert(cueball__link_is_linked(&made->place));
     return CUEBALL_OK;
 }
 
 /* The next input sees to it. */
 static void owner_end_soon(cueball_owner *owner)
 {
+    assert(cueball__link_is_linked(&owner->place));
     cueball__list_remove(&owner->place);
     cueball__list_append(&owner->pool->owners_gone, &owner->place);
     owner->pool->outlook.deadline = owner->pool->calm_until = 0;
+    assert(!cueball__list_is_empty(&owner->pool->owners_gone));
+    assert(owner->pool->calm_until == 0);
 }
 
 void cueball_owner_gone(void *gone)

@@ -15,6 +15,8 @@
  * live, as far as these could use it. */
 uint32_t cueball__probes_most(const cueball_pool *pool)
 {
+    assert(pool->dead + pool->ejected + pool->standby <= pool->known);
+    assert(pool->options.max_connections > 0);
     uint32_t ceiling = pool->options.max_connections;
     uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
     uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
@@ -29,6 +31,7 @@ uint32_t cueball__probes_most(const cueball_pool *pool)
 /* The dead backend has a slot again: that goes on where the one before ended. */
 void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cueball__slot *slot)
 {
+    assert(!backend->removed);
     assert(backend->dead && backend->total == 1);
     cueball__timers_cancel(&pool->timers, &backend->back);
     cueball__list_remove(&backend->probe);
@@ -36,11 +39,16 @@ void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cue
     slot->attempt = backend->attempt;
     slot->pause = backend->pause;
     slot->has_opened = backend->has_opened;
+    assert(pool->probed <= pool->dead);
+    assert(!cueball__link_is_linked(&backend->probe));
 }
 
 /* The last slot of a dead backend goes; `pause` is the one before its next attempt. */
 void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot, cueball_time pause)
 {
+    assert(!cueball__timer_is_armed(&backend->back));
+    assert(!cueball__link_is_linked(&backend->probe));
+    assert(slot->backend == backend);
     assert(backend->dead && pool->probed > 0);
     pool->probed--;
     if (slot->attempt > backend->attempt)
@@ -54,17 +62,21 @@ void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, con
         return;
     backend->back.kind = CUEBALL__TIMER_PROBE;
     cueball__timers_arm(&pool->timers, &backend->back, backend->probe_at);
+    assert(cueball__timer_is_armed(&backend->back));
 }
 
 /* It is dead no longer, or no longer one of ours. */
 void cueball__probe_end(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(backend->total == 0 || !cueball__timer_is_armed(&backend->back));
     if (backend->total > 0) {
         assert(pool->probed > 0);
         pool->probed--;
     }
     cueball__timers_cancel(&pool->timers, &backend->back);
     cueball__list_remove(&backend->probe);
+    assert(!cueball__link_is_linked(&backend->probe));
+    assert(!cueball__timer_is_armed(&backend->back));
 }
 
 /* The pauses are others from now on: what is left of one is no longer than a whole one. */
@@ -84,6 +96,7 @@ void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backen
  * backend: if there are more of these than places, so that each comes in its turn. */
 bool cueball__probe_is_to_yield(cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(slot->backend->total > 0);
     assert(slot->backend->dead);
     assert(slot->state == CUEBALL_SLOT_BACKOFF);
     return pool->dead > pool->probes_max && cueball__backend_may_change(pool, slot->backend);
@@ -92,6 +105,9 @@ bool cueball__probe_is_to_yield(cueball_pool *pool, const cueball__slot *slot)
 /* Its pause is over. */
 void cueball__probe_due(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->removed);
+    assert(!cueball__link_is_linked(&backend->probe));
+    assert(!cueball__timer_is_armed(&backend->back));
     assert(backend->dead && backend->total == 0);
     cueball__list_append(&pool->probes_due, &backend->probe);
     pool->is_unsettled = true;

@@ -25,6 +25,7 @@
 /* For those who watch: the slot is about to enter this state. */
 void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
 {
+    assert(state < CUEBALL__SLOT_STATES);
     if (!cueball__pool_watches(pool, CUEBALL_EVENT_SLOT_STATE))
         return;
     cueball_event event = { .kind = CUEBALL_EVENT_SLOT_STATE, .from = slot->state, .to = (int32_t)state };
@@ -44,22 +45,32 @@ static cueball_slot_state counted_as(cueball_slot_state state)
 
 void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause)
 {
+    assert(pool->counts[counted_as(slot->state)] > 0);
     cueball__slot_note(pool, slot, state, cause);
     pool->counts[counted_as(slot->state)]--;
     pool->counts[counted_as(state)]++;
     slot->state = (uint8_t)state;
     slot->state_since = pool->now;
+    assert(pool->counts[counted_as(state)] > 0);
 }
 
 /* Whether the slot is to have a connection again. */
 bool cueball__slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(slot->backend->total > 0);
     return !slot->unwanted && !slot->backend->removed && !cueball__pool_is_over(pool);
 }
 
 /* Begins the next attempt. */
 void cueball__slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state != CUEBALL_SLOT_CONNECTING);
+    assert(!cueball__slot_is_connected(slot));
+    assert(!cueball__timer_is_armed(&slot->timer));
+    assert(!(slot->chores & (uint8_t)~CUEBALL__CHORE_GIVE_UP));
+    assert(!slot->unproven);
+    assert(!slot->backend->removed);
     const cueball__backoff *backoff = cueball__slot_backoff(pool, slot);
     slot->conn = cueball__handle_next(slot->conn);
     cueball__backend *backend = slot->backend;
@@ -75,21 +86,29 @@ void cueball__slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     cueball_time limit = cueball__backoff_limit(backoff, slot->attempt);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, limit));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_OPEN);
+    assert(slot->attempt > 0);
+    assert(cueball__timer_is_armed(&slot->timer));
+    assert(slot->timer.deadline > pool->now);
 }
 
 /* Lets pauses double on, beyond those between the attempts that decide whether the
  * backend is dead, up to `most`. */
 static void backoff_go_on(cueball__backoff *backoff, cueball_time most)
 {
+    assert(backoff->attempts > 0);
+    assert(backoff->delay <= backoff->delay_max);
     cueball_time last = cueball__backoff_delay(backoff, backoff->attempts);
     most = most > last ? most : last;
     backoff->attempts = UINT32_MAX;
     backoff->delay_max = backoff->delay_max < most ? backoff->delay_max : most;
+    assert(backoff->delay <= backoff->delay_max);
 }
 
 /* The back-off that counts for the slot now; `has_opened`: its last connection did. */
 cueball__backoff cueball__slot_backoff_now(const cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(slot->backend->total > 0);
     cueball__backoff backoff = *cueball__slot_backoff(pool, slot);
     if (slot->backend->takes && !slot->backend->dead)
         backoff_go_on(&backoff, SURPLUS_PAUSE_MAX);
@@ -103,6 +122,8 @@ cueball__backoff cueball__slot_backoff_now(const cueball_pool *pool, const cueba
  * and was of no use costs more than one that was refused. */
 cueball_time cueball__slot_pause_span(cueball_pool *pool, const cueball__slot *slot, bool has_opened)
 {
+    assert(!cueball__slot_is_connected(slot));
+    assert(slot->state != CUEBALL_SLOT_FREE);
     cueball__backoff backoff = cueball__slot_backoff_now(pool, slot, has_opened);
     cueball_time pause = cueball__backoff_pause(&backoff, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
     bool goes_on = slot->attempt >= cueball__slot_backoff(pool, slot)->attempts; /* for ever */
@@ -112,14 +133,20 @@ cueball_time cueball__slot_pause_span(cueball_pool *pool, const cueball__slot *s
 /* Pauses before the next attempt; `elapsed` of the pause is over already. */
 void cueball__slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, bool has_opened, cueball_cause cause)
 {
+    assert(slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CLOSING);
+    assert(!slot->owner);
     slot->pause = cueball__slot_pause_span(pool, slot, has_opened);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
     cueball_time left = slot->pause > elapsed ? slot->pause - elapsed : 0;
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, left));
+    assert(slot->state == CUEBALL_SLOT_BACKOFF);
+    assert(slot->timer.deadline >= pool->now);
 }
 
 bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(!backend->removed);
+    assert(!cueball__pool_is_over(pool));
     if (!cueball__idle_reserve(&pool->idle, pool->slots.count + 1))
         return false;
     bool is_new;
@@ -151,12 +178,21 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
     } else {
         cueball__slot_open(pool, slot, CUEBALL_CAUSE_PLAN);
     }
+    assert(slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF);
+    assert(backend->total <= pool->slots.count);
+    assert(backend->have <= backend->total);
     return true;
 }
 
 /* The slot is no more; its place is free for another. */
 void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(!slot->owner);
+    assert(!slot->doubted);
+    assert(slot->unwanted || slot->backend->have > 0);
+    assert(pool->orphans >= slot->orphan);
+    assert(slot->backend->total > 0);
     cueball__backend *backend = slot->backend;
     assert(!cueball__slot_is_connected(slot));
     if (backend->dead && backend->total == 1)
@@ -178,11 +214,15 @@ void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause
         cueball__list_append(&pool->left, &backend->leaving);
     }
     pool->is_unsettled = true; /* its place can be another's */
+    assert(slot->state == CUEBALL_SLOT_FREE);
+    assert(!cueball__timer_is_armed(&slot->timer));
+    assert(!cueball__link_is_linked(&slot->at_backend));
 }
 
 /* Stops the attempt under way.  What it may still report is stale from here on. */
 void cueball__slot_give_up(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_CONNECTING);
     if (!cueball__chore_drop(pool, slot, CUEBALL__CHORE_OPEN)) {
         assert(!(slot->chores & CUEBALL__CHORE_GIVE_UP));
         slot->given_up = cueball__handle_generation(slot->conn);
@@ -194,22 +234,34 @@ void cueball__slot_give_up(cueball_pool *pool, cueball__slot *slot)
 /* Whether fewer are being checked than may be at the same time. */
 static bool checks_may_begin(const cueball_pool *pool)
 {
+    assert(pool->options.max_connections > 0);
     uint32_t most = pool->options.max_connections / CHECKS_SHARE;
     return pool->checks_running < (most > CHECKS_MIN ? most : CHECKS_MIN);
 }
 
 void cueball__slot_check_begin(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state == CUEBALL_SLOT_CHECKING);
+    assert(!slot->doubted);
+    assert(!slot->owner);
     pool->counters.checks++;
     pool->checks_running++;
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.check_timeout));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_CHECK);
+    assert(cueball__timer_is_armed(&slot->timer));
+    assert(pool->checks_running <= pool->slots.count);
 }
 
 /* The connection, which rests nowhere, is checked before anything else: now, or
  * when enough of the checks under way are over. */
 void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_BACKOFF);
+    assert(slot->state != CUEBALL_SLOT_CLOSING);
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!slot->owner);
+    assert(!slot->doubted);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
     if (checks_may_begin(pool)) {
         cueball__slot_check_begin(pool, slot);
@@ -218,6 +270,8 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
         cueball__list_append(&pool->to_check, &slot->at_owner);
         slot->doubted = 1;
     }
+    assert(slot->state == CUEBALL_SLOT_CHECKING);
+    assert(slot->doubted == !cueball__timer_is_armed(&slot->timer));
 }
 
 /* Begins those checks that wait for others to be over. */
@@ -234,6 +288,8 @@ void cueball__checks_begin(cueball_pool *pool)
 /* The check is over, and another may begin. */
 void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot)
 {
+    assert(!slot->owner);
+    assert(slot->doubted == cueball__link_is_linked(&slot->at_owner));
     assert(slot->state == CUEBALL_SLOT_CHECKING);
     if (slot->doubted) {
         slot->doubted = 0;
@@ -248,6 +304,10 @@ void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot)
 /* Closes the connection of a slot that is connected, which is nobody's fault. */
 void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(slot->backend->connected > 0);
+    assert(slot->backend->unproven >= slot->unproven);
+    assert(!slot->unproven || slot->attempt > 0);
+    assert(cause != CUEBALL_CAUSE_NONE);
     assert(cueball__slot_is_connected(slot));
     assert(slot->owner == NULL);
     if (slot->state == CUEBALL_SLOT_IDLE)
@@ -270,11 +330,19 @@ void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CLOSING, cause);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_CLOSE);
+    assert(!slot->doubted);
+    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(cueball__link_is_linked(&slot->chore));
+    assert(cueball__timer_is_armed(&slot->timer));
+    assert(slot->backend->connected >= slot->backend->unproven);
 }
 
 /* An open connection grows as old as max_lifetime_ms says, or until it is renewed. */
 void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot)
 {
+    assert(slot->opened_at <= pool->now);
+    assert(slot->state != CUEBALL_SLOT_FREE);
+    assert(slot->state != CUEBALL_SLOT_BACKOFF);
     cueball_time retire_at =
         cueball__time_after(slot->opened_at, cueball__slot_span(slot, pool->settings.max_lifetime, pool->options.lifetime_spread));
     if (!slot->renews || retire_at < slot->retire_at)
@@ -291,16 +359,19 @@ static bool cause_is_of_conn(cueball_cause cause)
  * does not make one of unknown state a proof when it is released. */
 void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(cause != CUEBALL_CAUSE_NONE);
     assert(slot->state == CUEBALL_SLOT_BUSY);
     if (pool->is_set && !slot->on_return)
         cueball__chore_add(pool, slot, CUEBALL__CHORE_RECALL);
     if (slot->on_return != CUEBALL_CAUSE_LOST && (cause_is_of_conn(cause) || !cause_is_of_conn(slot->on_return)))
         slot->on_return = (uint8_t)cause;
+    assert(slot->on_return != CUEBALL_CAUSE_NONE);
 }
 
 /* Whether this is a set's only connection that works and may be kept. */
 bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
 {
+    assert(slot->state != CUEBALL_SLOT_FREE);
     if (!pool->is_set || slot->state != CUEBALL_SLOT_BUSY || cueball__pool_is_over(pool))
         return false;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
@@ -315,6 +386,8 @@ bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
  * back. */
 void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
+    assert(cause == CUEBALL_CAUSE_PLAN || cause == CUEBALL_CAUSE_REMOVED || cause == CUEBALL_CAUSE_STOP);
+    assert(slot->state < CUEBALL__SLOT_STATES);
     switch ((cueball_slot_state)slot->state) {
     case CUEBALL_SLOT_CONNECTING:
         cueball__slot_give_up(pool, slot);
@@ -346,6 +419,7 @@ void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause c
  * removed may go now. */
 void cueball__set_has_another(cueball_pool *pool)
 {
+    assert(pool->is_set);
     pool->plan_is_due = pool->is_unsettled = true;
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         cueball__slot *slot = cueball__table_at(&pool->slots, i);

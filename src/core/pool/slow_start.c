@@ -4,6 +4,8 @@
 /* Weights are multiplied by CUEBALL__SLOW_STEPS where a backend has less than its share. */
 uint32_t cueball__slow_start_share(cueball_pool *pool, cueball__backend *backend)
 {
+    assert(backend->revived_at <= pool->now);
+    assert(!backend->removed);
     if (backend->revived_at == 0 || pool->settings.slow_start == 0)
         return CUEBALL__SLOW_STEPS;
     cueball_time elapsed = pool->now - backend->revived_at;

@@ -20,6 +20,7 @@
  * and the resolver cannot find any. */
 static bool pool_is_hopeless(const cueball_pool *pool)
 {
+    assert(pool->dead <= pool->known);
     if (pool->known > 0)
         return pool->dead == pool->known;
     return pool->resolver_has_failed && pool->state != CUEBALL_POOL_RUNNING;
@@ -48,6 +49,9 @@ static void pool_judge(cueball_pool *pool)
  * thousands of backends may die one by one in the same moment. */
 static bool pool_may_plan(cueball_pool *pool)
 {
+    assert(pool->plan_is_due);
+    assert(!cueball__pool_is_over(pool));
+    assert(pool->planned_at <= pool->now);
     uint32_t size = pool->slots.count + pool->known;
     cueball_time next = pool->planned_at + (size < 1000 ? 0 : (cueball_time)size * 200);
     if (pool->now >= next || pool->counters.plans == 0)
@@ -59,6 +63,7 @@ static bool pool_may_plan(cueball_pool *pool)
 
 void cueball__turn_resettle(cueball_pool *pool)
 {
+    assert(pool->is_unsettled);
     pool->is_unsettled = false;
     cueball__backends_collect(pool);
     if (!cueball__pool_is_over(pool)) {
@@ -70,20 +75,25 @@ void cueball__turn_resettle(cueball_pool *pool)
         cueball__checks_begin(pool);
     }
     pool_judge(pool);
+    assert(cueball__list_is_empty(&pool->left));
 }
 
 static void pool_shuffle(cueball_pool *pool)
 {
+    assert(!cueball__pool_is_over(pool));
     cueball__preference_shuffle(pool);
     cueball__idle_shuffle(&pool->idle, &pool->random);
     pool->counters.shuffles++;
     cueball__event_note(pool, CUEBALL_EVENT_SHUFFLED, NULL, cueball__idle_count(&pool->idle));
     cueball__timers_arm(&pool->timers, &pool->decoherence, cueball__time_after(pool->now, pool->settings.decoherence_interval));
+    assert(pool->idle.holes == 0);
 }
 
 /* Takes back what is still leased. */
 static void pool_revoke(cueball_pool *pool)
 {
+    assert(pool->state == CUEBALL_POOL_STOPPING);
+    assert(pool->waiting == 0);
     cueball__grants_recall(pool);
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         cueball__slot *slot = cueball__table_at(&pool->slots, i);
@@ -94,6 +104,8 @@ static void pool_revoke(cueball_pool *pool)
 
 static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
 {
+    assert(!cueball__timer_is_armed(timer));
+    assert(timer->deadline <= pool->now);
     switch (timer->kind) {
     case CUEBALL__TIMER_SLOT:
         cueball__slot_due(pool, CUEBALL__OWNER(timer, cueball__slot, timer));
@@ -131,8 +143,11 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
 /* What changed while nothing was open is planned for now. */
 void cueball__pool_hurry(cueball_pool *pool)
 {
+    assert(pool->hurries);
+    assert(!cueball__pool_is_over(pool));
     pool->hurries = false;
     pool->plan_is_due = pool->is_unsettled = true;
+    assert(pool->is_unsettled);
 }
 
 /* Does what is due at `now`.  Claims at their deadline are refused here, before
@@ -140,6 +155,7 @@ void cueball__pool_hurry(cueball_pool *pool)
  * connection. */
 void cueball__turn_run(cueball_pool *pool, cueball_time now)
 {
+    assert(now == pool->now);
     if (pool->hurries && now > pool->hurried_at)
         cueball__pool_hurry(pool);
     cueball__reasons_stalled(pool, pool->outlook.deadline);
@@ -154,6 +170,8 @@ void cueball__turn_run(cueball_pool *pool, cueball_time now)
     }
     (void)cueball__timers_deadline(&pool->timers); /* refreshes `earliest` */
     cueball__turn_settle(pool);
+    assert(cueball__list_is_empty(&pool->owners_gone));
+    assert(pool->timers.earliest > pool->now);
 }
 
 #if defined CUEBALL_CHECKS && CUEBALL_CHECKS
@@ -162,7 +180,7 @@ void cueball__turn_run(cueball_pool *pool, cueball_time now)
  * on average. */
 void cueball__turn_verify(cueball_pool *pool)
 {
-    enum { CHECKED_EACH_TURN = 256 };
+    enum { CHECKED_EACH_TURN = 64 };
     char text[256];
     pool->check_credit += CHECKED_EACH_TURN;
     if (pool->check_credit < (uint64_t)pool->slots.made + pool->backends.made + pool->claims.count)

@@ -17,6 +17,7 @@ static inline void cueball__turn_begin(cueball_pool *pool, cueball_time now)
         pool->now = now;
     if (pool->now >= pool->outlook.deadline)
         cueball__turn_run(pool, pool->now);
+    assert(pool->now >= now);
 }
 
 /* Looks at what was put off, and says when to come back. */
