@@ -67,6 +67,25 @@ describe("priorities", function()
     assert.equal("1", priorities(world))
   end)
 
+  it("leave a backend alone that is ejected too, and count it once: probes take a fifth of the places", function()
+    local tiers = { { "a", priority = 1 }, { "y", priority = 2 }, { "z", priority = 2 } }
+    for number = 1, 5 do tiers[#tiers + 1] = { "dead" .. number, priority = 1 } end
+    local world = pool({}, { ["outlier.consecutive"] = 1, ["outlier.interval_ms"] = 10000, ["outlier.ejection_ms"] = 86400000 })
+    for _, key in ipairs { "a", "dead1", "dead2", "dead3", "dead4", "dead5" } do world.host[key] = { open = "fail" } end
+    world:set(tiers)
+    world:advance(1000)
+    assert.equal("", standby(world))
+    for number = 1, 8 do world:claim(number) end
+    for number = 1, 8 do
+      if world.leases[number] and world.leases[number].label:find "^y" then world:fail(number) else world:release(number) end
+    end
+    revive(world, "a")
+    world:advance(1000)
+    assert.equal("y z", standby(world))
+    assert.equal(1, world:stats().ejected_backends)
+    assert.equal(8, world:stats().idle)
+  end)
+
   it("fall to the next when all better are dead, which are monitored", function()
     local world = pool(TIERS)
     kill(world, "a", "b")

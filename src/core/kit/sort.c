@@ -6,6 +6,8 @@
 /* Lets base[root] sink to where both below it are smaller. */
 static void sift(char *base, size_t root, size_t count, size_t size, int (*compare)(const void *, const void *))
 {
+    assert(root < count);
+    assert(size <= CUEBALL__SORT_SIZE_MAX);
     char sinking[CUEBALL__SORT_SIZE_MAX];
     memcpy(sinking, base + root * size, size);
     for (;;) {
@@ -24,6 +26,8 @@ static void sift(char *base, size_t root, size_t count, size_t size, int (*compa
 
 void cueball__sort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *))
 {
+    assert(size > 0);
+    assert(count == 0 || base);
     assert(size <= CUEBALL__SORT_SIZE_MAX);
     char *first = base;
     for (size_t root = count / 2; root-- > 0;)

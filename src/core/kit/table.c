@@ -4,10 +4,13 @@
 
 void cueball__table_init(cueball__table *table, cueball__memory *memory, size_t member_size)
 {
+    assert(member_size >= sizeof(cueball__member));
     memset(table, 0, sizeof *table);
     table->memory = memory;
     table->free = CUEBALL__MEMBER_NONE;
     table->size = (member_size + CUEBALL__CACHE_LINE - 1) / CUEBALL__CACHE_LINE * CUEBALL__CACHE_LINE;
+    assert(table->size % CUEBALL__CACHE_LINE == 0);
+    assert(table->size >= member_size);
 }
 
 static size_t table_block_size(const cueball__table *table)
@@ -25,6 +28,7 @@ void cueball__table_deinit(cueball__table *table)
     table->blocks = NULL;
     table->chunks_n = table->chunks_max = table->made = table->count = 0;
     table->free = CUEBALL__MEMBER_NONE;
+    assert(table->count == 0);
 }
 
 /* Room for the pointers to more chunks. */
@@ -46,6 +50,7 @@ static bool table_widen(cueball__table *table)
     table->chunks = chunks;
     table->blocks = blocks;
     table->chunks_max = wider;
+    assert(table->chunks_n < table->chunks_max);
     return true;
 }
 
@@ -61,11 +66,14 @@ static bool table_add_chunk(cueball__table *table)
     table->blocks[table->chunks_n] = block;
     table->chunks[table->chunks_n] = (char *)block + (past ? CUEBALL__CACHE_LINE - past : 0);
     table->chunks_n++;
+    assert((uintptr_t)table->chunks[table->chunks_n - 1] % CUEBALL__CACHE_LINE == 0);
+    assert(table->chunks_n <= table->chunks_max);
     return true;
 }
 
 void *cueball__table_add(cueball__table *table, bool *is_new)
 {
+    assert(table->count <= table->made);
     cueball__member *member;
     *is_new = table->free == CUEBALL__MEMBER_NONE;
     if (!*is_new) {
@@ -83,6 +91,8 @@ void *cueball__table_add(cueball__table *table, bool *is_new)
     }
     member->next_free = CUEBALL__MEMBER_NONE;
     table->count++;
+    assert(member->generation != 0);
+    assert(table->count <= table->made);
     return member;
 }
 
@@ -95,4 +105,6 @@ void cueball__table_remove(cueball__table *table, void *removed)
     member->next_free = table->free;
     table->free = member->index;
     table->count--;
+    assert(member->generation != 0);
+    assert(table->count < table->made);
 }

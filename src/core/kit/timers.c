@@ -42,13 +42,16 @@ void cueball__timers_init(cueball__timers *timers, cueball_time now)
 
 static uint32_t place_of(const cueball__timers *timers, cueball_time deadline)
 {
+    assert(deadline >= timers->current);
     uint32_t highest = 63 - (uint32_t)__builtin_clzll((deadline ^ timers->current) | 1);
     uint32_t level = highest / DIGIT_BITS;
+    assert(level < CUEBALL__TIMERS_LEVELS);
     return level * CUEBALL__TIMERS_BUCKETS + (uint32_t)(deadline >> (level * DIGIT_BITS)) % CUEBALL__TIMERS_BUCKETS;
 }
 
 static void list_append(cueball__timers *timers, uint32_t place, cueball__timer *timer)
 {
+    assert(place <= PLACE_DUE);
     cueball__timer *first = timers->lists[place];
     timer->place = place;
     if (first != NULL) {
@@ -67,6 +70,8 @@ static void list_append(cueball__timers *timers, uint32_t place, cueball__timer 
 
 static void list_emptied(cueball__timers *timers, uint32_t place)
 {
+    assert(place <= PLACE_DUE);
+    assert(timers->lists[place]);
     timers->lists[place] = NULL;
     if (place != PLACE_DUE)
         timers->occupied[place / CUEBALL__TIMERS_BUCKETS] &= ~(UINT64_C(1) << place % CUEBALL__TIMERS_BUCKETS);
@@ -104,6 +109,8 @@ void cueball__timers_arm(cueball__timers *timers, cueball__timer *timer, cueball
         timers->earliest = deadline;
         timers->is_exact = true;
     }
+    assert(timers->earliest <= deadline);
+    assert(cueball__timer_is_armed(timer));
 }
 
 void cueball__timers_cancel(cueball__timers *timers, cueball__timer *timer)
@@ -116,6 +123,7 @@ void cueball__timers_cancel(cueball__timers *timers, cueball__timer *timer)
     timers->count--;
     if (timer->deadline == timers->earliest)
         timers->is_exact = false; /* still a bound; another may have it too */
+    assert(!cueball__timer_is_armed(timer));
 }
 
 static bool bucket_earliest(const cueball__timers *timers, bucket *found)
@@ -150,6 +158,9 @@ static bool list_is_sorted(const cueball__timer *first)
  * again, the levels between are left out. */
 static void bucket_turn(cueball__timers *timers, const bucket *turned, cueball_time now)
 {
+    assert(turned->first <= now);
+    assert(timers->current == turned->first);
+    assert(timers->lists[turned->level * CUEBALL__TIMERS_BUCKETS + turned->digit]);
     uint32_t place = turned->level * CUEBALL__TIMERS_BUCKETS + turned->digit;
     cueball__timer *first = timers->lists[place];
     bool is_due = turned->level == 0 || (turned->last <= now && list_is_sorted(first));
@@ -185,6 +196,8 @@ void cueball__timers_collect(cueball__timers *timers, cueball_time now)
         bucket_turn(timers, &found, now);
     }
     timers->current = now; /* enters no bucket: the next one begins later */
+    assert(timers->current == now);
+    assert(timers->earliest > now || now == CUEBALL_NEVER);
 }
 
 cueball__timer *cueball__timers_take(cueball__timers *timers)
@@ -196,6 +209,8 @@ cueball__timer *cueball__timers_take(cueball__timers *timers)
     assert(timers->count > 0);
     list_remove(timers, timer);
     timers->count--;
+    assert(timer->deadline <= timers->now);
+    assert(!cueball__timer_is_armed(timer));
     return timer;
 }
 

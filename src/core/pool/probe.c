@@ -11,14 +11,24 @@
 
 #define PROBES_SHARE 5 /* probes take this part of the places at most, while live backends could use them */
 
+/* Backends that get connections.  One may be ejected and stand by at the same time. */
+static uint32_t pool_live(const cueball_pool *pool)
+{
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        const cueball__backend *backend = pool->preference[i];
+        live += !backend->dead && !backend->ejected && !backend->standby;
+    }
+    assert(live <= pool->known - pool->dead);
+    return live;
+}
+
 /* How many dead backends may have a slot: the rest of the places is for those that
  * live, as far as these could use it. */
 uint32_t cueball__probes_most(const cueball_pool *pool)
 {
-    assert(pool->dead + pool->ejected + pool->standby <= pool->known);
     assert(pool->options.max_connections > 0);
-    uint32_t ceiling = pool->options.max_connections;
-    uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
+    uint32_t ceiling = pool->options.max_connections, live = pool_live(pool);
     uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
     uint32_t used = pool->is_set && live < pool->planned_target ? live : pool->planned_target;
     if (live == 0)

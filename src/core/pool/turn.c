@@ -171,7 +171,7 @@ void cueball__turn_run(cueball_pool *pool, cueball_time now)
     (void)cueball__timers_deadline(&pool->timers); /* refreshes `earliest` */
     cueball__turn_settle(pool);
     assert(cueball__list_is_empty(&pool->owners_gone));
-    assert(pool->timers.earliest > pool->now);
+    assert(pool->timers.earliest > pool->now || pool->now == CUEBALL_NEVER);
 }
 
 #if defined CUEBALL_CHECKS && CUEBALL_CHECKS

@@ -5,6 +5,7 @@
 
 static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
+    assert(!cueball__list_is_empty(&tracker->asks));
     cueball__question *question = CUEBALL__OWNER(tracker->asks.next, cueball__question, place);
     const cueball__lookup *lookup = question->lookup;
     cueball__list_remove(&question->place);
@@ -16,10 +17,14 @@ static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
     action->deadline = question->deadline;
     action->name = tracker->text;
     action->server = tracker->servers[lookup->server].text;
+    assert(lookup->question == question);
+    assert(action->name[0]);
+    assert(lookup->state == CUEBALL__LOOKUP_ASKING);
 }
 
 static void forget_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
+    assert(!cueball__list_is_empty(&tracker->forgets));
     cueball__question *question = CUEBALL__OWNER(tracker->forgets.next, cueball__question, place);
     action->kind = CUEBALL_TRACKER_FORGET;
     action->question = cueball__member_handle(&question->member);
@@ -29,6 +34,7 @@ static void forget_take(cueball_tracker *tracker, cueball_tracker_action *action
 
 static void news_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
+    assert(!cueball__list_is_empty(&tracker->news));
     cueball__tracked *backend = CUEBALL__OWNER(tracker->news.next, cueball__tracked, place);
     bool is_new = backend->pending == CUEBALL__TELL_ADD;
     cueball__list_remove(&backend->place);
@@ -36,10 +42,13 @@ static void news_take(cueball_tracker *tracker, cueball_tracker_action *action)
     tracker->counters.backends_added += is_new;
     action->kind = is_new ? CUEBALL_TRACKER_ADD : CUEBALL_TRACKER_CHANGE;
     action->backend = backend->facts;
+    assert(!backend->is_gone);
+    assert(backend->facts.weight > 0);
 }
 
 static void removal_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
+    assert(!cueball__list_is_empty(&tracker->removals));
     cueball__tracked *backend = CUEBALL__OWNER(tracker->removals.next, cueball__tracked, place);
     cueball__list_remove(&backend->place);
     backend->is_gone = true; /* swept out with the others, when its strings are not looked at any more */
@@ -47,10 +56,13 @@ static void removal_take(cueball_tracker *tracker, cueball_tracker_action *actio
     tracker->counters.backends_removed++;
     action->kind = CUEBALL_TRACKER_REMOVE;
     action->backend = backend->facts;
+    assert(backend->pending == CUEBALL__TELL_REMOVE);
+    assert(tracker->gone <= tracker->backends_n);
 }
 
 static void failure_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
+    assert(tracker->tells_failure);
     tracker->tells_failure = false;
     tracker->is_told_failing = tracker->is_failing;
     action->kind = CUEBALL_TRACKER_RECOVER;
@@ -59,6 +71,7 @@ static void failure_take(cueball_tracker *tracker, cueball_tracker_action *actio
         action->kind = CUEBALL_TRACKER_FAIL;
         action->message = tracker->told_message;
     }
+    assert(tracker->is_told_failing == tracker->is_failing);
 }
 
 bool cueball_tracker_next_action(cueball_tracker *tracker, cueball_tracker_action *action)

@@ -7,6 +7,7 @@
 /* Of the servers not asked in this attempt the first one, those that failed lately last. */
 static uint32_t lookup_next_server(const cueball_tracker *tracker, const cueball__lookup *lookup)
 {
+    assert(tracker->servers_n <= CUEBALL__SERVERS_MAX);
     uint32_t behind = tracker->servers_n;
     for (uint32_t i = 0; i < tracker->servers_n; i++) {
         uint32_t server = (lookup->turn + i) % tracker->servers_n;
@@ -17,11 +18,14 @@ static uint32_t lookup_next_server(const cueball_tracker *tracker, const cueball
         if (behind == tracker->servers_n)
             behind = server;
     }
+    assert(behind <= tracker->servers_n);
     return behind;
 }
 
 static void lookup_stall(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(tracker->servers_n == 0);
+    assert(!lookup->question);
     static const char text[] = "no nameservers";
     cueball__lookup_stumble(tracker, lookup, true);
     cueball__lookup_mark(tracker, lookup, lookup->is_decided, true);
@@ -34,11 +38,17 @@ static void lookup_stall(cueball_tracker *tracker, cueball__lookup *lookup)
     cueball__list_append(&tracker->stalled, &lookup->place);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
+    assert(lookup->state == CUEBALL__LOOKUP_STALLED);
+    assert(cueball__link_is_linked(&lookup->place));
 }
 
 /* Asks the next server; there is one. */
 static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!lookup->question);
+    assert(tracker->servers_n > 0);
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(lookup->attempt > 0);
     bool is_new;
     uint32_t server = lookup_next_server(tracker, lookup);
     assert(server < tracker->servers_n);
@@ -60,10 +70,16 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
     cueball_time limit = cueball__backoff_limit(cueball__lookup_backoff(tracker, lookup), lookup->attempt);
     cueball__timers_arm(&tracker->timers, &lookup->timer, cueball__later(tracker->now, limit));
     question->deadline = cueball__later(tracker->now, limit * CUEBALL__LISTENS); /* a limit is at most a day */
+    assert(lookup->question == question);
+    assert(cueball__timer_is_armed(&lookup->timer));
+    assert(question->deadline >= lookup->timer.deadline);
 }
 
 static void lookup_attempt(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!lookup->question);
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(lookup->state == CUEBALL__LOOKUP_WAITING);
     lookup->tried = 0;
     lookup->causes = 0;
     memset(lookup->votes, 0, sizeof lookup->votes);
@@ -84,6 +100,7 @@ void cueball__lookups_serve(cueball_tracker *tracker)
         cueball__list_remove(&lookup->place);
         lookup_attempt(tracker, lookup);
     }
+    assert(cueball__list_is_empty(&tracker->waiting) || tracker->states[CUEBALL__LOOKUP_ASKING] >= tracker->options.max_dns_concurrency);
 }
 
 /* The rcode most servers gave in this attempt; NULL: none gave any. */
@@ -98,17 +115,21 @@ static const cueball__vote *lookup_majority(const cueball__lookup *lookup)
 
 static void lookup_give_up(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__vote *vote)
 {
+    assert(!lookup->question);
     char message[CUEBALL__MESSAGE];
     cueball__failure_write(tracker, lookup, vote, message, sizeof message);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
     cueball__schedule_failed(tracker, lookup, message);
     cueball__search_failed(tracker, lookup);
+    assert(lookup->message == NULL || lookup->has_failed);
 }
 
 /* The server knows no such type: for SRV that settles it, whatever the candidate. */
 static void lookup_unknown(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t server)
 {
+    assert(lookup->type != CUEBALL_RR_A);
+    assert(server < tracker->servers_n);
     cueball__search *search = cueball__search_of(tracker, lookup);
     int result;
     lookup->server = (uint8_t)server;
@@ -125,6 +146,9 @@ static void lookup_unknown(cueball_tracker *tracker, cueball__lookup *lookup, ui
 /* Every server was asked. */
 static void lookup_attempt_over(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!lookup->question);
+    assert(lookup->attempt > 0);
+    assert(lookup->tried != 0);
     const cueball__backoff *backoff = cueball__lookup_backoff(tracker, lookup);
     const cueball__vote *vote = lookup_majority(lookup);
     if (vote && vote->rcode == CUEBALL_RCODE_NOTIMP && lookup->type != CUEBALL_RR_A) {
@@ -147,6 +171,9 @@ static void lookup_attempt_over(cueball_tracker *tracker, cueball__lookup *looku
 /* The server asked is of no help: on to the next. */
 static void lookup_go_on(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!lookup->question);
+    assert(lookup->server < tracker->servers_n);
+    assert(lookup->state == CUEBALL__LOOKUP_ASKING);
     tracker->servers[lookup->server].behind_until = cueball__later(tracker->now, CUEBALL__PENALTY);
     cueball__lookup_stumble(tracker, lookup, true);
     if (cueball__search_stumbled(tracker, lookup))
@@ -159,6 +186,7 @@ static void lookup_go_on(cueball_tracker *tracker, cueball__lookup *lookup)
 
 static void lookup_vote(cueball__lookup *lookup, uint32_t rcode)
 {
+    assert(lookup->server < CUEBALL__SERVERS_MAX);
     rcode = rcode < UINT16_MAX ? rcode : UINT16_MAX;
     for (unsigned i = 0; i < CUEBALL__VOTES_MAX; i++) {
         cueball__vote *vote = &lookup->votes[i];
@@ -173,6 +201,9 @@ static void lookup_vote(cueball__lookup *lookup, uint32_t rcode)
 
 void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!cueball__timer_is_armed(&lookup->timer));
+    assert(lookup->state != CUEBALL__LOOKUP_OFF);
+    assert(lookup->timer.deadline <= tracker->now);
     if (lookup->state == CUEBALL__LOOKUP_IDLE) {
         cueball__lookup_begin(tracker, lookup);
     } else if (lookup->state == CUEBALL__LOOKUP_PAUSING) {
@@ -187,6 +218,9 @@ void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup)
 
 void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence)
 {
+    assert(question->is_told);
+    assert(silence >= CUEBALL_SILENCE_TIMEOUT);
+    assert(silence <= CUEBALL_SILENCE_LOCAL);
     cueball__lookup *lookup = question->lookup;
     bool is_late = question->is_late; /* it was counted when it was set aside */
     uint64_t *counter = silence == CUEBALL_SILENCE_TIMEOUT   ? &tracker->counters.timeouts
@@ -210,12 +244,16 @@ static cueball_time accepted_negative_ttl(const cueball__accepted *accepted)
 /* It says something, if only that there is nothing. */
 static bool answer_is_decisive(const cueball_answer *answer)
 {
+    assert(answer->count == 0 || answer->records != NULL);
     return !answer->is_referral && (answer->rcode == CUEBALL_RCODE_NOERROR || answer->rcode == CUEBALL_RCODE_NXDOMAIN);
 }
 
 /* NOERROR or NXDOMAIN, from a server that has the zone or asks others. */
 static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer)
 {
+    assert(!lookup->question);
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__timer_is_armed(&lookup->timer));
     char name[CUEBALL__NAME_TEXT];
     cueball__accepted accepted;
     cueball__lookup_name(tracker, lookup, name, sizeof name);
@@ -232,6 +270,9 @@ static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, con
 
 int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *question, const cueball_answer *answer)
 {
+    assert(question->is_told);
+    assert(question->lookup->state != CUEBALL__LOOKUP_OFF);
+    assert(!question->is_late || question->lookup->question != question);
     cueball__lookup *lookup = question->lookup;
     bool is_late = question->is_late, is_decisive = answer_is_decisive(answer);
     uint8_t server = question->server;
@@ -264,6 +305,7 @@ int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *questi
  * bits and votes mean places in the old list.) */
 void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n)
 {
+    assert(tracker->servers_n <= CUEBALL__SERVERS_MAX);
     for (uint32_t i = 0; i < tracker->questions.made; i++) {
         cueball__question *question = cueball__table_at(&tracker->questions, i);
         cueball__lookup *lookup = question->lookup;
@@ -291,4 +333,5 @@ void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *o
     }
     while (tracker->servers_n > 0 && !cueball__list_is_empty(&tracker->stalled))
         cueball__lookup_begin(tracker, CUEBALL__OWNER(tracker->stalled.next, cueball__lookup, place));
+    assert(tracker->servers_n == 0 || cueball__list_is_empty(&tracker->stalled));
 }

@@ -18,6 +18,7 @@ static const cueball__search *search_at(const cueball_tracker *tracker, const cu
 /* The lookup of the other family, or NULL: none, or it is off. */
 cueball__lookup *cueball__search_partner(const cueball__lookup *lookup)
 {
+    assert((lookup->name == NULL) == (lookup->type == CUEBALL_RR_SRV));
     if (!lookup->name)
         return NULL;
     cueball__lookup *other = &lookup->name->lookups[lookup->type == CUEBALL_RR_A];
@@ -56,6 +57,8 @@ void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__look
 
 static void candidate_write(const cueball_tracker *tracker, const cueball__lookup *lookup, uint32_t candidate, char *text, size_t size)
 {
+    assert(candidate < cueball__candidates_count(tracker, lookup));
+    assert(size >= CUEBALL__NAME_TEXT);
     cueball__lookup_subject(tracker, lookup, text, size);
     if (!lookup_is_searched(tracker, lookup))
         return;
@@ -86,6 +89,7 @@ uint32_t cueball__candidate_find(const cueball_tracker *tracker, const cueball__
 
 static uint32_t lookup_candidate(const cueball_tracker *tracker, const cueball__lookup *lookup)
 {
+    assert(!search_at(tracker, lookup)->is_walking || search_at(tracker, lookup)->at != CUEBALL__NOWHERE);
     const cueball__search *search = search_at(tracker, lookup);
     if (search->is_walking)
         return search->at;
@@ -105,6 +109,7 @@ bool cueball__search_looks(const cueball_tracker *tracker, const cueball__lookup
 
 cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due)
 {
+    assert((lookup->name == NULL) == (lookup->type == CUEBALL_RR_SRV));
     const cueball__search *search = cueball__search_of(tracker, lookup);
     if (search->chosen == CUEBALL__NOWHERE || search->chosen == 0 || due <= search->better_at || !lookup_is_searched(tracker, lookup))
         return due;

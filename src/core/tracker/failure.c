@@ -157,4 +157,6 @@ void cueball__failure_judge(cueball_tracker *tracker)
     }
     tracker->tells_failure =
         tracker->is_failing != tracker->is_told_failing || (tracker->is_failing && strcmp(tracker->message, tracker->told_message) != 0);
+    assert(!tracker->is_failing || tracker->message[0]);
+    assert(tracker->is_judged);
 }

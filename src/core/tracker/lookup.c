@@ -32,6 +32,9 @@ const cueball__backoff *cueball__lookup_backoff(const cueball_tracker *tracker, 
 
 static void lookup_count(cueball_tracker *tracker, const cueball__lookup *lookup, int by)
 {
+    assert(by == 1 || by == -1);
+    assert(lookup->state < CUEBALL__LOOKUP_STATES);
+    assert(by > 0 || tracker->states[lookup->state] > 0);
     uint32_t one = (uint32_t)by;
     tracker->states[lookup->state] += one;
     if (!lookup->name || lookup->state == CUEBALL__LOOKUP_OFF)
@@ -48,9 +51,12 @@ static void lookup_count(cueball_tracker *tracker, const cueball__lookup *lookup
 
 void cueball__lookup_set(cueball_tracker *tracker, cueball__lookup *lookup, cueball__lookup_state state)
 {
+    assert(state < CUEBALL__LOOKUP_STATES);
     lookup_count(tracker, lookup, -1);
     lookup->state = (uint8_t)state;
     lookup_count(tracker, lookup, 1);
+    assert(tracker->states[state] > 0);
+    assert(tracker->undecided <= tracker->on);
 }
 
 void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool is_decided, bool has_failed)
@@ -64,6 +70,9 @@ void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, boo
         cueball__memory_release(&tracker->memory, lookup->message, strlen(lookup->message) + 1);
         lookup->message = NULL;
     }
+    assert(tracker->failed <= tracker->on);
+    assert(tracker->undecided <= tracker->on);
+    assert(lookup->has_failed || !lookup->message);
 }
 
 static void text_free(cueball_tracker *tracker, char **text)
@@ -88,12 +97,16 @@ void cueball__lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, 
     lookup_count(tracker, lookup, -1);
     lookup->has_stumbled = has_stumbled;
     lookup_count(tracker, lookup, 1);
+    assert(tracker->fresh <= tracker->undecided);
 }
 
 /* ------------------------------------------------------------- questions -- */
 
 void cueball__question_end(cueball_tracker *tracker, cueball__question *question, bool is_forgotten)
 {
+    assert(question->lookup != NULL);
+    assert(question->is_late || question->lookup->question == question);
+    assert(!question->is_late || question->lookup->question != question);
     cueball__lookup *lookup = question->lookup;
     if (lookup && lookup->question == question) {
         lookup->question = NULL;
@@ -105,12 +118,16 @@ void cueball__question_end(cueball_tracker *tracker, cueball__question *question
         cueball__list_append(&tracker->forgets, &question->place);
     else
         cueball__table_remove(&tracker->questions, question);
+    assert(question->lookup == NULL);
 }
 
 /* It is waited for no longer, but an answer that comes during the next question
  * counts: a slow server would never be heard otherwise. */
 void cueball__question_set_aside(cueball_tracker *tracker, cueball__question *question)
 {
+    assert(!question->is_late);
+    assert(question->lookup->question == question);
+    assert(!cueball__timer_is_armed(&question->lookup->timer));
     cueball__lookup *lookup = question->lookup;
     if (!question->is_told) {
         cueball__question_end(tracker, question, false);
@@ -129,14 +146,19 @@ void cueball__questions_forget(cueball_tracker *tracker, cueball__lookup *lookup
         cueball__question_end(tracker, lookup->question, true);
     while (!cueball__list_is_empty(&lookup->late))
         cueball__question_end(tracker, CUEBALL__OWNER(lookup->late.next, cueball__question, place), true);
+    assert(lookup->question == NULL);
+    assert(cueball__list_is_empty(&lookup->late));
 }
 
 /* ---------------------------------------------------------------- rounds -- */
 
 void cueball__lookup_queue(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(lookup->question == NULL);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_WAITING);
     cueball__list_append(&tracker->waiting, &lookup->place);
+    assert(cueball__link_is_linked(&lookup->place));
 }
 
 void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup)
@@ -148,10 +170,14 @@ void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup)
     lookup->is_hastened = lookup->stumbles_here = false;
     tracker->was_busy = true;
     cueball__lookup_queue(tracker, lookup);
+    assert(lookup->state == CUEBALL__LOOKUP_WAITING);
+    assert(lookup->attempt == 0);
 }
 
 static void search_join(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->state != CUEBALL__LOOKUP_OFF);
+    assert(lookup->state != CUEBALL__LOOKUP_STALLED);
     lookup->said = CUEBALL__SAID_NOTHING;
     lookup->saw_nodata = false;
     lookup->negative_ttl = 0;
@@ -176,6 +202,7 @@ void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup)
     cueball__lookup *partner = cueball__search_partner(lookup);
     if (partner && partner->state != CUEBALL__LOOKUP_STALLED)
         search_join(tracker, partner);
+    assert(!search->is_walking || search->at < cueball__candidates_count(tracker, lookup));
 }
 
 void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup)
@@ -185,30 +212,42 @@ void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__lookup_stumble(tracker, lookup, false);
     cueball__search_begin(tracker, lookup);
     cueball__lookup_restart(tracker, lookup);
+    assert(lookup->state == CUEBALL__LOOKUP_WAITING);
 }
 
 void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->name != NULL);
+    assert(cueball__search_of(tracker, lookup)->is_walking);
     cueball__questions_forget(tracker, lookup);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_HELD);
+    assert(lookup->question == NULL);
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(lookup->state == CUEBALL__LOOKUP_HELD);
 }
 
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due)
 {
+    assert(!cueball__link_is_linked(&lookup->place));
     lookup->due = due;
     cueball__questions_forget(tracker, lookup);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_IDLE);
     cueball__timers_arm(&tracker->timers, &lookup->timer,
                         cueball__search_due(tracker, lookup, lookup->name && due < tracker->hold ? tracker->hold : due));
+    assert(lookup->question == NULL);
+    assert(lookup->state == CUEBALL__LOOKUP_IDLE);
 }
 
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!cueball__link_is_linked(&lookup->place));
     assert(!lookup->question);
     cueball__lookup_stumble(tracker, lookup, true);
     lookup->attempt -= lookup->attempt > 0;
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_PAUSING);
     cueball__timers_arm(&tracker->timers, &lookup->timer, cueball__later(tracker->now, CUEBALL__PUT_OFF));
+    assert(cueball__timer_is_armed(&lookup->timer));
+    assert(lookup->state == CUEBALL__LOOKUP_PAUSING);
 }
 
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
@@ -224,6 +263,10 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
         tracker->has_left = true;
     else
         cueball__search_of(tracker, lookup)->is_walking = false;
+    assert(lookup->state == CUEBALL__LOOKUP_OFF);
+    assert(!cueball__timer_is_armed(&lookup->timer));
+    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!lookup->message);
 }
 
 /* Addresses are kept, and not asked for, until this moment. */

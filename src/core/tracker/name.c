@@ -18,6 +18,7 @@ cueball__name *cueball__name_find(const cueball_tracker *tracker, const char *te
 /* Room for one name more, at most one to a bucket on average. */
 static bool names_widen(cueball_tracker *tracker)
 {
+    assert((tracker->buckets_n & (tracker->buckets_n - 1)) == 0);
     if (tracker->names_n < tracker->buckets_n)
         return true;
     uint32_t wider = tracker->buckets_n ? tracker->buckets_n * 2 : 16;
@@ -36,11 +37,13 @@ static bool names_widen(cueball_tracker *tracker)
     cueball__memory_release(&tracker->memory, tracker->buckets, tracker->buckets_n * sizeof(cueball__name *));
     tracker->buckets = buckets;
     tracker->buckets_n = wider;
+    assert(tracker->names_n < tracker->buckets_n);
     return true;
 }
 
 static cueball__name *name_new(cueball_tracker *tracker, const char *text)
 {
+    assert(text[0]);
     size_t length = cueball__name_length(text), size = sizeof(cueball__name) + length + 1;
     cueball__name *name = cueball__memory_allocate(&tracker->memory, size);
     if (!name)
@@ -55,6 +58,7 @@ static cueball__name *name_new(cueball_tracker *tracker, const char *text)
     cueball__lookup_init(&name->lookups[0], name, CUEBALL_RR_A);
     cueball__lookup_init(&name->lookups[1], name, CUEBALL_RR_AAAA);
     tracker->states[CUEBALL__LOOKUP_OFF] += 2;
+    assert(name->references == 1);
     return name;
 }
 
@@ -73,6 +77,8 @@ cueball__name *cueball__name_acquire(cueball_tracker *tracker, const char *text)
     name->same_bucket = tracker->buckets[name->hash & (tracker->buckets_n - 1)];
     tracker->buckets[name->hash & (tracker->buckets_n - 1)] = name;
     tracker->names_n++;
+    assert(name->hash == cueball__name_hash(text));
+    assert(tracker->names_n <= tracker->buckets_n);
     return name;
 }
 
@@ -86,11 +92,15 @@ cueball__name *cueball__domain_acquire(cueball_tracker *tracker)
         if (tracker->domain)
             tracker->domain->is_domain = true;
     }
+    assert(!tracker->domain || tracker->domain->references > 0);
     return tracker->domain;
 }
 
 static void name_unlink(cueball_tracker *tracker, cueball__name *name)
 {
+    assert(name->references == 0);
+    assert(name->is_domain || tracker->names_n > 0);
+    assert(!name->is_domain || tracker->domain == name);
     if (name->is_domain) {
         tracker->domain = NULL;
         return;
@@ -131,6 +141,7 @@ static bool name_is_served(const cueball_tracker *tracker, const cueball__name *
 
 void cueball__name_arrange(cueball_tracker *tracker, cueball__name *name)
 {
+    assert(name->references > 0);
     bool is_served = name_is_served(tracker, name);
     for (unsigned i = 0; i < 2; i++) {
         cueball__lookup *lookup = &name->lookups[i];

@@ -55,6 +55,7 @@ static int found_compare(const void *left, const void *right)
 /* Those of one target, as far as there is room; only counted without a list. */
 static uint32_t target_find(const cueball_tracker *tracker, const cueball__target *target, find *list, uint32_t room)
 {
+    assert(target->name->references > 0);
     uint32_t count = 0;
     for (unsigned family = 0; family < 2; family++) {
         const cueball__lookup *lookup = &target->name->lookups[family];
@@ -69,6 +70,7 @@ static uint32_t target_find(const cueball_tracker *tracker, const cueball__targe
             list[count].weight = target->weight ? target->weight : 1;
         }
     }
+    assert(count <= room);
     return count;
 }
 
@@ -77,6 +79,7 @@ static uint32_t union_find(const cueball_tracker *tracker, find *list)
     uint32_t count = 0;
     for (uint32_t i = 0; i < tracker->targets_n; i++)
         count += target_find(tracker, &tracker->targets[i], list ? list + count : NULL, CUEBALL__TRACKED_MAX - count);
+    assert(count <= CUEBALL__TRACKED_MAX);
     return count;
 }
 
@@ -95,6 +98,7 @@ static uint32_t union_merge(find *list, uint32_t count)
     for (uint32_t i = 0; i < kept; i++)
         if (list[i].weight > 65535)
             list[i].weight = 65535;
+    assert(kept <= count);
     return kept;
 }
 
@@ -111,6 +115,8 @@ static const char *copied(char **at, const char *text)
 /* A copy of these facts with their strings; NULL without memory. */
 static cueball__tracked *tracked_new(cueball_tracker *tracker, const cueball_tracked *facts, const unsigned char *address)
 {
+    assert(facts->address[0]);
+    assert(facts->weight > 0);
     size_t strings = strlen(facts->address) + strlen(facts->name) + strlen(facts->owner) + strlen(facts->server) + strlen(facts->srv_name)
                      + strlen(facts->srv_server) + 6;
     cueball__tracked *made = cueball__memory_allocate(&tracker->memory, sizeof *made + strings);
@@ -128,6 +134,8 @@ static cueball__tracked *tracked_new(cueball_tracker *tracker, const cueball_tra
     made->facts.server = copied(&at, facts->server);
     made->facts.srv_name = copied(&at, facts->srv_name);
     made->facts.srv_server = copied(&at, facts->srv_server);
+    assert(at == (char *)made + made->size);
+    assert(!cueball__link_is_linked(&made->place));
     return made;
 }
 
@@ -141,6 +149,8 @@ void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked)
 
 static cueball__tracked *tracked_from(cueball_tracker *tracker, const find *found)
 {
+    assert(found->weight > 0);
+    assert(found->weight <= 65535);
     char text[CUEBALL__ADDRESS_TEXT];
     const cueball__addresses *told = tracker->srv.set;
     bool has_asked = told && tracker->targets_from != CUEBALL_TARGETS_DOMAIN;
@@ -168,6 +178,7 @@ static cueball__tracked *tracked_from(cueball_tracker *tracker, const find *foun
 /* Why it is gone, and who said so. */
 static void removal_find(const cueball_tracker *tracker, const cueball__tracked *gone, cueball_tracked *facts)
 {
+    assert(!gone->is_gone);
     const char *srv_server = tracker->srv.set ? tracker->srv.set->server : "";
     facts->server = srv_server;
     facts->removal = CUEBALL_REMOVAL_TARGET;
@@ -189,6 +200,7 @@ static void removal_find(const cueball_tracker *tracker, const cueball__tracked 
         else
             facts->server = set ? set->server : "";
     }
+    assert(facts->removal != CUEBALL_REMOVAL_NONE);
 }
 
 static cueball__tracked *tracked_removed(cueball_tracker *tracker, const cueball__tracked *gone)
@@ -206,6 +218,8 @@ static cueball__tracked *tracked_removed(cueball_tracker *tracker, const cueball
 /* Told of and to stay: what of it is another now? */
 static bool tracked_differs(const cueball__tracked *known, const find *found)
 {
+    assert(known->facts.type == found->type);
+    assert(known->facts.port == found->port);
     return known->facts.priority != found->priority || known->facts.weight != found->weight
            || cueball__name_compare(known->facts.name, found->set->name) != 0;
 }
@@ -237,6 +251,8 @@ static bool walk(cueball_tracker *tracker, delta *change, bool (*step)(cueball_t
  * of a few of many nodes at a time would have all connections opened again and again. */
 static bool tracked_is_kept(cueball_tracker *tracker, cueball__tracked *missing)
 {
+    assert(missing->pending != CUEBALL__TELL_REMOVE);
+    assert(!missing->is_gone);
     bool can_return = !tracker->has_no_service && (tracker->families & cueball__family_of(missing->facts.type));
     if (tracker->keep_missing == 0 || !can_return)
         return false;
@@ -253,6 +269,9 @@ static bool tracked_is_kept(cueball_tracker *tracker, cueball__tracked *missing)
 /* Makes whatever has to be told. */
 static bool step_prepare(cueball_tracker *tracker, delta *change, cueball__tracked *known, find *found)
 {
+    assert(known || found);
+    assert(!known || !known->successor);
+    assert(!found || !found->made);
     if (found && (!known || known->pending == CUEBALL__TELL_REMOVE || tracked_differs(known, found))) {
         found->made = tracked_from(tracker, found);
         return found->made != NULL;
@@ -282,15 +301,19 @@ static bool step_undo(cueball_tracker *tracker, delta *change, cueball__tracked 
 static cueball__tracked *tracked_succeed(cueball_tracker *tracker, cueball__tracked *known, cueball__tracked *made,
                                          cueball__pending pending)
 {
+    assert(!cueball__link_is_linked(&made->place));
+    assert(made != known);
     cueball__tracked_free(tracker, known);
     made->pending = (uint8_t)pending;
     if (pending != CUEBALL__TELL_NONE)
         cueball__list_append(pending == CUEBALL__TELL_REMOVE ? &tracker->removals : &tracker->news, &made->place);
+    assert((pending != CUEBALL__TELL_NONE) == cueball__link_is_linked(&made->place));
     return made;
 }
 
 static bool step_apply(cueball_tracker *tracker, delta *change, cueball__tracked *known, find *found)
 {
+    assert(known || found);
     cueball__tracked *stays = known;
     if (found && found->made) {
         cueball__pending pending = CUEBALL__TELL_ADD;
@@ -342,6 +365,7 @@ static bool change_make(cueball_tracker *tracker, delta *change)
     if (change->max > 0)
         cueball__sort(change->found, change->max, sizeof *change->found, found_compare);
     change->count = union_merge(change->found, change->max);
+    assert(change->count <= change->max);
     return true;
 }
 
@@ -363,6 +387,7 @@ static bool change_apply(cueball_tracker *tracker, delta *change)
     tracker->backends = change->merged;
     tracker->backends_n = change->merged_max;
     tracker->backends_max = room;
+    assert(tracker->backends_n <= tracker->backends_max);
     return true;
 }
 
@@ -379,6 +404,7 @@ void cueball__backends_sweep(cueball_tracker *tracker)
     }
     tracker->backends_n = kept;
     tracker->gone = 0;
+    assert(tracker->gone == 0);
 }
 
 /* Lookups at their first question hold up what is known, but not for long. */

@@ -7,6 +7,7 @@
 
 cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most)
 {
+    assert(tracker->min_ttl <= tracker->max_ttl);
     if (ttl > most)
         ttl = most;
     if (ttl > tracker->max_ttl)
@@ -18,6 +19,7 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
         late = (double)CUEBALL__JITTER_MAX;
     if (late > 0)
         late *= cueball__random_unit(&tracker->random);
+    assert(ttl >= tracker->min_ttl);
     return cueball__later(cueball__later(tracker->now, ttl), (cueball_time)late);
 }
 
@@ -26,6 +28,7 @@ cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup 
  * do not ask together (RFC 8767, 5: failure recheck). */
 static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time most)
 {
+    assert(most >= CUEBALL__SECOND / 1000);
     cueball_time pause = CUEBALL__RECHECK_FIRST;
     for (uint32_t i = 0; i < lookup->rechecks && pause < most; i++)
         pause *= 2;
@@ -36,13 +39,17 @@ static cueball_time recheck_pause(cueball_tracker *tracker, cueball__lookup *loo
     double spread = cueball__lookup_backoff(tracker, lookup)->spread;
     if (spread > 0)
         pause -= (cueball_time)((double)pause * spread * cueball__random_unit(&tracker->random));
+    assert(pause <= most);
     return pause > CUEBALL__SECOND / 1000 ? pause : CUEBALL__SECOND / 1000;
 }
 
 static void lookup_recheck(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time most)
 {
+    assert(!lookup->question);
     lookup->is_hastened = true;
     cueball__lookup_rest(tracker, lookup, cueball__later(tracker->now, recheck_pause(tracker, lookup, most)));
+    assert(lookup->state == CUEBALL__LOOKUP_IDLE);
+    assert(cueball__timer_is_armed(&lookup->timer));
 }
 
 static void lookup_hasten(cueball_tracker *tracker, cueball__lookup *lookup)
@@ -82,6 +89,8 @@ static bool srv_record_is_used(const void *user, const char *owner)
 
 static int schedule_addresses(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
+    assert(accepted->count > 0);
+    assert(lookup->name != NULL);
     const char *name = lookup->name->is_domain ? accepted->chain[0] : lookup->name->text;
     cueball__addresses *set = cueball__addresses_from(tracker, accepted, lookup->type, name, server_text(tracker, lookup));
     if (!set)
@@ -92,6 +101,8 @@ static int schedule_addresses(cueball_tracker *tracker, cueball__lookup *lookup,
     lookup->rechecks = 0;
     cueball_time ttl = set->ttl * CUEBALL__SECOND;
     cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, CUEBALL_NEVER));
+    assert(lookup->set == set);
+    assert(set->count > 0);
     return CUEBALL_OK;
 }
 
@@ -105,6 +116,9 @@ static void srv_refused(cueball_tracker *tracker, cueball__lookup *lookup, const
 
 static int schedule_srv(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
+    assert(accepted->count > 0);
+    assert(lookup->name == NULL);
+    assert(lookup->type == CUEBALL_RR_SRV);
     cueball__addresses *told = cueball__addresses_new(tracker, 0, accepted->chain[0], "", server_text(tracker, lookup));
     if (!told)
         return CUEBALL_ENOMEM;
@@ -125,11 +139,14 @@ static int schedule_srv(cueball_tracker *tracker, cueball__lookup *lookup, const
         lookup->rechecks = 0;
     cueball_time ttl = least * CUEBALL__SECOND;
     cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, CUEBALL_NEVER));
+    assert(lookup->set == told);
     return CUEBALL_OK;
 }
 
 int cueball__schedule_records(cueball_tracker *tracker, cueball__lookup *lookup, const cueball__accepted *accepted)
 {
+    assert(accepted->count > 0);
+    assert(!lookup->question);
     int result = lookup->name ? schedule_addresses(tracker, lookup, accepted) : schedule_srv(tracker, lookup, accepted);
     if (result == CUEBALL_OK)
         lookup->was_found = true;
@@ -154,6 +171,8 @@ static bool lookup_is_lost(const cueball__lookup *lookup)
 
 int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl)
 {
+    assert(rcode == CUEBALL_RCODE_NOERROR || rcode == CUEBALL_RCODE_NXDOMAIN || rcode == CUEBALL_RCODE_NOTIMP);
+    assert(!lookup->question);
     char name[CUEBALL__NAME_TEXT];
     cueball__lookup_subject(tracker, lookup, name, sizeof name);
     cueball__addresses *none = cueball__addresses_new(tracker, 0, name, name, server_text(tracker, lookup));
@@ -182,11 +201,15 @@ int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup
         lookup_recheck(tracker, lookup, ttl); /* it may have gone for a moment only */
     else
         cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, most));
+    assert(lookup->set == none);
+    assert(lookup->state == CUEBALL__LOOKUP_IDLE);
     return CUEBALL_OK;
 }
 
 static void lookup_tell(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
 {
+    assert(message[0]);
+    assert(lookup->has_failed);
     size_t size = strlen(message) + 1;
     if (lookup->message)
         cueball__memory_release(&tracker->memory, lookup->message, strlen(lookup->message) + 1);
@@ -199,13 +222,17 @@ static void lookup_tell(cueball_tracker *tracker, cueball__lookup *lookup, const
  * as they are until SRV is asked again; and those of SRV are kept until then. */
 static void srv_failed(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->name == NULL);
     lookup_recheck(tracker, lookup, tracker->max_recheck); /* before the others, so that it is asked before them */
     if (tracker->has_seen_srv)
         cueball__hold_until(tracker, lookup->due);
+    assert(!tracker->has_seen_srv || tracker->hold == lookup->due);
 }
 
 void cueball__schedule_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
 {
+    assert(!lookup->question);
+    assert(message[0]);
     cueball__lookup_mark(tracker, lookup, true, true);
     lookup_tell(tracker, lookup, message);
     if (!lookup->name) {
@@ -216,4 +243,5 @@ void cueball__schedule_failed(cueball_tracker *tracker, cueball__lookup *lookup,
     const cueball__addresses *ipv4 = lookup->name->lookups[0].set;
     bool is_spare = lookup->type == CUEBALL_RR_AAAA && ipv4 && ipv4->count > 0 && !(lookup->set && lookup->set->count > 0);
     lookup_recheck(tracker, lookup, is_spare ? CUEBALL__NEGATIVE_MAX : tracker->max_recheck);
+    assert(lookup->state == CUEBALL__LOOKUP_IDLE);
 }

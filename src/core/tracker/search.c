@@ -23,6 +23,8 @@ static void search_end(cueball_tracker *tracker, cueball__lookup *lookup)
 /* Nothing was found at any candidate, or it has to stay at this one. */
 static int search_negative(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(!lookup->question);
+    assert(!cueball__search_of(tracker, lookup)->is_walking || lookup->name);
     uint32_t rcode = lookup->saw_nodata ? CUEBALL_RCODE_NOERROR : CUEBALL_RCODE_NXDOMAIN;
     return cueball__schedule_negative(tracker, lookup, rcode, lookup->negative_ttl);
 }
@@ -36,6 +38,8 @@ static void search_release(cueball_tracker *tracker, cueball__lookup *lookup)
 /* On to the next candidate, or to the end. */
 static int search_advance(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(cueball__search_of(tracker, lookup)->is_walking);
+    assert(lookup->state != CUEBALL__LOOKUP_OFF);
     cueball__search *search = cueball__search_of(tracker, lookup);
     cueball__lookup *partner = cueball__search_partner(lookup);
     uint32_t count = cueball__candidates_count(tracker, lookup);
@@ -64,6 +68,8 @@ static bool said_none(const cueball__lookup *lookup)
 /* One of the two said none, or was given up: is the candidate settled by that? */
 static int search_settle(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(cueball__search_of(tracker, lookup)->is_walking);
+    assert(lookup->said != CUEBALL__SAID_NOTHING);
     const cueball__lookup *partner = cueball__search_partner(lookup);
     if (!partner || said_none(partner))
         return search_advance(tracker, lookup);
@@ -80,6 +86,8 @@ static int search_settle(cueball_tracker *tracker, cueball__lookup *lookup)
 
 int cueball__search_absent(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl)
 {
+    assert(rcode == CUEBALL_RCODE_NOERROR || rcode == CUEBALL_RCODE_NXDOMAIN);
+    assert(!lookup->question);
     bool is_nodata = rcode == CUEBALL_RCODE_NOERROR;
     lookup->saw_nodata |= is_nodata;
     if (ttl && (lookup->negative_ttl == 0 || ttl < lookup->negative_ttl))
@@ -92,6 +100,8 @@ int cueball__search_absent(cueball_tracker *tracker, cueball__lookup *lookup, ui
 
 void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->set || lookup->has_failed);
+    assert(lookup->state == CUEBALL__LOOKUP_IDLE);
     cueball__search *search = cueball__search_of(tracker, lookup);
     if (!search->is_walking)
         return;
@@ -110,6 +120,8 @@ void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup)
 
 void cueball__search_failed(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->has_failed);
+    assert(lookup->state != CUEBALL__LOOKUP_ASKING);
     cueball__search *search = cueball__search_of(tracker, lookup);
     if (!search->is_walking)
         return;
@@ -125,6 +137,7 @@ void cueball__search_failed(cueball_tracker *tracker, cueball__lookup *lookup)
 
 bool cueball__search_stumbled(cueball_tracker *tracker, cueball__lookup *lookup)
 {
+    assert(lookup->has_stumbled);
     const cueball__lookup *partner = cueball__search_partner(lookup);
     lookup->stumbles_here = true;
     if (!cueball__search_of(tracker, lookup)->is_walking || !partner || partner->said != CUEBALL__SAID_NXDOMAIN)
@@ -137,6 +150,7 @@ bool cueball__search_stumbled(cueball_tracker *tracker, cueball__lookup *lookup)
 /* A lookup of the domain was stopped, whose answer the other one may have waited for. */
 void cueball__search_left(cueball_tracker *tracker)
 {
+    assert(tracker->has_left);
     tracker->has_left = false;
     if (!tracker->domain || !tracker->domain->search.is_walking)
         return;
@@ -148,6 +162,7 @@ void cueball__search_left(cueball_tracker *tracker)
             cueball__lookup_put_off(tracker, lookup);
     }
     tracker->domain->search.is_walking &= is_asked;
+    assert(!tracker->has_left);
 }
 
 /* -------------------------------------------------------------- beginning anew -- */
@@ -156,6 +171,7 @@ static void search_forget(cueball__search *search)
 {
     search->is_walking = false;
     search->chosen = CUEBALL__NOWHERE;
+    assert(!search->is_walking);
 }
 
 static void lookup_anew(cueball_tracker *tracker, cueball__lookup *lookup)

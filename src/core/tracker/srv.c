@@ -53,6 +53,7 @@ typedef struct plan {
 
 static void draft_drop(cueball_tracker *tracker, plan *draft)
 {
+    assert(draft->count <= draft->max);
     for (uint32_t i = 0; i < draft->count; i++) {
         cueball__name *name = draft->targets[i].name;
         for (unsigned family = 0; family < 2; family++) {
@@ -86,6 +87,8 @@ static bool record_is_target(const cueball__accepted *accepted, const cueball_re
 
 static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__accepted *accepted)
 {
+    assert(draft->max > 0);
+    assert(draft->count == 0);
     draft->targets = cueball__memory_allocate(&tracker->memory, draft->max * sizeof *draft->targets);
     if (!draft->targets)
         return false;
@@ -109,6 +112,8 @@ static bool draft_targets(cueball_tracker *tracker, plan *draft, const cueball__
             draft->targets[kept++] = draft->targets[i];
     }
     draft->count = kept;
+    assert(draft->count > 0);
+    assert(draft->count <= draft->max);
     return true;
 }
 
@@ -148,6 +153,8 @@ static uint32_t companions_find(const plan *draft, const cueball__accepted *acce
 /* One name's addresses of one family. */
 static bool companions_offer(cueball_tracker *tracker, const companion *companions, uint32_t count, const char *server, uint32_t *least)
 {
+    assert(count > 0);
+    assert(!companions[0].name->offered[companions[0].record->type == CUEBALL_RR_AAAA]);
     cueball__name *name = companions[0].name;
     uint32_t type = companions[0].record->type;
     cueball__addresses *set = cueball__addresses_new(tracker, count, name->text, name->text, server);
@@ -163,6 +170,7 @@ static bool companions_offer(cueball_tracker *tracker, const companion *companio
     *least = set->ttl < *least ? set->ttl : *least;
     cueball__addresses_finish(set);
     name->offered[type == CUEBALL_RR_AAAA] = set;
+    assert(set->count > 0);
     return true;
 }
 
@@ -192,6 +200,7 @@ static bool draft_companions(cueball_tracker *tracker, const plan *draft, const 
 /* What came along replaces what was known of that name, in both families. */
 static void name_take_offer(cueball_tracker *tracker, cueball__name *name)
 {
+    assert(name->references > 0);
     if (!name->offered[0] && !name->offered[1])
         return;
     name->is_fed = true;
@@ -200,10 +209,13 @@ static void name_take_offer(cueball_tracker *tracker, cueball__name *name)
         cueball__lookup_mark(tracker, &name->lookups[family], false, false); /* it knows nothing of its own */
         name->offered[family] = NULL;
     }
+    assert(!name->offered[0]);
+    assert(!name->offered[1]);
 }
 
 static void targets_replace(cueball_tracker *tracker, const plan *draft)
 {
+    assert(draft->count <= draft->max);
     cueball__target *old = tracker->targets;
     uint32_t old_n = tracker->targets_n, old_max = tracker->targets_max;
     bool is_same = old_n == draft->count;
@@ -223,6 +235,7 @@ static void targets_replace(cueball_tracker *tracker, const plan *draft)
     for (uint32_t i = 0; i < old_n; i++)
         cueball__name_release(tracker, old[i].name);
     cueball__memory_release(&tracker->memory, old, old_max * sizeof *old);
+    assert(tracker->targets_n == draft->count);
 }
 
 /* Every record says ".": decidedly not here (RFC 2782). */
@@ -230,10 +243,13 @@ static void srv_no_service(cueball_tracker *tracker)
 {
     targets_replace(tracker, &(plan){ .targets = NULL });
     tracker->is_stale = tracker->has_no_service = true;
+    assert(tracker->targets_n == 0);
 }
 
 int cueball__srv_records(cueball_tracker *tracker, const cueball__accepted *accepted, const char *server, uint32_t *ttl)
 {
+    assert(accepted->count > 0);
+    assert(accepted->answer->count >= accepted->count);
     plan draft = { .targets = NULL };
     *ttl = accepted->ttl;
     uint32_t named = 0;
@@ -262,6 +278,7 @@ int cueball__srv_records(cueball_tracker *tracker, const cueball__accepted *acce
 
 bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from)
 {
+    assert(from != CUEBALL_TARGETS_SRV);
     if (tracker->targets_n == 0 || tracker->targets[0].name != tracker->domain) {
         plan draft = { .max = 1 };
         draft.targets = cueball__memory_allocate(&tracker->memory, sizeof *draft.targets);
@@ -276,6 +293,8 @@ bool cueball__srv_fall_back(cueball_tracker *tracker, int32_t from)
         tracker->has_no_service = false;
     }
     tracker->targets_from = from;
+    assert(tracker->targets_n == 1);
+    assert(tracker->targets[0].name == tracker->domain);
     return true;
 }
 
@@ -286,4 +305,5 @@ void cueball__targets_free(cueball_tracker *tracker)
     cueball__memory_release(&tracker->memory, tracker->targets, tracker->targets_max * sizeof *tracker->targets);
     tracker->targets = NULL;
     tracker->targets_n = 0;
+    assert(tracker->domain == NULL);
 }
