@@ -24,7 +24,7 @@ local host = { name = "ngx" }
 
 local CAN_WAIT = request.CAN_WAIT
 local ADDRESS = ffi.typeof "uintptr_t"
-local tonumber, cast = tonumber, ffi.cast
+local tonumber, cast, known = tonumber, ffi.cast, request.known
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 
@@ -83,7 +83,9 @@ end
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
 function host.task()
-  return crew.task(request.known())
+  local record = known()
+  if record and record.crew then return crew.task(record) end
+  return nil
 end
 
 --- Runs fn(...) in a task of its own, soon, in a timer: never in the request that calls this.

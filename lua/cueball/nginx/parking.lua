@@ -21,6 +21,7 @@ local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 
 local getmetatable, setmetatable, pcall, xpcall, rawget, type = getmetatable, setmetatable, pcall, xpcall, rawget, type
+local broken = condition.broken
 
 local parking = {}
 parking.__index = parking
@@ -467,7 +468,7 @@ end
 -- What is wrong with a connection that comes back, as condition.judge: its socket has no reader but its claimer.
 local function trouble(pool, place, connection)
   local socket = place.socket
-  local message, kind = condition.broken(pool, place.given, connection, socket)
+  local message, kind = broken(pool, place.given, connection, socket)
   if message or not socket then return message, kind end
   local fit
   fit, message, kind = socket:is_fit()

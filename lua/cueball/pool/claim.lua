@@ -7,7 +7,9 @@ local deadlock = require "cueball.pool.deadlock"
 local watchman = require "cueball.pool.leaks"
 local work = require "cueball.pool.perform"
 local lib = native.lib
+-- LuaJIT looks up what is in a module's table at each call, and knows what is in a local.
 local tonumber = tonumber
+local new_lease = work.lease
 
 local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
@@ -107,7 +109,7 @@ local function granted(self, claimer, now)
   local message, kind
   if plain then message, kind = plain:lend_fit(now) else message, kind = lend(self, slot) end
   if message then return take_back(self, slot, handle, message, condition.kind_at_claim(kind)) end
-  local lease = work.lease(self, slot, handle)
+  local lease = new_lease(self, slot, handle)
   if claimer then lease.place.owner = claimer end
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)

@@ -10,7 +10,7 @@ local condition = require "cueball.pool.condition"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
-local setmetatable, pcall = setmetatable, pcall
+local setmetatable, pcall, select = setmetatable, pcall, select
 
 local work = {}
 
@@ -69,9 +69,16 @@ local function debt_of(pool)
   return debt.handles
 end
 
+-- LuaJIT compiles nothing that returns `...` behind a function of C, which a release may call.
+local function finish_with_one(lease, value)
+  if lease.connection ~= nil then lease:release() end
+  return value
+end
+
 local function finish(lease, debt, slot, ok, ...)
   if debt then debt[slot] = nil end
   if ok then
+    if select("#", ...) == 1 then return finish_with_one(lease, (...)) end
     if lease.connection ~= nil then lease:release() end
     return ...
   end
