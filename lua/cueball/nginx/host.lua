@@ -147,20 +147,52 @@ local Waiter = {}
 Waiter.__index = Waiter
 
 function host.waiter()
-  return setmetatable({ values = nil, semaphore = nil }, Waiter)
+  return (setmetatable({
+    is_woken = false, count = 0, first = nil, second = nil, third = nil, all = nil, -- what wake was given
+    semaphore = nil, sleepers = 0,
+  }, Waiter))
 end
 
 function Waiter:wake(...)
-  if self.values then return end
-  self.values = { count = select("#", ...), ... }
+  if self.is_woken then return end
+  self.is_woken, self.count = true, select("#", ...)
+  self.first, self.second, self.third = ...
+  if self.count > 3 then self.all = { ... } end
   if self.semaphore then self.semaphore:post(1) end
+end
+
+-- What wake was given.
+local function values_of(self)
+  local count = self.count
+  if count == 1 then return self.first end
+  if count == 3 then return self.first, self.second, self.third end
+  if count == 0 then return end
+  if count == 2 then return self.first, self.second end
+  return unpack(self.all, 1, count)
+end
+
+-- Semaphores that nobody waits for: each needs memory of nginx's, and a finalizer.
+local semaphores, SEMAPHORES_MAX = {}, 1000
+
+local function begin_sleep(self)
+  self.semaphore = self.semaphore or table.remove(semaphores) or semaphore.new()
+  self.sleepers = self.sleepers + 1
+end
+
+-- A semaphore that was posted for nobody is not used again, nor is that of a killed light thread, which does not come here.
+local function end_sleep(self)
+  local used = self.semaphore
+  self.sleepers = self.sleepers - 1
+  if self.sleepers > 0 then return end
+  self.semaphore = nil
+  if #semaphores < SEMAPHORES_MAX and used:count() == 0 then semaphores[#semaphores + 1] = used end
 end
 
 local HOUR_NS = 3600e9
 
 -- Until woken, or the time has come.
 local function wait_in_task(self, task, deadline)
-  while not self.values do
+  while not self.is_woken do
     local left = math.min(deadline - now(), HOUR_NS)
     if left <= 0 then return end
     self.semaphore:wait(math.max(0.001, left / 1e9))
@@ -170,19 +202,19 @@ end
 
 -- Ends the sleep, and not the wait.
 function Waiter:look()
-  if self.semaphore and not self.values then self.semaphore:post(1) end
+  if self.semaphore and not self.is_woken then self.semaphore:post(1) end
 end
 
 -- The same in a request: one who waits must not depend on there being a crew.
 local function wait_in_request(self, deadline)
   local helper
   crew.enter(self)
-  while not self.values do
+  while not self.is_woken do
     local time = now()
     if time >= deadline then break end
     local left = math.min(deadline, crew.patience(self)) - time
     if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
-    if not self.values then helper = crew.help(self, helper) end
+    if not self.is_woken then helper = crew.help(self, helper) end
   end
   crew.depart(self)
   if helper then crew.leave_off(helper) end
@@ -194,14 +226,14 @@ end
 function Waiter:wait(timeout_ms)
   local task = must_wait "wait"
   crew.stay_if_killed(task)
-  if not self.values then
-    self.semaphore = self.semaphore or semaphore.new()
+  if not self.is_woken then
+    begin_sleep(self)
     local deadline = timeout_ms and now() + timeout_ms * 1e6 or math.huge
     if task then wait_in_task(self, task, deadline) else wait_in_request(self, deadline) end
+    end_sleep(self)
   end
-  local values = self.values
-  if not values then return nil, "timeout" end
-  return unpack(values, 1, values.count)
+  if not self.is_woken then return nil, "timeout" end
+  return values_of(self)
 end
 
 host.alarm = crew.alarm

@@ -134,7 +134,7 @@ local function await(self, user, claimer, level)
     pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
     owner = claimer, lease = nil, is_answered = false,
     site = self.notes_sites and watchman.site() or nil,
-    holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
+    holder = self.claimer(), thread = nil, deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
   if not self.host.can_wait() then
     made:abort()
@@ -146,7 +146,7 @@ local function await(self, user, claimer, level)
   if never then return refuse_deadlock(made, never) end
   local can_wait, lease, message, name = pcall(self.host.guard, made)
   if can_wait then
-    self:pump()
+    if self.watchman.has_collected then self:pump() else pump_if_asked(self) end
     can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
     self.host.unguard(made)
   end
