@@ -24,7 +24,7 @@ local host = { name = "ngx" }
 
 local CAN_WAIT = request.CAN_WAIT
 local ADDRESS = ffi.typeof "uintptr_t"
-local tonumber, cast, known = tonumber, ffi.cast, request.known
+local tonumber, cast, known, get_phase = tonumber, ffi.cast, request.known, ngx.get_phase
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 
@@ -67,7 +67,7 @@ local REQUEST = setmetatable({}, { __tostring = function() return "a request" en
 --- The task that runs now; a request's or a user's timer's own code counts as one. nil where nothing may wait (log_by_lua,
 -- init_worker_by_lua …).
 function host.current()
-  if not CAN_WAIT[ngx.get_phase()] then return nil end
+  if not CAN_WAIT[get_phase()] then return nil end
   return crew.task(request.known()) or REQUEST
 end
 
@@ -112,10 +112,10 @@ function host.kill(task)
 end
 
 local function must_wait(who)
-  if not CAN_WAIT[ngx.get_phase()] then
-    error(("%s: nothing may wait in %s_by_lua"):format(who, ngx.get_phase()), 3)
+  if not CAN_WAIT[get_phase()] then
+    error(("%s: nothing may wait in %s_by_lua"):format(who, get_phase()), 3)
   end
-  return crew.task(request.known())
+  return host.task()
 end
 
 --- Waits, for 1 ms at least: nginx counts in those.
@@ -146,10 +146,11 @@ end
 local Waiter = {}
 Waiter.__index = Waiter
 
+-- Fields that are empty at first are false: LuaJIT makes no room for those that are nil.
 function host.waiter()
   return (setmetatable({
-    is_woken = false, count = 0, first = nil, second = nil, third = nil, all = nil, -- what wake was given
-    semaphore = nil, sleepers = 0,
+    is_woken = false, count = 0, first = false, second = false, third = false, all = false, -- what wake was given
+    semaphore = false, sleepers = 0,
   }, Waiter))
 end
 
@@ -184,7 +185,7 @@ local function end_sleep(self)
   local used = self.semaphore
   self.sleepers = self.sleepers - 1
   if self.sleepers > 0 then return end
-  self.semaphore = nil
+  self.semaphore = false
   if #semaphores < SEMAPHORES_MAX and used:count() == 0 then semaphores[#semaphores + 1] = used end
 end
 
@@ -212,7 +213,7 @@ local function wait_in_request(self, deadline)
   while not self.is_woken do
     local time = now()
     if time >= deadline then break end
-    local left = math.min(deadline, crew.patience(self)) - time
+    local left = math.min(deadline, crew.patience(self, time)) - time
     if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
     if not self.is_woken then helper = crew.help(self, helper) end
   end
@@ -292,7 +293,7 @@ host.keepalive = {
 
 --- Calls fn: nginx runs the loop.
 function host.run(fn, ...)
-  if not CAN_WAIT[ngx.get_phase()] then
+  if not CAN_WAIT[get_phase()] then
     error(("run: nothing may wait in %s_by_lua; use cueball.spawn"):format(ngx.get_phase()), 2)
   end
   return fn(...)

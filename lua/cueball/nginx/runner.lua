@@ -55,8 +55,9 @@ local function post(self)
 end
 
 -- Is there a crew that will see to things?
-local function is_manned()
-  return present ~= nil and now() - heard_at < SILENCE_NS
+-- @param time by now(), if that is known
+local function is_manned(time)
+  return present ~= nil and (time or now()) - heard_at < SILENCE_NS
 end
 
 -- ------------------------------------------------------------------ alarms --
@@ -388,9 +389,9 @@ function crew.depart(waiter)
 end
 
 --- How long one that waits in a request may sleep; nanoseconds, a time. Where there is a crew it has nothing to do but to wait.
-function crew.patience(waiter)
-  local time = now()
-  if is_manned() then return time + SILENCE_NS end
+-- @param time by now()
+function crew.patience(waiter, time)
+  if is_manned(time) then return time + SILENCE_NS end
   if lookout and lookout ~= waiter and time - looked_at < RELIEF_NS then return time + RELIEF_NS end
   lookout, looked_at = waiter, time
   return math.min(alarms:next(), time + LOOK_NS)

@@ -128,13 +128,22 @@ local function refuse_deadlock(made, message)
   return nil, message, "deadlock"
 end
 
+-- Of a claimer that is no task: that of a request, whose end is told otherwise, so that nothing is to be guarded.
+local function wait_unguarded(self, made)
+  if self.watchman.has_collected then self:pump() else pump_if_asked(self) end
+  local lease, message, name = made.waiter:wait()
+  deadlock.waited(made)
+  if made.owner then made.owner.claims[made] = nil end
+  return lease, message, name
+end
+
 -- Parks the claimer until the core has an answer.
 local function await(self, user, claimer, level)
   local made = setmetatable({
     pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
-    owner = claimer, lease = nil, is_answered = false,
+    owner = claimer, lease = false, is_answered = false, -- false where nil would do: LuaJIT makes no room for that
     site = self.notes_sites and watchman.site() or nil,
-    holder = self.claimer(), thread = nil, deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
+    holder = self.claimer(), thread = false, deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
   if not self.host.can_wait() then
     made:abort()
@@ -144,6 +153,7 @@ local function await(self, user, claimer, level)
   if claimer then claimer.claims[made] = true end
   local never = deadlock.waits(made)
   if never then return refuse_deadlock(made, never) end
+  if self.parking and self.host.task() == nil then return wait_unguarded(self, made) end
   local can_wait, lease, message, name = pcall(self.host.guard, made)
   if can_wait then
     if self.watchman.has_collected then self:pump() else pump_if_asked(self) end
