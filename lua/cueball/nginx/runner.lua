@@ -55,8 +55,9 @@ local function post(self)
 end
 
 -- Does a runner see to things?
-local function is_running()
-  return current ~= nil and now() - heard_at < SILENCE_NS
+-- @param time by now(), if that is known
+local function is_running(time)
+  return current ~= nil and (time or now()) - heard_at < SILENCE_NS
 end
 
 -- ------------------------------------------------------------------ alarms --
@@ -383,9 +384,9 @@ function runner.wait_ends(waiter)
 end
 
 --- Until when a waiter in a request may sleep, in nanoseconds. Where a runner runs, the waiter has nothing to do but to wait.
-function runner.sleep_until(waiter)
-  local time = now()
-  if is_running() then return time + SILENCE_NS end
+-- @param time by now()
+function runner.sleep_until(waiter, time)
+  if is_running(time) then return time + SILENCE_NS end
   if substitute and substitute ~= waiter and time - substitute_at < SUBSTITUTE_NS then return time + SUBSTITUTE_NS end
   substitute, substitute_at = waiter, time
   return math.min(alarms:next(), time + LOOK_NS)

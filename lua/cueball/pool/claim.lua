@@ -8,7 +8,9 @@ local deadlock = require "cueball.pool.deadlock"
 local watchman = require "cueball.pool.leaks"
 local work = require "cueball.pool.perform"
 local lib = native.lib
+-- LuaJIT looks up what is in a module's table at each call, and knows what is in a local.
 local tonumber = tonumber
+local new_lease = work.lease
 
 local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
@@ -108,7 +110,7 @@ local function granted(self, claimer, now)
   local message, kind
   if plain then message, kind = plain:lend_fit(now) else message, kind = lend(self, slot) end
   if message then return take_back(self, slot, handle, message, condition.kind_at_claim(kind)) end
-  local lease = work.lease(self, slot, handle)
+  local lease = new_lease(self, slot, handle)
   if claimer then lease.place.owner = claimer end
   if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
   pump_if_asked(self)
@@ -127,13 +129,22 @@ local function refuse_deadlock(made, message)
   return nil, message, "deadlock"
 end
 
+-- Of a claimer that is no task: that of a request, whose end is told otherwise, so that nothing is to be guarded.
+local function wait_unguarded(self, made)
+  if self.watchman.has_collected then self:pump() else pump_if_asked(self) end
+  local lease, message, name = made.waiter:wait()
+  deadlock.waited(made)
+  if made.owner then made.owner.claims[made] = nil end
+  return lease, message, name
+end
+
 -- Parks the claimer until the core has an answer.
 local function await(self, user, claimer)
   local made = setmetatable({
     pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
-    owner = claimer, lease = nil, is_answered = false,
+    owner = claimer, lease = false, is_answered = false, -- false where nil would do: LuaJIT makes no room for that
     site = self.notes_sites and watchman.site() or nil,
-    holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
+    holder = self.claimer(), thread = false, deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
   }, Claim)
   if not self.host.can_wait() then
     made:abort()
@@ -143,9 +154,10 @@ local function await(self, user, claimer)
   if claimer then claimer.claims[made] = true end
   local never = deadlock.waits(made)
   if never then return refuse_deadlock(made, never) end
+  if self.parking and self.host.task() == nil then return wait_unguarded(self, made) end
   local can_wait, lease, message, name = pcall(self.host.guard, made)
   if can_wait then
-    self:pump()
+    if self.watchman.has_collected then self:pump() else pump_if_asked(self) end
     can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
     self.host.unguard(made)
   end

@@ -38,6 +38,24 @@ function explain.parts(pool, waited_ms)
   return parts
 end
 
+local NO_BACKENDS = tonumber(lib.CUEBALL_REASON_NO_BACKENDS)
+
+--- The same in short, for each claim that waits and few that are asked: see explain.listed.
+-- @return a list as of explain.parts; or the number of a reason, if there was one all the time
+function explain.noted(pool, waited_ms)
+  local now = pool.now()
+  local count = pool.core:explain(math.max(0, now - waited_ms * 1e6), now, room, ROOM)
+  local reason = tonumber(room[0].reason)
+  if count == 1 and reason ~= NO_BACKENDS then return reason end
+  return explain.parts(pool, waited_ms)
+end
+
+--- What explain.noted noted, as a list.
+function explain.listed(noted, waited_ms)
+  if type(noted) ~= "number" then return noted end
+  return { { reason = ffi.string(lib.cueball_reason_name(noted)), ms = waited_ms } }
+end
+
 local PARTS_MAX = 4 -- that a sentence tells one by one
 
 -- The parts with the same reason as one, in the order of their first.

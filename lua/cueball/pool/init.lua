@@ -21,7 +21,7 @@ local misuse = require "cueball.misuse"
 local registry = require "cueball.pool.registry"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
-local getmetatable, xpcall, type = getmetatable, xpcall, type
+local getmetatable, xpcall, type, traceback = getmetatable, xpcall, type, text.traceback
 
 local NEVER = 2 ^ 63
 
@@ -205,7 +205,7 @@ end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message, kind = xpcall(fn, text.traceback, ...)
+  local ok, message, kind = xpcall(fn, traceback, ...)
   if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message)) end
   return ok, message, kind
 end

@@ -130,7 +130,7 @@ end
 --- Why it took so long to get.
 -- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
 function Lease:explain()
-  local waits = self.waits
+  local waits = explain.listed(self.waits, self.waited_ms)
   if not waits or #waits == 0 then return "granted at once", {} end
   return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
     self.dead and "; dead: " .. explain.dead(self.dead) or ""), waits

@@ -10,7 +10,7 @@ local condition = require "cueball.pool.condition"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
-local setmetatable, pcall = setmetatable, pcall
+local setmetatable, pcall, select = setmetatable, pcall, select
 
 local work = {}
 
@@ -23,8 +23,9 @@ function work.lend_connection(pool, slot)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
 end
 
---- A lease on the connection of this slot, which is not watched any more.
-function work.lease(pool, slot, handle)
+-- The connection of this slot, which is not watched any more, is lent.
+-- @return it, and what tells whether its lease was collected
+local function lend(pool, slot, handle)
   local connection, place = pool.connections[slot], pool.places[slot]
   pool.lent[slot] = handle
   -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
@@ -33,8 +34,24 @@ function work.lease(pool, slot, handle)
     pool.places[slot] = nil -- only the lease holds it now
     if not pool.is_looking then watchman.look(pool.watchman) end
   end
+  return connection, place
+end
+
+--- A lease on the connection of this slot, which is not watched any more.
+function work.lease(pool, slot, handle)
+  local connection, place = lend(pool, slot, handle)
   -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
   return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
+end
+
+-- The same for a claim that waited.
+local function lease_after(pool, slot, handle, waited_ms, ahead)
+  local connection, place = lend(pool, slot, handle)
+  return (setmetatable({
+    pool = pool, place = place, handle = handle, connection = connection,
+    waited_ms = waited_ms, ahead = ahead, waits = explain.noted(pool, waited_ms),
+    dead = next(pool.dead_since) and explain.note_dead(pool) or nil,
+  }, Lease))
 end
 
 -- What a task has borrowed with pool:with, by slot.  Made once for each task and pool: to guard each lease by itself
@@ -69,9 +86,16 @@ local function debt_of(pool)
   return debt.handles
 end
 
+-- LuaJIT compiles nothing that returns `...` behind a function of C, which a release may call.
+local function finish_with_one(lease, value)
+  if lease.connection ~= nil then lease:release() end
+  return value
+end
+
 local function finish(lease, debt, slot, ok, ...)
   if debt then debt[slot] = nil end
   if ok then
+    if select("#", ...) == 1 then return finish_with_one(lease, (...)) end
     if lease.connection ~= nil then lease:release() end
     return ...
   end
@@ -301,10 +325,7 @@ local function grant(pool, slot, _, action)
     return
   end
   work.lend_connection(pool, slot)
-  local lease = work.lease(pool, slot, tonumber(action.lease))
-  lease.waited_ms = tonumber(action.waited) / 1e6
-  lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
-  if next(pool.dead_since) then lease.dead = explain.note_dead(pool) end
+  local lease = lease_after(pool, slot, tonumber(action.lease), tonumber(action.waited) / 1e6, action.ahead)
   if claim.owner then lease.place.owner = claim.owner end
   pool.holders[slot] = claim.holder
   if pool.notes_sites then watchman.lent(pool.watchman, slot, claim.site) end
