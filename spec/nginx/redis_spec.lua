@@ -237,7 +237,7 @@ describe("cueball.connection.redis", function()
   for what, other in pairs(OTHERS) do
     it("leaves it to those where they are something else than they were: " .. what, function()
       one = nginx.start {
-        files = { ["my_pools.lua"] = LIBRARY .. other[2] .. POOLS:format(backend.backend, "{}") },
+        files = { ["my_pools.lua"] = LIBRARY .. other[2] .. POOLS:format(15000, backend.backend, "{}") },
         http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
         server = [[location = /get { content_by_lua_block {
           ngx.print(pools.cache:with(function(red)
@@ -250,7 +250,7 @@ describe("cueball.connection.redis", function()
 
   it("is closed, and blames nobody, if another request than its own releases it", function()
     one = nginx.start {
-      files = { ["my_pools.lua"] = POOLS:format(backend.backend, "{}") },
+      files = { ["my_pools.lua"] = POOLS:format(15000, backend.backend, "{}") },
       http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
       server = [[
         location = /take { content_by_lua_block {
