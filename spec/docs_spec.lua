@@ -3,6 +3,7 @@
 local native = require "cueball.native"
 local options = require "cueball.options"
 local lib, ffi = native.lib, native.ffi
+local NO_STATS = { [""] = true, struct_size = true, reserved = true }
 
 local root = os.getenv "CUEBALL_ROOT" or "."
 
@@ -155,8 +156,7 @@ describe("docs/lua.md", function()
   local function stats_fields()
     local fields = { "memory_bytes" }
     for _, one in ipairs(native.layout) do
-      local is_count = one.member ~= "" and one.member ~= "struct_size" and one.member ~= "reserved"
-      if one.type == "cueball_stats" and is_count then fields[#fields + 1] = one.member end
+      if one.type == "cueball_stats" and not NO_STATS[one.member] then fields[#fields + 1] = one.member end
     end
     return fields
   end

@@ -5,6 +5,7 @@ local program = require "spec.support.program"
 local programs = {
   timers_test = "src/core/kit/timers.c src/core/kit/random.c",
   histogram_test = "src/core/kit/histogram.c src/core/kit/random.c",
+  checks_test = "src/core/*/*.c",
 }
 
 describe("the core's parts:", function()

@@ -95,7 +95,7 @@ typedef struct world {
     cueball_time least_span;           /* the least there was for a connection to have lasted */
     cueball_handle blamed[BLAMED_MAX]; /* backends against which there was evidence */
     uint32_t blamed_n;
-    uint64_t timeouts;                                   /* attempts and checks, after the last input */
+    uint64_t timeouts;  /* attempts and checks, after the last input */
     cueball_stats told; /* the same counts as the pool's, as far as they can be known here */
 } world;
 

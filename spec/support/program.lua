@@ -58,7 +58,7 @@ end
 --- Compiles the sources (and flags), all from the root, and runs the program with these arguments. Returns what it wrote.
 function program.run(name, sources, arguments)
   local path = quote(folder .. "/" .. name)
-  must(("${CC:-cc} -std=c11 -O1 -g -Isrc/include -Isrc/core -o %s %s -lm"):format(path, sources))
+  must(("${CC:-cc} -std=c11 -O1 -g -DCUEBALL_CHECKS=1 -Isrc/include -Isrc/core -o %s %s -lm"):format(path, sources))
   return must(path .. " " .. (arguments or ""))
 end
 

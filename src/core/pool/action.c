@@ -1,8 +1,6 @@
 /* What the host is to do, to be drained: answers to claims first, since somebody
  * waits for them, then the chores of slots. */
-#include "pool.h"
-
-#include <string.h>
+#include "action.h"
 
 /* A slot is listed once however many chores it has. */
 void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
@@ -106,15 +104,6 @@ static void chore_take(cueball_pool *pool, cueball__slot *slot, cueball_action *
     }
 }
 
-bool cueball_pool_next_answer(cueball_pool *pool, cueball_action *action)
-{
-    memset(action, 0, sizeof *action);
-    if (cueball__list_is_empty(&pool->answers))
-        return false;
-    answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
-    return true;
-}
-
 /* The next slot about which something is to be done.  That a lease is wanted back is
  * not told before the lease is. */
 static cueball__slot *chore_next(const cueball_pool *pool)
@@ -127,17 +116,21 @@ static cueball__slot *chore_next(const cueball_pool *pool)
     return NULL;
 }
 
-bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *action)
+bool cueball__answer_next(cueball_pool *pool, cueball_action *action)
 {
-    memset(action, 0, sizeof *action);
+    *action = (cueball_action){ 0 };
+    if (cueball__list_is_empty(&pool->answers))
+        return false;
+    answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
+    return true;
+}
+
+bool cueball__chore_next(cueball_pool *pool, cueball_action *action)
+{
+    *action = (cueball_action){ 0 };
     cueball__slot *slot = chore_next(pool);
     if (!slot)
         return false;
     chore_take(pool, slot, action);
     return true;
-}
-
-bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action)
-{
-    return cueball_pool_next_answer(pool, action) || cueball_pool_next_chore(pool, action);
 }

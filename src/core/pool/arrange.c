@@ -2,12 +2,22 @@
  * should have; here the surplus goes and the backends that lack some are noted.
  * New slots are made one by one as the ceiling allows, when a plan is made and
  * whenever a slot goes: that is O(1) a slot, without planning anew. */
-#include "pool.h"
+#include "arrange.h"
+
+#include "action.h"
+#include "churn.h"
+#include "demand.h"
+#include "event.h"
+#include "life.h"
+#include "preference.h"
+#include "priority.h"
+#include "probe.h"
+#include "slot.h"
+#include "slow_start.h"
 
 #include <string.h>
 
 #define MEMORY_RETRY 1000000000 /* ns until what memory did not allow is tried again */
-#define PROBES_SHARE 5          /* probes take this part of the places at most, while live backends could use them */
 
 /* Forgets earlier decisions to drop slots of this backend. */
 static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
@@ -23,24 +33,6 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
         if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->is_set)
             slot->on_return = 0;
     }
-}
-
-/* max_churn_rate: whether a slot may come or go at this backend now.  If not, the
- * plan is taken up again when it may. */
-bool cueball__backend_may_change(cueball_pool *pool, cueball__backend *backend)
-{
-    if (pool->settings.churn_gap == 0 || pool->now >= backend->churn_at)
-        return true;
-    pool->churn_holds = true;
-    if (!cueball__timer_is_armed(&pool->churn) || pool->churn.deadline > backend->churn_at)
-        cueball__timers_arm(&pool->timers, &pool->churn, backend->churn_at);
-    return false;
-}
-
-void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *backend)
-{
-    if (pool->settings.churn_gap)
-        backend->churn_at = cueball__time_after(pool->now, pool->settings.churn_gap);
 }
 
 /* Drops so many slots, those first whose loss is felt least, and of equals the
@@ -89,45 +81,11 @@ static void plan_favour_living(cueball_plan_backend *plan, uint32_t count)
     }
 }
 
-#define SLOW_STEPS 10 /* in which a revived backend gets its share */
-
-/* Weights are multiplied by SLOW_STEPS where a backend has less than its share. */
-static uint32_t backend_share(cueball_pool *pool, cueball__backend *backend)
-{
-    if (backend->revived_at == 0 || pool->settings.slow_start == 0)
-        return SLOW_STEPS;
-    cueball_time elapsed = pool->now - backend->revived_at;
-    if (elapsed >= pool->settings.slow_start) {
-        backend->revived_at = 0;
-        return SLOW_STEPS;
-    }
-    cueball_time step = pool->settings.slow_start / SLOW_STEPS + 1;
-    cueball_time next = cueball__time_after(pool->now, step - elapsed % step);
-    if (!cueball__timer_is_armed(&pool->churn) || pool->churn.deadline > next)
-        cueball__timers_arm(&pool->timers, &pool->churn, next);
-    return (uint32_t)(elapsed / step) + 1;
-}
-
-/* The worst priority to be used: RFC 2782 has a client try the lowest-numbered
- * it can reach.  UINT32_MAX: all, since none can be reached or all are alike. */
-static uint32_t pool_priority(const cueball_pool *pool)
-{
-    uint32_t best = UINT32_MAX;
-    if (pool->options.priorities == CUEBALL_PRIORITIES_IGNORED)
-        return best;
-    for (uint32_t i = 0; i < pool->known; i++) {
-        const cueball__backend *backend = pool->preference[i];
-        if (!backend->dead && !backend->ejected && backend->priority < best)
-            best = backend->priority;
-    }
-    return best;
-}
-
 /* Leaves backends alone while better ones live.  Nobody tries them meanwhile, so
  * that one was dead is forgotten: when it is needed it is tried like a new one. */
 static void pool_put_aside(cueball_pool *pool)
 {
-    uint32_t priority = pool_priority(pool);
+    uint32_t priority = cueball__priority_used(pool);
     uint32_t aside = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         cueball__backend *backend = pool->preference[i];
@@ -149,21 +107,6 @@ static void pool_put_aside(cueball_pool *pool)
     pool->priority = priority;
     if (differs)
         cueball__event_note(pool, CUEBALL_EVENT_PRIORITY, NULL, priority);
-}
-
-/* How many dead backends may have a slot: the rest of the places is for those that
- * live, as far as these could use it. */
-static uint32_t pool_probes_max(const cueball_pool *pool)
-{
-    uint32_t ceiling = pool->options.max_connections;
-    uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
-    uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
-    uint32_t used = pool->is_set && live < pool->planned_target ? live : pool->planned_target;
-    if (live == 0)
-        return ceiling;
-    if (ceiling == 1) /* the live one has the only place there is */
-        return 0;
-    return ceiling - used > least ? ceiling - used : least;
 }
 
 /* Whether the planner is to know the backend.  Of dead ones it knows as many as may
@@ -192,15 +135,15 @@ static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uin
         backend->is_planned = backend_is_planned(pool, backend, probes);
         if (!backend->is_planned)
             continue;
-        uint32_t share = backend_share(pool, backend);
-        is_slow |= share < SLOW_STEPS;
+        uint32_t share = cueball__slow_start_share(pool, backend);
+        is_slow |= share < CUEBALL__SLOW_STEPS;
         plan[count++] = (cueball_plan_backend){ .weight = backend->weight * share,
                                                 .most = backend->takes ? backend->takes + backend->surplus : 0,
                                                 .dead = backend->dead };
     }
     *probes = *probes < pool->probes_max ? *probes : pool->probes_max;
     for (uint32_t i = 0; i < count && !is_slow; i++)
-        plan[i].weight /= SLOW_STEPS;
+        plan[i].weight /= CUEBALL__SLOW_STEPS;
     return count;
 }
 
@@ -263,7 +206,7 @@ void cueball__pool_plan(cueball_pool *pool)
     cueball__demand_planned(pool, target_before);
     pool->idle_low = pool->planned_target < ceiling && !pool->is_set ? pool->options.spares : 0;
     pool_put_aside(pool);
-    pool->probes_max = pool_probes_max(pool);
+    pool->probes_max = cueball__probes_most(pool);
     uint32_t probes, count = plan_prepare(pool, plan, &probes);
     if (count) {
         /* Places for the probes that will be due. */
@@ -321,5 +264,23 @@ void cueball__pool_fill(cueball_pool *pool)
             if (backend->have < backend->want)
                 cueball__list_append(&pool->wanting, &backend->wanting);
         }
+    }
+}
+
+/* Tries those that are due, as far as there are places. */
+void cueball__probes_begin(cueball_pool *pool)
+{
+    CUEBALL__LIST_EACH(link, following, &pool->probes_due)
+    {
+        if (pool->probed >= pool->probes_max || pool->slots.count - pool->orphans >= pool->options.max_connections)
+            return;
+        cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, probe);
+        if (!cueball__backend_may_change(pool, backend))
+            continue;
+        if (!cueball__slot_add(pool, backend)) /* without memory: at the next occasion */
+            return;
+        cueball__backend_has_changed(pool, backend);
+        backend->want = 1;
+        cueball__list_remove(&backend->wanting);
     }
 }

@@ -1,5 +1,11 @@
 /* The nodes of the service: what is known of them, and how that changes. */
-#include "pool.h"
+#include "backend.h"
+
+#include "event.h"
+#include "outlier.h"
+#include "preference.h"
+#include "probe.h"
+#include "slot.h"
 
 #include <string.h>
 
@@ -9,9 +15,7 @@
 #define PORT_MAX 65535
 #define WEIGHT_MAX 65535
 #define PRIORITY_MAX 65535
-#define REPLACE_GAP UINT64_C(500000) /* ns: 2,000 replacements a second and backend, */
-#define REPLACE_BURST_MIN 100        /* after so many at once, or as many as it has slots */
-#define CHANGE_DELAYS_MAX 10         /* a resolver that never rests is planned for after so many delays */
+#define CHANGE_DELAYS_MAX 10 /* a resolver that never rests is planned for after so many delays */
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo). */
 static uint64_t key_hash(const char *key)
@@ -54,7 +58,7 @@ static bool spec_is_fit(const cueball_backend_spec *spec)
 }
 
 /* The spec as this version knows it; false: it is not fit. */
-static bool spec_read(cueball_backend_spec *spec, const cueball_backend_spec *given)
+bool cueball__spec_read(cueball_backend_spec *spec, const cueball_backend_spec *given)
 {
     memset(spec, 0, sizeof *spec);
     if (!cueball__sized_read(spec, sizeof *spec, SPEC_FIRST, given) || !spec_is_fit(spec))
@@ -158,7 +162,7 @@ static bool pool_has_open(const cueball_pool *pool)
 
 /* Something changed: plan once the resolver has been quiet for a while, but do
  * not wait for ever for a resolver that is never quiet. */
-static void pool_changed(cueball_pool *pool)
+void cueball__backends_changed(cueball_pool *pool)
 {
     pool->is_unsettled = true;
     if (cueball__pool_is_over(pool))
@@ -236,7 +240,7 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
         backend_free(pool, backend);
 }
 
-static void backend_remove(cueball_pool *pool, cueball__backend *backend)
+void cueball__backend_remove(cueball_pool *pool, cueball__backend *backend)
 {
     cueball__preference_remove(pool, backend);
     backend_leave(pool, backend);
@@ -252,7 +256,7 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
     if (has_changed) {
         backend->weight = spec->weight;
         backend->priority = spec->priority;
-        pool_changed(pool);
+        cueball__backends_changed(pool);
     }
     if (spec->name && strcmp(backend->name, spec->name) != 0) {
         char *block = backend->key;
@@ -268,7 +272,7 @@ static bool backend_meets(cueball_pool *pool, cueball__backend *backend, const c
 }
 
 /* CUEBALL_OK: added or replaced, CUEBALL_EEXISTS: nothing to do. */
-static int backend_add(cueball_pool *pool, const cueball_backend_spec *spec)
+int cueball__backend_add(cueball_pool *pool, const cueball_backend_spec *spec)
 {
     cueball__backend *known = cueball__backend_by_key(pool, spec->key);
     if (known) {
@@ -279,33 +283,8 @@ static int backend_add(cueball_pool *pool, const cueball_backend_spec *spec)
     }
     int result = backend_new(pool, spec);
     if (result == CUEBALL_OK && known)
-        backend_remove(pool, known);
+        cueball__backend_remove(pool, known);
     return result;
-}
-
-int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *given)
-{
-    cueball_backend_spec spec;
-    if (!spec_read(&spec, given))
-        return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
-    int result = backend_add(pool, &spec);
-    if (result == CUEBALL_OK)
-        pool_changed(pool);
-    cueball__pool_settle(pool);
-    return result;
-}
-
-int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key)
-{
-    cueball__pool_begin(pool, now);
-    cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
-    if (backend) {
-        backend_remove(pool, backend);
-        pool_changed(pool);
-    }
-    cueball__pool_settle(pool);
-    return backend ? CUEBALL_OK : CUEBALL_ENOT_FOUND;
 }
 
 /* Number `i` of the specs, which reach as far as the first says. */
@@ -314,24 +293,31 @@ static const cueball_backend_spec *spec_at(const cueball_backend_spec *specs, si
     return (const void *)((const char *)specs + i * cueball__sized_stride(SPEC_FIRST, specs));
 }
 
-int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const cueball_backend_spec *specs, size_t count)
+/* Whether all of the specs are fit. */
+bool cueball__specs_are_fit(const cueball_backend_spec *specs, size_t count)
 {
     cueball_backend_spec spec;
     for (size_t i = 0; i < count; i++)
-        if (spec_at(specs, i)->struct_size != specs->struct_size || !spec_read(&spec, spec_at(specs, i)))
-            return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
+        if (spec_at(specs, i)->struct_size != specs->struct_size || !cueball__spec_read(&spec, spec_at(specs, i)))
+            return false;
+    return true;
+}
+
+/* These are all there are, and fit. */
+int cueball__backends_replace(cueball_pool *pool, const cueball_backend_spec *specs, size_t count)
+{
     bool is_first = pool->known == 0;
     bool has_changed = false;
     int result = CUEBALL_OK;
     for (uint32_t i = 0; i < pool->known; i++)
         pool->preference[i]->said = false;
     for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
-        (void)spec_read(&spec, spec_at(specs, i));
+        cueball_backend_spec spec;
+        (void)cueball__spec_read(&spec, spec_at(specs, i));
         const cueball__backend *known = cueball__backend_by_key(pool, spec.key);
         if (known && known->said) /* a key given twice: the first counts */
             continue;
-        result = backend_add(pool, &spec);
+        result = cueball__backend_add(pool, &spec);
         has_changed |= result == CUEBALL_OK;
     }
     if (result != CUEBALL_ENOMEM)
@@ -339,70 +325,17 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
     if (has_changed && is_first) /* the whole list is here: there is nothing to wait for */
         pool->plan_is_due = pool->is_unsettled = true;
     else if (has_changed)
-        pool_changed(pool);
-    cueball__pool_settle(pool);
+        cueball__backends_changed(pool);
     return result == CUEBALL_ENOMEM ? CUEBALL_ENOMEM : CUEBALL_OK;
 }
 
-void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend)
+/* Forgets those that were removed and whose last slot went in this turn. */
+void cueball__backends_collect(cueball_pool *pool)
 {
-    if (backend->total == 0 && cueball__link_is_linked(&backend->leaving))
-        backend_free(pool, backend);
-}
-
-static void backend_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count, cueball_cause cause)
-{
-    if (!cueball__pool_watches(pool, kind))
-        return;
-    cueball_event event = { .kind = (int32_t)kind, .cause = (int32_t)cause, .count = count };
-    event.backend = cueball__member_handle(&backend->member);
-    cueball__event_add(pool, &event);
-}
-
-void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause)
-{
-    assert(!backend->dead);
-    assert(!backend->removed);
-    assert(backend->total > 0);
-    assert(backend->connected == backend->unproven);
-    backend->dead = true;
-    backend->takes = 0;
-    backend->probe_at = 0;
-    backend->attempt = attempts;
-    pool->dead++;
-    pool->probed++;
-    pool->counters.backend_deaths++;
-    pool->plan_is_due = pool->is_unsettled = true;
-    cueball__backend_distrust(pool, backend);
-    backend_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts, cause);
-}
-
-void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cueball_cause cause)
-{
-    assert(backend->dead);
-    assert(pool->dead > 0);
-    cueball__probe_end(pool, backend);
-    backend->dead = false;
-    cueball__backend_trust(pool, backend);
-    backend->revived_at = pool->now;
-    pool->dead--;
-    pool->plan_is_due = pool->is_unsettled = true;
-    backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, cause);
-    cueball__pool_connected(pool);
-}
-
-/* Whether a connection that was nobody's fault may be replaced now; if not, when.
- * Claimers who close each connection they get cost a connect each time, so that the
- * replacements are paced: so many at once and then one for each gap, the generic cell rate
- * algorithm (ITU-T I.371). */
-bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend, cueball_time *at)
-{
-    cueball_time burst = (backend->total > REPLACE_BURST_MIN ? backend->total : REPLACE_BURST_MIN) * REPLACE_GAP;
-    if (backend->replace_at < pool->now)
-        backend->replace_at = pool->now;
-    *at = backend->replace_at > pool->now + burst ? backend->replace_at - burst : pool->now;
-    backend->replace_at += REPLACE_GAP;
-    return *at == pool->now;
+    CUEBALL__LIST_EACH(link, following, &pool->left)
+    {
+        backend_free(pool, CUEBALL__OWNER(link, cueball__backend, leaving));
+    }
 }
 
 void cueball__backends_free(cueball_pool *pool)

@@ -1,7 +1,10 @@
 /* Whether everything in a pool agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
+#include "state.h"
+
+#include "backend.h"
+
 #include "kit/check.h"
-#include "pool.h"
 
 static uint32_t list_length(const cueball__link *list)
 {
@@ -198,6 +201,7 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     MUST(slots == pool->slots.count, "backends have %u slots, the pool %u", slots, pool->slots.count);
     MUST(pool->plan_is_due || ceiling <= pool->options.max_connections || cueball__pool_is_over(pool), "%u planned", ceiling);
     MUST(list_is_sound(&pool->wanting), "-");
+    MUST(cueball__list_is_empty(&pool->left), "a backend that left was not collected");
     return CUEBALL_OK;
 }
 

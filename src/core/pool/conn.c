@@ -1,136 +1,187 @@
-/* What the host reports of connections: opened, failed, checked, lost, unfit,
- * closed; and what it is told to renew.  A report on what the pool gave up before
- * is stale and changes nothing. */
-#include "pool.h"
+/* What becomes of a slot when its attempt failed, its connection was closed or
+ * lost, its time has come, or the options changed. */
+#include "conn.h"
 
-#define RENEW_MS_MAX 86400000.0
+#include "churn.h"
+#include "evidence.h"
+#include "idle.h"
+#include "life.h"
+#include "probe.h"
+#include "slot.h"
 
-/* The slot whose present connection, or attempt, is `conn`; NULL if it is none's. */
-static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn)
+/* By when a sibling opened that did better than the slot's attempt, which began, or
+ * opened, at `at`, if it is open still.  Of the first attempt in a row nothing is known. */
+static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
 {
-    uint32_t index = cueball__handle_index(conn);
-    if (index >= pool->slots.made)
-        return NULL;
-    cueball__slot *slot = cueball__table_at(&pool->slots, index);
-    return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
+    if (slot->attempt <= 1)
+        return CUEBALL_NEVER;
+    return at > slot->pause / 2 ? at - slot->pause / 2 : 0;
 }
 
-/* Takes the time.  Who reports may be late, because its loop stood still; what it
- * reports happened all the same, so the limit of what waits for it does not run
- * out before it is heard.  The slot, or NULL. */
-static cueball__slot *slot_begin(cueball_pool *pool, cueball_time now, cueball_handle conn)
+/* A slot of a dead backend pauses: another dead backend may have its place. */
+static void slot_yield(cueball_pool *pool, cueball__slot *slot)
 {
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_awaited =
-        slot && (slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_CHECKING || slot->state == CUEBALL_SLOT_CLOSING);
-    cueball_time limit = CUEBALL_NEVER;
-    if (is_awaited && cueball__timer_is_armed(&slot->timer) && slot->timer.deadline < now) {
-        limit = slot->timer.deadline;
-        cueball__timers_cancel(&pool->timers, &slot->timer);
+    cueball__backend *backend = slot->backend;
+    if (!cueball__probe_is_to_yield(pool, slot))
+        return;
+    cueball__backend_has_changed(pool, backend);
+    slot->unwanted = 1;
+    backend->have--;
+    backend->want = 0;
+    cueball__list_remove(&backend->wanting);
+    cueball__slot_remove(pool, slot, CUEBALL_CAUSE_PLAN);
+}
+
+/* An attempt, or a connection that had proven nothing, came to nothing, for `blame`. */
+void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame)
+{
+    bool has_opened = slot->state == CUEBALL_SLOT_CLOSING;
+    cueball_time outlived = slot_outlived(slot, has_opened ? slot->opened_at : slot->state_since);
+    if (!cueball__slot_is_wanted(pool, slot)) {
+        cueball__slot_remove(pool, slot, cause);
+        return;
     }
-    cueball__pool_begin(pool, now);
-    slot = slot_by_conn(pool, conn);
-    if (slot && limit != CUEBALL_NEVER && !cueball__timer_is_armed(&slot->timer))
-        cueball__timers_arm(&pool->timers, &slot->timer, limit);
-    return slot;
+    cueball__slot_pause(pool, slot, elapsed, has_opened, cause);
+    if (slot->backend->dead)
+        slot_yield(pool, slot);
+    else if (cueball__attempt_judge(pool, slot, outlived, blame))
+        cueball__backend_died(pool, slot->backend, slot->attempt, blame);
 }
 
-int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handle conn)
+/* The connection is closed: what next? */
+void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    if (!slot || slot->state != CUEBALL_SLOT_CONNECTING || slot->chores & CUEBALL__CHORE_OPEN) {
-        cueball__pool_settle(pool);
-        return CUEBALL_ESTALE;
+    bool pauses = slot->pauses;
+    cueball_cause blame = (cueball_cause)slot->blame;
+    slot->pauses = 0;
+    slot->blame = 0;
+    cueball_time at;
+    if (!cueball__slot_is_wanted(pool, slot)) {
+        cueball__slot_remove(pool, slot, cause);
+    } else if (blame) {
+        cueball__slot_retry(pool, slot, pool->now - slot->state_since, cause, blame);
+    } else if (pauses || slot->backend->dead) {
+        cueball__slot_pause(pool, slot, pool->now - slot->state_since, true, cause);
+        if (slot->backend->dead)
+            slot_yield(pool, slot);
+    } else if (!cueball__backend_may_replace(pool, slot->backend, &at)) {
+        cueball__slot_set(pool, slot, CUEBALL_SLOT_BACKOFF, cause);
+        cueball__timers_arm(&pool->timers, &slot->timer, at);
+    } else {
+        cueball__slot_open(pool, slot, cause);
     }
-    cueball__timers_cancel(&pool->timers, &slot->timer);
-    pool->counters.opened++;
-    slot->has_opened = 1;
-    slot->opened_at = slot->used_at = pool->now;
-    slot->spread = (float)(2 * cueball__random_unit(&pool->random) - 1);
-    slot->leases_before = cueball__handle_generation(slot->lease);
-    cueball__slot_limit_life(pool, slot);
-    slot->unproven = 1;
-    slot->backend->connected++;
-    slot->backend->unproven++;
-    cueball_time took = pool->now - slot->state_since;
-    cueball__histogram_add(&pool->create_histogram, took);
-    bool is_probe = slot->backend->dead;
-    if (!is_probe)
-        cueball__pool_connected(pool);
-    cueball__slot_offer(pool, slot, CUEBALL_CAUSE_OPENED);
-    cueball__demand_connected(pool, took);
-    if (pool->is_set && !is_probe)
-        cueball__set_has_another(pool);
-    cueball__pool_settle(pool);
-    return CUEBALL_OK;
 }
 
-int cueball_pool_conn_failed(cueball_pool *pool, cueball_time now, cueball_handle conn)
+/* The backend broke the connection, or failed who used it.  One that had proven
+ * nothing counts as a failed attempt, or a backend that accepts and closes would be
+ * reconnected as fast as it can close.  One that had is replaced at once, but for
+ * the pause that lease:fail asks for. */
+void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CONNECTING && !(slot->chores & CUEBALL__CHORE_OPEN);
-    if (is_ours) {
-        pool->counters.open_failures++;
-        slot->conn = cueball__handle_next(slot->conn);
-        cueball__slot_retry(pool, slot, 0, CUEBALL_CAUSE_FAILED, CUEBALL_CAUSE_FAILED);
+    uint32_t attempt = slot->attempt;
+    bool counts = slot->unproven;
+    cueball__siblings_suspect(pool, slot);
+    cueball__slot_close(pool, slot, cause);
+    slot->blame = (counts ? (unsigned)cause : 0U) & 31U;
+    bool was_failed = cause == CUEBALL_CAUSE_FAIL;
+    slot->pauses = was_failed && !counts ? 1 : 0;
+    slot->attempt = counts ? attempt : was_failed;
+    if (slot->backend->dead)
+        slot->backend->attempt = slot->attempt;
+}
+
+void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot)
+{
+    pool->counters.lost++;
+    cueball__slot_blame(pool, slot, CUEBALL_CAUSE_LOST);
+}
+
+/* The timer of a connection at rest came. */
+void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
+        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
+    if (pool->now >= slot->retire_at) {
+        cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
+    } else if (pool->now >= cueball__time_after(slot->used_at, cueball__slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD))) {
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_IDLE);
+    } else if (pool->now
+               >= cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD))) {
+        cueball__slot_wake(pool, slot);
+        cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
+        cueball__slot_check_begin(pool, slot);
+    } else {
+        cueball__slot_arm_rest(pool, slot);
     }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
-int cueball_pool_conn_checked(cueball_pool *pool, cueball_time now, cueball_handle conn, bool is_fit)
+/* The slot's timer came. */
+void cueball__slot_due(cueball_pool *pool, cueball__slot *slot)
 {
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CHECKING && !(slot->chores & CUEBALL__CHORE_CHECK) && !slot->doubted;
-    if (is_ours && is_fit) {
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-        cueball__slot_checked(pool, slot);
-        if (pool->options.has_check) /* else the check asked nothing */
-            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_CHECK);
-        if (slot->unwanted)
-            cueball__slot_close(pool, slot, CUEBALL_CAUSE_PLAN);
-        else
-            cueball__slot_offer(pool, slot, CUEBALL_CAUSE_CHECK);
-    } else if (is_ours) {
+    switch ((cueball_slot_state)slot->state) {
+    case CUEBALL_SLOT_CONNECTING:
+        pool->counters.open_timeouts++;
+        cueball__slot_give_up(pool, slot);
+        cueball__slot_retry(pool, slot, 0, CUEBALL_CAUSE_TIMEOUT, CUEBALL_CAUSE_TIMEOUT);
+        break;
+    case CUEBALL_SLOT_BACKOFF:
+        cueball__slot_open(pool, slot, CUEBALL_CAUSE_DELAY);
+        break;
+    case CUEBALL_SLOT_IDLE:
+        cueball__slot_rest_due(pool, slot);
+        break;
+    case CUEBALL_SLOT_CHECKING:
         pool->counters.checks_failed++;
-        cueball__slot_blame(pool, slot, CUEBALL_CAUSE_UNFIT);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
-}
-
-int cueball_pool_conn_lost(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
-    if (is_ours) {
-        if (slot->state == CUEBALL_SLOT_BUSY)
-            cueball__slot_want_back(pool, slot, CUEBALL_CAUSE_LOST);
+        cueball__slot_blame(pool, slot, CUEBALL_CAUSE_TIMEOUT);
+        break;
+    case CUEBALL_SLOT_CLOSING:
+        /* Not before the host was told: else nobody would close it. */
+        if (slot->chores & CUEBALL__CHORE_CLOSE)
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
         else
-            cueball__slot_lose(pool, slot);
+            cueball__slot_closed(pool, slot, CUEBALL_CAUSE_TIMEOUT);
+        break;
+    case CUEBALL_SLOT_BUSY:
+        slot->untimed = 1;
+        if (slot->unproven && pool->now >= cueball__proof_due(pool, slot))
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_LASTED);
+        else if (slot->unproven) /* it was armed for something of its rest */
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
+        break;
+    case CUEBALL_SLOT_FREE:
+        break;
     }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
-int cueball_pool_conn_unfit(cueball_pool *pool, cueball_time now, cueball_handle conn, int cause)
+/* What is under way takes no longer than is said now. */
+static void slot_hasten(cueball_pool *pool, cueball__slot *slot)
 {
-    if (cause != CUEBALL_CAUSE_UNFIT && cause != CUEBALL_CAUSE_WORN && cause != CUEBALL_CAUSE_TIMEOUT)
-        return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
-    cueball__slot *slot = slot_by_conn(pool, conn);
-    bool is_ours = slot && cueball__slot_is_connected(slot) && slot->on_return != CUEBALL_CAUSE_LOST;
-    if (is_ours && slot->state == CUEBALL_SLOT_BUSY) {
-        cueball__slot_want_back(pool, slot, (cueball_cause)cause);
-    } else if (is_ours) {
-        if (cause == CUEBALL_CAUSE_WORN)
-            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
-        cueball__slot_close(pool, slot, (cueball_cause)cause);
+    cueball__backoff backoff = cueball__slot_backoff_now(pool, slot, true);
+    uint32_t attempt = slot->attempt ? slot->attempt : 1;
+    bool pauses = slot->state == CUEBALL_SLOT_BACKOFF;
+    cueball_time span = pauses ? cueball__backoff_delay(&backoff, attempt) : cueball__backoff_limit(&backoff, attempt);
+    cueball_time due = cueball__time_after(slot->state_since, span);
+    if (due < slot->timer.deadline)
+        cueball__timers_arm(&pool->timers, &slot->timer, due);
+    bool is_alone = pauses && !slot->backend->dead && slot->backend->connected == 0;
+    if (is_alone && cueball__attempt_judge(pool, slot, 0, CUEBALL_CAUSE_FAILED))
+        cueball__backend_died(pool, slot->backend, slot->attempt, CUEBALL_CAUSE_FAILED);
+}
+
+void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->state == CUEBALL_SLOT_BACKOFF || slot->state == CUEBALL_SLOT_CONNECTING)
+        slot_hasten(pool, slot);
+    if (cueball__slot_is_connected(slot)) /* those that are open too grow no older than is said now */
+        cueball__slot_limit_life(pool, slot);
+    if (slot->state == CUEBALL_SLOT_IDLE) {
+        cueball__slot_arm_rest(pool, slot);
+    } else if (slot->state == CUEBALL_SLOT_BUSY) {
+        cueball__timers_cancel(&pool->timers, &slot->timer); /* armed anew when it comes back */
+        if (slot->unproven)
+            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
+        slot->untimed = 1;
     }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }
 
 /* The slot's connection is replaced when this share of `span` is over. */
@@ -151,38 +202,11 @@ static void slot_renew(cueball_pool *pool, cueball__slot *slot, cueball_time spa
 
 /* One connection after the other.  Where there are other backends, they take turns:
  * this one begins at `phase` of its first interval, 0 to 1. */
-static void backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span, double phase)
+void cueball__backend_renew(cueball_pool *pool, cueball__backend *backend, cueball_time span, double phase)
 {
     uint32_t rank = 0;
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         slot_renew(pool, CUEBALL__OWNER(link, cueball__slot, at_backend), span, (rank++ + phase) / backend->total);
     }
-}
-
-int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms)
-{
-    if (!(over_ms >= 0 && over_ms <= RENEW_MS_MAX))
-        return CUEBALL_EINVAL;
-    cueball__pool_begin(pool, now);
-    cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
-    cueball_time span = cueball__ns_from_ms(over_ms);
-    if (backend)
-        backend_renew(pool, backend, span, 0);
-    for (uint32_t i = 0; i < pool->known && !key; i++)
-        backend_renew(pool, pool->preference[i], span, (double)i / pool->known);
-    cueball__pool_settle(pool);
-    return key && !backend ? CUEBALL_ENOT_FOUND : CUEBALL_OK;
-}
-
-int cueball_pool_conn_closed(cueball_pool *pool, cueball_time now, cueball_handle conn)
-{
-    cueball__slot *slot = slot_begin(pool, now, conn);
-    bool is_ours = slot && slot->state == CUEBALL_SLOT_CLOSING && !(slot->chores & CUEBALL__CHORE_CLOSE);
-    if (is_ours) {
-        cueball__timers_cancel(&pool->timers, &slot->timer);
-        cueball__slot_closed(pool, slot, CUEBALL_CAUSE_CLOSED);
-    }
-    cueball__pool_settle(pool);
-    return is_ours ? CUEBALL_OK : CUEBALL_ESTALE;
 }

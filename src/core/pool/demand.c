@@ -14,7 +14,7 @@
  * no more than one connection is closed for each SHRINK_CLAIMS of them, so that
  * those opened again cost no more than that.  A pool at rest holds what it has in
  * use and its spares. */
-#include "pool.h"
+#include "demand.h"
 
 #include <math.h>
 

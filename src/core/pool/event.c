@@ -1,5 +1,5 @@
 /* What happened, for those who watch: a ring that drops its oldest. */
-#include "pool.h"
+#include "event.h"
 
 #include <string.h>
 
@@ -56,4 +56,21 @@ bool cueball_pool_next_event(cueball_pool *pool, cueball_event *event)
     pool->events_first = (pool->events_first + 1) % pool->events_max;
     pool->outlook.events--;
     return true;
+}
+
+/* The pool is in another state from now on. */
+void cueball__pool_enter(cueball_pool *pool, cueball_pool_state state)
+{
+    if (cueball__pool_watches(pool, CUEBALL_EVENT_POOL_STATE)) {
+        cueball_event event = { .kind = CUEBALL_EVENT_POOL_STATE, .from = (int32_t)pool->state, .to = (int32_t)state };
+        cueball__event_add(pool, &event);
+    }
+    pool->state = state;
+}
+
+/* A connection opened, or one to a backend that was dead has proven itself. */
+void cueball__pool_connected(cueball_pool *pool)
+{
+    if (pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_FAILED)
+        cueball__pool_enter(pool, CUEBALL_POOL_RUNNING);
 }

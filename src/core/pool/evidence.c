@@ -16,7 +16,9 @@
  * in the same way without a word: Agroal does likewise (agroal.github.io, 3.1).
  * Suspect connections are checked before they are lent or, where a check tells
  * nothing, lent last. */
-#include "pool.h"
+#include "evidence.h"
+
+#include "event.h"
 
 #define PROOF_MIN 1000000000   /* ns: a connection that closes sooner has not lasted */
 #define PROOF_PAUSES 2         /* nor one that stayed open for fewer than so many of the pauses between attempts */
@@ -37,18 +39,9 @@ cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *s
     return cueball__time_after(slot->opened_at, span);
 }
 
-/* What rested in doubt is lent in its turn, if there is no doubt any more. */
-static void slot_trust(cueball_pool *pool, cueball__slot *slot)
-{
-    if (slot->state != CUEBALL_SLOT_IDLE || !slot->doubted || cueball__slot_is_doubtful(slot))
-        return;
-    cueball__slot_wake(pool, slot);
-    cueball__slot_rest(pool, slot);
-}
-
 /* It takes more than was seen before: the plan gives it some more to try, and twice
  * as many each time it took them all, as its limit may be gone. */
-static void backend_takes_more(cueball_pool *pool, cueball__backend *backend)
+void cueball__backend_takes_more(cueball_pool *pool, cueball__backend *backend)
 {
     uint32_t proven = backend->connected - backend->unproven;
     bool has_all = proven >= backend->takes + backend->surplus || proven >= backend->want;
@@ -58,29 +51,6 @@ static void backend_takes_more(cueball_pool *pool, cueball__backend *backend)
     if (backend->surplus <= pool->options.max_connections)
         backend->surplus *= 2;
     pool->plan_is_due = pool->is_unsettled = true;
-}
-
-/* The connection has shown that its backend works.  Of one that is suspect it says
- * nothing that it lasted: so do those that broke without a word. */
-void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
-{
-    assert(cueball__slot_is_connected(slot));
-    cueball__backend *backend = slot->backend;
-    if (cause != CUEBALL_CAUSE_LASTED)
-        slot->suspect = 0;
-    if (slot->unproven) {
-        assert(backend->unproven > 0);
-        slot->unproven = 0;
-        slot->attempt = 0;
-        backend->unproven--;
-        backend_takes_more(pool, backend);
-        if (backend->dead) {
-            cueball__backend_revived(pool, backend, cause);
-            if (pool->is_set && !slot->on_return)
-                cueball__set_has_another(pool);
-        }
-    }
-    slot_trust(pool, slot);
 }
 
 /* How many of the backend's connections did better than a slot's attempts: they
@@ -115,81 +85,26 @@ static void backend_limit(cueball_pool *pool, cueball__backend *backend, uint32_
                                                    .count = takes });
 }
 
-/* The slot's attempt came to nothing, for `cause`: what does that say of its backend? */
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
+/* The slot's attempt came to nothing, for `cause`: what does that say of its backend?
+ * True: that it is dead. */
+bool cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause)
 {
     cueball__backend *backend = slot->backend;
     if (slot->attempt < cueball__slot_backoff(pool, slot)->attempts || backend->dead || backend->ejected)
-        return;
+        return false;
     uint32_t steady = backend_steady(backend, outlived);
     bool is_of_opening = cause == CUEBALL_CAUSE_FAILED || cause == CUEBALL_CAUSE_TIMEOUT || cause == CUEBALL_CAUSE_LOST;
-    if (steady == 0)
-        cueball__backend_died(pool, backend, slot->attempt, cause);
-    else if (is_of_opening)
+    if (steady > 0 && is_of_opening)
         backend_limit(pool, backend, steady);
+    return steady == 0;
 }
 
-/* What rests is lent last, or checked first. */
-static void slot_doubt(cueball_pool *pool, cueball__slot *slot)
-{
-    assert(slot->state == CUEBALL_SLOT_IDLE);
-    cueball__slot_wake(pool, slot);
-    if (pool->options.has_check)
-        cueball__slot_check(pool, slot);
-    else
-        cueball__slot_rest(pool, slot);
-}
-
-static bool backend_may_doubt(const cueball_pool *pool, cueball__backend *backend)
+/* Whether connections of the backend may be made suspect once more. */
+bool cueball__backend_may_doubt(const cueball_pool *pool, cueball__backend *backend)
 {
     if (pool->now - backend->doubted_at >= DOUBTS_SPAN || backend->doubts == 0) {
         backend->doubted_at = pool->now;
         backend->doubts = 0;
     }
     return backend->doubts < DOUBTS_MAX;
-}
-
-/* The slot's connection was found dead.  If it was suspect itself, that says
- * nothing new. */
-void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
-{
-    cueball__backend *backend = slot->backend;
-    if (slot->suspect || backend->connected < 2 || pool->is_set || backend->removed || cueball__pool_is_over(pool))
-        return;
-    if (!backend_may_doubt(pool, backend))
-        return;
-    backend->doubts++;
-    CUEBALL__LIST_EACH(link, following, &backend->slots)
-    {
-        cueball__slot *other = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (other == slot || other->suspect || !cueball__slot_is_connected(other) || other->state == CUEBALL_SLOT_CHECKING)
-            continue;
-        other->suspect = 1;
-        if (other->state == CUEBALL_SLOT_IDLE)
-            slot_doubt(pool, other);
-    }
-}
-
-/* The backend died: those of its connections that are open have proven nothing. */
-void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend)
-{
-    CUEBALL__LIST_EACH(link, following, &backend->slots)
-    {
-        cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (slot->state == CUEBALL_SLOT_IDLE && !slot->doubted)
-            slot_doubt(pool, slot);
-    }
-}
-
-/* The backend is dead no longer, which was all there was to be said against some of
- * its connections; and what came to nothing before counts no more: the row of each
- * slot begins with the attempt that is under way, if there is one. */
-void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend)
-{
-    CUEBALL__LIST_EACH(link, following, &backend->slots)
-    {
-        cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        slot->attempt = slot->state == CUEBALL_SLOT_CONNECTING || slot->unproven || slot->blame;
-        slot_trust(pool, slot);
-    }
 }

@@ -2,7 +2,7 @@
  * claim's wait is the stretch of that record between its beginning and its
  * answer, so the parts add up to the whole, and a claim that does not wait
  * costs nothing. */
-#include "pool.h"
+#include "explain.h"
 
 #define STALL_MIN 50000000 /* ns later than its deadline: a host that is only busy comes sooner */
 

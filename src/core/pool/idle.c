@@ -1,4 +1,10 @@
-#include "pool.h"
+/* The connections at rest, and the order in which they will be claimed; those in
+ * doubt, which are lent last (evidence.c); and when something is due of one. */
+
+#include "idle.h"
+
+#include "evidence.h"
+#include "latency.h"
 
 #include <string.h>
 
@@ -113,4 +119,56 @@ void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random)
         *last = slot;
         slot->idle_at = idle->head + left - 1;
     }
+}
+
+#define SPAN_LEAST 0.05 /* of a connection's lifetime, however far it spreads */
+
+/* A time that is not the same for all connections: up to `share` longer or shorter. */
+cueball_time cueball__slot_span(const cueball__slot *slot, cueball_time span, double share)
+{
+    if (span == 0 || span == CUEBALL_NEVER)
+        return CUEBALL_NEVER;
+    double factor = 1 + share * (double)slot->spread;
+    return (cueball_time)((double)span * (factor > SPAN_LEAST ? factor : SPAN_LEAST));
+}
+
+/* The timer of a connection at rest: for what comes first.  A claim and a release
+ * leave it alone; it may therefore fire early, and is then armed for the rest. */
+void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot)
+{
+    cueball_time check = cueball__time_after(slot->state_since, cueball__slot_span(slot, pool->settings.check_interval, CUEBALL__SPREAD));
+    cueball_time unused = cueball__time_after(slot->used_at, cueball__slot_span(slot, pool->settings.idle_timeout, CUEBALL__SPREAD));
+    cueball_time due = check < unused ? check : unused;
+    due = due < slot->retire_at ? due : slot->retire_at;
+    cueball_time proven = slot->unproven ? cueball__proof_due(pool, slot) : CUEBALL_NEVER;
+    cueball__timers_arm(&pool->timers, &slot->timer, due < proven ? due : proven);
+}
+
+/* Comes to rest, to be lent in its turn, or last. */
+void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot)
+{
+    assert(slot->state == CUEBALL_SLOT_IDLE);
+    if (cueball__slot_is_doubtful(slot)) {
+        cueball__list_append(&pool->doubtful, &slot->at_owner);
+        slot->doubted = 1;
+        pool->doubtful_count++;
+        return;
+    }
+    cueball__idle_append(&pool->idle, slot);
+    if (pool->options.balance == CUEBALL_BALANCE_P2C)
+        cueball__latency_rest(pool, slot);
+}
+
+/* The connection rests no longer. */
+void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
+{
+    if (slot->doubted) {
+        slot->doubted = 0;
+        cueball__list_remove(&slot->at_owner);
+        pool->doubtful_count--;
+        return;
+    }
+    cueball__idle_remove(&pool->idle, slot);
+    if (cueball__link_is_linked(&slot->at_owner))
+        cueball__latency_unrest(pool, slot);
 }

@@ -28,7 +28,7 @@
  * within about DECAY.  And one of whose leases less than 1 / FAR_SLOWER go well
  * is left alone for REST after a failure while the other is better: by cost
  * alone it would be tried the more often the more leases the other has. */
-#include "pool.h"
+#include "latency.h"
 
 #include <math.h>
 

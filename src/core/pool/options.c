@@ -1,6 +1,6 @@
 /* The options as data: name, kind, range, default.  Everything that reads,
  * checks, lists or explains options goes by this table. */
-#include "pool.h"
+#include "options.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,9 @@
  * a while, longer each time, as Envoy's outlier detection does for consecutive
  * failures.  One at least may be left out at once, a share of all at most, and
  * never the last that lives: bad service is better than none. */
-#include "pool.h"
+#include "outlier.h"
+
+#include "event.h"
 
 #define EJECTIONS_MAX 10 /* the time grows so many times */
 

@@ -9,7 +9,7 @@
  * Claims do not: their number is decided elsewhere, and with that spacing the
  * wait grows without bound.  So while overload lasts every claim that leaves
  * later than the target is refused. */
-#include "pool.h"
+#include "overload.h"
 
 #define INTERVAL 100000000    /* ns, RFC 8289 section 4.2 */
 #define WAIT_MAX 10           /* targets a claim may wait at most, */

@@ -9,7 +9,7 @@
  * So one that comes takes the place of one of the same weight and priority that goes,
  * whichever of the two was told first, if nothing was planned in between: then
  * those that stay keep what they have.  Which of several places it gets is drawn too. */
-#include "pool.h"
+#include "preference.h"
 
 #include "kit/sort.h"
 

@@ -5,7 +5,26 @@
  * that is fewer than there are dead backends, a probe holds its place only as long
  * as an attempt lasts: a backend that pauses has a timer instead of a slot, and when
  * its time comes it takes the next place that another leaves. */
-#include "pool.h"
+#include "probe.h"
+
+#include "churn.h"
+
+#define PROBES_SHARE 5 /* probes take this part of the places at most, while live backends could use them */
+
+/* How many dead backends may have a slot: the rest of the places is for those that
+ * live, as far as these could use it. */
+uint32_t cueball__probes_most(const cueball_pool *pool)
+{
+    uint32_t ceiling = pool->options.max_connections;
+    uint32_t live = pool->known - pool->dead - pool->ejected - pool->standby;
+    uint32_t least = ceiling / PROBES_SHARE > 1 ? ceiling / PROBES_SHARE : 1;
+    uint32_t used = pool->is_set && live < pool->planned_target ? live : pool->planned_target;
+    if (live == 0)
+        return ceiling;
+    if (ceiling == 1) /* the live one has the only place there is */
+        return 0;
+    return ceiling - used > least ? ceiling - used : least;
+}
 
 /* The dead backend has a slot again: that goes on where the one before ended. */
 void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cueball__slot *slot)
@@ -19,15 +38,15 @@ void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cue
     slot->has_opened = backend->has_opened;
 }
 
-/* Its last slot goes, though it is dead still. */
-void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot)
+/* The last slot of a dead backend goes; `pause` is the one before its next attempt. */
+void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot, cueball_time pause)
 {
     assert(backend->dead && pool->probed > 0);
     pool->probed--;
     if (slot->attempt > backend->attempt)
         backend->attempt = slot->attempt;
     backend->has_opened = slot->has_opened;
-    backend->pause = slot->state == CUEBALL_SLOT_BACKOFF ? slot->pause : cueball__slot_pause(pool, slot, false);
+    backend->pause = pause;
     backend->probe_at = slot->state == CUEBALL_SLOT_BACKOFF && cueball__timer_is_armed(&slot->timer)
                             ? slot->timer.deadline
                             : cueball__time_after(pool->now, backend->pause);
@@ -61,22 +80,13 @@ void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backen
     }
 }
 
-/* Whether the slot, which is about to pause, leaves its place to the probe of
- * another dead backend: if there are more of these than places, so that each comes
- * in its turn. */
-bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot)
+/* Whether the slot, which pauses, is to leave its place to the probe of another dead
+ * backend: if there are more of these than places, so that each comes in its turn. */
+bool cueball__probe_is_to_yield(cueball_pool *pool, const cueball__slot *slot)
 {
-    cueball__backend *backend = slot->backend;
-    assert(backend->dead && slot->state == CUEBALL_SLOT_BACKOFF);
-    if (pool->dead <= pool->probes_max || !cueball__backend_may_change(pool, backend))
-        return false;
-    cueball__backend_has_changed(pool, backend);
-    slot->unwanted = 1;
-    backend->have--;
-    backend->want = 0;
-    cueball__list_remove(&backend->wanting);
-    cueball__slot_remove(pool, slot, CUEBALL_CAUSE_PLAN);
-    return true;
+    assert(slot->backend->dead);
+    assert(slot->state == CUEBALL_SLOT_BACKOFF);
+    return pool->dead > pool->probes_max && cueball__backend_may_change(pool, slot->backend);
 }
 
 /* Its pause is over. */
@@ -85,22 +95,4 @@ void cueball__probe_due(cueball_pool *pool, cueball__backend *backend)
     assert(backend->dead && backend->total == 0);
     cueball__list_append(&pool->probes_due, &backend->probe);
     pool->is_unsettled = true;
-}
-
-/* Tries those that are due, as far as there are places. */
-void cueball__probes_begin(cueball_pool *pool)
-{
-    CUEBALL__LIST_EACH(link, following, &pool->probes_due)
-    {
-        if (pool->probed >= pool->probes_max || pool->slots.count - pool->orphans >= pool->options.max_connections)
-            return;
-        cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, probe);
-        if (!cueball__backend_may_change(pool, backend))
-            continue;
-        if (!cueball__slot_add(pool, backend)) /* without memory: at the next occasion */
-            return;
-        cueball__backend_has_changed(pool, backend);
-        backend->want = 1;
-        cueball__list_remove(&backend->wanting);
-    }
 }

@@ -1,5 +1,5 @@
 /* Numbers.  What one counter says is not kept in a second one. */
-#include "pool.h"
+#include "state.h"
 
 #include <string.h>
 

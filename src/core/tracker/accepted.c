@@ -1,7 +1,7 @@
 /* Which records of an answer count: those of the name asked, and of what follows
  * from it by CNAMEs in the answer section.  A server may say more than it was
  * asked; whoever accepts that can be told anything. */
-#include "tracker.h"
+#include "state.h"
 
 #include "kit/sort.h"
 

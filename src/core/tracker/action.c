@@ -1,5 +1,5 @@
 /* What the host is to do, to be drained, and what there is to be read. */
-#include "tracker.h"
+#include "state.h"
 
 #include <string.h>
 

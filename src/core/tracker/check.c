@@ -1,7 +1,7 @@
 /* Whether everything in a tracker agrees with everything else.  Each rule is one
  * line; the first that does not hold is told with its numbers. */
 #include "kit/check.h"
-#include "tracker.h"
+#include "state.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Whether the backends can be found and, in words, why not; first of one lookup
  * that was given up: "A db.example: SERVFAIL from 10.0.0.53:53
  * (3 attempts)".  Silence is told from whatever else can keep an answer away. */
-#include "tracker.h"
+#include "state.h"
 
 #include <stdio.h>
 #include <string.h>

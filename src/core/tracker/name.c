@@ -1,6 +1,6 @@
 /* The names whose addresses are followed: one for each name among the targets,
  * however many targets have it. */
-#include "tracker.h"
+#include "state.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "tracker.h"
+#include "state.h"
 
 #include "cueball.h"
 #include "kit/check.h"

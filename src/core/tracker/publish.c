@@ -1,7 +1,7 @@
 /* The backends are the union of the addresses of all targets.  It is worked out
  * when something changed, and compared with what was told: only the difference
  * becomes actions, and only what needs no memory happens after the first change. */
-#include "tracker.h"
+#include "state.h"
 
 #include "kit/sort.h"
 

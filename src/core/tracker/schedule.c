@@ -1,6 +1,6 @@
 /* What comes of a lookup, and when it is asked again.  Rows as in
  * docs/dns.md, "The tracker". */
-#include "tracker.h"
+#include "state.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,27 +66,12 @@ void cueball__recheck(cueball_tracker *tracker)
             lookup_hasten(tracker, &tracker->targets[i].name->lookups[family]);
 }
 
-/* Addresses are kept, and not asked for, until this moment. */
-void cueball__hold_until(cueball_tracker *tracker, cueball_time moment)
-{
-    if (tracker->hold == moment)
-        return;
-    tracker->hold = moment;
-    for (uint32_t i = 0; i < tracker->targets_n; i++) {
-        for (unsigned family = 0; family < 2; family++) {
-            cueball__lookup *lookup = &tracker->targets[i].name->lookups[family];
-            if (lookup->state == CUEBALL__LOOKUP_IDLE)
-                cueball__lookup_rest(tracker, lookup, lookup->due);
-        }
-    }
-}
-
 static const char *server_text(const cueball_tracker *tracker, const cueball__lookup *lookup)
 {
     return lookup->server < tracker->servers_n ? tracker->servers[lookup->server].text : "";
 }
 
-/* ---------------------------------------------------------------- records -- */
+/* ---------------------------------------------------------------- failure -- */
 
 static bool srv_record_is_used(const void *user, const char *owner)
 {
@@ -151,8 +136,6 @@ int cueball__schedule_records(cueball_tracker *tracker, cueball__lookup *lookup,
     return result;
 }
 
-/* ------------------------------------------------------------ no records -- */
-
 static int32_t targets_from(uint32_t rcode)
 {
     return rcode == CUEBALL_RCODE_NXDOMAIN ? CUEBALL_TARGETS_NXDOMAIN
@@ -201,8 +184,6 @@ int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup
         cueball__lookup_rest(tracker, lookup, cueball__next_time(tracker, lookup, ttl, most));
     return CUEBALL_OK;
 }
-
-/* ---------------------------------------------------------------- failure -- */
 
 static void lookup_tell(cueball_tracker *tracker, cueball__lookup *lookup, const char *message)
 {

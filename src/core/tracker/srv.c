@@ -1,5 +1,5 @@
 /* The targets: what the SRV answer says, or the domain itself instead. */
-#include "tracker.h"
+#include "state.h"
 
 #include "kit/sort.h"
 

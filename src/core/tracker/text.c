@@ -1,6 +1,6 @@
 /* Names and addresses as text.  A name is labels and dots as in a zone file; a
  * final dot changes nothing here: "a.b." and "a.b" are the same. */
-#include "tracker.h"
+#include "state.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* A tracker from birth to end, and its inputs.  Every input has the same shape:
  * cueball__tracker_begin() takes the time and runs what is due, then the fact
  * itself, then cueball__tracker_settle() asks, publishes and judges. */
-#include "tracker.h"
+#include "state.h"
 
 #include <string.h>
 
@@ -151,6 +151,8 @@ void cueball__tracker_begin(cueball_tracker *tracker, cueball_time now)
 
 void cueball__tracker_settle(cueball_tracker *tracker)
 {
+    if (tracker->has_left)
+        cueball__search_left(tracker);
     cueball__lookups_serve(tracker);
     cueball__publish(tracker);
     cueball__recheck(tracker);

@@ -1,27 +1,21 @@
-/* What the files of the core share: the structs behind cueball.h and the
- * functions that cross files.  One noun, one file:
+/* The data of a pool: its structs, and what can be asked of them without changing
+ * anything.  Every other file of this folder stands above this one, in this order; none
+ * calls what is above it (spec/layers_spec.lua):
  *
- *     pool.c     birth, end, time, states: every input begins and ends here
- *     backend.c  the nodes
- *     preference.c  whom it prefers
- *     slot.c     one place for one connection: its state machine
- *     rest.c     a connection between two leases: at rest, checked, offered
- *     conn.c     what the host reports of connections
- *     evidence.c what proves that a backend works, and what counts against it
- *     probe.c    which dead backends are tried, and when
- *     claim.c    claims, the queue of those who wait, leases, owners
- *     idle.c     the order of the connections at rest
- *     arrange.c  a plan put into effect: which slots go, which come
- *     action.c   what the host is to do
- *     event.c    what happened, for those who watch
- *     stats.c    numbers
- *     check.c    whether all this agrees
+ *     plan demand churn slow_start priority outlier overload latency evidence probe
+ *     preference explain          the policies
+ *     event action idle           what comes out; the connections at rest
+ *     slot                        one place for one connection, and its states
+ *     life backend arrange conn   backends; plans put into effect; ends of connections
+ *     lease claim                 each by itself
+ *     meet owner                  where a claim and a connection meet; whose they are
+ *     turn                        begin, run what is due, settle, check
+ *     pool input                  birth and end; the public facts
  *
- * Every input has the same shape: cueball__pool_begin() takes the time and runs
- * what is due, then the fact itself, then cueball__pool_settle() plans if
- * something asked for it and says when to come back. */
-#ifndef CUEBALL_CORE_POOL_H
-#define CUEBALL_CORE_POOL_H
+ * What has to be done further up is returned, or noted in a flag or list of the pool,
+ * and the turn looks at it. */
+#ifndef CUEBALL_CORE_STATE_H
+#define CUEBALL_CORE_STATE_H
 
 #include "cueball.h"
 #include "internal.h"
@@ -284,7 +278,8 @@ struct cueball_pool {
     cueball__backend **buckets;      /* the same by key; as many as known_max */
     cueball_plan_backend *plan_room; /* room to plan in, for known_max */
     uint64_t *plan_scratch;
-    cueball__link leaving;      /* removed backends whose leases are awaited */
+    cueball__link leaving;      /* removed backends whose leases are awaited, */
+    cueball__link left;         /* and those whose last slot went in this turn */
     cueball__link wanting;      /* backends that have fewer slots than they should */
     cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
     uint32_t resting_count;
@@ -324,26 +319,57 @@ struct cueball_pool {
     cueball__histogram lease_histogram;
     cueball__histogram create_histogram; /* how long attempts that opened took */
     uint64_t lease_sum;                  /* ns, of all in `lease_histogram` */
+#if defined CUEBALL_CHECKS && CUEBALL_CHECKS
+    uint64_t check_credit; /* see cueball__turn_verify() */
+#endif
 };
-
-/* pool.c */
-void cueball__pool_run(cueball_pool *pool, cueball_time now);
-void cueball__pool_resettle(cueball_pool *pool);
-void cueball__pool_connected(cueball_pool *pool);
 
 static inline cueball_time cueball__time_after(cueball_time now, cueball_time span)
 {
     return span < CUEBALL_NEVER - now ? now + span : CUEBALL_NEVER;
 }
 
-/* Every input begins so.  Nothing is due in the usual case, and the clock runs
- * forward: that is two comparisons. */
-static inline void cueball__pool_begin(cueball_pool *pool, cueball_time now)
+static inline bool cueball__pool_is_over(const cueball_pool *pool)
 {
-    if (now > pool->now)
-        pool->now = now;
-    if (pool->now >= pool->outlook.deadline)
-        cueball__pool_run(pool, pool->now);
+    return pool->state >= CUEBALL_POOL_STOPPING;
+}
+
+static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event_kind kind)
+{
+    return pool->watched >> kind & 1;
+}
+
+static inline bool cueball__slot_is_connected(const cueball__slot *slot)
+{
+    return slot->state >= CUEBALL_SLOT_IDLE && slot->state <= CUEBALL_SLOT_CHECKING;
+}
+
+/* Whether the connection is lent only where no other rests. */
+static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)
+{
+    return slot->suspect || (slot->unproven && slot->backend->dead);
+}
+
+/* Whether the connection is open, as far as is known to some purpose. */
+static inline bool cueball__slot_works(const cueball__slot *slot)
+{
+    return cueball__slot_is_connected(slot) && !(slot->unproven && slot->backend->dead);
+}
+
+static inline bool cueball__idle_is_empty(const cueball__idle *idle)
+{
+    return idle->head == idle->tail;
+}
+
+static inline uint32_t cueball__idle_count(const cueball__idle *idle)
+{
+    return idle->tail - idle->head - idle->holes;
+}
+
+/* Leased connections: of the lendable ones those that do not rest. */
+static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
+{
+    return pool->counts[CUEBALL__COUNT_LENDABLE] - cueball__idle_count(&pool->idle) - pool->doubtful_count;
 }
 
 /* To be called when the deadline or what is asked here may have changed. */
@@ -361,227 +387,10 @@ static inline bool cueball__pool_is_calm(const cueball_pool *pool, cueball_time 
     return now >= pool->now && now < pool->calm_until;
 }
 
-/* explain.c */
-void cueball__reasons_note(cueball_pool *pool);
-void cueball__reasons_stalled(cueball_pool *pool, cueball_time since);
-
-/* Every input ends so. */
-static inline void cueball__pool_settle(cueball_pool *pool)
+/* The back-off of the slot's next connection. */
+static inline const cueball__backoff *cueball__slot_backoff(const cueball_pool *pool, const cueball__slot *slot)
 {
-    if (pool->is_unsettled)
-        cueball__pool_resettle(pool);
-    if (pool->waiting)
-        cueball__reasons_note(pool);
-    if (cueball__list_is_empty(&pool->owners_gone))
-        pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;
-    cueball__pool_calm(pool);
+    return slot->has_opened ? &pool->settings.connect : &pool->settings.initial;
 }
-
-static inline bool cueball__pool_is_over(const cueball_pool *pool)
-{
-    return pool->state >= CUEBALL_POOL_STOPPING;
-}
-
-/* backend.c */
-void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause);
-void cueball__backend_revived(cueball_pool *pool, cueball__backend *backend, cueball_cause cause);
-bool cueball__backend_may_replace(cueball_pool *pool, cueball__backend *backend, cueball_time *at);
-void cueball__backend_slot_gone(cueball_pool *pool, cueball__backend *backend);
-void cueball__backends_free(cueball_pool *pool);
-cueball__backend *cueball__backend_by_key(const cueball_pool *pool, const char *key);
-
-/* preference.c */
-void cueball__preference_add(cueball_pool *pool, cueball__backend *backend);
-void cueball__preference_remove(cueball_pool *pool, const cueball__backend *backend);
-bool cueball__preference_sweep(cueball_pool *pool, void (*leave)(cueball_pool *pool, cueball__backend *backend));
-void cueball__preference_shuffle(cueball_pool *pool);
-void cueball__preference_planned(cueball_pool *pool);
-
-/* slot.c */
-void cueball__slot_note(cueball_pool *pool, const cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
-bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend);
-bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot);
-void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_came_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_due(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_set(cueball_pool *pool, cueball__slot *slot, cueball_slot_state state, cueball_cause cause);
-void cueball__slot_options_changed(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_blame(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time elapsed, cueball_cause cause, cueball_cause blame);
-void cueball__slot_lose(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_want_back(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_limit_life(const cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_closed(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-
-static inline bool cueball__slot_is_connected(const cueball__slot *slot)
-{
-    return slot->state >= CUEBALL_SLOT_IDLE && slot->state <= CUEBALL_SLOT_CHECKING;
-}
-
-/* The slot is leased from now on.  Each lease has a handle of its own, and that
- * counts as long as the slot is busy. */
-static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
-{
-    slot->lease = cueball__handle_next(slot->lease);
-    slot->state = CUEBALL_SLOT_BUSY;
-    slot->state_since = now;
-}
-
-void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_check(cueball_pool *pool, cueball__slot *slot);
-void cueball__checks_begin(cueball_pool *pool);
-void cueball__set_has_another(cueball_pool *pool);
-const cueball__backoff *cueball__slot_backoff(const cueball_pool *pool, const cueball__slot *slot);
-cueball_time cueball__slot_pause(cueball_pool *pool, const cueball__slot *slot, bool has_opened);
-void cueball__slot_remove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-
-/* rest.c */
-void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__slot_arm_rest(cueball_pool *pool, cueball__slot *slot);
-void cueball__slot_rest_due(cueball_pool *pool, cueball__slot *slot);
-cueball_time cueball__slot_span(const cueball__slot *slot, cueball_time span, double share);
-
-/* evidence.c */
-void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__attempt_judge(cueball_pool *pool, const cueball__slot *slot, cueball_time outlived, cueball_cause cause);
-void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
-void cueball__backend_distrust(cueball_pool *pool, cueball__backend *backend);
-cueball_time cueball__proof_due(const cueball_pool *pool, const cueball__slot *slot);
-void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend);
-
-/* Whether the connection is lent only where no other rests. */
-static inline bool cueball__slot_is_doubtful(const cueball__slot *slot)
-{
-    return slot->suspect || (slot->unproven && slot->backend->dead);
-}
-
-/* Whether the connection is open, as far as is known to some purpose. */
-static inline bool cueball__slot_works(const cueball__slot *slot)
-{
-    return cueball__slot_is_connected(slot) && !(slot->unproven && slot->backend->dead);
-}
-
-/* probe.c */
-void cueball__probe_slot_came(cueball_pool *pool, cueball__backend *backend, cueball__slot *slot);
-void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, const cueball__slot *slot);
-void cueball__probe_end(cueball_pool *pool, cueball__backend *backend);
-bool cueball__probe_yields(cueball_pool *pool, cueball__slot *slot);
-void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backend);
-void cueball__probe_due(cueball_pool *pool, cueball__backend *backend);
-void cueball__probes_begin(cueball_pool *pool);
-
-/* claim.c */
-bool cueball__claim_serve(cueball_pool *pool, cueball__slot *slot);
-void cueball__queue_relieve(cueball_pool *pool);
-void cueball__claims_refuse(cueball_pool *pool, cueball_error error);
-void cueball__claim_due(cueball_pool *pool, cueball__claim *claim);
-void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
-void cueball__owners_end(cueball_pool *pool);
-void cueball__grants_recall(cueball_pool *pool);
-
-/* idle.c */
-void cueball__idle_init(cueball__idle *idle, cueball__memory *memory);
-void cueball__idle_deinit(cueball__idle *idle);
-bool cueball__idle_reserve(cueball__idle *idle, uint32_t slots);
-void cueball__idle_remove(cueball__idle *idle, cueball__slot *slot);
-void cueball__idle_shuffle(cueball__idle *idle, cueball__random *random);
-void cueball__idle_append(cueball__idle *idle, cueball__slot *slot);
-void cueball__idle_trim(cueball__idle *idle);
-
-static inline bool cueball__idle_is_empty(const cueball__idle *idle)
-{
-    return idle->head == idle->tail;
-}
-
-static inline uint32_t cueball__idle_count(const cueball__idle *idle)
-{
-    return idle->tail - idle->head - idle->holes;
-}
-
-/* Appends where there is room, as there is without holes. */
-static inline void cueball__idle_push(cueball__idle *idle, cueball__slot *slot)
-{
-    assert(idle->tail - idle->head < idle->capacity);
-    idle->ring[idle->tail & idle->mask] = slot;
-    slot->idle_at = idle->tail++;
-}
-
-/* Takes the next to be claimed, from the front (fifo) or the back (lifo).  Where
- * there are holes, cueball__idle_trim() has to follow.  Slots are far apart in memory: the one a few claims on is fetched meanwhile,
- * which must be as many claims as fit into a fetch from main memory.  Whatever
- * is in that place now, to fetch it does no harm. */
-static inline cueball__slot *cueball__idle_take(cueball__idle *idle, bool is_lifo)
-{
-    assert(idle->head != idle->tail);
-    CUEBALL__PREFETCH(idle->ring[(is_lifo ? idle->tail - CUEBALL__IDLE_AHEAD : idle->head + CUEBALL__IDLE_AHEAD) & idle->mask]);
-    return idle->ring[(is_lifo ? --idle->tail : idle->head++) & idle->mask];
-}
-
-/* arrange.c */
-void cueball__pool_plan(cueball_pool *pool);
-void cueball__pool_fill(cueball_pool *pool);
-bool cueball__backend_may_change(cueball_pool *pool, cueball__backend *backend);
-void cueball__backend_has_changed(const cueball_pool *pool, cueball__backend *backend);
-
-/* demand.c */
-uint32_t cueball__demand_target(const cueball_pool *pool);
-void cueball__demand_changed(cueball_pool *pool);
-void cueball__demand_sample(cueball_pool *pool);
-void cueball__demand_peak(cueball_pool *pool);
-void cueball__demand_unmet(cueball_pool *pool);
-void cueball__demand_planned(cueball_pool *pool, uint32_t before);
-void cueball__demand_connected(cueball_pool *pool, cueball_time took);
-
-/* Leased connections: of the lendable ones those that do not rest. */
-static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
-{
-    return pool->counts[CUEBALL__COUNT_LENDABLE] - cueball__idle_count(&pool->idle) - pool->doubtful_count;
-}
-
-/* overload.c */
-void cueball__overload_observe(cueball__overload *overload, cueball_time now, cueball_time waited, cueball_time target);
-void cueball__overload_end(cueball__overload *overload);
-cueball_time cueball__overload_wait_max(const cueball__overload *overload, cueball_time target);
-
-/* latency.c */
-void cueball__latency_observe(cueball_pool *pool, cueball__backend *backend, cueball_time held);
-void cueball__latency_failed(cueball_pool *pool, cueball__backend *backend, cueball_time held);
-void cueball__latency_lend(cueball_pool *pool, const cueball__slot *slot);
-void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot);
-void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot);
-void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot);
-void cueball__latency_index(cueball_pool *pool);
-cueball__slot *cueball__latency_next(cueball_pool *pool);
-
-/* outlier.c */
-void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend);
-void cueball__outlier_returns(cueball_pool *pool, cueball__backend *backend);
-void cueball__outlier_end(cueball_pool *pool);
-void cueball__outlier_panic(cueball_pool *pool);
-void cueball__outlier_forgive(cueball_pool *pool, cueball__backend *backend);
-
-/* action.c */
-void cueball__chore_add(cueball_pool *pool, cueball__slot *slot, uint8_t chore);
-bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore);
-void cueball__answer_add(cueball_pool *pool, cueball__claim *claim);
-void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim);
-
-/* event.c */
-void cueball__event_add(cueball_pool *pool, const cueball_event *event);
-
-static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event_kind kind)
-{
-    return pool->watched >> kind & 1;
-}
-
-/* An event of which nothing but the kind and these matter. */
-void cueball__event_note(cueball_pool *pool, cueball_event_kind kind, const cueball__backend *backend, uint32_t count);
-
-/* options.c */
-bool cueball__options_read(cueball_options *options, const cueball_options *given);
-void cueball__settings_from(cueball__settings *settings, const cueball_options *options);
 
 #endif

@@ -1,24 +1,27 @@
-/* What the files of the DNS tracker share.  One noun, one file:
+/* The data of a DNS tracker, and what its files share.  They stand above this one in
+ * this order, and none calls what is above it (spec/core/layers_spec.lua):
  *
- *     tracker.c          birth, end, inputs: every input begins and ends here
- *     name.c     the names whose addresses are followed
- *     lookup.c   one lookup: its attempts and servers
- *     failure.c  whether the backends can be found, and in words why not
- *     search.c   which of the names that a short one may stand for
- *     accepted.c   which records of an answer count
- *     schedule.c  what comes of a lookup, and when it is asked again
- *     srv.c      the targets: of the SRV answer, or the domain
- *     publish.c  the union of all addresses, and what changed of it
- *     action.c   what the host is to do; numbers
- *     text.c     names and addresses as text
- *     options.c, check.c
+ *     text       names and addresses as text
+ *     candidate  which of the names that a short one may stand for is asked
+ *     accepted   which records of an answer count
+ *     lookup     one lookup: its states and its questions
+ *     name       the names whose addresses are followed
+ *     srv        the targets: of the SRV answer, or the domain
+ *     schedule   what comes of a lookup, and when it is asked again
+ *     search     how the candidate is found that has records
+ *     failure    whether the backends can be found, and in words why not
+ *     attempt    servers asked in turn, and what they say
+ *     publish    the union of all addresses, and what changed of it
+ *     action     what the host is to do; numbers
+ *     options check
+ *     tracker    birth and end; the public facts: each begins and ends here
  *
  * The happy path: the SRV lookup is due and gives targets; each target has a name,
  * each name one lookup for A and one for AAAA; their addresses are the backends.
  * Then every lookup is due again when its own answer expires, whatever the others
  * do.  What can go wrong stands at the functions of schedule.c. */
-#ifndef CUEBALL_CORE_TRACKER_H
-#define CUEBALL_CORE_TRACKER_H
+#ifndef CUEBALL_CORE_TRACKER_STATE_H
+#define CUEBALL_CORE_TRACKER_STATE_H
 
 #include "cueball_tracker.h"
 #include "internal.h"
@@ -231,6 +234,7 @@ struct cueball_tracker {
     bool is_empty;     /* it was, once everything was decided */
     bool was_busy;     /* something was asked since the last SETTLE */
     bool is_failing, is_told_failing, tells_failure, tells_settle;
+    bool has_left;  /* a lookup was stopped, see cueball__search_left() */
     bool is_judged; /* nothing happened since is_failing was worked out that would change it */
     char message[CUEBALL__MESSAGE], told_message[CUEBALL__MESSAGE]; /* of FAIL: as it is, and as the host knows it */
     cueball__timer publish_again, grace;
@@ -283,19 +287,30 @@ void cueball__names_free(cueball_tracker *tracker);
 void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t type);
 void cueball__lookup_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* a round, now */
 void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup);  /* off */
-void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup);   /* its timer came */
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
 void cueball__lookup_alias(cueball_tracker *tracker, cueball__lookup *lookup, const char *alias); /* NULL: none */
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup);                  /* for want of memory */
 void cueball__lookup_mark(cueball_tracker *tracker, cueball__lookup *lookup, bool is_decided, bool has_failed);
+void cueball__lookup_set(cueball_tracker *tracker, cueball__lookup *lookup, cueball__lookup_state state);
+void cueball__lookup_stumble(cueball_tracker *tracker, cueball__lookup *lookup, bool has_stumbled);
+void cueball__lookup_queue(cueball_tracker *tracker, cueball__lookup *lookup);
+void cueball__question_end(cueball_tracker *tracker, cueball__question *question, bool is_forgotten);
+void cueball__question_set_aside(cueball_tracker *tracker, cueball__question *question);
+void cueball__questions_forget(cueball_tracker *tracker, cueball__lookup *lookup);
+void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup); /* at its candidate, from whatever state but off */
+void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
+void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup); /* of a round */
+/* Addresses are kept, and not asked for, until this moment. */
+void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
+const cueball__backoff *cueball__lookup_backoff(const cueball_tracker *tracker, const cueball__lookup *lookup);
+
+/* attempt.c */
+void cueball__lookups_serve(cueball_tracker *tracker);                       /* those who wait, as far as concurrency allows */
+void cueball__lookup_due(cueball_tracker *tracker, cueball__lookup *lookup); /* its timer came */
 /* What came of a question of it: the question is over. */
 void cueball__lookup_silent(cueball_tracker *tracker, cueball__question *question, int silence);
 int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *question, const cueball_answer *answer);
-void cueball__lookups_serve(cueball_tracker *tracker); /* those who wait, as far as concurrency allows */
 void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *old, uint32_t old_n);
-void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup); /* at its candidate, from whatever state but off */
-void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup);
-const cueball__backoff *cueball__lookup_backoff(const cueball_tracker *tracker, const cueball__lookup *lookup);
 
 /* failure.c */
 /* vote: the response code it is given up for; NULL: there is none. */
@@ -304,23 +319,27 @@ void cueball__failure_write(const cueball_tracker *tracker, const cueball__looku
 /* Works out whether the backends can be found. */
 void cueball__failure_judge(cueball_tracker *tracker);
 
-/* search.c */
+/* candidate.c */
+cueball__lookup *cueball__search_partner(const cueball__lookup *lookup);
+uint32_t cueball__candidates_count(const cueball_tracker *tracker, const cueball__lookup *lookup);
+uint32_t cueball__candidate_find(const cueball_tracker *tracker, const cueball__lookup *lookup, uint32_t from);
 /* The name of the candidate it is at; "" if it has none. */
 void cueball__lookup_name(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
 /* What it is about, whatever search added; without the final dot. */
 void cueball__lookup_subject(const cueball_tracker *tracker, const cueball__lookup *lookup, char *text, size_t size);
 cueball__search *cueball__search_of(cueball_tracker *tracker, const cueball__lookup *lookup);
 bool cueball__search_looks(const cueball_tracker *tracker, const cueball__lookup *lookup); /* at a better candidate than the chosen one */
-void cueball__search_begin(cueball_tracker *tracker, cueball__lookup *lookup);             /* of a round */
+/* When it is asked again at the latest, however long its answer holds: better candidates are looked at now and then. */
+cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
+
+/* search.c */
 /* There is nothing: rcode NOERROR or NXDOMAIN; ttl 0: unknown.  CUEBALL_ENOMEM: put it off. */
 int cueball__search_absent(cueball_tracker *tracker, cueball__lookup *lookup, uint32_t rcode, cueball_time ttl);
 void cueball__search_found(cueball_tracker *tracker, cueball__lookup *lookup);  /* there are records */
 void cueball__search_failed(cueball_tracker *tracker, cueball__lookup *lookup); /* it was given up */
 /* A question failed.  True: that is enough, and the lookup is at another candidate or done. */
 bool cueball__search_stumbled(cueball_tracker *tracker, cueball__lookup *lookup);
-/* When it is asked again at the latest, however long its answer holds: better candidates are looked at now and then. */
-cueball_time cueball__search_due(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due);
-void cueball__search_left(cueball_tracker *tracker, cueball__lookup *lookup); /* it is off */
+void cueball__search_left(cueball_tracker *tracker);
 /* Whatever was found is looked for from the first candidate on. */
 void cueball__searches_anew(cueball_tracker *tracker);
 
@@ -361,7 +380,6 @@ int cueball__schedule_negative(cueball_tracker *tracker, cueball__lookup *lookup
 void cueball__schedule_failed(cueball_tracker *tracker, cueball__lookup *lookup, const char *message);
 /* The next time it is asked: after `ttl`, between min_ttl and `most`, and a little later by chance. */
 cueball_time cueball__next_time(cueball_tracker *tracker, const cueball__lookup *lookup, cueball_time ttl, cueball_time most);
-void cueball__hold_until(cueball_tracker *tracker, cueball_time moment);
 /* While nothing is known, or what is known is kept against the answers, every lookup is asked again soon. */
 void cueball__recheck(cueball_tracker *tracker);
 

@@ -1,0 +1,95 @@
+/* Leases: each ends exactly once, by its claimer or by the pool, and that tells
+ * something of its connection and of its backend. */
+#include "lease.h"
+
+#include "action.h"
+#include "conn.h"
+#include "event.h"
+#include "latency.h"
+#include "life.h"
+#include "outlier.h"
+#include "slot.h"
+
+/* What a lease that ended tells: of the pool, and of its backend. */
+static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    cueball_time held = pool->now - slot->state_since;
+    cueball__histogram_add(&pool->lease_histogram, held);
+    pool->lease_sum += held;
+    bool has_failed = cause == CUEBALL_CAUSE_FAIL || slot->on_return == CUEBALL_CAUSE_LOST || slot->on_return == CUEBALL_CAUSE_TIMEOUT
+                      || slot->went == WENT_BADLY;
+    bool has_worked = slot->went == WENT_WELL || (cause == CUEBALL_CAUSE_RELEASE && slot->on_return != CUEBALL_CAUSE_UNFIT);
+    if (has_failed)
+        cueball__outlier_failed(pool, slot->backend);
+    else if (has_worked && pool->failing)
+        cueball__outlier_forgive(pool, slot->backend);
+    if (has_worked && !has_failed)
+        cueball__latency_observe(pool, slot->backend, held);
+    else /* one that had to be closed, for nobody's fault: most often there was an error, and errors are quick */
+        cueball__latency_failed(pool, slot->backend, held);
+}
+
+static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
+{
+    return cueball__handle_generation(slot->lease) - slot->leases_before >= pool->options.max_uses;
+}
+
+/* What becomes of a connection that its claimer gave back in order; true: it can be
+ * lent again. */
+static bool slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    if (slot->on_return == CUEBALL_CAUSE_UNFIT || slot->on_return == CUEBALL_CAUSE_TIMEOUT) {
+        cueball__slot_close(pool, slot, slot->on_return);
+        return false;
+    }
+    if (cause == CUEBALL_CAUSE_RELEASE)
+        cueball__slot_prove(pool, slot, slot->on_return == CUEBALL_CAUSE_WORN ? CUEBALL_CAUSE_WORN : cause);
+    if (slot->on_return)
+        cueball__slot_close(pool, slot, slot->on_return);
+    else if (slot->backend->removed)
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
+    else if (pool->now >= slot->retire_at)
+        cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
+    else if (slot_is_used_up(pool, slot) && cause == CUEBALL_CAUSE_RELEASE)
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_MAX_USES);
+    else
+        return true;
+    return false;
+}
+
+/* The lease has ended; `cause` says how, and so what becomes of the connection.  True:
+ * it is to be offered to others. */
+bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
+{
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    cueball__latency_return(pool, slot);
+    if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
+        slot_measure(pool, slot, cause);
+    slot->untold = 0;
+    slot->went = WENT_UNTOLD;
+    if (slot->owner)
+        cueball__lease_disown(slot);
+    if (cueball__pool_watches(pool, CUEBALL_EVENT_LEASE_ENDED)) {
+        cueball_event event = { .kind = CUEBALL_EVENT_LEASE_ENDED, .cause = (int32_t)cause };
+        event.slot = slot->member.index;
+        event.conn = slot->conn;
+        event.lease = slot->lease;
+        event.backend = cueball__member_handle(&slot->backend->member);
+        cueball__event_add(pool, &event);
+    }
+    slot->used_at = pool->now;
+    cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL);
+    if (slot->on_return == CUEBALL_CAUSE_LOST) {
+        pool->counters.lost++;
+        cueball__slot_blame(pool, slot, cause == CUEBALL_CAUSE_FAIL ? cause : CUEBALL_CAUSE_LOST);
+    } else if (cause == CUEBALL_CAUSE_FAIL) {
+        cueball__slot_blame(pool, slot, cause);
+    } else if (cause == CUEBALL_CAUSE_RELEASE || cause == CUEBALL_CAUSE_CANCEL) {
+        return slot_released(pool, slot, cause);
+    } else {
+        if (slot->on_return == CUEBALL_CAUSE_WORN)
+            cueball__slot_prove(pool, slot, CUEBALL_CAUSE_WORN);
+        cueball__slot_close(pool, slot, cause);
+    }
+    return false;
+}
