@@ -2,17 +2,11 @@
 -- Each checker is first fed what it must refuse.
 local native = require "cueball.native"
 local options = require "cueball.options"
+local shell = require "spec.support.shell"
 local lib, ffi = native.lib, native.ffi
 local NO_STATS = { [""] = true, struct_size = true, reserved = true }
 
-local root = os.getenv "CUEBALL_ROOT" or "."
-
-local function read(path)
-  local file = assert(io.open(root .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local root, read = shell.root, shell.text_of
 
 local function exists(path)
   local file = io.open(root .. "/" .. path, "rb") -- a folder opens too, on Linux
@@ -21,9 +15,7 @@ end
 
 local function pages()
   local found = { "README.md", "CHANGELOG.md" }
-  local pipe = assert(io.popen(("cd '%s' && ls docs/*.md"):format(root)))
-  for line in pipe:lines() do found[#found + 1] = line end
-  pipe:close()
+  for line in shell.must(("cd '%s' && ls docs/*.md"):format(root)):gmatch "[^\n]+" do found[#found + 1] = line end
   return found
 end
 

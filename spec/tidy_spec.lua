@@ -14,7 +14,6 @@ local LONG_FILES = {
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
   ["spec/dns/client_spec.lua"] = 522,
-  ["spec/docs_spec.lua"] = 508,
   ["spec/fuzz/pool_fuzz.c"] = 1265,
   ["spec/cosocket/socket_spec.lua"] = 644,
   ["spec/host/uv_spec.lua"] = 722,
