@@ -210,8 +210,9 @@ function claim.make_within(self, given, span_ms, who)
   local lease, message, name = claim.make(self, wait_within(self, given, span_ms), who)
   if not lease then return nil, message, name end
   lease.deadline = deadline
-  local socket = self.sockets[lease.place.slot]
-  if socket and socket.limit then socket:limit(deadline) end
+  local slot = lease.place.slot
+  local socket = self.sockets[slot] or self.parking and self.parking.socket(self, slot)
+  if socket and socket.limit then socket:limit(deadline, self.now) end
   return lease
 end
 
