@@ -13,8 +13,10 @@
 -- - No runner runs: then one of the requests that wait, the substitute, runs the alarms that are due, and the tasks that may be begun
 --   anew, until its own wait is over; then another request does. Tasks not done by then are begun anew by that one.
 local alarms_of = require "cueball.host.alarms"
+local owned = require "cueball.host.owned"
 local semaphore = require "ngx.semaphore"
 local request = require "cueball.nginx.request"
+local text = require "cueball.text"
 local lib = require("cueball.native").lib
 
 local TASKS_MAX = 200         -- begun by one runner
@@ -63,7 +65,7 @@ end
 -- ------------------------------------------------------------------ alarms --
 
 local function call(fn, ...)
-  local ok, message = xpcall(fn, debug.traceback, ...)
+  local ok, message = xpcall(fn, text.traceback, ...)
   if not ok then runner.log("error", message) end
 end
 
@@ -84,17 +86,6 @@ function runner.alarm(fn)
 end
 
 -- ------------------------------------------------------------------- tasks --
-
--- In the order in which they were made.
-local function abort_owned(task)
-  local owned = task.owned
-  task.owned = nil
-  if not owned then return end
-  local list = {}
-  for resource in pairs(owned) do list[#list + 1] = resource end
-  table.sort(list, function(a, b) return owned[a] < owned[b] end)
-  for _, resource in ipairs(list) do call(resource.abort, resource) end
-end
 
 local function push(task)
   queue.last = queue.last + 1
@@ -164,23 +155,14 @@ function runner.kill(task)
   if task.is_done then return end
   if task.thread and task.thread == running() then error("kill: a task may not kill itself", 2) end
   task.is_done = true
-  abort_owned(task)
+  owned.abort(task, call)
   local by = task.runner
   if not by then return end
   by.kills[#by.kills + 1] = task
   if by.semaphore then post(by) end
 end
 
-function runner.own(task, resource)
-  local owned = task.owned or {}
-  task.owned = owned
-  task.owned_count = task.owned_count + 1
-  owned[resource] = task.owned_count
-end
-
-function runner.disown(task, resource)
-  if task.owned then task.owned[resource] = nil end
-end
+runner.own, runner.disown = owned.add, owned.remove
 
 local never
 
@@ -301,7 +283,7 @@ function runner.run(premature)
   current = self
   request.ring(self.semaphore)
   if before then post(before) end
-  local ok, message = xpcall(serve, debug.traceback, self)
+  local ok, message = xpcall(serve, text.traceback, self)
   if not ok then
     if current == self then end_current() end
     runner.log("error", "the driver threw: " .. message)
