@@ -162,7 +162,7 @@ local function words_of(claim, blockers)
   while not seen[at] and #words < WORDS_MAX do
     seen[at] = true
     local pool, one = at.pool, blockers[at][1]
-    local backend, site = pool.slot_backends[one.slot], pool.watchman.sites[one.slot]
+    local backend, site = pool.slot_backends[one.slot], pool.leaks.sites[one.slot]
     local again = one.claim == claim and "this claim" or ("a claim on %s%s"):format(one.claim.pool.name, site_words(one.claim.site))
     words[#words + 1] = ("%s is leased (%s%s) by a task that waits for %s"):format(backend and backend.key or "a connection",
       pool.name, site and ", claimed at " .. site or "", again)
