@@ -208,3 +208,14 @@ describe("README's map", function()
     assert.same({}, missing)
   end)
 end)
+
+describe("design.md's table of where a change begins", function()
+  it("names files that are there, and what stands in them", function()
+    local count = 0
+    for path, words in tidy.read("docs/design.md"):gmatch "\n| [^|]+ | `([^`]+)` | `([^`]+)` |" do
+      assert.is_truthy(tidy.read(path):find(words, 1, true), path .. ": " .. words)
+      count = count + 1
+    end
+    assert.is_true(count >= 10, count .. " rows")
+  end)
+end)
