@@ -3,18 +3,13 @@
 -- structs are. What is new is not in it before the release; CUEBALL_ABI=write makes the file anew.
 
 local native = require "cueball.native"
+local shell = require "spec.support.shell"
 
-local root = os.getenv "CUEBALL_ROOT" or "."
 -- Offsets are those of machines with 64 bits.
-local FILE = root .. "/spec/abi/0.1.txt"
+local FILE = shell.root .. "/spec/abi/0.1.txt"
 local HEADERS = { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" }
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local read = shell.read
 
 --- The declarations of a header, without comments and preprocessor, in one line.
 local function declarations(text)
@@ -66,7 +61,7 @@ end
 
 local function present()
   local texts = {}
-  for _, name in ipairs(HEADERS) do texts[#texts + 1] = declarations(read(("%s/src/include/%s.h"):format(root, name))) end
+  for _, name in ipairs(HEADERS) do texts[#texts + 1] = declarations(read(("%s/src/include/%s.h"):format(shell.root, name))) end
   return lines_of(table.concat(texts, " "), native.layout)
 end
 

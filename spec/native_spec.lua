@@ -1,43 +1,11 @@
 --- How the library is found, declared and checked. What must fail is tried in a LuaJIT of its own.
 
-local root = os.getenv "CUEBALL_ROOT" or "."
-local build = os.getenv "CUEBALL_BUILD" or root .. "/build"
-
-local function quote(text)
-  return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
---- Runs a shell command; returns what it wrote, and its status.
-local function shell(command)
-  local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1; echo \"status $?\""))
-  local text = pipe:read "*a"
-  pipe:close()
-  local output, status = text:match "^(.-)\n?status (%d+)\n$"
-  return output, tonumber(status)
-end
-
-local function must(command)
-  local output, status = shell(command)
-  assert(status == 0, command .. "\n" .. output)
-  return output
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  assert(file:write(text))
-  file:close()
-end
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local shell = require "spec.support.shell"
+local root, build, quote, must, read, write = shell.root, shell.build, shell.quote, shell.must, shell.read, shell.write
 
 --- Runs Lua in a fresh LuaJIT with that package.path and package.cpath.
 local function luajit(code, path, cpath)
-  return shell(("cd / && LUA_PATH=%s LUA_CPATH=%s luajit -e %s"):format(quote(path), quote(cpath), quote(code)))
+  return shell.run(("cd / && LUA_PATH=%s LUA_CPATH=%s luajit -e %s"):format(quote(path), quote(cpath), quote(code)))
 end
 
 local SOURCES = root .. "/lua/?.lua;" .. build .. "/lua/?.lua"
@@ -116,11 +84,11 @@ describe("another Lua", function()
   for name, version in pairs { ["lua5.1"] = "Lua 5.1", ["lua5.4"] = "Lua 5.4" } do
     it(("is told that LuaJIT is needed: %s"):format(version), function()
       for _, module in ipairs { "cueball", "cueball.native", "cueball.host.uv", "cueball.host.sim" } do
-        local output = shell(("cd / && unset LD_PRELOAD && LUA_PATH=%s %s -e 'print(select(2, pcall(require, \"%s\")))'"):format(
+        local output = shell.run(("cd / && unset LD_PRELOAD && LUA_PATH=%s %s -e 'print(select(2, pcall(require, \"%s\")))'"):format(
           quote(root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. build .. "/lua/?.lua"), name, module))
         assert.equal("cueball needs LuaJIT, since it calls its C core through LuaJIT's FFI; this is " .. version, output)
       end
-      local output, status = shell(("unset LD_PRELOAD && %s %s --version"):format(name, quote(build .. "/bin/cueball")))
+      local output, status = shell.run(("unset LD_PRELOAD && %s %s --version"):format(name, quote(build .. "/bin/cueball")))
       assert.equal("cueball: needs LuaJIT; this is " .. version, output)
       assert.equal(4, status)
     end)
@@ -153,7 +121,7 @@ describe("native beside another build", function()
     folder = must "mktemp -d"
   end)
   teardown(function()
-    shell("rm -rf " .. quote(folder))
+    shell.run("rm -rf " .. quote(folder))
   end)
 
   it("names the version", function()
@@ -194,7 +162,7 @@ describe("cdef.cmake", function()
   --- What it makes of a header: the output of the generator, and the path of the C file, if any.
   local function generate(declarations)
     write(folder .. "/in.i", declarations)
-    local output, status = shell(("cmake -DIN=%s/in.i -DVERSION=1.2.3 -DCDEF=%s/cdef.lua -DABI=%s/abi.c -P %s"):format(
+    local output, status = shell.run(("cmake -DIN=%s/in.i -DVERSION=1.2.3 -DCDEF=%s/cdef.lua -DABI=%s/abi.c -P %s"):format(
       folder, folder, folder, quote(root .. "/src/cdef.cmake")))
     return output, status
   end
@@ -203,7 +171,7 @@ describe("cdef.cmake", function()
     folder = must "mktemp -d"
   end)
   teardown(function()
-    shell("rm -rf " .. quote(folder))
+    shell.run("rm -rf " .. quote(folder))
   end)
 
   it("finds lists of members, arrays and function pointers", function()

@@ -5,10 +5,11 @@ if not found then redis = require "nginx.redis" end
 
 local handlers = {}
 
---- @param given { backends = { "IP:PORT", … }, max_connections =, claim_timeout_ms = }
+--- @param given { backends = { "IP:PORT", … }, max_connections =, claim_timeout_ms =, scope = max_connections_scope, own_options = }
 function handlers.setup(given)
   local pool = cueball.pool {
     name = "bench", max_connections = given.max_connections, claim_timeout_ms = given.claim_timeout_ms,
+    max_connections_scope = given.scope, max_connections_dict = given.scope and "cueball",
     resolver = cueball.resolver.static(given.backends),
     connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 1000 },
   }

@@ -41,13 +41,15 @@ local function pin(one, backends)
   for _, each in ipairs(backends) do run("taskset -pc 1 " .. each.pid) end
 end
 
-local function start(backends, settings)
+-- @param workers 1 by default
+local function start(backends, settings, workers)
   local list = {}
   for index, each in ipairs(backends) do list[index] = ("%q"):format(each.backend) end
   local one = nginx.start {
-    log_level = "crit", events = "worker_connections 4096;", server = SERVER,
+    log_level = "crit", events = "worker_connections 4096;", server = SERVER, workers = workers,
     files = { ["handlers.lua"] = read((os.getenv "CUEBALL_ROOT" or ".") .. "/bench/openresty/handlers.lua") },
-    http = ([[init_worker_by_lua_block {
+    http = ([[lua_shared_dict cueball 1m;
+    init_worker_by_lua_block {
       handlers = require "handlers"
       handlers.setup { backends = { %s }, %s }
     }]]):format(table.concat(list, ", "), settings),
@@ -125,21 +127,42 @@ local function row(name, result, opened, waiting)
   print(("  %-30s %9.0f %9d %9d %9d %10.1f"):format(name, result.rate, result.errors, opened, waiting, result.p99_ms))
 end
 
--- 300 at once, and 4 connections allowed: openresty/openresty#768.
-local function stampede()
-  print("\nstampede: 300 connections of wrk, 4 connections to Redis allowed (own: pool_size = 4, backlog = 300)")
+-- One run each of 300 connections of wrk, with a limit to the connections to Redis.
+local function crowd(settings, workers)
   print("                                 requests/s    errors    opened TIME_WAIT     p99 ms")
+  local rates = {}
   for _, path in ipairs { "/cueball", "/own" } do
     local backend = redis.start { "--maxclients 20000" }
     backend:call("SET", "key", "value")
     local before = received(backend)
     local waiting = time_wait(backend.port)
-    local one = start({ backend }, "max_connections = 4, own_options = { pool = 'own', pool_size = 4, backlog = 300 }")
+    local one = start({ backend }, settings, workers)
+    wrk(one, path, 300, 1) -- until everything is compiled, and every worker has what it needs
     local result = wrk(one, path, 300, SECONDS)
     row(path, result, received(backend) - before - 1, time_wait(backend.port) - waiting - 1)
+    rates[path] = result.rate
     one:stop()
     backend:stop()
   end
+  return rates["/cueball"] / rates["/own"]
+end
+
+local function crowds(settings, workers)
+  local ratios = {}
+  for round = 1, ROUNDS do ratios[round] = crowd(settings, workers) end
+  print(("  cueball / own, round by round: median %.3f (goal: 1.0)"):format(median(ratios)))
+end
+
+-- 300 at once, and 4 connections allowed: openresty/openresty#768.
+local function stampede()
+  print("\nstampede: 300 connections of wrk, 4 connections to Redis allowed (own: pool_size = 4, backlog = 300)")
+  crowds "max_connections = 4, own_options = { pool = 'own', pool_size = 4, backlog = 300 }"
+end
+
+-- The library knows no limit for all workers: it has half for each of two.
+local function server_wide()
+  print("\nserver-wide cap: the same with 2 workers, 8 connections for both (own: pool_size = 4, backlog = 300 in each)")
+  crowds("max_connections = 8, scope = 'server', own_options = { pool = 'own', pool_size = 4, backlog = 300 }", 2)
 end
 
 -- Two backends, of which one is killed after a second.
@@ -165,4 +188,5 @@ end
 print(run("grep -m1 'model name' /proc/cpuinfo"):match ": ([^\n]*)", os.date "!%Y-%m-%d", "load " .. read("/proc/loadavg"):match "%S+")
 compare_rates()
 stampede()
+server_wide()
 death()

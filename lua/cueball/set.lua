@@ -2,14 +2,13 @@
 -- multiplex.  The pool's machinery with another end: instead of being claimed,
 -- a connection is announced when it is open and asked back when it has to go.
 local misuse = require "cueball.misuse"
+local claim = require "cueball.pool.claim"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local text = require "cueball.text"
-local work = require "cueball.pool.perform"
 local Pool = require "cueball.pool"
 local lib, ffi = native.lib, native.ffi
 
-local WAITING = 1 -- CUEBALL_WAITING
 local POOL_FAILED = tonumber(lib.CUEBALL_EPOOL_FAILED)
 local NO_MEMORY = tonumber(lib.CUEBALL_ENOMEM)
 local MEMORY_RETRY_MS = 1000
@@ -78,40 +77,62 @@ local function announce(self, lease)
   notify(self, self.added, member)
 end
 
--- Takes every connection that is open, and waits for the next with a claim that has no task: what it is given is
--- announced before anything else is recalled.  A pool that has failed is asked again when it has recovered.
+-- What the pool of a set knows of it.
+local Keeper = {}
+Keeper.__index = Keeper
+
+-- Takes every connection that is open, and waits for the next with a claim that has no task: what it is given is announced before
+-- anything else is recalled. A pool that has failed is asked again when it has recovered.
 local function collect(self)
-  local pool, claim_options = self.pool, self.claim_options
-  local result
+  local set = self.set
+  local result, lease
   repeat
-    claim_options.user = pool.next_claim
-    pool.next_claim = pool.next_claim + 1
-    result = pool.core:claim(pool.now(), claim_options)
-    if result == 0 then announce(self, work.lease(pool, pool.core.grant.slot, tonumber(pool.core.grant.lease))) end
-  until result ~= 0
-  if result == WAITING then
-    pool.waiting[tonumber(claim_options.user)] = self
-  elseif result == POOL_FAILED then
-    pool.on_recovery = function() collect(self) end
+    result, lease = claim.ask(set.pool, self.claim_options, self)
+    if lease then announce(set, lease) end
+  until not lease
+  if result == POOL_FAILED then
+    self.waits_for_recovery = true
   elseif result == NO_MEMORY then
-    pool.host.spawn(function()
-      pool.host.sleep(MEMORY_RETRY_MS)
+    set.pool.host.spawn(function()
+      set.pool.host.sleep(MEMORY_RETRY_MS)
       collect(self)
     end)
   end
 end
 
 --- The pool's answer to the claim that waits.
-function Set:answer(lease, _, name)
-  if lease then announce(self, lease) end
+function Keeper:answer(lease, _, name)
+  if lease then announce(self.set, lease) end
   if lease or name == "pool_failed" then collect(self) end
 end
 
-local function recalled(self, slot, handle, cause)
+--- The pool wants a lease back. The set is told in Keeper:drained.
+function Keeper:recall(slot, handle, cause)
+  self.recalls[#self.recalls + 1] = { slot = slot, handle = handle, cause = cause }
+end
+
+-- Asks a member to go.
+local function remove(self, slot, handle, cause)
   local member = self.members[slot]
   if not member or member.is_recalled or member.lease.handle ~= handle then return end
   member.is_recalled = true
   notify(self, self.removed, member, cause)
+end
+
+--- The pool has done all that its core wanted.
+-- @param is_well whether it has not failed
+-- @return true if that brought something about
+function Keeper:drained(is_well)
+  if self.waits_for_recovery and is_well then
+    self.waits_for_recovery = false
+    collect(self)
+    return true
+  end
+  local recalls = self.recalls
+  if #recalls == 0 then return false end
+  self.recalls = {}
+  for _, one in ipairs(recalls) do remove(self.set, one.slot, one.handle, one.cause) end
+  return true
 end
 
 --- Makes a set and starts it.
@@ -140,11 +161,14 @@ function Set.new(given)
     core.name = type(resolver) == "table" and type(resolver.name) == "string" and text.message(resolver.name) or "set"
   end
   local self = setmetatable({
-    added = own.added, removed = own.removed, members = {}, serials = {},
-    claim_options = ffi.new("cueball_claim_options", { timeout_ms = math.huge }),
+    added = own.added, removed = own.removed, members = {}, serials = {}, pool = nil,
   }, Set)
-  self.pool = Pool.new_for(core, "cueball.set", function(...) recalled(self, ...) end)
-  collect(self)
+  local keeper = setmetatable({
+    set = self, recalls = {}, waits_for_recovery = false,
+    claim_options = ffi.new("cueball_claim_options", { timeout_ms = math.huge }),
+  }, Keeper)
+  self.pool = Pool.new_for(core, "cueball.set", keeper)
+  collect(keeper)
   self.pool:pump()
   return self
 end

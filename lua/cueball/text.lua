@@ -89,6 +89,11 @@ function text.first_line(value)
   return text.message((text.of(value):match "^[^\r\n]*"))
 end
 
+--- For xpcall, where an error goes on: a string gets a traceback. An error that is no string (busted's are tables) stays what it is.
+function text.traced(thrown)
+  return type(thrown) == "string" and debug.traceback(thrown, 2) or thrown
+end
+
 --- For xpcall: the message and the traceback.
 function text.traceback(thrown)
   return debug.traceback(text.message(thrown), 2)

@@ -1,7 +1,7 @@
 --- The real script, in a process of its own: what it prints, where, and its status.
 local command = require "spec.support.command"
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local quote = require("spec.support.shell").quote
 
 describe("cueball", function()
   it("prints its version, and those of what it stands on", function()

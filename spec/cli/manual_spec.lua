@@ -1,15 +1,9 @@
 --- The manual page and the help say what the command does, and the page is well made.
 local command = require "spec.support.command"
+local shell = require "spec.support.shell"
 local status = require "cueball.cli.status"
 
-local root = os.getenv "CUEBALL_ROOT" or "."
-
-local function read(path)
-  local file = assert(io.open(root .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local root, read = shell.root, shell.text_of
 
 -- The options of a command, as its module declares them: { "-f", "--follow" } …
 local function options_of(module)

@@ -1,6 +1,7 @@
 --- The contract of hosts: what is filled in where a host leaves it out, and that the manual has all of it.
 local contract = require "cueball.host.contract"
 local cueball = require "cueball"
+local shell = require "spec.support.shell"
 local sim = require "cueball.host.sim"
 
 local REQUIRED = { "now", "seed", "spawn", "kill", "current", "sleep", "waiter", "guard", "unguard", "alarm", "log" }
@@ -10,13 +11,6 @@ local function bare(world)
   local host = {}
   for _, name in ipairs(REQUIRED) do host[name] = world[name] end
   return host
-end
-
-local function read(path)
-  local file = assert(io.open((os.getenv "CUEBALL_ROOT" or ".") .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 describe("the contract of hosts", function()
@@ -70,7 +64,7 @@ describe("the contract of hosts", function()
   end)
 
   it("is in the manual, member by member", function()
-    local manual = read "docs/hosts.md"
+    local manual = shell.text_of "docs/hosts.md"
     for _, name in ipairs(contract.members()) do
       assert.is_truthy(manual:find("`host%." .. name .. "[`(]"), "docs/hosts.md does not tell of host." .. name)
     end

@@ -1,15 +1,9 @@
 --- The example for OpenResty and what docs/openresty.md pastes, as they stand but for ports and paths.
 local nginx = require "spec.support.nginx"
 local redis = require "spec.support.redis"
+local shell = require "spec.support.shell"
 
-local root = os.getenv "CUEBALL_ROOT" or "."
-
-local function read(path)
-  local file = assert(io.open(root .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local read = shell.text_of
 
 -- Replaces, and insists that there is something to be replaced.
 local function replace(text, from, to)

@@ -201,11 +201,27 @@ describe("a claim in nginx", function()
       ngx.print(select(3, pools.cache:claim { timeout_ms = 20000 }))
       for index = 1, 4 do held[index]:release() end
     } }
+    location = /threads { content_by_lua_block {
+      local held = {}
+      local one = ngx.thread.spawn(function()
+        for index = 1, 4 do held[index] = assert(pools.cache:claim()) end
+        ngx.sleep(0.05)
+        for index = 1, 4 do held[index]:release() end
+      end)
+      local other = ngx.thread.spawn(function()
+        local lease = assert(pools.cache:claim { timeout_ms = 20000 })
+        lease:release()
+        return held[4].connection == nil and "served" or "early"
+      end)
+      ngx.thread.wait(one)
+      ngx.print(select(2, ngx.thread.wait(other)))
+    } }
     location = /patient { content_by_lua_block {
       ngx.print(select(2, pools.cache:with(function(red) ngx.sleep(0.05) return "x", "served" end, { timeout_ms = 20000 })))
     } }]] }
     nginx.until_true(function() return backend:clients() == 4 end)
     assert.equal("deadlock", one:ask "/nested")
+    assert.equal("served", one:ask "/threads") -- another light thread goes on
     local wrong = {}
     nginx.many(40, 20, function() -- those of others are none of its own
       local _, body = one:get "/patient"

@@ -192,6 +192,88 @@ describe("cueball.connection.redis", function()
     assert.equal("12 00 2 left\n", one:ask "/leave")
   end)
 
+  local LIBRARY = [[
+    local found, library = pcall(require, "resty.redis")
+    if not found then library = require "nginx.redis" end ]]
+
+  it("makes clients and cosockets as the library and ngx_lua do", function()
+    start("{ connect_timeout_ms = 11, send_timeout_ms = 22, read_timeout_ms = 3333 }", nil, LIBRARY .. [[
+      local other = library:new()
+      other._sock:settimeouts(11, 22, 3333)
+      local function fields(list, own)
+        local names = {}
+        for name, value in next, list do
+          if name ~= own then names[#names + 1] = tostring(name) .. "=" .. tostring(value) end
+        end
+        table.sort(names)
+        return table.concat(names, " ")
+      end
+      ngx.say(fields(red, "_sock") == fields(other, "_sock"))
+      local sock = red._sock
+      ngx.say(sock[2], " ", sock[4], " ", sock[5])
+      ngx.say(other._sock[2], " ", other._sock[4], " ", other._sock[5])
+      red:get "key" -- so that it is parked
+    ]])
+    assert.equal("true\n11 22 3333\n11 22 3333\nleft\n", one:ask "/leave")
+    assert.equal("true\n11 22 3333\n11 22 3333\nleft\n", one:ask "/leave")
+  end)
+
+  local OTHERS = {
+    ["the library's clients"] = { "function nil", [[
+      local new = library.new
+      function library:new()
+        local client = new(self)
+        client.extra = function() end
+        return client
+      end ]] },
+    ["cosockets"] = { "nil true", [[
+      local tcp = ngx.socket.tcp
+      ngx.socket.tcp = function()
+        local made = tcp()
+        made.more = true
+        return made
+      end ]] },
+  }
+  for what, other in pairs(OTHERS) do
+    it("leaves it to those where they are something else than they were: " .. what, function()
+      one = nginx.start {
+        files = { ["my_pools.lua"] = LIBRARY .. other[2] .. POOLS:format(15000, backend.backend, "{}") },
+        http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
+        server = [[location = /get { content_by_lua_block {
+          ngx.print(pools.cache:with(function(red)
+            return red:get "key" .. " " .. type(rawget(red, "extra")) .. " " .. tostring(rawget(red._sock, "more"))
+          end), " ", pools.cache:stats().opened) } }]],
+      }
+      for _ = 1, 3 do assert.equal("value " .. other[1] .. " 1", one:ask "/get") end
+    end)
+  end
+
+  it("is closed, and blames nobody, if another request than its own releases it", function()
+    one = nginx.start {
+      files = { ["my_pools.lua"] = POOLS:format(15000, backend.backend, "{}") },
+      http = "init_worker_by_lua_block { pools = require 'my_pools' }\n",
+      server = [[
+        location = /take { content_by_lua_block {
+          local lease = pools.cache:claim()
+          lease.connection:get "key"
+          held = lease
+          while held do ngx.sleep(0.01) end
+        } }
+        location = /give { content_by_lua_block {
+          while not held do ngx.sleep(0.01) end
+          local given = held:release()
+          held = nil
+          ngx.print(given, " ", pools.cache:with(function(red) return red:get "key" end), " ", pools.cache:stats().opened)
+        } }]],
+    }
+    local given
+    uv_host.run(function()
+      uv_host.spawn(function() one:get "/take" end)
+      given = select(2, one:get "/give")
+    end)
+    assert.equal("true value 2", given)
+  end)
+
   it("says what is wrong with its options", function()
     assert.has_error(function() cueball.connection.redis { pasword = "x" } end)
     assert.has_error(function() cueball.connection.redis { username = "ann" } end,

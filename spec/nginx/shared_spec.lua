@@ -21,7 +21,7 @@ local function look(sink)
     end
     file:close()
     if #list > 0 then sink:set(list) end
-  until not sink:sleep(#list < 100 and 20 or 500) -- many take their time, and the worker has other things to do
+  until not sink:sleep(20)
 end
 return cueball.pool {
   max_connections = 1, connect = function() return {} end, rebalance_delay_ms = 0,
@@ -37,12 +37,12 @@ init_worker_by_lua_block {
   local known = require("cueball.resolver.shared.state").read(ngx.shared.cueball:get "cueball/resolver/file/state" or "")
   began_with = known and #known.backends or 0
   least = nil   -- backends that it had at least, once it had any
+  local count = #pool:backends()
   pool:subscribe(function(event)
-    if event.kind == "backend_added" or event.kind == "backend_removed" then
-      local count = 0
-      for _, one in ipairs(pool:backends()) do if not one.removed then count = count + 1 end end
-      if least or count == began_with then least = math.min(least or count, count) end
-    end
+    local change = event.kind == "backend_added" and 1 or event.kind == "backend_removed" and -1
+    if not change then return end
+    count = count + change
+    if least or count == began_with then least = math.min(least or count, count) end
   end)
 }
 ]]

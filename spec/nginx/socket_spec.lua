@@ -141,6 +141,31 @@ describe("a cosocket", function()
     end)
   end
 
+  -- The sockets' own limits are 30 s, and the backend answers after 25 s.
+  for _, name in ipairs { "tcp", "documented", "library", "wrapped" } do
+    for what, code in pairs {
+      receive = "return socket:receive '*l'", receiveany = "return socket:receiveany(9)",
+      receiveuntil = "return socket:receiveuntil '--' ()",
+      ["a limit set later"] = "socket:settimeout(29000) return socket:receive '*l'",
+    } do
+      it(("waits no longer than its lease's deadline: factory %s, %s"):format(name, what), function()
+        assert.equal("timeout, in time", run(name, ([[
+          ngx.update_time()
+          local began = ngx.now()
+          local _, message = pools[name]:with(function(c)
+            local socket = c.sock or c.socket or c
+            socket:settimeouts(30000, 30000, 30000)
+            socket:send "25000 late\n"
+            %s
+          end, { timeout_ms = 300 })
+          ngx.update_time()
+          return tostring(message) .. (ngx.now() - began < 20 and ", in time" or ", late")]]):format(code)))
+        assert.equal("alice", run(name, [[return (pools[name]:with(function(c)
+          return (ask(c.sock or c.socket or c, "400 alice")) end))]]))
+      end)
+    end
+  end
+
   local ways = {
     { "", "nothing" , "" },
     { "", "an answer", 'ask(socket, "1 a")' },

@@ -286,8 +286,8 @@ describe("subscribe", function()
       [   5] lease_ended backend=db1 cause=release conn=# lease=# slot=0
       [   5] slot_state backend=db1 cause=removed conn=# count=0 from=busy slot=0 to=closing
       [   5] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=0 to=free]])
-    assert.is_nil(next(pool.backend_names))
-    assert.is_nil(next(pool.removed))
+    assert.is_nil(next(pool.events.names))
+    assert.is_nil(next(pool.events.removed))
     town:stop()
   end)
 

@@ -11,7 +11,7 @@ local function core_call_violations(text)
   local code = strip_lua(text)
   local found = {}
   for position, name in code:gmatch "()%f[%w_](cueball_[%l_]+)%f[^%w_]" do
-    if name:find "^cueball_pool_" or name == "cueball_owner_gone" then
+    if name:find "^cueball_pool_" or name == "cueball_owner_gone" or name == "cueball_set_new" then
       found[#found + 1] = ("%d: %s"):format(line_number(code, position), name)
     end
   end

@@ -76,7 +76,7 @@ describe("a lease that is collected without release", function()
     town:advance(10)
     pool:claim():release()
     town:advance(1500)
-    assert.is_false(pool.is_looking)
+    assert.is_false(pool.leaks.is_looking)
     town:stop()
   end)
 

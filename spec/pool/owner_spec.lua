@@ -135,7 +135,7 @@ describe("an owner that was dropped", function()
     town.leases.ann = nil
     first, second = nil, nil -- luacheck: ignore
     collect()
-    assert.same({}, pool.watchman.owners)
+    assert.same({}, pool.leaks.owners)
     town:stop()
   end)
 
@@ -144,7 +144,7 @@ describe("an owner that was dropped", function()
     owner:gone()
     owner = nil -- luacheck: ignore
     collect()
-    assert.is_false(pool.is_looking)
+    assert.is_false(pool.leaks.is_looking)
     town:stop()
   end)
 end)

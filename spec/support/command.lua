@@ -5,6 +5,8 @@
 --   local status, out = command.run_on_terminal "resolve -S 127.0.0.1:80"     what a terminal is sent
 --   local one = command.start "resolve -f db.example"                         goes on by itself; in a folder of its own
 --   one:read(), one:wait_for(text), one:signal "INT", one:wait() → status;  after_each(command.stop_all)
+local read = require("spec.support.shell").read
+
 local command = {}
 
 local build = os.getenv "CUEBALL_BUILD" or "build"
@@ -16,13 +18,6 @@ command.path = build .. "/bin/cueball"
 local SCRIPT = ("env %s '%s'"):format(preload ~= "" and "LD_PRELOAD='" .. preload .. "'" or "", command.path)
 command.script = SCRIPT   -- for timeout(1) and the like, to which a function is nothing
 local PREPARE = ("unset LD_PRELOAD; exec </dev/null; cueball() { %s \"$@\"; }; "):format(SCRIPT)
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
 
 local function shell(text)
   local pipe = assert(io.popen(text))
@@ -79,11 +74,8 @@ local function await(what, fn)
 end
 
 local function content(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "*a"
-  file:close()
-  return text
+  local ok, text = pcall(read, path)
+  return ok and text or nil
 end
 
 function Running:read()

@@ -16,6 +16,7 @@
 -- rewriting wait until it is so, without running the event loop, so that they may be called in tasks too.
 local ffi = require "ffi"
 local free_port = require("spec.support.port").free
+local shell = require "spec.support.shell"
 local uv = require "luv"
 
 ffi.cdef [[
@@ -36,27 +37,20 @@ local servers = {}
 
 local open = {}   -- every one not closed yet
 
-local function shell(command, ...)
+-- Runs a command, with further words as $1, $2 …; what it wrote.
+local function run(command, ...)
   local words = {}
-  for index, word in ipairs { ... } do words[index] = "'" .. tostring(word):gsub("'", "'\\''") .. "'" end
+  for index, word in ipairs { ... } do words[index] = shell.quote(word) end
   local pipe = assert(io.popen(("unset LD_PRELOAD; set -- %s; %s"):format(table.concat(words, " "), command)))
   local text = pipe:read "*a"
   pipe:close()
   return (text:gsub("%s+$", ""))
 end
 
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-end
-
+-- What is there of a file that may not be there yet, or not any more.
 local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read "*a"
-  file:close()
-  return text
+  local ok, text = pcall(shell.read, path)
+  return ok and text or ""
 end
 
 -- Bytes ------------------------------------------------------------------
@@ -115,14 +109,14 @@ local function await(self, query, is_ready)
     local answer = ask(self.port, query, 200)
     if answer and is_ready(answer) then return end
     if not is_running(self) then break end
-    if not answer then shell "sleep 0.05" end   -- refused at once: it does not listen yet
+    if not answer then run "sleep 0.05" end   -- refused at once: it does not listen yet
   end
   error(("%s does not answer on port %d:\n%s"):format(self.command[1], self.port, read(self.folder .. "/log")), 0)
 end
 
 function Process:start()
   if is_running(self) then return self end
-  self.pid = shell('log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!', self.folder .. "/log", unpack(self.command))
+  self.pid = run('log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!', self.folder .. "/log", unpack(self.command))
   await(self, self.probe, function() return true end)
   return self
 end
@@ -130,7 +124,7 @@ end
 --- Ends the process; the port is then free.
 function Process:stop()
   if is_running(self) then
-    shell([[kill "$1"
+    run([[kill "$1"
       for i in $(seq 100); do case $(cat "/proc/$1/stat" 2>/dev/null) in ""|*") Z "*) exit ;; esac; sleep 0.05; done
       kill -9 "$1"; sleep 0.2]], self.pid)
   end
@@ -140,12 +134,12 @@ end
 function Process:close()
   self:stop()
   open[self] = nil
-  shell('rm -rf "$1"', self.folder)
+  run('rm -rf "$1"', self.folder)
 end
 
 local function process(kind, options, command, probe)
   local self = setmetatable({}, { __index = kind })
-  self.folder = shell "mktemp -d"
+  self.folder = run "mktemp -d"
   self.port = options.port or free_port()
   self.server = "127.0.0.1:" .. self.port
   self.command, self.probe = command(self), probe
@@ -174,9 +168,9 @@ end
 
 function Knot:rewrite(zone, text)
   self.serial = self.serial + 1
-  write(zone_path(self, zone), zone_text(zone, text, self.serial))
+  shell.write(zone_path(self, zone), zone_text(zone, text, self.serial))
   if not is_running(self) then return end
-  shell('kill -HUP "$1"', self.pid)
+  run('kill -HUP "$1"', self.pid)
   local a, b, c, d = math.floor(self.serial / 2 ^ 24), math.floor(self.serial / 2 ^ 16) % 256,
     math.floor(self.serial / 256) % 256, self.serial % 256
   local wanted = string.char(a, b, c, d)
@@ -199,10 +193,10 @@ function servers.knot(options)
     "zone:",
   }
   for zone, records in pairs(options.zones) do
-    write(zone_path(self, zone), zone_text(zone, records, self.serial))
+    shell.write(zone_path(self, zone), zone_text(zone, records, self.serial))
     text[#text + 1] = ("  - domain: %s\n    file: %s"):format(zone, zone_path(self, zone))
   end
-  write(self.folder .. "/knot.conf", table.concat(text, "\n") .. "\n")
+  shell.write(self.folder .. "/knot.conf", table.concat(text, "\n") .. "\n")
   return self:start()
 end
 
@@ -214,7 +208,7 @@ function servers.unbound(options)
     return { "unbound", "-d", "-c", one.folder .. "/unbound.conf" }
   end, servers.query("localhost", 1))
   local address, port = options.forward_to:match "^(.*):(%d+)$"
-  write(self.folder .. "/unbound.conf", ([[
+  shell.write(self.folder .. "/unbound.conf", ([[
 server:
   interface: 127.0.0.1
   port: %d

@@ -21,6 +21,7 @@
 local uv = require "luv"
 local host = require "cueball.host.uv"
 local free_port = require("spec.support.port").free
+local shell = require "spec.support.shell"
 local until_true = require "spec.support.until_true"
 
 local nginx = {}
@@ -56,18 +57,10 @@ http {
 }
 ]]
 
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-end
-
+-- What is there of a file that may not be there yet, or not any more.
 local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read "*a"
-  file:close()
-  return text
+  local ok, text = pcall(shell.read, path)
+  return ok and text or ""
 end
 
 nginx.until_true = until_true
@@ -189,14 +182,14 @@ end
 function nginx.start(given)
   local prefix = assert(uv.fs_mkdtemp "/tmp/cueball-nginx-XXXXXX")
   assert(uv.fs_mkdir(prefix .. "/temp", 448))
-  for name, text in pairs(given.files or {}) do write(prefix .. "/" .. name, text) end
+  for name, text in pairs(given.files or {}) do shell.write(prefix .. "/" .. name, text) end
   local self = setmetatable({ prefix = prefix, port = free_port(), has_exited = false }, Nginx)
   local words = {
     user = uv.getuid() == 0 and "user root;" or "", workers = given.workers or 1, prefix = prefix, root = ROOT, build = BUILD,
     main = given.main or "", events = given.events or "worker_connections 1024;", http = given.http or "", server = given.server or "",
     port = self.port, log_level = given.log_level or "info",
   }
-  write(prefix .. "/nginx.conf", ((given.conf or CONF):gsub("%%%(([%w_]+)%)", function(name) return tostring(words[name]) end)))
+  shell.write(prefix .. "/nginx.conf", ((given.conf or CONF):gsub("%%%(([%w_]+)%)", function(name) return tostring(words[name]) end)))
   local out = assert(uv.fs_open(prefix .. "/stderr", "w", 420))
   local words_of = { "nginx", "-p", prefix, "-e", prefix .. "/error.log", "-c", prefix .. "/nginx.conf" }
   for index, word in ipairs(given.under or {}) do table.insert(words_of, index, word) end

@@ -9,29 +9,15 @@
 
 local program = {}
 
-local root = os.getenv "CUEBALL_ROOT" or "."
+local shell = require "spec.support.shell"
+local quote = shell.quote
 local folder
 
 -- A sanitizer loaded into LuaJIT is not for the programs, nor for the compiler.
 local CLEAN = "unset LD_PRELOAD; cd %s && "
 
-local function quote(text)
-  return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
---- Runs a shell command; returns what it wrote, and its status.
-local function shell(command)
-  local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1; echo \"status $?\""))
-  local text = pipe:read "*a"
-  pipe:close()
-  local output, status = text:match "^(.-)\n?status (%d+)\n$"
-  return output, tonumber(status)
-end
-
 function program.must(command)
-  local output, status = shell(CLEAN:format(quote(root)) .. command)
-  assert(status == 0, output)
-  return output
+  return shell.must(CLEAN:format(quote(shell.root)) .. command)
 end
 local must = program.must
 
@@ -41,9 +27,7 @@ end
 
 function program.write(name, text)
   local path = folder .. "/" .. name
-  local file = assert(io.open(path, "w"))
-  assert(file:write(text))
-  file:close()
+  shell.write(path, text)
   return path
 end
 
@@ -52,7 +36,7 @@ function program.setup()
 end
 
 function program.teardown()
-  shell("rm -rf " .. quote(folder))
+  shell.must("rm -rf " .. quote(folder))
 end
 
 --- Compiles the sources (and flags), all from the root, and runs the program with these arguments. Returns what it wrote.

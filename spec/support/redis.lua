@@ -8,16 +8,13 @@
 --   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
 local uv = require "luv"
 local free_port = require("spec.support.port").free
+local quote = require("spec.support.shell").quote
 local until_true = require "spec.support.until_true"
 
 local redis = {}
 
 local Redis = {}
 Redis.__index = Redis
-
-local function quote(text)
-  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
-end
 
 function Redis:call(...)
   local words = { "redis-cli", "-p", self.port }

@@ -1,16 +1,12 @@
 --- The text of the tree's files, for specs that check it.
 local source = {}
 
-local root = os.getenv "CUEBALL_ROOT" or "."
+local shell = require "spec.support.shell"
+local root = shell.root
 
 source.root = root
 
-function source.read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+source.read = shell.read
 
 function source.lines_of(command)
   local pipe = assert(io.popen(command .. " 2>&1"))

@@ -2,18 +2,14 @@
 -- shorter.
 local tidy = {}
 
-local root = os.getenv "CUEBALL_ROOT" or "."
+local shell = require "spec.support.shell"
+local root = shell.root
 
 -- What git ignores, but not by asking git: an unpacked archive is tidy too.
 local FIND = "cd '%s' && find . \\( -path ./build -o -path './build-*' -o -path ./build.luarocks -o -path ./.git -o -path ./luarocks "
   .. "-o -name '*.o' -o -name '*.so' -o -name '*.rock' \\) -prune -o -print | sed 's#^\\./##' | sort"
 
-function tidy.read(path)
-  local file = assert(io.open(root .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+tidy.read = shell.text_of
 
 --- The paths of all files and folders, from the root.
 -- @return list; and a set, in which folders end in "/"

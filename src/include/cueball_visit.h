@@ -26,6 +26,8 @@ typedef struct cueball_visitor {
     struct cueball_visitor *next_ended; /* on the doorbell */
     uint32_t pool;                      /* the caller's own: which one */
     uint32_t has_ended;                 /* it hangs on the doorbell */
+    uint32_t visit;                     /* the caller's own: which visit it is part of */
+    uint32_t reserved;
 } cueball_visitor;
 
 /* Where whoever looks after the pools waits.  To take what hangs there, put NULL

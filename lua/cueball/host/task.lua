@@ -39,6 +39,8 @@
 -- later deadline leaves it where it is until that time comes.  So a task
 -- that reads a thousand times with a limit of 60 s arms a timer once.
 local coroutines = require "cueball.host.coroutines"
+local owned = require "cueball.host.owned"
+local text = require "cueball.text"
 local timers = require "cueball.host.timers"
 
 local co_create, co_resume, co_running, co_status = coroutine.create, coroutines.raw_resume, coroutine.running, coroutine.status
@@ -75,36 +77,18 @@ function task.new(host)
     first = 1,
     last = 0,
     is_draining = false,
-    owned_count = 0, -- ever
     living = setmetatable({}, { __mode = "k" }), -- the tasks; those that are done may be among them
   }, Tasks)
 end
 
--- A value whose __tostring throws, or returns no string, is told by its type.
-local function text_of(value)
-  local ok, text = pcall(tostring, value)
-  return ok and type(text) == "string" and text or ("an error without a text (%s)"):format(type(value))
-end
-
 local function with_traceback(message)
-  return { message = message, trace = debug.traceback(text_of(message), 2) }
+  return { message = message, trace = debug.traceback(text.of(message), 2) }
 end
 
 -- A log that throws must not stop the scheduler half way.
 local function report(self, message, trace)
   pcall(self.log, "error", trace)
   if self.threw then self.threw(type(message) == "string" and trace or message) end
-end
-
--- In the order in which they were made: a run that is repeated does the same again.
-local function abort_owned(t)
-  local owned = t.owned
-  t.owned = nil
-  if not owned then return end
-  local list = {}
-  for resource in pairs(owned) do list[#list + 1] = resource end
-  table.sort(list, function(a, b) return owned[a] < owned[b] end)
-  for _, resource in ipairs(list) do resource:abort() end
 end
 
 -- After a task came back from running: it waits, or it is over.
@@ -114,17 +98,17 @@ local function settle(self, t, outer, ok, message)
   local co = t.co
   if t.is_done or co_status(co) == "dead" then t.co = nil end   -- whoever keeps the task does not keep what it worked on
   if co_status(co) ~= "dead" then
-    if t.is_done then abort_owned(t) end   -- killed while it ran; what it made since goes too
+    if t.is_done then owned.abort(t) end   -- killed while it ran; what it made since goes too
     return
   end
   self.timers:clear(t)
   if t.is_done then
-    abort_owned(t)
+    owned.abort(t)
   else
     t.is_done = true
     t.owned = nil
   end
-  if not ok then report(self, message, debug.traceback(co, text_of(message))) end
+  if not ok then report(self, message, debug.traceback(co, text.of(message))) end
 end
 
 local function step(self, t, ...)
@@ -146,7 +130,7 @@ function Tasks:spawn(fn, ...)
     is_parked = false,
     parked_count = 0, -- so often it has parked
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
-    owned = nil,
+    owned = nil, owned_count = 0,
   }
   self.living[t] = true
   step(self, t, ...)
@@ -160,21 +144,15 @@ function Tasks:kill(t)
   if t.is_parked then t.co = nil end
   t.is_done, t.is_parked, t.deadline = true, false, nil
   self.timers:clear(t)
-  abort_owned(t)
+  owned.abort(t)
 end
 
 function Tasks:own(t, resource)
-  local owned = t.owned
-  if not owned then
-    owned = {}
-    t.owned = owned
-  end
-  self.owned_count = self.owned_count + 1
-  owned[resource] = self.owned_count
+  owned.add(t, resource)
 end
 
 function Tasks:disown(t, resource)
-  if t.owned then t.owned[resource] = nil end
+  owned.remove(t, resource)
 end
 
 --- The current task; raises an error where nothing may wait.

@@ -18,6 +18,7 @@ local signal = require "cueball.host.uv.signal"
 local alarms_of = require "cueball.host.alarms"
 local socket = require "cueball.cosocket.socket"
 local task = require "cueball.host.task"
+local text = require "cueball.text"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
 
@@ -182,11 +183,6 @@ end
 
 -- Running ---------------------------------------------------------------
 
-local function with_traceback(message)
-  if type(message) ~= "string" then return message end
-  return debug.traceback(message, 2)
-end
-
 local function pack(...)
   return { count = select("#", ...), ... }
 end
@@ -217,7 +213,7 @@ function host.run(fn, ...)
   if is_running then error("run: the loop runs already; use host.spawn", 2) end
   local result = {}
   local main = tasks:spawn(function(...)
-    result.values = pack(xpcall(fn, with_traceback, ...))
+    result.values = pack(xpcall(fn, text.traced, ...))
   end, ...)
   is_running = true
   alarm_timer:ref()

@@ -24,7 +24,7 @@ local host = { name = "ngx" }
 
 local CAN_WAIT = request.CAN_WAIT
 local ADDRESS = ffi.typeof "uintptr_t"
-local tonumber, cast = tonumber, ffi.cast
+local tonumber, cast, known, get_phase = tonumber, ffi.cast, request.known, ngx.get_phase
 
 local LEVELS = { debug = ngx.DEBUG, info = ngx.INFO, warn = ngx.WARN, error = ngx.ERR }
 
@@ -67,7 +67,7 @@ local REQUEST = setmetatable({}, { __tostring = function() return "a request" en
 --- The task that runs now; a request's or a user's timer's own code counts as one. nil where nothing may wait (log_by_lua,
 -- init_worker_by_lua …).
 function host.current()
-  if not CAN_WAIT[ngx.get_phase()] then return nil end
+  if not CAN_WAIT[get_phase()] then return nil end
   return runner.task(request.known()) or REQUEST
 end
 
@@ -83,7 +83,9 @@ end
 
 --- The task that runs now if host.kill could end it, else nil. What a request's own code holds is seen to when the request ends.
 function host.task()
-  return runner.task(request.known())
+  local record = known()
+  if record and record.runner then return runner.task(record) end
+  return nil
 end
 
 --- Runs fn(...) in a task of its own, soon, in a timer: never in the request that calls this.
@@ -110,10 +112,10 @@ function host.kill(task)
 end
 
 local function must_wait(who)
-  if not CAN_WAIT[ngx.get_phase()] then
-    error(("%s: nothing may wait in %s_by_lua"):format(who, ngx.get_phase()), 3)
+  if not CAN_WAIT[get_phase()] then
+    error(("%s: nothing may wait in %s_by_lua"):format(who, get_phase()), 3)
   end
-  return runner.task(request.known())
+  return host.task()
 end
 
 --- Waits, for 1 ms at least: nginx counts in those.
@@ -144,21 +146,54 @@ end
 local Waiter = {}
 Waiter.__index = Waiter
 
+-- Fields that are empty at first are false: LuaJIT makes no room for those that are nil.
 function host.waiter()
-  return setmetatable({ values = nil, semaphore = nil }, Waiter)
+  return (setmetatable({
+    is_woken = false, count = 0, first = false, second = false, third = false, all = false, -- what wake was given
+    semaphore = false, sleepers = 0,
+  }, Waiter))
 end
 
 function Waiter:wake(...)
-  if self.values then return end
-  self.values = { count = select("#", ...), ... }
+  if self.is_woken then return end
+  self.is_woken, self.count = true, select("#", ...)
+  self.first, self.second, self.third = ...
+  if self.count > 3 then self.all = { ... } end
   if self.semaphore then self.semaphore:post(1) end
+end
+
+-- What wake was given.
+local function values_of(self)
+  local count = self.count
+  if count == 1 then return self.first end
+  if count == 3 then return self.first, self.second, self.third end
+  if count == 0 then return end
+  if count == 2 then return self.first, self.second end
+  return unpack(self.all, 1, count)
+end
+
+-- Semaphores that nobody waits for: each needs memory of nginx's, and a finalizer.
+local semaphores, SEMAPHORES_MAX = {}, 1000
+
+local function begin_sleep(self)
+  self.semaphore = self.semaphore or table.remove(semaphores) or semaphore.new()
+  self.sleepers = self.sleepers + 1
+end
+
+-- A semaphore that was posted for nobody is not used again, nor is that of a killed light thread, which does not come here.
+local function end_sleep(self)
+  local used = self.semaphore
+  self.sleepers = self.sleepers - 1
+  if self.sleepers > 0 then return end
+  self.semaphore = false
+  if #semaphores < SEMAPHORES_MAX and used:count() == 0 then semaphores[#semaphores + 1] = used end
 end
 
 local HOUR_NS = 3600e9
 
 -- Until woken, or the time has come.
 local function wait_in_task(self, task, deadline)
-  while not self.values do
+  while not self.is_woken do
     local left = math.min(deadline - now(), HOUR_NS)
     if left <= 0 then return end
     self.semaphore:wait(math.max(0.001, left / 1e9))
@@ -168,19 +203,19 @@ end
 
 -- Ends the sleep, and not the wait.
 function Waiter:look()
-  if self.semaphore and not self.values then self.semaphore:post(1) end
+  if self.semaphore and not self.is_woken then self.semaphore:post(1) end
 end
 
 -- The same in a request: who waits there must not depend on a runner.
 local function wait_in_request(self, deadline)
   local helper
   runner.wait_begins(self)
-  while not self.values do
+  while not self.is_woken do
     local time = now()
     if time >= deadline then break end
-    local left = math.min(deadline, runner.sleep_until(self)) - time
+    local left = math.min(deadline, runner.sleep_until(self, time)) - time
     if left > 0 then self.semaphore:wait(math.max(0.001, left / 1e9)) end
-    if not self.values then helper = runner.help(self, helper) end
+    if not self.is_woken then helper = runner.help(self, helper) end
   end
   runner.wait_ends(self)
   if helper then runner.stop_helping(helper) end
@@ -192,14 +227,14 @@ end
 function Waiter:wait(timeout_ms)
   local task = must_wait "wait"
   runner.stay_if_killed(task)
-  if not self.values then
-    self.semaphore = self.semaphore or semaphore.new()
+  if not self.is_woken then
+    begin_sleep(self)
     local deadline = timeout_ms and now() + timeout_ms * 1e6 or math.huge
     if task then wait_in_task(self, task, deadline) else wait_in_request(self, deadline) end
+    end_sleep(self)
   end
-  local values = self.values
-  if not values then return nil, "timeout" end
-  return unpack(values, 1, values.count)
+  if not self.is_woken then return nil, "timeout" end
+  return values_of(self)
 end
 
 host.alarm = runner.alarm
@@ -258,7 +293,7 @@ host.keepalive = {
 
 --- Calls fn: nginx runs the loop.
 function host.run(fn, ...)
-  if not CAN_WAIT[ngx.get_phase()] then
+  if not CAN_WAIT[get_phase()] then
     error(("run: nothing may wait in %s_by_lua; use cueball.spawn"):format(ngx.get_phase()), 2)
   end
   return fn(...)

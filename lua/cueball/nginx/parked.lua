@@ -2,6 +2,7 @@
 -- it anew where it was dropped meanwhile, and parking it again. The pool's slot holds this, and a claimer what was taken.
 local condition = require "cueball.pool.condition"
 local text = require "cueball.text"
+local broken = condition.broken
 
 local pcall, xpcall, rawget, type = pcall, xpcall, rawget, type
 local traceback = text.traceback
@@ -154,7 +155,7 @@ end
 -- @return message, kind; nil: nothing
 function Parked:fault(pool, connection)
   local socket = self.socket
-  local message, kind = condition.broken(pool, self.given, connection, socket)
+  local message, kind = broken(pool, self.given, connection, socket)
   if message or not socket then return message, kind end
   local fit
   fit, message, kind = socket:is_fit()

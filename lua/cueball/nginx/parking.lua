@@ -20,17 +20,14 @@ local address = require "cueball.address"
 local condition = require "cueball.pool.condition"
 local Parked = require "cueball.nginx.parked"
 local plain = require "cueball.pool.context"
-local text = require "cueball.text"
 
-local getmetatable, setmetatable, pcall, xpcall, type = getmetatable, setmetatable, pcall, xpcall, type
+local getmetatable, setmetatable, pcall, type = getmetatable, setmetatable, pcall, type
 
 local parking = {}
 parking.__index = parking
 
 local HEARD_MS = 70 -- until a server has heard for sure that a connection was closed
 local IDLE_MS = Parked.IDLE_MS
-
-local traceback = text.traceback
 
 local pools_made = 0
 
@@ -176,17 +173,12 @@ local function check(parked)
   local given = parked.given
   local connection, message = parked:take()
   if not connection then return false, message end
-  local ok, fit = true, true
-  if given.check then
-    ok, fit, message = xpcall(given.check, traceback, connection)
-  elseif given.broken then
-    ok, message = xpcall(given.broken, traceback, connection)
-    fit = not message
-  end
-  if ok and fit and parked.socket then fit, message = parked.socket:is_fit() end
-  if ok and fit then return parked:put(connection) end
+  local fit, has_thrown
+  fit, message, has_thrown = condition.check(given, connection)
+  if fit and parked.socket then fit, message = parked.socket:is_fit() end
+  if fit then return parked:put(connection) end
   pcall(given.close, connection)
-  if not ok then error(given.check and fit or message, 0) end
+  if has_thrown then error(message, 0) end
   return false, message
 end
 

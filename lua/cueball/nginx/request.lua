@@ -49,6 +49,7 @@ local request = {}
 request.CAN_WAIT = CAN_WAIT
 
 local RECORDS_TO_PRUNE = 1024
+local VISITS = 2 ^ 32 - 1 -- how many a record counts before it begins at 1 again
 local records = {}   -- by the request's address
 local record_count, prune_at = 0, RECORDS_TO_PRUNE
 local bell = ffi.new "cueball_doorbell"
@@ -109,11 +110,11 @@ local function begin(current, address, record)
   if cleanup == nil then return nil end
   if not record then
     if record_count >= prune_at then prune() end
-    record = { visit = ffi.new "cueball_visit", number = 0, runner = nil, visitors = {}, seen = {} }
+    record = { visit = ffi.new "cueball_visit", number = 0, runner = nil, visitors = {}, party = nil, visitor = nil }
     record.visit.bell = bell
     records[address], record_count = record, record_count + 1
   end
-  record.runner, record.number = nil, record.number + 1
+  record.runner, record.number = nil, record.number % VISITS + 1
   record.visit.first, record.visit.is_over = nil, 0
   cleanup.data, cleanup.handler = record.visit, visit_over
   return record
@@ -162,7 +163,7 @@ Party.__index = Party
 -- @return { owner = function(self), close = function(self) }
 function request.party(core, ended)
   parties_made = parties_made + 1
-  local self = setmetatable({ core = core, ended = ended, number = parties_made }, Party)
+  local self = setmetatable({ core = core, ended = ended, number = parties_made, owner = Party.owner }, Party)
   parties[self.number] = self
   return self
 end
@@ -177,13 +178,12 @@ local function new_visitor(self, record)
   return visitor
 end
 
--- The first claim of this request from this pool.
-local function join(self, record)
+-- A request's claims go to one pool most often: the record knows the visitor of the latest.
+local function visitor_of(self, record)
+  if record.party == self then return record.visitor end
   local visitor = record.visitors[self] or new_visitor(self, record)
-  if not visitor then return nil end
-  visitor.next, record.visit.first = record.visit.first, visitor
-  record.seen[self] = record.number
-  return visitor.owner
+  if visitor then record.party, record.visitor = self, visitor end
+  return visitor
 end
 
 --- The core's owner of what the present request claims from this pool. It ends with the request.
@@ -192,10 +192,18 @@ end
 function Party:owner()
   local phase = get_phase()
   if not CAN_WAIT[phase] then return false, phase end
-  local record = request.record()
+  local current = get_request()
+  if current == nil then return nil end
+  local address = tonumber(cast(ADDRESS, current))
+  local record = records[address]
+  if not record or is_over(record) then record = begin(current, address, record) end
   if not record or record.runner then return nil end
-  if record.seen[self] == record.number then return record.visitors[self].owner end
-  return (join(self, record))
+  local visitor, visit = visitor_of(self, record), record.visit
+  if not visitor then return nil end
+  if visitor.visit ~= record.number then -- its first claim from this pool
+    visitor.next, visit.first, visitor.visit = visit.first, visitor, record.number
+  end
+  return (visitor.owner)
 end
 
 --- The pool is over: nothing is claimed from it any more.
@@ -203,8 +211,9 @@ function Party:close()
   parties[self.number], self.ended = nil, nil
   for _, record in pairs(records) do
     local visitor = record.visitors[self]
+    if record.party == self then record.party, record.visitor = nil, nil end
     if visitor and is_over(record) and visitor.has_ended == 0 then
-      record.visitors[self], record.seen[self] = nil, nil
+      record.visitors[self] = nil
       self.core:owner_gone(visitor.owner)
     end
   end

@@ -13,8 +13,10 @@
 -- - No runner runs: then one of the requests that wait, the substitute, runs the alarms that are due, and the tasks that may be begun
 --   anew, until its own wait is over; then another request does. Tasks not done by then are begun anew by that one.
 local alarms_of = require "cueball.host.alarms"
+local owned = require "cueball.host.owned"
 local semaphore = require "ngx.semaphore"
 local request = require "cueball.nginx.request"
+local text = require "cueball.text"
 local lib = require("cueball.native").lib
 
 local TASKS_MAX = 200         -- begun by one runner
@@ -55,14 +57,15 @@ local function post(self)
 end
 
 -- Does a runner see to things?
-local function is_running()
-  return current ~= nil and now() - heard_at < SILENCE_NS
+-- @param time by now(), if that is known
+local function is_running(time)
+  return current ~= nil and (time or now()) - heard_at < SILENCE_NS
 end
 
 -- ------------------------------------------------------------------ alarms --
 
 local function call(fn, ...)
-  local ok, message = xpcall(fn, debug.traceback, ...)
+  local ok, message = xpcall(fn, text.traceback, ...)
   if not ok then runner.log("error", message) end
 end
 
@@ -83,17 +86,6 @@ function runner.alarm(fn)
 end
 
 -- ------------------------------------------------------------------- tasks --
-
--- In the order in which they were made.
-local function abort_owned(task)
-  local owned = task.owned
-  task.owned = nil
-  if not owned then return end
-  local list = {}
-  for resource in pairs(owned) do list[#list + 1] = resource end
-  table.sort(list, function(a, b) return owned[a] < owned[b] end)
-  for _, resource in ipairs(list) do call(resource.abort, resource) end
-end
 
 local function push(task)
   queue.last = queue.last + 1
@@ -163,23 +155,14 @@ function runner.kill(task)
   if task.is_done then return end
   if task.thread and task.thread == running() then error("kill: a task may not kill itself", 2) end
   task.is_done = true
-  abort_owned(task)
+  owned.abort(task, call)
   local by = task.runner
   if not by then return end
   by.kills[#by.kills + 1] = task
   if by.semaphore then post(by) end
 end
 
-function runner.own(task, resource)
-  local owned = task.owned or {}
-  task.owned = owned
-  task.owned_count = task.owned_count + 1
-  owned[resource] = task.owned_count
-end
-
-function runner.disown(task, resource)
-  if task.owned then task.owned[resource] = nil end
-end
+runner.own, runner.disown = owned.add, owned.remove
 
 local never
 
@@ -300,7 +283,7 @@ function runner.run(premature)
   current = self
   request.ring(self.semaphore)
   if before then post(before) end
-  local ok, message = xpcall(serve, debug.traceback, self)
+  local ok, message = xpcall(serve, text.traceback, self)
   if not ok then
     if current == self then end_current() end
     runner.log("error", "the driver threw: " .. message)
@@ -383,9 +366,9 @@ function runner.wait_ends(waiter)
 end
 
 --- Until when a waiter in a request may sleep, in nanoseconds. Where a runner runs, the waiter has nothing to do but to wait.
-function runner.sleep_until(waiter)
-  local time = now()
-  if is_running() then return time + SILENCE_NS end
+-- @param time by now()
+function runner.sleep_until(waiter, time)
+  if is_running(time) then return time + SILENCE_NS end
   if substitute and substitute ~= waiter and time - substitute_at < SUBSTITUTE_NS then return time + SUBSTITUTE_NS end
   substitute, substitute_at = waiter, time
   return math.min(alarms:next(), time + LOOK_NS)

@@ -24,11 +24,15 @@ Tracked.__index = Tracked
 local Doubtful = setmetatable({}, { __index = Tracked })
 Doubtful.__index = Doubtful
 
+-- The methods of one whose lease has a deadline. All is noted there, too.
+local Limited = setmetatable({}, { __index = Doubtful })
+Limited.__index = Limited
+
 --- Is it a TCP cosocket?
 function socket.is(value)
   if type(value) ~= "table" then return false end
   local meta = getmetatable(value)
-  return meta == Tracked or meta ~= nil and (meta == COSOCKET or meta == Doubtful)
+  return meta == Tracked or meta ~= nil and (meta == COSOCKET or meta == Doubtful or meta == Limited)
 end
 
 -- A cosocket is a table with its time limits at 2, 4 and 5. Asked once: another version of ngx_lua may have it otherwise.
@@ -67,7 +71,7 @@ end
 
 -- From now on all is noted.
 local function doubt(cosocket)
-  setmetatable(cosocket, Doubtful)
+  if getmetatable(cosocket) ~= Limited then setmetatable(cosocket, Doubtful) end
   return settle(cosocket[0])
 end
 
@@ -232,6 +236,60 @@ end
 -- @return message, kind
 function socket.not_parked(known, message)
   return use.judge(settle(known), message)
+end
+
+-- ---------------------------------------------------------------- deadlines --
+
+local DEFAULT_MS = 60000 -- nginx's own time limits, where none was set
+
+-- Sets nginx's time limits to the claimer's, cut to what is left of the lease; 1 ms at least, as nginx takes 0 for its own.
+local function cut(self)
+  local known = self[0]
+  if not known then return end -- an iterator that outlived its lease
+  local left = math.max(1, math.ceil((known.deadline - known.now()) / 1e6))
+  local own = known.own_limits
+  COSOCKET.settimeouts(self, math.min(own.connect, left), math.min(own.send, left), math.min(own.read, left))
+end
+
+--- What waits in it waits until then at most, however long its own limits are, until its lease ends. nginx counts anew with each piece of
+-- an answer that comes: a receive that takes several may last longer.
+-- @param at nanoseconds as host.now() counts
+-- @param now host.now
+function Tracked:limit(at, now)
+  if is_as_known == nil then find_out() end
+  local known = doubt(self)
+  local is_known = is_as_known
+  known.deadline, known.now = at, now
+  known.own_limits = {
+    connect = is_known and self[2] or DEFAULT_MS, send = is_known and self[4] or DEFAULT_MS, read = is_known and self[5] or DEFAULT_MS,
+  }
+  setmetatable(self, Limited)
+end
+
+function Limited:settimeouts(connect_ms, send_ms, read_ms)
+  COSOCKET.settimeouts(self, connect_ms, send_ms, read_ms) -- which says what is no time
+  self[0].own_limits = { connect = connect_ms or DEFAULT_MS, send = send_ms or DEFAULT_MS, read = read_ms or DEFAULT_MS }
+end
+
+function Limited:settimeout(ms)
+  COSOCKET.settimeout(self, ms)
+  self[0].own_limits = { connect = ms or DEFAULT_MS, send = ms or DEFAULT_MS, read = ms or DEFAULT_MS }
+end
+
+for _, name in ipairs { "connect", "send", "receive", "receiveany", "sslhandshake" } do
+  Limited[name] = function(self, ...)
+    cut(self)
+    return Doubtful[name](self, ...)
+  end
+end
+
+function Limited:receiveuntil(...)
+  local iterator, message = Doubtful.receiveuntil(self, ...)
+  if not iterator then return iterator, message end
+  return function(...)
+    cut(self)
+    return iterator(...)
+  end
 end
 
 --- Has a byte come since it was lent?

@@ -1,16 +1,19 @@
 --- Claims: how a lease is got from a pool, at once or after a wait.
+--
+-- pool.waiting is written here only.
 local misuse = require "cueball.misuse"
 local condition = require "cueball.pool.condition"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local owner = require "cueball.pool.owner"
 local deadlock = require "cueball.pool.deadlock"
-local watchman = require "cueball.pool.leaks"
-local work = require "cueball.pool.perform"
-local lib = native.lib
+local leaks = require "cueball.pool.leaks"
+local leases = require "cueball.pool.lease"
+local lib, ffi = native.lib, native.ffi
+-- LuaJIT looks up what is in a module's table at each call, and knows what is in a local.
 local tonumber = tonumber
+local new_lease = leases.new
 
-local WAITING = 1 -- CUEBALL_WAITING
 local CLAIM_TIMEOUT = tonumber(lib.CUEBALL_ECLAIM_TIMEOUT)
 
 -- Where hosts cannot suspend the claimer.
@@ -19,10 +22,18 @@ local CANNOT_WAIT = "pool:claim: no connection is idle, and a claim cannot wait 
 
 local NO_WAIT = { timeout_ms = 0 }
 
+local WAITING = 1 -- CUEBALL_WAITING
+
 local claim = {}
 
 local Claim = {}
 Claim.__index = Claim
+
+function claim.open(pool)
+  -- Who waits, by the number that the core knows the claim by: claims, and the set whose pool it is. Where claimers may end without a
+  -- word, so must their claims: nobody else holds them there.
+  pool.waiting = setmetatable({}, pool.parking and { __mode = "v" } or nil)
+end
 
 -- The answer is here; its claimer hears it in its turn.
 function Claim:answer(lease, message, name)
@@ -34,13 +45,20 @@ end
 function Claim:abort()
   local pool = self.pool
   deadlock.waited(self)
-  if self.owner then self.owner.claims[self] = nil end
+  if self.owner then owner.claim_ended(self.owner, self) end
   if self.lease then
     self.lease:release()
   elseif not self.is_answered then
     pool.waiting[self.user] = nil
     pool:input("claim_cancelled", self.handle)
   end
+end
+
+--- Its owner is gone, and the core has forgotten it.
+function Claim:disowned()
+  if self.is_answered then return end
+  self.pool.waiting[self.user] = nil
+  self:answer(nil, "the claim's owner is gone", "cancelled")
 end
 
 local function is_timeout(value)
@@ -54,71 +72,83 @@ local CLAIM_RULES = {
   owner = { check = owner.is, range = "of pool:owner()" },
 }
 
+-- The options of the claim that is made just now: the core reads them within the call.
+local cdata = ffi.new "cueball_claim_options"
+
+-- Those of try_claim.
+local at_once = ffi.new("cueball_claim_options", { timeout_ms = lib.CUEBALL_NO_WAIT })
+
+local last_user = 0 -- claims are numbered, over all pools
+
+local function next_user()
+  last_user = last_user + 1
+  return last_user
+end
+
 -- Writes the options of a claim where the core reads them; the owner comes back.
-local function read_claim_options(self, given, who)
-  local cdata = self.claim_options
+local function read_claim_options(pool, given, who)
   if given == nil then
     cdata.timeout_ms, cdata.error_on_empty = 0, false
-    cdata.owner = self.parking and self.parking.owner(self, who) or nil
+    cdata.owner = pool.parking and pool.parking.owner(pool, who) or nil
     return nil
   end
   options.check("pool:claim", given, CLAIM_RULES)
   local timeout = given.timeout_ms
   cdata.timeout_ms = timeout == nil and 0 or timeout == false and math.huge or timeout > 0 and timeout or lib.CUEBALL_NO_WAIT
-  cdata.error_on_empty = given.error_on_empty and not (self.quota and self.quota:knows_backends()) or false
+  cdata.error_on_empty = given.error_on_empty and not (pool.quota and pool.quota:knows_backends()) or false
   local claimer = given.owner
-  if claimer and (claimer.pool ~= self or not claimer.core) then
+  if claimer and (claimer.pool ~= pool or not claimer.core) then
     misuse.raise("pool:claim: option 'owner' is of another pool, or gone")
   end
-  local present = self.parking and self.parking.owner(self, who) or nil
+  local present = pool.parking and pool.parking.owner(pool, who) or nil
   cdata.owner = claimer and claimer.core or present
   return claimer
 end
 
 -- Does what the core wants done, if it wants anything.
-local function pump_if_asked(self)
-  local outlook = self.core.outlook
-  if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
+local function pump_if_asked(pool)
+  local outlook = pool.core.outlook
+  if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
 end
 
 -- The connection of this lease was lost at rest, and the event loop has not had the time to say so: it goes back before anybody had it.
-local function take_back(self, slot, handle, message, kind)
-  self:unfit(slot, message, kind)
-  self.core:lease_closed(self.now(), handle)
-  self:pump()
+local function take_back(pool, slot, handle, message, kind)
+  pool:unfit(slot, message, kind)
+  pool.core:lease_closed(pool.now(), handle)
+  pool:pump()
 end
 
 -- The connection that was granted is about to be lent, if it is fit still.
 -- → nil if so; or message, kind
-local function lend(self, slot)
-  local socket = self.sockets[slot]
+local function lend(pool, slot)
+  local socket = pool.sockets[slot]
   if socket then
     local message, kind = condition.at_claim(socket)
     if message then return message, kind end
   end
-  work.lend_connection(self, slot)
+  leases.lend_connection(pool, slot)
   return nil
 end
 
 -- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
-local function granted(self, claimer, now)
-  local grant = self.core.grant
+local function granted(pool, claimer, now)
+  local grant = pool.core.grant
   local slot, handle = grant.slot, tonumber(grant.lease)
-  local plain = self.places[slot].plain
+  local plain = pool.places[slot].plain
   local message, kind
-  if plain then message, kind = plain:lend_fit(now) else message, kind = lend(self, slot) end
-  if message then return take_back(self, slot, handle, message, condition.kind_at_claim(kind)) end
-  local lease = work.lease(self, slot, handle)
+  if plain then message, kind = plain:lend_fit(now) else message, kind = lend(pool, slot) end
+  if message then return take_back(pool, slot, handle, message, condition.kind_at_claim(kind)) end
+  local lease = new_lease(pool, slot, handle)
   if claimer then lease.place.owner = claimer end
-  if self.notes_sites then watchman.lent(self.watchman, slot, watchman.site()) end
-  pump_if_asked(self)
+  if pool.notes_sites then leaks.lent(pool.leaks, slot, leaks.site()) end
+  pump_if_asked(pool)
   return lease
 end
 
 -- When the claim is refused for its time limit, as host.now() counts.
-local function deadline_of(self, timeout_ms)
-  if timeout_ms == 0 then timeout_ms = self.given.claim_timeout_ms or math.huge end
-  return self.now() + timeout_ms * 1e6
+local function deadline_of(pool, timeout_ms)
+  if timeout_ms == 0 then timeout_ms = pool.given.claim_timeout_ms or math.huge end
+  return pool.now() + timeout_ms * 1e6
 end
 
 -- Nobody can ever serve it: it is taken back.
@@ -127,30 +157,40 @@ local function refuse_deadlock(made, message)
   return nil, message, "deadlock"
 end
 
+-- Of a claimer that is no task: that of a request, whose end is told otherwise, so that nothing is to be guarded.
+local function wait_unguarded(pool, made)
+  if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
+  local lease, message, name = made.waiter:wait()
+  deadlock.waited(made)
+  if made.owner then owner.claim_ended(made.owner, made) end
+  return lease, message, name
+end
+
 -- Parks the claimer until the core has an answer.
-local function await(self, user, claimer)
+local function await(pool, user, claimer)
   local made = setmetatable({
-    pool = self, user = user, handle = tonumber(self.core.grant.claim), waiter = self.host.waiter(),
-    owner = claimer, lease = nil, is_answered = false,
-    site = self.notes_sites and watchman.site() or nil,
-    holder = self.claimer(), deadline = deadline_of(self, self.claim_options.timeout_ms), is_asking = false,
+    pool = pool, user = user, handle = tonumber(pool.core.grant.claim), waiter = pool.host.waiter(),
+    owner = claimer, lease = false, is_answered = false, -- false where nil would do: LuaJIT makes no room for that
+    site = pool.notes_sites and leaks.site() or nil,
+    holder = pool.claimer(), thread = false, deadline = deadline_of(pool, cdata.timeout_ms), is_asking = false,
   }, Claim)
-  if not self.host.can_wait() then
+  if not pool.host.can_wait() then
     made:abort()
     misuse.raise(CANNOT_WAIT)
   end
-  self.waiting[user] = made
-  if claimer then claimer.claims[made] = true end
+  pool.waiting[user] = made
+  if claimer then owner.claim_began(claimer, made) end
   local never = deadlock.waits(made)
   if never then return refuse_deadlock(made, never) end
-  local can_wait, lease, message, name = pcall(self.host.guard, made)
+  if pool.parking and pool.host.task() == nil then return wait_unguarded(pool, made) end
+  local can_wait, lease, message, name = pcall(pool.host.guard, made)
   if can_wait then
-    self:pump()
+    if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
     can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
-    self.host.unguard(made)
+    pool.host.unguard(made)
   end
   deadlock.waited(made)
-  if claimer then claimer.claims[made] = nil end
+  if claimer then owner.claim_ended(claimer, made) end
   if can_wait then return lease, message, name end
   made:abort()
   misuse.raise(CANNOT_WAIT)
@@ -158,48 +198,47 @@ end
 
 -- `who` is what the claimer called, for the refusal of phases without sockets.
 local claim_for
-function claim_for(self, given, who)
-  local claimer = read_claim_options(self, given, who)
-  local cdata = self.claim_options
-  local may_wait = self.parking or self.host.current() ~= nil -- of the first the phase was asked above
+function claim_for(pool, given, who)
+  local claimer = read_claim_options(pool, given, who)
+  local may_wait = pool.parking or pool.host.current() ~= nil -- of the first the phase was asked above
   local wanted_ms = cdata.timeout_ms
   if not may_wait then cdata.timeout_ms = lib.CUEBALL_NO_WAIT end
-  local user = self.next_claim
-  self.next_claim = user + 1
+  local user = next_user()
   cdata.user = user
-  local now = self.now()
-  local result = self.core:claim(now, cdata)
+  local now = pool.now()
+  local result = pool.core:claim(now, cdata)
   if result == 0 then
-    local lease = granted(self, claimer, now)
+    local lease = granted(pool, claimer, now)
     if lease then return lease end
-    return claim_for(self, given, who)
+    return claim_for(pool, given, who)
   end
-  if result == WAITING then return await(self, user, claimer) end
-  self:pump()
-  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms >= 0 and (wanted_ms > 0 or self.given.claim_timeout_ms ~= 0) then
+  if result == WAITING then return await(pool, user, claimer) end
+  pool:pump()
+  if result == CLAIM_TIMEOUT and not may_wait and wanted_ms >= 0 and (wanted_ms > 0 or pool.given.claim_timeout_ms ~= 0) then
     misuse.raise("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn")
   end
-  return nil, self:refusal(result, 0, 0)
+  return nil, pool:refusal(result, 0, 0)
 end
 
 -- The same options with a wait of at most `span_ms`.
-local function wait_within(self, given, span_ms)
+local function wait_within(pool, given, span_ms)
   local wait_ms = given.timeout_ms
-  if wait_ms == nil then wait_ms = self.given.claim_timeout_ms end
+  if wait_ms == nil then wait_ms = pool.given.claim_timeout_ms end
   return options.merge(given, { timeout_ms = math.min(wait_ms or math.huge, span_ms) })
 end
 
 --- What pool:claim does with a deadline: the wait and all that is done with the lease have so long together.
 -- @param span_ms    milliseconds from now
 -- @param who     what was called, for messages
-function claim.make_within(self, given, span_ms, who)
-  local deadline = self.now() + span_ms * 1e6
+function claim.make_within(pool, given, span_ms, who)
+  local deadline = pool.now() + span_ms * 1e6
   options.check("pool:claim", given, CLAIM_RULES)
-  local lease, message, name = claim.make(self, wait_within(self, given, span_ms), who)
+  local lease, message, name = claim.make(pool, wait_within(pool, given, span_ms), who)
   if not lease then return nil, message, name end
   lease.deadline = deadline
-  local socket = self.sockets[lease.place.slot]
-  if socket and socket.limit then socket:limit(deadline) end
+  local slot = lease.place.slot
+  local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
+  if socket and socket.limit then socket:limit(deadline, pool.now) end
   return lease
 end
 
@@ -216,25 +255,71 @@ function claim.span(given, timeout_counts)
 end
 
 --- What pool:claim does; `who` is what was called, for messages.
-function claim.make(self, given, who)
-  if self.parking then return self.parking.claim(self, given, claim_for, who) end
-  return claim_for(self, given, who)
+function claim.make(pool, given, who)
+  if pool.parking then return pool.parking.claim(pool, given, claim_for, who) end
+  return claim_for(pool, given, who)
 end
 
 --- What pool:try_claim does.
-function claim.try(self)
-  if self.parking then return self.parking.claim(self, NO_WAIT, claim_for, "pool:try_claim") end
-  local now = self.now()
-  local result = self.core:claim(now, self.no_wait)
+function claim.try(pool)
+  if pool.parking then return pool.parking.claim(pool, NO_WAIT, claim_for, "pool:try_claim") end
+  local now = pool.now()
+  local result = pool.core:claim(now, at_once)
   if result == 0 then
-    local lease = granted(self, nil, now)
+    local lease = granted(pool, nil, now)
     if lease then return lease end
-    return claim.try(self)
+    return claim.try(pool)
   end
-  if self.watchman.has_collected then self:pump() end
-  pump_if_asked(self)
+  if pool.leaks.has_collected then pool:pump() end
+  pump_if_asked(pool)
   if result == CLAIM_TIMEOUT then return nil, "no connection is idle", "claim_timeout" end
-  return nil, self:refusal(result, 0, 0)
+  return nil, pool:refusal(result, 0, 0)
+end
+
+-- ------------------------------------------------------------------ answers --
+
+-- Whoever waits under this number waits no longer.
+local function take(pool, user)
+  local one = pool.waiting[user]
+  pool.waiting[user] = nil
+  return one
+end
+
+--- The core has granted a claim that waited.
+-- @param action of the core
+function claim.granted(pool, user, slot, action)
+  local one, handle = take(pool, user), tonumber(action.lease)
+  if not one then -- its claimer was killed without a word
+    pool.core:lease_released(pool.now(), handle)
+    return
+  end
+  leases.lend_connection(pool, slot)
+  local lease = leases.after_wait(pool, slot, handle, tonumber(action.waited) / 1e6, action.ahead)
+  if one.owner then lease.place.owner = one.owner end
+  leases.held_by(pool, slot, one.holder)
+  if pool.notes_sites then leaks.lent(pool.leaks, slot, one.site) end
+  one:answer(lease)
+end
+
+--- The core has refused a claim that waited.
+function claim.refused(pool, user, action)
+  local one = take(pool, user)
+  if one then one:answer(nil, pool:refusal(action.error, tonumber(action.waited) / 1e6, action.ahead)) end
+end
+
+-- -------------------------------------------------------------------- a set's --
+
+--- Claims for the set whose pool it is, without a task.
+-- @param given a cueball_claim_options
+-- @param asker has answer(lease, message, name), which is called when a claim that waits is answered
+-- @return what the core says; and a lease, if that is 0
+function claim.ask(pool, given, asker)
+  local user, grant = next_user(), pool.core.grant
+  given.user = user
+  local result = pool.core:claim(pool.now(), given)
+  if result == 0 then return result, leases.new(pool, grant.slot, tonumber(grant.lease)) end
+  if result == WAITING then pool.waiting[user] = asker end
+  return result
 end
 
 return claim

@@ -1,6 +1,8 @@
 --- Whether a connection may be lent again, and whose doing it is if not: what its factory says, and what its socket remembers.
 --
 -- Factories that say nothing are covered too: the pool asks the socket under the connection, where it can find it.
+local text = require "cueball.text"
+
 local condition = {}
 
 --- The kinds of what is wrong with a connection, see docs/contracts.md.
@@ -48,14 +50,19 @@ function condition.socket_of(host, connection, client)
   return nil
 end
 
---- A connection was opened: its socket is looked for, and asked from now on.
--- @param client what context.connect connected last, or nil
-function condition.opened(pool, slot, factory, client)
-  if pool.parking then return end -- each claimer has a socket of his own there
-  local socket = condition.socket_of(pool.host, pool.connections[slot], client)
-  -- One that the factory itself has closed is not what the connection stands on.
-  if not socket or not socket.is_open then return end
-  pool.sockets[slot], factory.inspects = socket, true
+--- Asks a factory whether a connection at rest still works: its check, or its broken, if it has one.
+-- @return true; or false, message, and whether it threw: then the message has a traceback
+function condition.check(factory, connection)
+  local ok, fit, message = true, true, nil
+  if factory.check then
+    ok, fit, message = xpcall(factory.check, text.traceback, connection)
+  elseif factory.broken then
+    ok, message = xpcall(factory.broken, text.traceback, connection)
+    fit = not message
+  end
+  if not ok then return false, factory.check and fit or message, true end
+  if fit then return true end
+  return false, message, false
 end
 
 -- What a factory without a kind of its own means by its message: the socket knows how the backend did.

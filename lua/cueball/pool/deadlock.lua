@@ -58,8 +58,23 @@ local function is_elsewhere(host, is_it)
   return false
 end
 
+local function is_owner_elsewhere(host, owner)
+  return is_elsewhere(host, function(value) return value == owner end)
+end
+
+-- Apart from the above, since LuaJIT compiles no function in which a function is made.
 local function may_be_ended(host, owner)
-  return owner ~= nil and is_elsewhere(host, function(value) return value == owner end)
+  if owner == nil then return false end
+  return is_owner_elsewhere(host, owner)
+end
+
+-- Is one of the pool's leases held by somebody who does not wait?
+local function goes_on(pool)
+  local holders = pool.holders
+  for slot in next, pool.lent do
+    if not wait_of(holders[slot]) then return true end
+  end
+  return false
 end
 
 -- Does the task that waits for `claim` have it in hand itself, and not in a table only?
@@ -99,13 +114,10 @@ end
 
 -- The claims that this one waits for: a list of { slot =, claim = }; nil: a connection may come free by itself.
 local function blockers_of(claim)
-  local pool, list = claim.pool, {}
-  if may_be_ended(pool.host, claim.owner) then return nil end
-  for slot in pairs(pool.lent) do
-    local blocker = wait_of(pool.holders[slot])
-    if not blocker then return nil end
-    list[#list + 1] = { slot = slot, claim = blocker }
-  end
+  local pool = claim.pool
+  if goes_on(pool) or may_be_ended(pool.host, claim.owner) then return nil end
+  local list = {}
+  for slot in pairs(pool.lent) do list[#list + 1] = { slot = slot, claim = wait_of(pool.holders[slot]) } end
   if #list == 0 or not is_exhausted(pool) then return nil end
   for _, one in ipairs(list) do
     if not holds(one.claim, pool, one.slot) then return nil end
@@ -121,9 +133,9 @@ end
 
 -- All that the claim waits for, directly or not; nil: it may be served.
 local function closure_of(claim)
-  local blockers, order = { [claim] = blockers_of(claim) }, { claim }
-  if not blockers[claim] then return nil end
-  local index = 1
+  local own = blockers_of(claim)
+  if not own then return nil end
+  local blockers, order, index = { [claim] = own }, { claim }, 1
   while index <= #order do
     for _, one in ipairs(blockers[order[index]]) do
       local blocker = one.claim
@@ -150,7 +162,7 @@ local function words_of(claim, blockers)
   while not seen[at] and #words < WORDS_MAX do
     seen[at] = true
     local pool, one = at.pool, blockers[at][1]
-    local backend, site = pool.slot_backends[one.slot], pool.watchman.sites[one.slot]
+    local backend, site = pool.slot_backends[one.slot], pool.leaks.sites[one.slot]
     local again = one.claim == claim and "this claim" or ("a claim on %s%s"):format(one.claim.pool.name, site_words(one.claim.site))
     words[#words + 1] = ("%s is leased (%s%s) by a task that waits for %s"):format(backend and backend.key or "a connection",
       pool.name, site and ", claimed at " .. site or "", again)

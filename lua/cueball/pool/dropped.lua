@@ -6,16 +6,16 @@
 -- done then stands here, in a table that does not refer to the pool: once a pool is found collected its resolver is ended, its
 -- connections are closed, and the log says so.
 local text = require "cueball.text"
-local watchman = require "cueball.pool.leaks"
+local leaks = require "cueball.pool.leaks"
 
 local dropped = {}
 
 local LOOK_NS = 10e9
 local WEAK = { __mode = "v" }
 
---- A weak reference: { pool = … } until that is collected.
-function dropped.reference(pool)
-  return setmetatable({ pool = pool }, WEAK)
+--- Makes pool.reference, a weak one: { pool = … } until that is collected.
+function dropped.open(pool)
+  pool.reference = setmetatable({ pool = pool }, WEAK)
 end
 
 local function log(self, level, message)
@@ -34,7 +34,7 @@ end
 local function execute(self)
   self.alarm:close()
   self.pool_alarm:close()
-  watchman.close(self.watchman)
+  leaks.close(self.leaks)
   self.sink:finish()
   self.sink:kill()
   local slots = {}
@@ -44,12 +44,12 @@ local function execute(self)
   for _, slot in ipairs(slots) do close(self, slot, self.connections[slot]) end
 end
 
---- Sees to a new pool, which has its alarm and its watchman, and no resolver yet.
+--- Sees to a new pool, which has its alarm and its leaks, and no resolver yet.
 function dropped.watch(pool)
   local self = {
     host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories,
     sink = nil, -- of its resolver, see resolver_changed
-    watchman = pool.watchman, pool_alarm = pool.alarm, alarm = nil,
+    leaks = pool.leaks, pool_alarm = pool.alarm, alarm = nil,
   }
   local reference, now = pool.reference, pool.now
   self.alarm = pool.host.alarm(function()
@@ -57,17 +57,17 @@ function dropped.watch(pool)
     self.alarm:set(now() + LOOK_NS)
   end)
   self.alarm:set(now() + LOOK_NS)
-  pool.will = self
+  pool.cleanup = self
 end
 
 --- The pool has another resolver.
 function dropped.resolver_changed(pool)
-  if pool.will then pool.will.sink = pool.sink end
+  if pool.cleanup then pool.cleanup.sink = pool.sink end
 end
 
 --- The pool has stopped.
 function dropped.over(pool)
-  if pool.will then pool.will.alarm:close() end
+  if pool.cleanup then pool.cleanup.alarm:close() end
 end
 
 return dropped

@@ -2,11 +2,11 @@
 -- would want to know, and given to those who subscribed.
 local native = require "cueball.native"
 local door = require "cueball.pool.core"
-local explain = require "cueball.pool.explain"
+local faults = require "cueball.pool.faults"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
-local journal = {}
+local events = {}
 
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
 local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
@@ -23,36 +23,40 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
 
 -- What is unread is lost by it.
 local function watch(pool)
-  if pool.is_reading then return end -- it is done afterwards
-  local mask = #pool.subscribers == 0 and FOR_THE_LOG or ALL
-  if mask == pool.watched then return end
-  pool.watched = mask
+  local self = pool.events
+  if self.is_reading then return end -- it is done afterwards
+  local mask = #self.subscribers == 0 and FOR_THE_LOG or ALL
+  if mask == self.watched then return end
+  self.watched = mask
   if pool.core:watch(mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
     pool:log("error", "no memory to watch events")
   end
 end
 
-function journal.open(pool)
-  pool.subscribers = {}
-  pool.backend_names = {} -- by handle
-  pool.removed = {}       -- handles of those that were removed and may have slots yet
+function events.open(pool)
+  pool.events = {
+    subscribers = {}, is_reading = false,
+    watched = nil, -- the kinds that the core notes, a mask
+    names = {},    -- keys of backends, by handle
+    removed = {},  -- handles of those that were removed and may have slots yet
+  }
   watch(pool)
 end
 
 --- Every event from now on goes to fn(event), outside of any claim's way.
 -- @return a function that ends it
-function journal.subscribe(pool, fn)
-  if pool.core.outlook.events ~= 0 then journal.read(pool) end
+function events.subscribe(pool, fn)
+  if pool.core.outlook.events ~= 0 then events.read(pool) end
   local subscriber = { fn = fn }
-  table.insert(pool.subscribers, subscriber)
+  table.insert(pool.events.subscribers, subscriber)
   watch(pool)
   return function()
-    if pool.core.outlook.events ~= 0 then journal.read(pool) end
+    if pool.core.outlook.events ~= 0 then events.read(pool) end
     local others = {} -- a list of its own: the other may be gone through just now
-    for _, one in ipairs(pool.subscribers) do
+    for _, one in ipairs(pool.events.subscribers) do
       if one ~= subscriber then others[#others + 1] = one end
     end
-    subscriber.fn, pool.subscribers = nil, others
+    subscriber.fn, pool.events.subscribers = nil, others
     watch(pool)
   end
 end
@@ -61,7 +65,7 @@ end
 -- one whose adding was among too many events has no name at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
-  local names, core = pool.backend_names, pool.core
+  local names, core = pool.events.names, pool.core
   if not names[handle] and core:backend_spec(handle) >= 0 then
     names[handle] = ffi.string(core.spec.key)
   end
@@ -70,10 +74,9 @@ end
 
 -- Forgets backends that are gone, after their last event.
 local function forget_removed(pool)
-  for handle in pairs(pool.removed) do
-    if pool.core:backend_spec(handle) < 0 then
-      pool.removed[handle], pool.backend_names[handle] = nil, nil
-    end
+  local removed, names = pool.events.removed, pool.events.names
+  for handle in pairs(removed) do
+    if pool.core:backend_spec(handle) < 0 then removed[handle], names[handle] = nil, nil end
   end
 end
 
@@ -92,7 +95,7 @@ local FAILURES = { failed = true, timeout = true, lost = true, fail = true, unfi
 local function error_of(pool, made)
   local is_failure = made.kind == "backend_dead" or made.kind == "backend_ejected"
     or made.kind == "slot_state" and FAILURES[made.cause]
-  return is_failure and (pool.errors[made.backend] or pool.failures[made.backend]) or nil
+  return is_failure and faults.of(pool, made.backend) or nil
 end
 
 local function message_of(pool, made)
@@ -166,12 +169,12 @@ local SAY = {
   backend_removed = say_of_backend "removed",
   backend_dead = function(pool, event)
     local message = event.error or "no reason known"
-    explain.note_death(pool, event.backend, event.time_ms)
+    faults.note_death(pool, event.backend, event.time_ms)
     pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
       DEATHS[event.cause] or event.cause, message))
   end,
   backend_revived = function(pool, event)
-    explain.note_end_of_death(pool, event.backend)
+    faults.note_revival(pool, event.backend)
     if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
     pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
   end,
@@ -193,7 +196,7 @@ local SAY = {
 }
 
 local function tell(pool, event)
-  for _, subscriber in ipairs(pool.subscribers) do
+  for _, subscriber in ipairs(pool.events.subscribers) do
     local ok, message = true, nil
     if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
     if not ok then pool:log("error", "a subscriber threw: " .. message) end
@@ -208,24 +211,24 @@ local function tell_resolver(pool)
 end
 
 --- Reads what the core has noted.
-function journal.read(pool)
-  if pool.is_reading then return end
-  pool.is_reading = true
+function events.read(pool)
+  local self = pool.events
+  if self.is_reading then return end
+  self.is_reading = true
   local core = pool.core
   while core:next_event() do
     local event = table_of(pool, core.event)
     if event.kind == "backend_removed" then
-      pool.removed[tonumber(core.event.backend)] = true
-      pool.errors[event.backend], pool.failures[event.backend] = nil, nil
-      explain.note_end_of_death(pool, event.backend)
+      self.removed[tonumber(core.event.backend)] = true
+      faults.forget(pool, event.backend)
     end
     if SAY[event.kind] then SAY[event.kind](pool, event) end
     tell(pool, event)
   end
-  if next(pool.removed) then forget_removed(pool) end
-  pool.is_reading = false
+  if next(self.removed) then forget_removed(pool) end
+  self.is_reading = false
   if pool.sink then tell_resolver(pool) end
   watch(pool)
 end
 
-return journal
+return events

@@ -38,6 +38,24 @@ function explain.parts(pool, waited_ms)
   return parts
 end
 
+local NO_BACKENDS = tonumber(lib.CUEBALL_REASON_NO_BACKENDS)
+
+--- The same in short, for each claim that waits and few that are asked: see explain.listed.
+-- @return a list as of explain.parts; or the number of a reason, if there was one all the time
+function explain.noted(pool, waited_ms)
+  local now = pool.now()
+  local count = pool.core:explain(math.max(0, now - waited_ms * 1e6), now, room, ROOM)
+  local reason = tonumber(room[0].reason)
+  if count == 1 and reason ~= NO_BACKENDS then return reason end
+  return explain.parts(pool, waited_ms)
+end
+
+--- What explain.noted noted, as a list.
+function explain.listed(noted, waited_ms)
+  if type(noted) ~= "number" then return noted end
+  return { { reason = ffi.string(lib.cueball_reason_name(noted)), ms = waited_ms } }
+end
+
 local PARTS_MAX = 4 -- that a sentence tells one by one
 
 -- The parts with the same reason as one, in the order of their first.
@@ -65,68 +83,6 @@ function explain.text(parts)
   local words = {}
   for index, part in ipairs(parts) do words[index] = ("%.6g ms %s"):format(part.ms, TEXT[part.reason]) end
   return table.concat(words, ", then ")
-end
-
-local NAMED_MAX = 3 -- dead backends that a sentence names: it goes into log lines and answers
-local ERROR_MAX = 200 -- bytes of each one's error
-
---- A backend died. Those that are dead for longest are kept at hand, so that no claim has to look for them.
-function explain.note_death(pool, key, time_ms)
-  if pool.dead_since[key] then return end
-  pool.dead_since[key] = time_ms
-  local longest = pool.dead_longest
-  if #longest < NAMED_MAX then longest[#longest + 1] = key end
-end
-
---- It is alive, or gone.
-function explain.note_end_of_death(pool, key)
-  local since, longest = pool.dead_since, pool.dead_longest
-  if not since[key] then return end
-  since[key] = nil
-  for _, one in ipairs(longest) do
-    if one == key then
-      local all = {}
-      for other in pairs(since) do all[#all + 1] = other end
-      table.sort(all, function(a, b)
-        if since[a] ~= since[b] then return since[a] < since[b] end
-        return a < b
-      end)
-      pool.dead_longest = { unpack(all, 1, NAMED_MAX) }
-      return
-    end
-  end
-end
-
--- For those whose death has not been read from the core's events yet.
-local function look_for_dead(pool, now_ms)
-  local core, index = pool.core, 0
-  local info = core.info
-  while core:backend_at(index) do
-    if info.dead then explain.note_death(pool, ffi.string(info.key), now_ms) end
-    index = index + 1
-  end
-end
-
---- The backends that are dead now: a list of { key =, error =, ms = } of those that are so for longest, with the `count` of all.
-function explain.note_dead(pool)
-  pool.core:stats()
-  local dead, now_ms = { count = pool.core.numbers.dead_backends }, pool.now() / 1e6
-  if #pool.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
-  for index, key in ipairs(pool.dead_longest) do
-    dead[index] = { key = key, error = pool.errors[key] or pool.failures[key], ms = now_ms - pool.dead_since[key] }
-  end
-  return dead
-end
-
---- In words: "db2 (connection refused; for 1200 ms)", and how many more there are.
-function explain.dead(dead)
-  local words = {}
-  for index, one in ipairs(dead) do
-    local since = one.ms >= 1 and ("; for %.0f ms"):format(one.ms) or ""
-    words[index] = ("%s (%s%s)"):format(one.key, (one.error or "no reason known"):sub(1, ERROR_MAX), since)
-  end
-  if dead.count > #dead then words[#words + 1] = ("and %d more"):format(dead.count - #dead) end
-  return table.concat(words, ", ")
 end
 
 return explain

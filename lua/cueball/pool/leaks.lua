@@ -1,12 +1,9 @@
---- Looks after leases that do not come back: those that were collected without
--- release, and those held for too long.
+--- Leases that do not come back: those that were collected without release, and those held for too long.
 --
--- Each open connection has a place, a small table.  The pool holds it while the
--- connection is at rest, the lease alone while it is lent; here it is known by a
--- weak reference only.  So when both are gone the lease was collected, nobody
--- can release it any more, and it is closed, and said in the log with the place
--- that claimed it, where that was noted.  The lease itself is referred to by
--- nobody, so that LuaJIT need not make it (see cueball.lease).
+-- Each open connection has a small table, its place. The pool holds it while the connection is at rest, the lease alone while it is lent;
+-- here it is known by a weak reference only. So when both are gone the lease was collected, and nobody can release it any more: it is
+-- closed, and the log says so, with the line that claimed it, where that was noted. The lease itself is referred to by nobody, so that
+-- LuaJIT need not make it (see cueball.pool.lease).
 --
 -- This is looked for after a garbage collection, which a small object with a
 -- finalizer tells of; a finalizer may run anywhere, so it does no more than that.
@@ -17,7 +14,7 @@
 -- so that one which is collected has none.
 local ffi = require "ffi"
 
-local watchman = {}
+local leaks = {}
 
 local LOOK_NS = 1e9
 
@@ -33,27 +30,25 @@ local function listen_to_the_collector(told)
   end)
 end
 
---- Makes the watchman of a pool.
-function watchman.new(pool)
+--- Makes pool.leaks, which does not keep the pool: see cueball.pool.dropped.
+function leaks.open(pool)
   local reference = pool.reference
   local self = setmetatable({
     places = setmetatable({}, WEAK), -- by slot, of each open connection
     since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
-    has_collected = false,
+    has_collected = false, -- the garbage collector has run since the last sweep
+    is_looking = false,    -- an alarm is set that looks for what was collected
     alarm = nil, is_armed = false,
     looks = nil, -- the alarm that looks for what was collected
     owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's, and ours
-  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.dropped
+  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.pool.dropped
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
-  return self
+  pool.leaks = self
 end
 
---- The slot has a connection.
--- @return its place; `plain` and `lost` in it: see perform.note_plain; `owner`: of the lease that is out
-function watchman.opened(self, slot)
-  local place = { slot = slot, owner = nil, plain = nil, lost = nil }
-  self.places[slot], self.pool.places[slot] = place, place
-  return place
+--- A connection was opened; this is its place.
+function leaks.opened(self, slot, place)
+  self.places[slot] = place
 end
 
 -- Leases that are out, or owners that are not gone.
@@ -68,36 +63,36 @@ local function has_to_look(self)
 end
 
 --- Looks within a second for what was collected, and again while there is something to look for.
-function watchman.look(self)
+function leaks.look(self)
   local pool = self.pool
   if pool.is_over then return end
-  pool.is_looking = true
+  self.is_looking = true
   self.looks = self.looks or pool.host.alarm(function()
     local of = self.pool
     if not of then return end
     if self.has_collected then of:pump() end
-    of.is_looking = false
-    if has_to_look(self) then watchman.look(self) end
+    self.is_looking = false
+    if has_to_look(self) then leaks.look(self) end
   end)
   self.looks:set(pool.now() + LOOK_NS)
 end
 
 --- There is another owner.
 -- @return its number
-function watchman.owner_made(self, owner, core)
+function leaks.owner_made(self, owner, core)
   local number = self.owners_made + 1
   self.owners_made, self.owners[number], self.owner_objects[number] = number, core, owner
-  if not self.pool.is_looking then watchman.look(self) end
+  if not self.is_looking then leaks.look(self) end
   return number
 end
 
 --- It is gone.
-function watchman.owner_gone(self, number)
+function leaks.owner_gone(self, number)
   self.owners[number] = nil
 end
 
 --- Where the claimer stands: "file:line"; nil if it is too far up.
-function watchman.site()
+function leaks.site()
   for level = 2, 12 do
     local info = debug.getinfo(level, "Sl")
     if not info then return nil end
@@ -116,13 +111,13 @@ end
 
 --- A lease on this slot is out, and to be noted.
 -- @param site where it was claimed, or nil
-function watchman.lent(self, slot, site)
+function leaks.lent(self, slot, site)
   self.sites[slot], self.since[slot], self.warned[slot] = site, self.pool.now(), nil
-  if self.pool.leak_warning_ms then watchman.arm(self) end
+  if self.pool.leak_warning_ms then leaks.arm(self) end
 end
 
 --- It is over.
-function watchman.back(self, slot)
+function leaks.back(self, slot)
   self.sites[slot], self.since[slot] = nil, nil
 end
 
@@ -142,7 +137,7 @@ local function sweep_owners(self)
 end
 
 --- Closes what was collected without release, ends owners that were dropped.  Called after a collection, outside of any finalizer.
-function watchman.sweep(self)
+function leaks.sweep(self)
   self.has_collected = false
   sweep_owners(self)
   local pool = self.pool
@@ -155,7 +150,7 @@ function watchman.sweep(self)
   for _, slot in ipairs(lost) do
     if pool.core:lease_closed(pool.now(), pool.lent[slot]) >= 0 then
       pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
-      watchman.back(self, slot)
+      leaks.back(self, slot)
     end
   end
 end
@@ -183,11 +178,11 @@ local function warn(self)
       end
     end
   end
-  if are_out then watchman.arm(self) end
+  if are_out then leaks.arm(self) end
 end
 
 --- Looks again before long, if leases are to be warned about.
-function watchman.arm(self)
+function leaks.arm(self)
   if self.is_armed or self.pool.is_over then return end
   self.is_armed = true
   self.alarm = self.alarm or self.pool.host.alarm(function() warn(self) end)
@@ -195,21 +190,21 @@ function watchman.arm(self)
 end
 
 --- leak_warning_ms is another: what was armed for the one before may come too late.
-function watchman.limit_changed(self)
+function leaks.limit_changed(self)
   if self.alarm and self.is_armed then self.alarm:clear() end
   self.is_armed = false
-  if self.pool.leak_warning_ms and next(self.since) then watchman.arm(self) end
+  if self.pool.leak_warning_ms and next(self.since) then leaks.arm(self) end
 end
 
 --- Nothing is noted any more.
-function watchman.forget(self)
+function leaks.forget(self)
   self.since, self.sites, self.warned = {}, {}, {}
 end
 
-function watchman.close(self)
+function leaks.close(self)
   if self.alarm then self.alarm:close() end
   if self.looks then self.looks:close() end
   self.alarm, self.is_armed, self.looks = nil, true, nil
 end
 
-return watchman
+return leaks

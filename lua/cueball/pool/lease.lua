@@ -1,18 +1,87 @@
 --- A lease: one connection, for one claimer, until it comes back.
 --
--- A fresh, small table for each claim, so that a lease which came back can never
--- mean somebody else's; where it does not outlive a compiled trace LuaJIT makes
--- no table at all.  Four fields: a fifth would cost as much as eight.  `place` is
--- what tells whether it was collected, see cueball.pool.leaks; it is dropped with
--- the connection.
+-- A lease is a fresh, small table for each claim, so that one which came back can never mean somebody else's; where it does not outlive a
+-- compiled trace LuaJIT makes no table at all. It has four fields: a fifth would cost as much as eight.
+--
+-- pool.lent, pool.places and pool.holders are written here only.
 local explain = require "cueball.pool.explain"
-local watchman = require "cueball.pool.leaks"
+local faults = require "cueball.pool.faults"
+local leaks = require "cueball.pool.leaks"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
-local getmetatable = getmetatable
+local text = require "cueball.text"
+local getmetatable, setmetatable, rawset = getmetatable, setmetatable, rawset
+
+local lease = {}
 
 local Lease = {}
 Lease.__index = Lease
+
+lease.methods = Lease -- what a lease has
+
+function lease.open(pool)
+  pool.lent = {}   -- by slot: the handle of its last lease, while its connection is open
+  pool.places = {} -- by slot: a small table for each open connection that is not leased, see cueball.pool.leaks
+  pool.holders = setmetatable({}, { __mode = "v" }) -- by slot: who claimed its last lease, see cueball.pool.deadlock
+end
+
+--- A connection was opened.
+-- @return its place; `plain` and `lost` in it: see cueball.pool.perform; `owner`: of the lease that is out
+function lease.opened(pool, slot)
+  local place = { slot = slot, owner = nil, plain = nil, lost = nil }
+  pool.places[slot] = place
+  leaks.opened(pool.leaks, slot, place)
+  return place
+end
+
+--- The connection is to be closed.
+function lease.closed(pool, slot)
+  pool.lent[slot] = nil
+end
+
+--- The connection of this slot is about to be lent: it is watched no longer.
+function lease.lend_connection(pool, slot)
+  local connection, factory, socket = pool.connections[slot], pool.factories[slot], pool.sockets[slot]
+  if socket then socket:lend() end
+  if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
+end
+
+-- The connection of this slot, which is not watched any more, is lent.
+-- @return it, and its place
+local function lend(pool, slot, handle)
+  local connection, place = pool.connections[slot], pool.places[slot]
+  pool.lent[slot] = handle
+  -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
+  if pool.detects_deadlocks then rawset(pool.holders, slot, pool.claimer()) end
+  if pool.detects_leaks then
+    pool.places[slot] = nil -- only the lease holds it now
+    local looked_for = pool.leaks
+    if not looked_for.is_looking then leaks.look(looked_for) end
+  end
+  return connection, place
+end
+
+--- A lease on the connection of this slot, which is not watched any more.
+function lease.new(pool, slot, handle)
+  local connection, place = lend(pool, slot, handle)
+  -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
+  return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
+end
+
+--- The same for a claim that waited.
+function lease.after_wait(pool, slot, handle, waited_ms, ahead)
+  local connection, place = lend(pool, slot, handle)
+  return (setmetatable({
+    pool = pool, place = place, handle = handle, connection = connection,
+    waited_ms = waited_ms, ahead = ahead, waits = explain.noted(pool, waited_ms),
+    dead = faults.has_dead(pool) and faults.dead(pool) or nil,
+  }, Lease))
+end
+
+--- The lease on this slot is held by somebody else than who runs now: by who waited for it.
+function lease.held_by(pool, slot, holder)
+  pool.holders[slot] = holder
+end
 
 -- Is the connection in its place still the one it was lent?  The pool may have
 -- taken it back and put another there.
@@ -33,7 +102,7 @@ local function released(self, pool, place, connection)
   local result = pool.core:lease_released(pool.now(), self.handle)
   if result >= 0 then
     pool.places[slot] = place
-    if pool.notes_sites then watchman.back(pool.watchman, slot) end
+    if pool.notes_sites then leaks.back(pool.leaks, slot) end
   end
   local outlook = pool.core.outlook
   if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
@@ -71,7 +140,7 @@ local function discard(self, how, counted)
   local core = pool.core
   local result = core[how](core, pool.now(), self.handle)
   if result >= 0 then
-    if pool.notes_sites then watchman.back(pool.watchman, place.slot) end
+    if pool.notes_sites then leaks.back(pool.leaks, place.slot) end
     if counted then counted(pool, place.slot) end
   end
   pool:pump()
@@ -98,7 +167,7 @@ function Lease:fail(message)
   if getmetatable(self) ~= Lease then misuse.colon("lease:fail") end
   if self.connection == nil then return stale() end
   return discard(self, "lease_failed", function(pool, slot)
-    pool:failed_with(slot, message or "a claimer failed the lease")
+    faults.note(pool, pool.slot_backends[slot].key, text.message(message or "a claimer failed the lease"))
   end)
 end
 
@@ -130,10 +199,10 @@ end
 --- Why it took so long to get.
 -- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
 function Lease:explain()
-  local waits = self.waits
+  local waits = explain.listed(self.waits, self.waited_ms)
   if not waits or #waits == 0 then return "granted at once", {} end
   return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
-    self.dead and "; dead: " .. explain.dead(self.dead) or ""), waits
+    self.dead and "; dead: " .. faults.words(self.dead) or ""), waits
 end
 
 function Lease:__tostring()
@@ -143,4 +212,4 @@ end
 
 misuse.guard(Lease, "lease", { "remaining_ms", "report", "backend", "explain" })
 
-return Lease
+return lease

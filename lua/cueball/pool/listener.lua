@@ -2,6 +2,7 @@
 --
 -- A listener is whoever a sink tells (cueball.resolver.sink). These are one behind the other: the pool's, which remembers; its quota, if
 -- it has one, which may hold backends back; and the core's, which is the last.
+local faults = require "cueball.pool.faults"
 local native = require "cueball.native"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
@@ -95,7 +96,7 @@ function Listener:replaced(backends)
 end
 
 function Listener:failing(message, is_not_yet)
-  if message then self.pool.error = "resolver: " .. message end
+  if message then faults.note_resolver(self.pool, message) end
   if is_not_yet then return true end
   return self.following:failing(message)
 end

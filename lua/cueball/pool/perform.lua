@@ -1,91 +1,31 @@
---- Does what the core asks for: opens, gives up, closes, checks, and tells
--- claimers their answers.  What a factory does runs in a task of its own, so it
--- may wait, and may throw without hurting anybody else.
+--- Does what the core asks for: opens, gives up, closes and checks connections, and has claimers told their answers. What a factory does
+-- runs in a task of its own, so that it may wait, and may throw without hurting anybody else.
+--
+-- What is known of the connection in each slot is written here only: pool.connections, sockets, conns, slot_backends, factories, losses
+-- and tasks.
 local native = require "cueball.native"
 local door = require "cueball.pool.core"
-local Lease = require "cueball.pool.lease"
-local explain = require "cueball.pool.explain"
-local watchman = require "cueball.pool.leaks"
+local leases = require "cueball.pool.lease"
+local claims = require "cueball.pool.claim"
+local faults = require "cueball.pool.faults"
 local condition = require "cueball.pool.condition"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
-local setmetatable, pcall = setmetatable, pcall
 
-local work = {}
+local perform = {}
 
 local traceback = text.traceback
 
---- The connection of this slot is about to be lent: it is watched no longer.
-function work.lend_connection(pool, slot)
-  local connection, factory, socket = pool.connections[slot], pool.factories[slot], pool.sockets[slot]
-  if socket then socket:lend() end
-  if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
-end
-
---- A lease on the connection of this slot, which is not watched any more.
-function work.lease(pool, slot, handle)
-  local connection, place = pool.connections[slot], pool.places[slot]
-  pool.lent[slot] = handle
-  -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
-  if pool.detects_deadlocks then rawset(pool.holders, slot, pool.claimer()) end
-  if pool.detects_leaks then
-    pool.places[slot] = nil -- only the lease holds it now
-    if not pool.is_looking then watchman.look(pool.watchman) end
-  end
-  -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
-  return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
-end
-
--- What a task has borrowed with pool:with, by slot.  Made once for each task and pool: to guard each lease by itself
--- would need a table for each.
-local Debt = {}
-
--- It does not keep the pool: see cueball.dropped.
-function Debt.__index(self, name)
-  if name == "pool" then return rawget(self, "reference").pool end
-  return Debt[name]
-end
-
--- Its task was killed: who knows what the connections were in the middle of.
-function Debt:abort()
-  local pool = self.pool
-  if not pool then return end
-  for _, handle in pairs(self.handles) do pool.core:lease_closed(pool.now(), handle) end
-  self.handles = {}
-  pool:pump()
-end
-
--- The handles of the current task's debt; nil outside of tasks.
-local function debt_of(pool)
-  local host = pool.host
-  local current = host.task()
-  if current == nil then return nil end
-  local debt = pool.debts[current]
-  if debt then return debt.handles end
-  debt = setmetatable({ reference = pool.reference, handles = {} }, Debt)
-  if not pcall(host.guard, debt) then return nil end -- in a coroutine of the task's own
-  pool.debts[current] = debt
-  return debt.handles
-end
-
-local function finish(lease, debt, slot, ok, ...)
-  if debt then debt[slot] = nil end
-  if ok then
-    if lease.connection ~= nil then lease:release() end
-    return ...
-  end
-  if lease.connection ~= nil then lease:close() end
-  error((...), 0)
-end
-
---- Calls fn(connection, lease), and ends the lease: it is released if fn returns, closed if it throws or the task is killed
--- meanwhile.
--- @return what fn returned
-function work.lend(pool, lease, fn)
-  local debt, slot = debt_of(pool), lease.place.slot
-  if debt then debt[slot] = lease.handle end
-  return finish(lease, debt, slot, pcall(fn, lease.connection, lease))
+function perform.open(pool)
+  -- By slot:
+  pool.connections = {}   -- while they are open
+  pool.sockets = {}       -- under them, where they can be found
+  pool.conns = {}         -- handles, as the core knows them
+  pool.slot_backends = {} -- { key, name, address, port, weight, priority }
+  pool.factories = {}     -- that opened them
+  pool.losses = {}        -- what is told that they broke, where their factory watches
+  pool.tasks = {}         -- attempts, checks and closes under way
 end
 
 local function backend_of(pool, handle)
@@ -131,7 +71,7 @@ local function leave(pool, slot, conn)
 end
 
 local function attempt_failed(pool, backend, conn, message)
-  pool:remember(backend, message)
+  faults.note(pool, backend.key, message)
   report(pool, "conn_failed", conn)
 end
 
@@ -154,6 +94,16 @@ local function note_plain(pool, slot, factory, place)
   place.plain, place.lost = connection, pool.losses[slot]
 end
 
+-- A connection was opened: its socket is looked for, and asked from now on. Where connections are parked each claimer has a socket of his
+-- own.
+local function find_socket(pool, slot, factory, client)
+  if pool.parking then return end
+  local socket = condition.socket_of(pool.host, pool.connections[slot], client)
+  -- One that the factory itself has closed is not what the connection stands on.
+  if not socket or not socket.is_open then return end
+  pool.sockets[slot], factory.inspects = socket, true
+end
+
 -- The task of one attempt.
 local function attempt(pool, slot, conn, backend, factory, context)
   local limit_ms = context.timeout_ms -- before the factory can change it
@@ -170,12 +120,12 @@ local function attempt(pool, slot, conn, backend, factory, context)
     return close_late(pool, backend, factory, connection, limit_ms)
   end
   pool.connections[slot] = connection
-  local place = watchman.opened(pool.watchman, slot)
-  pool:remember(backend, nil)
-  condition.opened(pool, slot, factory, context.client)
-  if factory.watch then pool.losses[slot] = on_loss(pool.will and pool.reference or { pool = pool }, slot, conn) end
+  local place = leases.opened(pool, slot)
+  faults.note(pool, backend.key, nil)
+  find_socket(pool, slot, factory, context.client)
+  if factory.watch then pool.losses[slot] = on_loss(pool.cleanup and pool.reference or { pool = pool }, slot, conn) end
   note_plain(pool, slot, factory, place)
-  work.rest(pool, slot)
+  perform.rest(pool, slot)
   if report(pool, "conn_opened", conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
   if pool.conns[slot] == conn then pool.connections[slot], pool.sockets[slot] = nil, nil end
@@ -183,7 +133,7 @@ local function attempt(pool, slot, conn, backend, factory, context)
 end
 
 --- The connection of this slot comes to rest: it is watched, where the host can, so that its loss is noticed before it is claimed.
-function work.rest(pool, slot)
+function perform.rest(pool, slot)
   local socket, watch = pool.sockets[slot], pool.factories[slot].watch
   if socket then socket:rest() end
   if watch then pool:guarded("watch", watch, pool.connections[slot], pool.losses[slot]) end
@@ -217,7 +167,7 @@ local function halt_close(pool, slot)
 end
 
 --- Ends everything under way: the core waits for nothing any more.
-function work.abandon(pool)
+function perform.abandon(pool)
   for slot in pairs(pool.tasks) do halt_close(pool, slot) end
 end
 
@@ -249,7 +199,7 @@ local function give_up(pool, slot)
   if not halt(pool, slot) then return end
   local key = pool.slot_backends[slot].key
   pool:log("debug", ("the attempt to connect to %s took too long"):format(key))
-  pool:failed_with(slot, "the attempt took too long")
+  faults.note(pool, key, "the attempt took too long")
 end
 
 local function close_task(pool, slot, conn, factory, connection)
@@ -261,32 +211,27 @@ end
 
 local function close(pool, slot, conn, action)
   if halt(pool, slot) then
-    pool:log("warn", ("checking a connection to %s took too long"):format(pool.slot_backends[slot].key))
-    pool:failed_with(slot, "the check took too long")
+    local key = pool.slot_backends[slot].key
+    pool:log("warn", ("checking a connection to %s took too long"):format(key))
+    faults.note(pool, key, "the check took too long")
   end
   local connection, factory = pool.connections[slot], pool.factories[slot]
-  pool.connections[slot], pool.sockets[slot], pool.lent[slot] = nil, nil, nil
+  pool.connections[slot], pool.sockets[slot] = nil, nil
+  leases.closed(pool, slot)
   start(pool, slot, conn, action.deadline, close_task, factory, connection)
 end
 
 local function check_task(pool, slot, conn, factory, connection)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
-  local ok, fit, message = true, true, nil
-  if factory.check then
-    ok, fit, message = xpcall(factory.check, traceback, connection)
-  elseif factory.broken then
-    ok, message = xpcall(factory.broken, traceback, connection)
-    fit = not message
-  end
-  if not ok then
-    message = factory.check and fit or message
+  local fit, message, has_thrown = condition.check(factory, connection)
+  if has_thrown then
     pool:log("error", "checking a connection threw: " .. message)
-    fit, message = false, message:match "^[^\n]*"
+    message = message:match "^[^\n]*"
   end
   if not leave(pool, slot, conn) then return end
-  if not fit then pool:remember(pool.slot_backends[slot], "check failed: " .. text.message(message or "not fit")) end
-  if fit then work.rest(pool, slot) end
-  report(pool, "conn_checked", conn, fit and true or false)
+  if not fit then faults.note(pool, pool.slot_backends[slot].key, "check failed: " .. text.message(message or "not fit")) end
+  if fit then perform.rest(pool, slot) end
+  report(pool, "conn_checked", conn, fit)
 end
 
 local function check(pool, slot, conn, action)
@@ -294,54 +239,17 @@ local function check(pool, slot, conn, action)
 end
 
 local function grant(pool, slot, _, action)
-  local claim = pool.waiting[tonumber(action.user)]
-  pool.waiting[tonumber(action.user)] = nil
-  if not claim then -- its claimer was killed without a word
-    pool.core:lease_released(pool.now(), tonumber(action.lease))
-    return
-  end
-  work.lend_connection(pool, slot)
-  local lease = work.lease(pool, slot, tonumber(action.lease))
-  lease.waited_ms = tonumber(action.waited) / 1e6
-  lease.ahead, lease.waits = action.ahead, explain.parts(pool, lease.waited_ms)
-  if next(pool.dead_since) then lease.dead = explain.note_dead(pool) end
-  if claim.owner then lease.place.owner = claim.owner end
-  pool.holders[slot] = claim.holder
-  if pool.notes_sites then watchman.lent(pool.watchman, slot, claim.site) end
-  claim:answer(lease)
+  claims.granted(pool, tonumber(action.user), slot, action)
 end
 
 local function refuse(pool, _, _, action)
-  local claim = pool.waiting[tonumber(action.user)]
-  pool.waiting[tonumber(action.user)] = nil
-  if not claim then return end
-  claim:answer(nil, pool:refusal(action.error, tonumber(action.waited) / 1e6, action.ahead))
+  claims.refused(pool, tonumber(action.user), action)
 end
 
+-- The leases that the core asks back are told to the set after all else, so that a set hears of what is new before it is asked for what is
+-- old.
 local function recall(pool, slot, _, action)
-  local recalls = pool.recalls or {}
-  pool.recalls = recalls
-  recalls[#recalls + 1] = { slot = slot, handle = tonumber(action.lease), cause = ffi.string(lib.cueball_cause_name(action.cause)) }
-end
-
--- A set asks again once its pool has not failed any more.
--- @return true if it did
-local function tell_recovered(pool)
-  local recovered = pool.on_recovery
-  if not recovered or pool.core:state_of() == door.FAILED then return false end
-  pool.on_recovery = nil
-  recovered()
-  return true
-end
-
--- After all else, so that a set hears of what is new before it is asked for what is old.
--- @return true if there were any
-local function tell_recalled(pool)
-  local recalls = pool.recalls
-  if not recalls then return false end
-  pool.recalls = nil
-  for _, one in ipairs(recalls) do pool.recalled(one.slot, one.handle, one.cause) end
-  return true
+  pool.of_set:recall(slot, tonumber(action.lease), ffi.string(lib.cueball_cause_name(action.cause)))
 end
 
 local DO = {
@@ -355,14 +263,14 @@ local DO = {
 }
 
 --- Does everything there is to do.
-function work.drain(pool)
+function perform.drain(pool)
   local core = pool.core
   local action = core.action
   repeat
     while core:next_action() do
       DO[action.kind](pool, action.slot, tonumber(action.conn), action)
     end
-  until not (tell_recovered(pool) or tell_recalled(pool))
+  until not (pool.of_set and pool.of_set:drained(core:state_of() ~= door.FAILED))
 end
 
-return work
+return perform

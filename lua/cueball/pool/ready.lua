@@ -29,6 +29,10 @@ local function is_over(pool)
   return pool.core:state_of() >= door.STOPPING
 end
 
+function ready.open(pool)
+  pool.readies = nil -- who waits; nil: nobody, which is what the pool asks after each of its turns
+end
+
 --- Something happened in the pool: wakes whoever has waited for it.
 function ready.look(pool)
   local open, over = open_in(pool), is_over(pool)

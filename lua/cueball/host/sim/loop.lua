@@ -4,6 +4,7 @@
 -- nothing left that could happen, and a run that has waited for a day for nothing that is to come (`is_stalled`).
 local clock = require "cueball.host.sim.clock"
 local members = require "cueball.host.sim.members"
+local text = require "cueball.text"
 
 local loop = {}
 
@@ -26,8 +27,8 @@ local function add_budget(world, state, options)
   local asked, asked_at, asked_since = 0, 0, 0   -- how often now() was called in this very step
   local total = 0                        -- steps ever
 
-  local function fail(text, ...)
-    error(("budget: %s, at %.3f ms; is something asked again and again without a pause?"):format(text:format(...), world.time_ms()), 0)
+  local function fail(why, ...)
+    error(("budget: %s, at %.3f ms; is something asked again and again without a pause?"):format(why:format(...), world.time_ms()), 0)
   end
 
   function state.begin_budget()
@@ -215,12 +216,6 @@ local function pack(...)
   return { count = select("#", ...), ... }
 end
 
--- An error that is no string (busted's are tables) has no room for a traceback and stays what it is.
-local function with_traceback(message)
-  if type(message) ~= "string" then return message end
-  return debug.traceback(message, 2)
-end
-
 local function add_run(world, state, options)
   local function deadlock(why)
     error(("deadlock: %s; open or waiting: %s"):format(why, table.concat(world.leaks(), ", ")), 0)
@@ -244,7 +239,7 @@ local function add_run(world, state, options)
     local finished = {}
     state.begin_budget()
     local main = state.spawn("run at " .. state.site_of_caller(), false, function(...)
-      finished.result = pack(xpcall(fn, with_traceback, ...))
+      finished.result = pack(xpcall(fn, text.traced, ...))
     end, ...)
     local ok, message = pcall(drive, main, finished)
     if not ok then

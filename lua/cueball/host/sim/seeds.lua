@@ -4,6 +4,8 @@
 --   sim.for_seeds(100, fn, { from = 1, faults = { cut = 0.2 } })   and what else sim.new takes
 --
 -- What fails says its seed, on stderr too; CUEBALL_SEED=17 in the environment runs that one alone.
+local text = require "cueball.text"
+
 local seeds = {}
 
 local function is_whole(value, min)
@@ -29,18 +31,13 @@ local function range_of(count, options, level)
   return seed, seed, rest
 end
 
--- With a traceback, where it is a text.
-local function described(message)
-  return type(message) == "string" and debug.traceback(message, 2) or message
-end
-
 local function run_one(make, seed, fn, options)
   options.seed = seed
   local world = make(options)
   local ok, message = xpcall(function()
     fn(world, seed)
     world.settle()   -- raises what a task threw last
-  end, described)
+  end, text.traced)
   pcall(world.close)
   return ok, message
 end

@@ -9,6 +9,7 @@
 -- - resty: resty.dns.resolver, or nginx.dns.resolver as Debian names it. Where the library was built without.
 -- See docs/openresty.md for what the second cannot check.
 local native = require "cueball.native"
+local text = require "cueball.text"
 local system = require "cueball.dns.system"
 
 local NAME_MAX = 1024              -- octets of a name as text, "\ddd" being four
@@ -65,7 +66,7 @@ end
 
 -- The errand.
 local function run(self)
-  local ok, answer, silence = xpcall(self.way, debug.traceback, self)
+  local ok, answer, silence = xpcall(self.way, text.traceback, self)
   if not ok then
     self.dns.host.log("error", "cueball dns: " .. tostring(answer))
     answer, silence = nil, "garbage"
@@ -93,10 +94,10 @@ local function tell(self)
 end
 
 -- "IP:PORT" or "[IPv6]:PORT" → the address as cosockets take it, and the port
-local function server_of(text)
-  if type(text) ~= "string" then return nil end
-  local host, port = text:match "^([%d.]+):(%d+)$"
-  if not host then host, port = text:match "^(%[[%x:.]+%]):(%d+)$" end
+local function server_of(server)
+  if type(server) ~= "string" then return nil end
+  local host, port = server:match "^([%d.]+):(%d+)$"
+  if not host then host, port = server:match "^(%[[%x:.]+%]):(%d+)$" end
   port = tonumber(port)
   if port and port >= 1 and port <= 65535 then return host, port end
 end

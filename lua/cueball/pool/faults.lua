@@ -1,0 +1,134 @@
+--- What went wrong with backends and the resolver last, and which backends are dead: for people who ask why.
+--
+-- pool.faults is written here only. Of each backend two messages are kept: the one since a connection to it opened, which is what it does
+-- now, and the one at all: why a backend is dead is not forgotten because another connection opened.
+local native = require "cueball.native"
+local ffi = native.ffi
+
+local faults = {}
+
+local NAMED_MAX = 3 -- dead backends that a sentence names: it goes into log lines and answers
+local ERROR_MAX = 200 -- bytes of each one's error
+
+function faults.open(pool)
+  pool.faults = {
+    latest = nil,            -- "key: message", or "resolver: message"
+    current = {}, last = {}, -- by key, see above
+    dead_since = {},         -- by key, in ms
+    dead_longest = {},       -- keys of those dead for longest, so that no claim has to look for them
+  }
+end
+
+--- A backend gives trouble; a message of nil: a connection to it opened.
+-- @param message bounded and clean: of text.message
+function faults.note(pool, key, message)
+  local self = pool.faults
+  self.current[key] = message
+  if not message then return end
+  self.last[key] = message
+  self.latest = ("%s: %s"):format(key, message)
+end
+
+--- The resolver has failed.
+function faults.note_resolver(pool, message)
+  pool.faults.latest = "resolver: " .. message
+end
+
+--- The last thing that went wrong; nil: nothing yet.
+function faults.latest(pool)
+  return pool.faults.latest
+end
+
+--- What went wrong with a backend since a connection to it opened, or else at all.
+function faults.of(pool, key)
+  return pool.faults.current[key] or pool.faults.last[key]
+end
+
+--- The same, for one that may be well: nil then.
+function faults.of_now(pool, key, is_dead)
+  return pool.faults.current[key] or is_dead and pool.faults.last[key] or nil
+end
+
+-- ------------------------------------------------------------------- the dead --
+
+--- A backend died.
+function faults.note_death(pool, key, time_ms)
+  local self = pool.faults
+  if self.dead_since[key] then return end
+  self.dead_since[key] = time_ms
+  local longest = self.dead_longest
+  if #longest < NAMED_MAX then longest[#longest + 1] = key end
+end
+
+-- Those dead for longest, of all.
+local function longest_of(since)
+  local all = {}
+  for key in pairs(since) do all[#all + 1] = key end
+  table.sort(all, function(a, b)
+    if since[a] ~= since[b] then return since[a] < since[b] end
+    return a < b
+  end)
+  return { unpack(all, 1, NAMED_MAX) }
+end
+
+--- A backend is alive again.
+function faults.note_revival(pool, key)
+  local self = pool.faults
+  if not self.dead_since[key] then return end
+  self.dead_since[key] = nil
+  for _, one in ipairs(self.dead_longest) do
+    if one == key then
+      self.dead_longest = longest_of(self.dead_since)
+      return
+    end
+  end
+end
+
+--- A backend was removed.
+function faults.forget(pool, key)
+  local self = pool.faults
+  self.current[key], self.last[key] = nil, nil
+  faults.note_revival(pool, key)
+end
+
+--- Whether a backend is known to be dead.
+function faults.has_dead(pool)
+  return next(pool.faults.dead_since) ~= nil
+end
+
+-- For those whose death has not been read from the core's events yet.
+local function look_for_dead(pool, now_ms)
+  local core, index = pool.core, 0
+  local info = core.info
+  while core:backend_at(index) do
+    if info.dead then faults.note_death(pool, ffi.string(info.key), now_ms) end
+    index = index + 1
+  end
+end
+
+--- The backends that are dead now.
+-- @return a list of { key =, error =, ms = } of those that are so for longest, with the `count` of all
+function faults.dead(pool)
+  pool.core:stats()
+  local self, now_ms = pool.faults, pool.now() / 1e6
+  local dead = { count = pool.core.numbers.dead_backends }
+  if #self.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
+  for index, key in ipairs(self.dead_longest) do
+    dead[index] = { key = key, error = faults.of(pool, key), ms = now_ms - self.dead_since[key] }
+  end
+  return dead
+end
+
+--- Dead backends in words: "db2 (connection refused; for 1200 ms)", and how many more there are.
+-- @param dead of faults.dead
+function faults.words(dead)
+  local words = {}
+  for index, one in ipairs(dead) do
+    local since = one.ms >= 1 and ("; for %.0f ms"):format(one.ms) or ""
+    words[index] = ("%s (%s%s)"):format(one.key, (one.error or "no reason known"):sub(1, ERROR_MAX), since)
+  end
+  if dead.count > #dead then words[#words + 1] = ("and %d more"):format(dead.count - #dead) end
+  return table.concat(words, ", ")
+end
+
+return faults

@@ -1,0 +1,60 @@
+--- What becomes of a connection that a claimer is done with, or that broke at rest: whether it is fit is judged by cueball.pool.condition,
+-- and the core is told. These are methods of the pool.
+local condition = require "cueball.pool.condition"
+local faults = require "cueball.pool.faults"
+local native = require "cueball.native"
+local perform = require "cueball.pool.perform"
+local text = require "cueball.text"
+local lib = native.lib
+local next = next
+
+local inspection = {}
+
+local CAUSES = {
+  unfit = tonumber(lib.CUEBALL_CAUSE_UNFIT), worn = tonumber(lib.CUEBALL_CAUSE_WORN), timeout = tonumber(lib.CUEBALL_CAUSE_TIMEOUT),
+}
+
+--- A connection is not to be lent again.
+-- @param kind whose doing it is, see cueball.pool.condition
+function inspection.unfit(pool, slot, message, kind)
+  local conn, cause, key = pool.conns[slot], CAUSES[kind], pool.slot_backends[slot].key
+  if kind == "lost" or kind == "timeout" then faults.note(pool, key, text.message(message)) end
+  if not cause then return pool.core:conn_lost(pool.now(), conn) end
+  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, message))
+  pool.core:conn_unfit(pool.now(), conn, cause)
+end
+
+--- A connection comes back: is it fit? If so it is watched while it rests.
+function inspection.inspect(pool, slot, connection)
+  local factory = pool.factories[slot]
+  if not factory.inspects then return end
+  local socket, conn = pool.sockets[slot], pool.conns[slot]
+  local message, kind = condition.judge(pool, factory, connection, socket)
+  if not message and socket and next(pool.waiting) ~= nil then message, kind = condition.at_handover(socket) end
+  if message then return pool:unfit(slot, message, kind) end
+  if pool.conns[slot] == conn then perform.rest(pool, slot) end
+end
+
+--- The same of a connection that is nothing but a socket.
+function inspection.inspect_plain(pool, slot, place)
+  local socket = place.plain
+  if socket.is_retimed then
+    pool.factories[slot].bare.set_back(socket)
+    socket.is_retimed = false
+  end
+  local message, kind = socket:rest_fit(place.lost, next(pool.waiting) ~= nil and pool.now() or nil)
+  if message then return pool:unfit(slot, message, kind) end
+end
+
+--- A claimer closes the connection. That blames nobody, but its socket may know that the backend closed it first, kept an answer back, or
+-- delivered.
+function inspection.inspect_closed(pool, slot, socket)
+  local message, kind = condition.at_close(socket)
+  if kind == "worn" then
+    pool.core:conn_unfit(pool.now(), pool.conns[slot], CAUSES.worn)
+  elseif kind == "lost" or kind == "timeout" then
+    pool:unfit(slot, message, kind)
+  end
+end
+
+return inspection
