@@ -120,7 +120,7 @@ end
 -- ----------------------------------------------------- for our own modules --
 
 Pool.stats, Pool.backends = stats.numbers, stats.backends
-Pool.troubles, Pool.refusal = refusal.troubles, refusal.words
+Pool.cause, Pool.refusal = refusal.cause, refusal.text
 Pool.unfit, Pool.inspect = inspection.unfit, inspection.inspect
 Pool.inspect_plain, Pool.inspect_closed = inspection.inspect_plain, inspection.inspect_closed
 
