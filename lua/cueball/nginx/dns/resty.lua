@@ -2,8 +2,8 @@
 -- cannot read responses itself.
 --
 -- resty.dns.resolver believes more than it should: a response with the right id counts whatever question it repeats, and a response that
--- is not whole makes it throw. What can be done about that from here: the id comes from the system's random source and not from math.random, each question
--- has a socket of its own, a throw is garbage, and names that no text can hold are left out.
+-- is not whole makes it throw. What can be done about that from here: the id comes from the system's random source and not from
+-- math.random, each question has a socket of its own, a throw is garbage, and names that no text can hold are left out.
 local RESPONSE_CODES = 16
 local GRACE_MS = 1000   -- the question's alarm comes first: nginx would log an error
 local RR_A, RR_CNAME, RR_SOA, RR_AAAA, RR_SRV = 1, 5, 6, 28, 33
