@@ -50,7 +50,7 @@ local function find_socket(self, connection)
   return found
 end
 
--- The claimer's socket remembers what is done with it, and this what is known of the connection.
+-- From now on the claimer's socket remembers what is done with it. What is known of the connection is kept here between leases.
 local function track(self, connection)
   local context = self.context
   local socket = find_socket(self, connection)
@@ -66,7 +66,7 @@ local function untrack(self)
   self.socket = nil
 end
 
--- What may raise an error if its lease ends in another request than began it is asked with care.
+-- Parks in the way that may raise an error: `park` of a client does, if the lease ends in another request than began it.
 local function put_anyhow(self, connection)
   untrack(self)
   local ok, is_parked, message = pcall(self.park, connection, IDLE_MS)

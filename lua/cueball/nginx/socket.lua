@@ -187,7 +187,7 @@ function Tracked:send(...)
   return not_sent(self, sent, message)
 end
 
--- Its claimer closes it, half of it, or parks it without a word to the pool.
+-- The claimer closes the socket, or half of it, or parks it by itself, without telling the pool.
 for _, name in ipairs { "close", "shutdown", "setkeepalive" } do
   Tracked[name] = function(self, ...)
     local ok, message = COSOCKET[name](self, ...)

@@ -203,7 +203,7 @@ local function finish(state, question, ...)
   question.done(...)
 end
 
--- It is at the nameserver: what does that say?
+-- The question has reached the nameserver: what does that say?
 local function arrive(state, question)
   local server, network = state.servers[question.server], state.network
   if not state.by_id[question.id] or network:wire(question.host).is_shut then return end

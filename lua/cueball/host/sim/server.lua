@@ -82,7 +82,8 @@ function Server:fail_over(options)
   for _, one in ipairs(self:list()) do one:forsake(not (options and options.reset)) end
 end
 
--- Its own limit of connections is reached: "connection refused"; or false, and the connect hangs.
+-- The server's limit of connections is reached.
+-- @return "connection refused"; or false: the connect hangs
 local function refusal_of_full(self)
   local how = self.behaviour
   if not how.max_connections or self.connections < how.max_connections then return nil end
