@@ -287,6 +287,8 @@ host.keepalive = {
   track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
   --- park(socket): untrack and setkeepalive(0), in the request that took it: request() → a number, which no other that lives has
   park = socket.park, request = request.number,
+  --- is_fit(socket): of a tracked one, in short
+  is_fit = socket.is_fit,
 }
 
 -- Running ---------------------------------------------------------------

@@ -21,7 +21,8 @@ local condition = require "cueball.pool.condition"
 local Parked = require "cueball.nginx.parked"
 local plain = require "cueball.pool.context"
 
-local getmetatable, setmetatable, pcall, type = getmetatable, setmetatable, pcall, type
+local getmetatable, setmetatable, pcall, rawequal, type = getmetatable, setmetatable, pcall, rawequal, type
+local fault_of, put, take_if_parked = Parked.fault, Parked.put, Parked.take_if_parked
 
 local parking = {}
 parking.__index = parking
@@ -312,7 +313,7 @@ function parking.claim(pool, given, claim, who)
   if not lease then return nil, message, name end
   local parked = lease.connection
   if getmetatable(parked) ~= Parked then return lease end
-  local connection = parked:take_if_parked()
+  local connection = take_if_parked(parked)
   if connection then
     lease.connection = connection
     return lease
@@ -339,13 +340,13 @@ end
 function parking.put(pool, slot, connection)
   local parked = pool.connections[slot]
   if getmetatable(parked) ~= Parked then return false end
-  if connection == parked then return true end
-  local message, kind = parked:fault(pool, connection)
+  if rawequal(connection, parked) then return true end
+  local message, kind = fault_of(parked, pool, connection)
   if message then
     pcall(parked.given.close, connection)
   else
     local is_parked
-    is_parked, message, kind = parked:put(connection)
+    is_parked, message, kind = put(parked, connection)
     if is_parked then return true end
   end
   pool:unfit(slot, message, kind)

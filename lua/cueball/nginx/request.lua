@@ -114,7 +114,8 @@ local function begin(current, address, record)
     record.visit.bell = bell
     records[address], record_count = record, record_count + 1
   end
-  record.runner, record.number = nil, record.number % VISITS + 1
+  local number = record.number
+  record.runner, record.number = nil, number < VISITS and number + 1 or 1
   record.visit.first, record.visit.is_over = nil, 0
   cleanup.data, cleanup.handler = record.visit, visit_over
   return record

@@ -231,6 +231,11 @@ function Tracked:is_fit()
   return Doubtful.is_fit(self)
 end
 
+--- Is this tracked cosocket fit, without a look at the kernel? false: is_fit may find that it is nevertheless.
+function socket.is_fit(cosocket)
+  return getmetatable(cosocket) == Tracked and cosocket[0].latest == RECEIVED
+end
+
 --- Why nginx did not park it, in the same words.
 -- @param known of socket.track
 -- @return message, kind
