@@ -67,11 +67,11 @@ function socket.new(host, transport)
     is_open = false,
     is_reading = false,   -- the transport has been told to read
     connector = nil,      -- the task that waits in connect
-    reader = nil,         -- … in a receive
-    writer = nil,         -- … in send
+    reader = false,       -- … in a receive; false, not nil: a key that comes and goes has LuaJIT make the table anew each time
+    writer = false,       -- … in send
     received = buffer.new(),
     ended = nil,          -- why nothing more will come: "closed" or an error
-    watcher = nil,
+    watcher = false,
     use = use.new(),      -- how it was used, see cueball.cosocket.use
     rested_at = 0,        -- how many polls of the loop had begun as it came to rest
     looked_at = 0,        -- when the kernel was asked last, if nothing was sent or received since; in nanoseconds
@@ -79,7 +79,7 @@ function socket.new(host, transport)
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
-    deadline = nil,       -- of the lease that it is lent for, in nanoseconds
+    deadline = false,     -- of the lease that it is lent for, in nanoseconds
     on_read = nil,
   }, Socket)
   own(self)
@@ -102,7 +102,7 @@ end
 
 -- Closes without asking who waits.
 local function shut(self, err)
-  self.is_open, self.is_reading, self.watcher = false, false, nil
+  self.is_open, self.is_reading, self.watcher = false, false, false
   self.ended = self.ended or err
   self.transport:close()
   disown(self)
@@ -124,7 +124,7 @@ end
 -- Tells the watcher, in the event loop's time.
 local function tell_watcher(self, message)
   local watcher = self.watcher
-  self.watcher = nil
+  self.watcher = false
   self.tasks:call(watcher, use.judge(self.use, message))
 end
 
@@ -190,7 +190,7 @@ local function write(self, data)
   if written then return true end
   self.writer = me
   local result = tasks:park(within(self, self.send_timeout_ms))
-  self.writer = nil
+  self.writer = false
   if result == true then return true end
   return nil, result == TIMEOUT and "timeout" or result
 end
@@ -238,8 +238,8 @@ local function wait_for_more(self)
   local me = tasks:must_be_able_to_wait(3)
   start_reading(self)
   self.reader = me
-  local result = tasks:park(within(self, self.read_timeout_ms))
-  self.reader = nil
+  local result = tasks:suspend(me, within(self, self.read_timeout_ms))
+  self.reader = false
   -- Bytes may come after the time was up and before the task runs: they count.
   if result == nil or result == TIMEOUT and self.received.size > size then return true end
   return nil, result == TIMEOUT and "timeout" or result

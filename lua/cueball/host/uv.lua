@@ -131,6 +131,7 @@ tasks = task.new {
   turn = function() turn_handle:start(run_turn) end,
   timer = function(at) start_timer(wait_timer, at, run_expired) end,
   log = function(level, message) host.log(level, message) end,
+  is_prompt = not vim,   -- a task there may run the loop itself (vim.wait)
 }
 host.tasks = tasks
 tasks:install(host)
@@ -139,7 +140,10 @@ tasks:install(host)
 -- connection is news (cueball.cosocket.idle).
 local polls, prepare_handle, check_handle = { begun = 0, done = 0, done_at = 0 }, uv.new_prepare(), uv.new_check()
 tasks.polls = polls
-prepare_handle:start(function() polls.begun = polls.begun + 1 end)
+prepare_handle:start(function()
+  polls.begun = polls.begun + 1
+  tasks.timers:settle()
+end)
 check_handle:start(function() polls.done, polls.done_at = polls.begun, now() end)
 prepare_handle:unref()
 check_handle:unref()
