@@ -316,7 +316,9 @@ end
 
 --- Makes a waiter whose wait is over one that was not used.
 function Waiter:again()
-  self.waiting, self.woken, self.used, self.count, self.a, self.b, self.more = nil, false, false, 0, nil, nil, nil
+  self.waiting, self.woken, self.used, self.a = nil, false, false, nil
+  if self.count > 1 then self.b, self.more = nil, nil end
+  self.count = 0
 end
 
 --- The task goes on, in its turn, never inside this call.  Before wait:
