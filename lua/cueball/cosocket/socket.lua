@@ -81,6 +81,8 @@ function socket.new(host, transport)
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     deadline = false,     -- of the lease that it is lent for, in nanoseconds
     on_read = nil,
+    on_written = nil,
+    written_for = false,  -- the task whose write is under way and will be told by on_written
   }, Socket)
   own(self)
   return self
@@ -150,6 +152,20 @@ local function make_on_read(self)
   end
 end
 
+-- Made once for each connection: LuaJIT compiles nothing that makes a function, such as one for each send.
+local function make_on_written(self)
+  return function(err)
+    local writer = self.written_for
+    self.written_for = false
+    self.tasks:resume(writer, err or true)
+  end
+end
+
+-- The same of a write that begins while one of a task that was killed is under way.
+local function make_on_written_for(tasks, writer)
+  return function(err) tasks:resume(writer, err or true) end
+end
+
 --- Connects; an open connection is closed before.
 -- @param address IP number, name, or "unix:/path"
 -- @param port 1 to 65535; left out for "unix:"
@@ -169,6 +185,7 @@ function Socket:connect(address, port)
   if self.is_open then shut(self) end
   self.use = use.again(self.use)
   self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
+  self.on_written, self.written_for = make_on_written(self), false
   own(self)
   self.connector = me
   self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
@@ -186,8 +203,10 @@ end
 local function write(self, data)
   local tasks = self.tasks
   local me = tasks.running
-  local written = self.transport:write(data, function(err) tasks:resume(me, err or true) end)
-  if written then return true end
+  local is_other = self.written_for
+  local done = is_other and make_on_written_for(tasks, me) or self.on_written
+  if self.transport:write(data, done) then return true end
+  if not is_other then self.written_for = me end
   self.writer = me
   local result = tasks:park(within(self, self.send_timeout_ms))
   self.writer = false
