@@ -314,6 +314,16 @@ function Waiter:wait(timeout_ms)
   return woken_with(self)
 end
 
+--- The same, without a time limit, for who has asked host.can_wait() just now.
+function Waiter:wait_here()
+  self.used = true
+  if self.woken then return woken_with(self) end
+  local tasks = self.tasks
+  self.waiting = tasks.running
+  tasks:suspend(self.waiting)
+  return woken_with(self)
+end
+
 --- Makes a waiter whose wait is over one that was not used.
 function Waiter:again()
   self.waiting, self.woken, self.used, self.a = nil, false, false, nil

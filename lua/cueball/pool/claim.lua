@@ -204,7 +204,13 @@ local function wait(pool, made, of_task)
     return false
   end
   if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
-  local can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
+  local waiter = made.waiter
+  local can_wait, lease, message, name
+  if of_task and waiter.wait_here then
+    can_wait, lease, message, name = true, waiter:wait_here()
+  else
+    can_wait, lease, message, name = pcall(waiter.wait, waiter)
+  end
   if of_task then of_task.waits = false else pool.host.unguard(made) end
   return can_wait, lease, message, name
 end
