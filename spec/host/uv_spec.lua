@@ -401,6 +401,16 @@ describe("host.run", function()
     alarm:close()
   end)
 
+  it("lets a program end while something connects", function()
+    local code = [[
+      local host = require "cueball.host.uv"
+      host.spawn(function()
+        host.tcp():connect("127.0.0.1", 1)
+        host.sleep(1)
+      end)]]
+    assert.equal(0, os.execute(("luajit -e '%s'"):format(code)))
+  end)
+
   it("leaves nothing behind that crashes at exit (luvit/luv#599)", function()
     local code = [[
       local host, server = require "cueball.host.uv", require "spec.support.server"

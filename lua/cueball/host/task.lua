@@ -79,6 +79,7 @@ function task.new(host)
     first = 1,
     last = 0,
     is_draining = false,
+    is_over = false, -- nothing goes on any more: see tasks:close
     living = setmetatable({}, { __mode = "k" }), -- the tasks; those that are done may be among them
   }, Tasks)
 end
@@ -200,6 +201,7 @@ function Tasks:suspend(t, timeout_ms)
 end
 
 local function push(self, what, value)
+  if self.is_over then return end
   local last = self.last + 1
   self.last = last
   self.ready[last], self.values[last] = what, value
@@ -213,7 +215,7 @@ function Tasks:wake(t, value)
 end
 
 function Tasks:resume(t, value)
-  if not t.is_parked then return end
+  if not t.is_parked or self.is_over then return end
   t.is_parked, t.deadline = false, nil
   if not self.is_prompt or self.is_draining then return step(self, t, value) end
   self.is_draining = true   -- nobody need call for a turn
@@ -226,7 +228,13 @@ function Tasks:defer(fn, value)
   push(self, fn, value)
 end
 
+--- The host is going, and its handles with it: nothing is resumed, called or put into the queue from now on.
+function Tasks:close()
+  self.is_over = true
+end
+
 function Tasks:call(fn, ...)
+  if self.is_over then return end
   local outer = self.running
   self.running = nil
   local ok, thrown = xpcall(fn, with_traceback, ...)

@@ -134,6 +134,9 @@ tasks = task.new {
   is_prompt = not vim,   -- a task there may run the loop itself (vim.wait)
 }
 host.tasks = tasks
+-- As the Lua state is closed, what is under way comes back cancelled when luv has freed timers and other handles already. LuaJIT finalizes
+-- cdata before that.
+host.last_word = ffi.gc(ffi.new "char[1]", function() tasks:close() end)
 tasks:install(host)
 
 -- How often the loop has begun to look what came, and how often, and when, it was through with that: whether what it knows of a

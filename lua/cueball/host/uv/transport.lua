@@ -83,7 +83,7 @@ local function connect_tcp(self, addresses, index, port, done)
   end
   self.handle = handle
   local function answer(err)
-    if self.handle ~= handle then return end
+    if self.handle ~= handle or self.tasks.is_over then return end
     if err and addresses[index + 1] then
       close_handle(self)
       return connect_tcp(self, addresses, index + 1, port, done)
