@@ -381,6 +381,7 @@ typedef struct cueball_outlook {
     uint32_t actions;      /* not 0: drain them; */
     uint32_t events;       /* how many wait to be read */
     uint32_t answers;      /* of the actions: the others are chores */
+    uint32_t waiting;      /* claims that wait */
 } cueball_outlook;
 
 CUEBALL_API const cueball_outlook *cueball_pool_outlook(const cueball_pool *pool);

@@ -11,6 +11,7 @@
 --                                   time given before; nil: never mind.  Calling early is harmless.
 --     log  = function(level, message) … end,
 --     threw = function(message) … end,   optional: hears what a task or a deferred function threw, beside the log
+--     is_prompt = true,   optional: what tasks:resume makes ready goes on at the end of it, not in a turn of its own
 --   }
 --   host.tasks = tasks              (cueball.cosocket.socket looks for it there)
 --   tasks:install(host)             fills in host.spawn, kill, current, living, can_wait, sleep, waiter, guard and unguard
@@ -70,6 +71,7 @@ function task.new(host)
     turn = host.turn,
     log = host.log,
     threw = host.threw,
+    is_prompt = host.is_prompt or false,
     timers = timers.new(host.timer),
     running = nil,   -- the current task
     ready = {},      -- FIFO of tasks and functions, ready[first .. last]
@@ -77,6 +79,7 @@ function task.new(host)
     first = 1,
     last = 0,
     is_draining = false,
+    is_over = false, -- nothing goes on any more: see tasks:close
     living = setmetatable({}, { __mode = "k" }), -- the tasks; those that are done may be among them
   }, Tasks)
 end
@@ -174,22 +177,31 @@ function Tasks:must_be_able_to_wait(level)
 end
 
 function Tasks:park(timeout_ms)
-  local t = self:must_be_able_to_wait()
+  return self:suspend(self:must_be_able_to_wait(), timeout_ms)
+end
+
+--- The same for who knows that the current task `t` may wait.
+function Tasks:suspend(t, timeout_ms)
   if t.is_done then return coroutines.wait() end   -- killed while it ran: for good
   if timeout_ms then
     local deadline = self.now() + timeout_ms * 1e6
     local order = self.timers:next_order()
     t.deadline, t.order = deadline, order
-    if not t.timer_index or t.at > deadline then self.timers:set(t, deadline, order) end
+    if not t.timer_index or t.at > deadline then
+      self.timers:set(t, deadline, order)
+    elseif t.is_ignored then
+      self.timers:heed(t)
+    end
   else
     t.deadline = nil
-    if t.timer_index then self.timers:clear(t) end
+    if t.timer_index then self.timers:ignore(t) end
   end
   t.is_parked, t.parked_count = true, t.parked_count + 1
   return coroutines.wait()
 end
 
 local function push(self, what, value)
+  if self.is_over then return end
   local last = self.last + 1
   self.last = last
   self.ready[last], self.values[last] = what, value
@@ -203,16 +215,26 @@ function Tasks:wake(t, value)
 end
 
 function Tasks:resume(t, value)
-  if not t.is_parked then return end
+  if not t.is_parked or self.is_over then return end
   t.is_parked, t.deadline = false, nil
+  if not self.is_prompt or self.is_draining then return step(self, t, value) end
+  self.is_draining = true   -- nobody need call for a turn
   step(self, t, value)
+  self.is_draining = false
+  if self.first <= self.last then self:run_ready() end
 end
 
 function Tasks:defer(fn, value)
   push(self, fn, value)
 end
 
+--- The host is going, and its handles with it: nothing is resumed, called or put into the queue from now on.
+function Tasks:close()
+  self.is_over = true
+end
+
 function Tasks:call(fn, ...)
+  if self.is_over then return end
   local outer = self.running
   self.running = nil
   local ok, thrown = xpcall(fn, with_traceback, ...)
@@ -272,7 +294,7 @@ end
 
 --- One task waits for one event, once.
 function Tasks:waiter()
-  return setmetatable({ tasks = self, waiting = nil, woken = false, used = false, count = 0 }, Waiter)
+  return setmetatable({ tasks = self, waiting = nil, woken = false, used = false, count = 0, a = nil, b = nil, more = nil }, Waiter)
 end
 
 local function woken_with(self)
@@ -293,11 +315,28 @@ function Waiter:wait(timeout_ms)
   self.used = true
   if self.woken then return woken_with(self) end
   self.waiting = current
-  if self.tasks:park(timeout_ms) == TIMEOUT then
+  if self.tasks:suspend(current, timeout_ms) == TIMEOUT then
     self.woken = true
     return nil, "timeout"
   end
   return woken_with(self)
+end
+
+--- The same, without a time limit, for who has asked host.can_wait() just now.
+function Waiter:wait_here()
+  self.used = true
+  if self.woken then return woken_with(self) end
+  local tasks = self.tasks
+  self.waiting = tasks.running
+  tasks:suspend(self.waiting)
+  return woken_with(self)
+end
+
+--- Makes a waiter whose wait is over one that was not used.
+function Waiter:again()
+  self.waiting, self.woken, self.used, self.a = nil, false, false, nil
+  if self.count > 1 then self.b, self.more = nil, nil end
+  self.count = 0
 end
 
 --- The task goes on, in its turn, never inside this call.  Before wait:
