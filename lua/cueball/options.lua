@@ -1,5 +1,4 @@
---- Reading options from a Lua table: the pool's own by the core's list, and
--- small tables of options by a list of rules.
+--- Reading options from a Lua table: those of the core by its own list, and small tables of options by a list of rules.
 local misuse = require "cueball.misuse"
 local native = require "cueball.native"
 local text = require "cueball.text"
@@ -149,14 +148,14 @@ function options.all()
   return described
 end
 
---- The default of one of them.
+--- The default of an option of the core.
 function options.initial(name)
   for _, option in ipairs(described) do
     if option.name == name then return option.initial end
   end
 end
 
--- Which of the choices it is, from 0.
+-- Which of an option's choices a value is, from 0.
 local function choice_index(option, value)
   for index, choice in ipairs(option.choices) do
     if choice == value then return index - 1 end
@@ -171,7 +170,7 @@ local function range_of(option)
   return ("%s from %.15g to %.15g%s%s"):format(kind, option.min, option.max, unit, none)
 end
 
--- What the core is to be given for the value; nil if it is not fit.
+-- The number that stands for a value in the core; nil: it is none that the option can have.
 local function number_of(option, value)
   if option.kind == CHOICE then return choice_index(option, value) end
   if value == false and option.may_be_none then return math.huge end
@@ -188,9 +187,9 @@ local POINTER = { [COUNT] = ffi.typeof "uint32_t *", [CHOICE] = ffi.typeof "int3
   [RATE] = ffi.typeof "double *" }
 
 local function write(cdata, option, number)
-  local place = ffi.cast(POINTER[option.kind], ffi.cast("char *", cdata) + option.offset)
+  local member = ffi.cast(POINTER[option.kind], ffi.cast("char *", cdata) + option.offset)
   if option.kind == COUNT and number == math.huge then number = 0xffffffff end
-  place[0] = number
+  member[0] = number
 end
 
 -- Writes what is given at this node of the tree, and below it.

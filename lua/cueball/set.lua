@@ -1,6 +1,5 @@
---- A set: one shared connection to each of some backends, for protocols that
--- multiplex.  The pool's machinery with another end: instead of being claimed,
--- a connection is announced when it is open and asked back when it has to go.
+--- A set: one shared connection to each of some backends, for protocols that multiplex. It has a pool, whose connections nobody claims:
+-- each is announced when it is open, and asked back when it has to go.
 local misuse = require "cueball.misuse"
 local claim = require "cueball.pool.claim"
 local native = require "cueball.native"
@@ -30,7 +29,7 @@ local OWN = {
   removed = options.of_type("function", "a function(member, cause)"),
 }
 
--- What means nothing where nobody claims.
+-- Options of pools that mean nothing where nobody claims, and what a set has instead.
 local NOT_FOR_SETS = {
   max_connections = "maximum", spares = "target", claim_timeout_ms = false, max_waiters = false, queue = false,
   target_claim_delay_ms = false, balance = false,
@@ -56,7 +55,7 @@ local function check_sizes(what, target, maximum)
   end
 end
 
--- In a task of its own: it may wait, and the pool does not.
+-- Calls what the user gave, in a task of its own: it may wait, and the pool does not.
 local function notify(self, fn, ...)
   self.pool.host.spawn(function(...)
     local ok, message = xpcall(fn, text.traceback, ...)
@@ -64,13 +63,13 @@ local function notify(self, fn, ...)
   end, ...)
 end
 
--- Announces what the lease holds.
+-- Announces the connection of a lease.
 local function announce(self, lease)
   local backend = lease:backend()
   local serial = (self.serials[backend.key] or 0) + 1
   self.serials[backend.key] = serial
   local member = setmetatable({
-    set = self, lease = lease, slot = lease.place.slot, backend = backend, connection = lease.connection,
+    set = self, lease = lease, slot = lease.tag.slot, backend = backend, connection = lease.connection,
     key = ("%s.%d"):format(backend.key, serial), is_recalled = false, is_over = false,
   }, Member)
   self.members[member.slot] = member
@@ -81,8 +80,8 @@ end
 local Keeper = {}
 Keeper.__index = Keeper
 
--- Takes every connection that is open, and waits for the next with a claim that has no task: what it is given is announced before
--- anything else is recalled. A pool that has failed is asked again when it has recovered.
+-- Leases every connection that is open, and claims the next without a task: a connection that comes is announced before another one is
+-- recalled. A pool that has failed is asked again when it has recovered.
 local function collect(self)
   local set = self.set
   local result, lease
@@ -91,7 +90,7 @@ local function collect(self)
     if lease then announce(set, lease) end
   until not lease
   if result == POOL_FAILED then
-    self.waits_for_recovery = true
+    self.wait_parts_for_recovery = true
   elseif result == NO_MEMORY then
     set.pool.host.spawn(function()
       set.pool.host.sleep(MEMORY_RETRY_MS)
@@ -123,8 +122,8 @@ end
 -- @param is_well whether it has not failed
 -- @return true if that brought something about
 function Keeper:drained(is_well)
-  if self.waits_for_recovery and is_well then
-    self.waits_for_recovery = false
+  if self.wait_parts_for_recovery and is_well then
+    self.wait_parts_for_recovery = false
     collect(self)
     return true
   end
@@ -173,7 +172,7 @@ function Set.new(given)
   return self
 end
 
--- The member's lease is over.
+-- Notes that the lease of a member is over.
 local function ended(self)
   self.is_over = true
   if self.set.members[self.slot] == self then self.set.members[self.slot] = nil end
@@ -187,14 +186,14 @@ function Member:release()
   return self.lease:close()
 end
 
---- Gives it up at any time; `removed` is not called for it.  Another is opened.
+--- Gives the connection up at any time; `removed` is not called for it.  Another is opened.
 -- @return true; or nil, message, "stale"
 function Member:close()
   ended(self)
   return self.lease:close()
 end
 
---- Gives it up as broken: another is opened after the pause that recovery.connect asks for.
+--- Gives the connection up as broken: another is opened after the pause that recovery.connect asks for.
 -- @return true; or nil, message, "stale"
 function Member:fail(message)
   ended(self)

@@ -108,10 +108,15 @@ local function violations(texts)
       end
     end
   end
+  local found = {}
+  for path, text in pairs(texts) do
+    local code = source.strip_lua(text)
+    local is_named_self = code:find "%f[%w_]self:pump%(" or code:find "%f[%w_]self:input%("
+    if path ~= POOL and is_named_self then found[#found + 1] = path .. ": a pool is named self" end
+  end
   for _, one in ipairs(inner) do
     if MADE_BY[one.field] ~= one.path then writers[one.field][one.path] = true end
   end
-  local found = {}
   for field, paths in pairs(writers) do
     local list = {}
     for path in pairs(paths) do list[#list + 1] = path end
@@ -139,6 +144,11 @@ describe("the check of who writes a pool's fields", function()
     refused("z: a.lua, b.lua", "table.insert(pool.z, 1)")
     refused("z: a.lua, b.lua", "rawset(pool.z, slot, 1)")
     assert.same({ "x: a.lua, lua/cueball/pool/init.lua" }, violations { ["a.lua"] = "pool.x = 1", [POOL] = "self.x = 2" })
+  end)
+
+  it("finds a pool that is named otherwise", function()
+    assert.same({ "a.lua: a pool is named self" }, violations { ["a.lua"] = "local function f(self) self.x = 1 self:pump() end" })
+    assert.same({}, violations { [POOL] = "function Pool:f() self.x = 1 self:pump() end" })
   end)
 
   it("lets pass what reads, what compares, and what is another's", function()

@@ -338,9 +338,9 @@ local function redis(given)
   local function connect_to(_, context) return connect(settings, context) end
   return {
     connect = connect_to, close = close, check = check, broken = broken, park = park,
-    -- For the pool, where connections are parked, as long as `connect` and `park` are those above: `park` parks the client's socket, and
-    -- what is parked is taken so.
-    parked = { connect = connect_to, park = park, take = function(context) return take(settings, context) end },
+    -- For the pool, where connections are parked, as long as `connect`, `park` and `broken` are those above: `park` parks the
+    -- client's socket, `broken` raises no error, and what is parked is taken so.
+    parked = { connect = connect_to, park = park, broken = broken, take = function(context) return take(settings, context) end },
     watch = function(client, lost)
       local socket = socket_of(client)
       if not socket.watch then return end

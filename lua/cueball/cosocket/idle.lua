@@ -93,8 +93,8 @@ local function judge_look(self, now)
   return use.judge(self.use, look(self, now))
 end
 
---- Is it fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
--- It says what is known; what the kernel holds is known only while reading or watched.
+--- Is the socket fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
+-- Bytes that only the kernel has are known of while the socket is read or watched.
 -- @return true; or nil, message, kind: "timeout", "lost", "worn" or "unfit", see cueball.cosocket.use
 function Socket:is_fit()
   if getmetatable(self) ~= Socket then misuse.colon("sock:is_fit") end
@@ -103,7 +103,7 @@ function Socket:is_fit()
   return true
 end
 
---- The same, of one that rests and is about to be lent: unless the loop has polled it since it came to rest, and just now, the kernel is
+--- is_fit of an idle socket that is about to be lent: unless the loop has polled it since it came to rest, and just now, the kernel is
 -- asked, which costs a system call.
 -- @return true; or nil, message, kind
 function Socket:is_fit_still()
@@ -146,12 +146,12 @@ function Socket:rest_fit(fn, now)
   return nil
 end
 
---- Has a byte come since it was lent first?
+--- Has a byte come since the socket was lent first?
 function Socket:has_delivered()
   return self.use.has_delivered
 end
 
---- It comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
+--- The socket comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
 function Socket:rest()
   self.deadline = nil
   use.pooled(self.use)
@@ -159,13 +159,13 @@ function Socket:rest()
   if polls then self.rested_at = polls.begun end
 end
 
---- It is lent.
+--- The socket is lent.
 function Socket:lend()
   self.deadline = nil
   use.lent(self.use)
 end
 
---- What waits in it waits until then at most, however long its own limits are, until it rests or is lent again.
+--- Whoever waits in the socket waits until then at most, however long its own limits are, until the socket rests or is lent again.
 -- @param at nanoseconds as host.now() counts
 function Socket:limit(at)
   self.deadline = at

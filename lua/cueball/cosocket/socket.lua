@@ -445,12 +445,12 @@ function Socket:sslhandshake()
   return nil, "not supported"
 end
 
---- Is it a socket of this module's?
+--- Is this value a socket of this module's?
 function socket.is(value)
   return type(value) == "table" and getmetatable(value) == Socket
 end
 
--- Those called for each lease check by themselves, or are the pool's own.
+-- Methods that are called for each lease check by themselves what they are called on; others are the pool's own.
 misuse.guard(Socket, "sock", { "receiveuntil", "setoption", "close", "getreusedtimes", "setkeepalive", "sslhandshake", "abort" })
 
 return socket

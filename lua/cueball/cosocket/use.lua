@@ -42,7 +42,7 @@ function use.pooled(self)
   self.has_delivered, self.is_asked, self.unfinished, self.is_out_of_step = false, false, nil, false
 end
 
---- A claimer gets it.
+--- A claimer gets the socket.
 function use.lent(self)
   self.was_lent = true
 end
@@ -72,8 +72,8 @@ function use.send_timed_out(self)
   self.unfinished, self.is_out_of_step = SEND_TIMED_OUT, true
 end
 
---- It is over.
--- @param who "claimer" or "peer"; the first to end it counts
+--- The connection is over.
+-- @param who "claimer" or "peer": the first that ended it counts
 -- @param message "closed" for an orderly end
 function use.ended(self, who, message)
   if self.ended_by then return end

@@ -20,7 +20,7 @@ function alarms.new(given)
   return setmetatable({ now = given.now, call = given.call, was_set = given.set, queue = timers.new(given.arm) }, Alarms)
 end
 
--- All that are due are taken before one acts; one that another clears meanwhile does not go off.
+-- All alarms that are due are taken before one acts. An alarm that another one clears meanwhile does not go off.
 function Alarms:run()
   local queue, time, due = self.queue, self.now(), nil
   local alarm = queue:take(time)

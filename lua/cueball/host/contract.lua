@@ -34,7 +34,7 @@ local DEFAULTS = {
   tcp = function() return function() error("tcp: this host has no sockets", 2) end end,
   is_socket = function() return never end,
   library = function(host) return function(name) return require("cueball.cosocket.library").on(host)(name) end end,
-  dns = never, http = never, proxy = never, tasks = never,
+  dns = never, http = never, proxy = never, tasks = never, limited_tcp = never,
   on_signal = function() return function() return nil, "this host hears no signals" end end,
   versions = function() return function() return {} end end,
   workers = function() return require "cueball.host.process" end,

@@ -57,16 +57,16 @@ function process.is_alive(name)
   local _, state, began = status(pid)
   if state then return began == start and state ~= "Z" and state ~= "X" end
   if is_gone(pid) then return false end
-  -- It is there. Is it the one that had the name? A process may be hidden in /proc (hidepid); then it is taken for that one.
+  -- There is a process of that number. A process may be hidden in /proc (hidepid); then it is taken for the one that had the name.
   return status "self" and true or nil
 end
 
---- Its number in the system; another process may have it later.
+--- The number of this process in the system. Another process may have it later.
 function process.pid()
   return ffi.C.cueball_process_getpid()
 end
 
---- Its number among the workers, from 0; nil: it is none.
+--- The number of this process among the workers, from 0; nil: it is no worker.
 function process.number()
   return nil
 end
@@ -76,7 +76,7 @@ function process.count()
   return 1
 end
 
---- Is it about to end? It takes no new requests then, and finishes those it has.
+--- Is this worker about to end? It takes no new requests then, and finishes those it has.
 function process.is_exiting()
   return false
 end
@@ -98,9 +98,8 @@ function process.dict(name)
   return nil, ("this host shares no memory, and has no %q"):format(name)
 end
 
---- The same, as memory in which workers take part.
--- @param host, name, prefix, log  the host; of the memory; of all keys; log(level, message)
--- @return it: see docs/hosts.md; nil, message: there is none
+--- Opens that memory for something in which workers take part (docs/hosts.md, workers.open).
+-- @return the memory; nil, message: there is none
 function process.open(_, name)
   return process.dict(name)
 end

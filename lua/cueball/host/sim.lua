@@ -209,7 +209,7 @@ end
 local function add_network(world, state, options)
   local net = network.new(state.clock, random.new(options.seed, FOR_NETWORK))
   state.network = net
-  net.faults = behaviour.of_faults(options.faults, 3)
+  net.faults = behaviour.of_faults(options.faults)
 
   state.dns = dns.install(world, net, random.new(options.seed, FOR_DNS))
 
@@ -219,7 +219,7 @@ local function add_network(world, state, options)
   world.is_socket = socket.is
 
   function world.server(address, port, given)
-    return net:add_server(address, port, given, 2)
+    return net:add_server(address, port, given)
   end
 
   function world.unreachable(address, flag)
@@ -228,7 +228,7 @@ local function add_network(world, state, options)
   end
 
   function world.faults(given)
-    net.faults = behaviour.of_faults(given, 2)
+    net.faults = behaviour.of_faults(given)
   end
 
   local for_pools, luck = random.new(options.seed, FOR_SEEDS), random.new(options.seed, FOR_TESTS)
@@ -260,7 +260,7 @@ end
 --- fn(world, seed) for each of `count` seeds, each in a world of its own: docs/simulation.md.
 -- @param options nil, or { from = the first seed, … } and what sim.new takes
 function sim.for_seeds(count, fn, options)
-  seeds.run(sim.new, count, fn, options, 2)
+  seeds.run(sim.new, count, fn, options)
 end
 
 return sim

@@ -163,7 +163,7 @@ function Tasks:must_be_in_task(level)
   return t
 end
 
---- The same where something is about to wait: not inside a function that C code calls.
+--- The current task, where something is about to wait: raises an error inside of a function that C code calls, too.
 function Tasks:must_be_able_to_wait(level)
   local t = self:must_be_in_task((level or 2) + 1)
   if not coroutines.leads_to(co_running(), t.co) then

@@ -126,7 +126,7 @@ end
 
 -- --------------------------------------------------------------------- this worker --
 
--- Its counters, without what was already accumulated.
+-- This worker's counters, without what of them was accumulated already.
 local function rebased(self, taken)
   if not self.base then return taken end
   local counts = counted(taken.pools, self.base)
@@ -136,7 +136,7 @@ local function rebased(self, taken)
   return taken
 end
 
--- What it has, and the same as a text.
+-- What this worker has, and the same as a text.
 local function take(self, pause)
   local workers, began = self.host.workers, self.host.now()
   local taken = rebased(self, self.shown(pause))

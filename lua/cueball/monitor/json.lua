@@ -25,7 +25,7 @@ function json.list(given)
   return setmetatable(given, LIST)
 end
 
--- What JSON has no word for is left out.
+-- What JSON cannot say is left out.
 local function prepare(value)
   if type(value) == "number" then
     if value ~= value or value == math.huge or value == -math.huge then return nil end

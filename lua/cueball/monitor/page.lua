@@ -6,10 +6,10 @@ local page = {}
 
 local HEAD = { "version", "pid", "id", "time_s", "is_exiting", "problem" }
 
---- Writes it.
+--- Writes the page of a worker.
 -- @param taken  { version, pid, id, time_s, is_exiting, problem, pools }
 -- @param pause  of cueball.monitor.slices
--- @return the text; `taken` has got `lines` then, that of each pool
+-- @return the text; `taken` has `lines` then, that of each pool
 function page.write(taken, pause)
   local head, lines = {}, {}
   for _, name in ipairs(HEAD) do head[name] = taken[name] end
@@ -27,8 +27,8 @@ local function is_pool(value)
     and type(value.backends) == "table" and type(value.options) == "table" and type(value.resolver) == "table"
 end
 
---- Reads it.
--- @return as it was written, with `lines`; nil: it is something else
+--- Reads a page.
+-- @return what was written, with `lines`; nil: it is something else
 function page.read(text, pause)
   local taken
   for line in (type(text) == "string" and text or ""):gmatch "[^\n]+" do

@@ -1,4 +1,4 @@
---- Long work in slices: a thousand pools take a worker a quarter of a second, in which it would answer nobody.
+--- Gives way now and then in what takes long: a thousand pools take a worker a quarter of a second, in which it would answer nobody.
 --
 --   local pause = slices.of(host)
 --   for … do work() pause() end        gives way now and then
@@ -6,7 +6,7 @@ local slices = {}
 
 local SLICE_NS = 5e6
 
---- Does nothing: for those who cannot wait.
+--- A pause that gives no way: for those who cannot wait.
 function slices.none() end
 
 --- @param host its now and sleep are used

@@ -1,11 +1,12 @@
 --- What pools look like at one moment, as plain tables; and those of several workers as one.
 local json = require "cueball.monitor.json"
 local native = require "cueball.native"
+local options = require "cueball.options"
 local registry = require "cueball.pool.registry"
 
 local snapshot = {}
 
-local MAX_CONNECTIONS = 10 -- by default
+local MAX_CONNECTIONS = options.initial "max_connections"
 
 local OPTIONS = { "max_connections", "spares", "claim_timeout_ms", "max_waiters", "queue", "balance", "target_claim_delay_ms" }
 
@@ -122,12 +123,12 @@ local function add_backends(merged, by_key, backends)
   end
 end
 
-local function new_sum(pool, retired)
+local function new_sum(pool, accumulated)
   local sum = {
     name = pool.name, states = {}, stats = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
     max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil },
   }
-  for name, value in pairs(retired or {}) do sum.stats[name] = value end
+  for name, value in pairs(accumulated or {}) do sum.stats[name] = value end
   return sum
 end
 
@@ -149,17 +150,17 @@ end
 -- Counters and gauges add up; backends, dead_backends, ejected_backends, waiting_max and the longest times are the greatest of all;
 -- quantiles cannot be added up and are left out: they are with each worker.
 -- @param workers list of { pools, … } as snapshot.take returns it
--- @param retired nil; or by pool the counters of workers that are gone
+-- @param accumulated nil; or by pool the counters of workers that are gone
 -- @param pause nil, or of cueball.monitor.slices
 -- @return a list of { name, workers, states = { running = 2 }, stats, options, max_connections (of all), resolver, last_error,
 --   backends = { key, …, states = { up = 2 } } }
-function snapshot.merge(workers, retired, pause)
+function snapshot.merge(workers, accumulated, pause)
   local merged, by_name = json.list {}, {}
   for _, worker in ipairs(workers) do
     for _, pool in ipairs(worker.pools) do
       local sum = by_name[pool.name]
       if not sum then
-        sum = new_sum(pool, retired and retired[pool.name])
+        sum = new_sum(pool, accumulated and accumulated[pool.name])
         by_name[pool.name] = sum
         merged[#merged + 1] = sum
       end

@@ -61,7 +61,7 @@ runner.log = function(level, message) host.log(level, message) end
 
 -- Tasks -----------------------------------------------------------------
 
--- What host.current() returns in a request's own code: somebody who can wait, and cannot be killed.
+-- What host.current() returns in a request's own code, which can wait, and cannot be killed.
 local REQUEST = setmetatable({}, { __tostring = function() return "a request" end })
 
 --- The task that runs now; a request's or a user's timer's own code counts as one. nil where nothing may wait (log_by_lua,
@@ -94,13 +94,13 @@ function host.spawn(fn, ...)
   return runner.spawn("task", fn, ...)
 end
 
---- The same, for what is over soon and may be begun anew from its start: if there is no timer, those who wait run it.
+--- As spawn, for a task that is over soon and may be begun anew from its start: if no timer can be had, requests that wait run it.
 -- @return the task
 function host.errand(fn, ...)
   return runner.spawn("errand", fn, ...)
 end
 
---- The same, for what goes on and may be begun anew from its start: if there is no timer, those who wait run it meanwhile.
+--- As spawn, for a task that goes on and may be begun anew from its start: if no timer can be had, requests that wait run it meanwhile.
 -- @return the task
 function host.service(fn, ...)
   return runner.spawn("service", fn, ...)
@@ -201,12 +201,12 @@ local function wait_in_task(self, task, deadline)
   end
 end
 
--- Ends the sleep, and not the wait.
+-- Ends the present sleep of a waiter, and not its wait.
 function Waiter:look()
   if self.semaphore and not self.is_woken then self.semaphore:post(1) end
 end
 
--- The same in a request: who waits there must not depend on a runner.
+-- Waits in a request, until woken or the time has come. A request must not depend on a timer runner: it does what one would do.
 local function wait_in_request(self, deadline)
   local helper
   runner.wait_begins(self)
@@ -255,7 +255,7 @@ local function connect(self, ...)
   else
     ok, message = self:connect(...)
   end
-  self.connect = connect -- it may be connected anew
+  self.connect = connect -- the socket may be connected anew
   return ok, message
 end
 
@@ -273,7 +273,7 @@ host.limited_tcp = socket.limited
 --- Is it a socket of this host, parked or not?
 host.is_socket = socket.is
 
---- Connections that rest in nginx's keepalive pools, see cueball.nginx.parking.
+--- What nginx's keepalive pools do with connections, for cueball.nginx.parking.
 host.keepalive = {
   --- party(core, ended): those who claim from one pool; what ends theirs when their requests end
   party = request.party,
@@ -287,6 +287,8 @@ host.keepalive = {
   track = socket.track, untrack = socket.untrack, not_parked = socket.not_parked,
   --- park(socket): untrack and setkeepalive(0), in the request that took it: request() → a number, which no other that lives has
   park = socket.park, request = request.number,
+  --- is_fit(socket): of a tracked one, in short
+  is_fit = socket.is_fit,
 }
 
 -- Running ---------------------------------------------------------------

@@ -13,5 +13,10 @@ return {
     local board = require "cueball.monitor.board"
     return function() return board.follow(host) end
   end,
-  pool_begins = function(host) return function() host.board() end end,
+  -- Before the workers are forked there is nobody to take part.
+  pool_begins = function(host)
+    return function()
+      if not host.is_forking() then host.board() end
+    end
+  end,
 }

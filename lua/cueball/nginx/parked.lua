@@ -25,6 +25,7 @@ function Parked.new(parking, factory, park, backend, context, limit_ms, uses_con
     limit_ms = limit_ms, uses_connect = uses_connect, is_taken = true,
     -- The short way to take what is parked: function(context) → connection, socket; or nil.
     take_short = factory.parked and factory.parked.take,
+    broken = factory.parked and factory.parked.broken, -- of the factory, if it raises no error
     socket = nil,       -- under what is taken, where it could be found
     request = nil,      -- that took it in the short way
     known = nil,        -- of the connection, see track
@@ -50,7 +51,7 @@ local function find_socket(self, connection)
   return found
 end
 
--- The claimer's socket remembers what is done with it, and this what is known of the connection.
+-- From now on the claimer's socket remembers what is done with it. What is known of the connection is kept here between leases.
 local function track(self, connection)
   local context = self.context
   local socket = find_socket(self, connection)
@@ -66,7 +67,7 @@ local function untrack(self)
   self.socket = nil
 end
 
--- What may raise an error if its lease ends in another request than began it is asked with care.
+-- Parks in the way that may raise an error: `park` of a client does, if the lease ends in another request than began it.
 local function put_anyhow(self, connection)
   untrack(self)
   local ok, is_parked, message = pcall(self.park, connection, IDLE_MS)
@@ -155,6 +156,7 @@ end
 -- @return message, kind; nil: nothing
 function Parked:fault(pool, connection)
   local socket = self.socket
+  if self.broken and socket and not self.broken(connection) and self.keepalive.is_fit(socket) then return nil end
   local message, kind = broken(pool, self.given, connection, socket)
   if message or not socket then return message, kind end
   local fit

@@ -21,7 +21,8 @@ local condition = require "cueball.pool.condition"
 local Parked = require "cueball.nginx.parked"
 local plain = require "cueball.pool.context"
 
-local getmetatable, setmetatable, pcall, type = getmetatable, setmetatable, pcall, type
+local getmetatable, setmetatable, pcall, rawequal, type = getmetatable, setmetatable, pcall, rawequal, type
+local fault_of, put, take_if_parked = Parked.fault, Parked.put, Parked.take_if_parked
 
 local parking = {}
 parking.__index = parking
@@ -31,12 +32,12 @@ local IDLE_MS = Parked.IDLE_MS
 
 local pools_made = 0
 
--- That what a request had is to end is told to the core from C. It ends with the core's next input.
+-- The core was told from C that a request has ended. What the request had ends with the core's next input.
 local function end_what_left(pool)
   if not pool.is_over and pool.core.outlook.deadline == 0 then pool:input("time_advanced") end
 end
 
---- What parks the connections of one pool: these functions, and what they know of it. host.parking.
+--- host.parking: what parks the connections of one pool. It has the functions below, and what they know of the pool.
 function parking.new(pool)
   local keepalive = pool.host.keepalive
   if pool.host.is_forking() then
@@ -55,7 +56,7 @@ function parking.close_down(pool)
   pool.parking.party:close()
 end
 
---- What requests had that have ended is at an end too, as far as the numbers go.
+--- Ends what ended requests had, before the pool's numbers are read.
 parking.end_what_left = end_what_left
 
 --- Adds to a pool's numbers what the core does not hear of: each connection opened anew by a claimer stands for one that was lost.
@@ -64,9 +65,9 @@ function parking.count(pool, stats)
   stats.attempts, stats.opened, stats.lost = stats.attempts + reopened, stats.opened + reopened, stats.lost + reopened
 end
 
---- What names the keepalive pool of one connection. No two have the same: what is left in one by mistake must not be found by another,
--- which may lead to another backend, or have logged in as somebody else. Only a name that was found empty is used again; the host
--- would keep it for ever.
+--- The name of the keepalive pool of one connection. No two connections have the same name: a connection that was left in one by mistake
+-- must not be found by a claimer of another, which may lead to another backend, or have logged in as somebody else. Only a name that was
+-- found empty is used again, since nginx keeps it for ever.
 function parking.options(pool, slot, conn)
   local id = pool.parking.id
   local empty = table.remove(pool.parking.empty)
@@ -135,7 +136,7 @@ local NOT_NAMED = "the connection factory opened its socket past context.connect
 local NO_PARK = "the connection factory opened a socket, and there is no way to park it: give the factory "
   .. "park(connection, idle_ms), which calls setkeepalive(idle_ms) of the connection's socket"
 
--- Such a host wants IPv6 addresses in brackets, which context.connect gives it.
+-- nginx wants IPv6 addresses in brackets. context.connect sees to that, a factory that connects by itself may not.
 local function hint(backend, message)
   local is_text = type(message) == "string" and message:find("failed to parse host name", 1, true)
   if not is_text or address.family(backend.address) ~= 6 then return message end
@@ -168,7 +169,8 @@ local function connect(pool, given, backend, context)
   return parked
 end
 
--- → fit, message, as a factory's check
+-- Takes what is parked, has the factory check it, and parks it again.
+-- @return whether it is fit, and a message, as a factory's check
 local function check(parked)
   local given = parked.given
   local connection, message = parked:take()
@@ -182,7 +184,7 @@ local function check(parked)
   return false, message
 end
 
---- For a set: its leases are for good, and no socket is. host.set_factory.
+--- host.set_factory: refuses sockets, since a set's lease is for good and a socket ends with its request.
 function parking.without_sockets(given)
   local factory = {}
   for member, value in pairs(given) do factory[member] = value end
@@ -195,7 +197,7 @@ function parking.without_sockets(given)
   return factory
 end
 
---- A factory of parked connections, over the one that was given; with other connections it does what that one does.
+--- A factory of parked connections over the application's own. Connections that have no socket pass through as they are.
 -- @param given complete, with all that a factory may leave out
 -- @return it
 function parking.factory(pool, given)
@@ -241,7 +243,8 @@ end
 
 local ASIDE_MAX = 16
 
--- Another lease, of another backend than the one that has just failed, if one is idle: those of that one are put aside meanwhile.
+-- Claims a lease of another backend than the one that has just failed, if one is idle. Leases of the failed backend that come first are put
+-- aside until then.
 local function claim_elsewhere(pool, key, given, left, claim, who)
   local function leads_there(lease)
     local parked = lease.connection
@@ -310,7 +313,7 @@ function parking.claim(pool, given, claim, who)
   if not lease then return nil, message, name end
   local parked = lease.connection
   if getmetatable(parked) ~= Parked then return lease end
-  local connection = parked:take_if_parked()
+  local connection = take_if_parked(parked)
   if connection then
     lease.connection = connection
     return lease
@@ -337,13 +340,13 @@ end
 function parking.put(pool, slot, connection)
   local parked = pool.connections[slot]
   if getmetatable(parked) ~= Parked then return false end
-  if connection == parked then return true end
-  local message, kind = parked:fault(pool, connection)
+  if rawequal(connection, parked) then return true end
+  local message, kind = fault_of(parked, pool, connection)
   if message then
     pcall(parked.given.close, connection)
   else
     local is_parked
-    is_parked, message, kind = parked:put(connection)
+    is_parked, message, kind = put(parked, connection)
     if is_parked then return true end
   end
   pool:unfit(slot, message, kind)

@@ -1,4 +1,4 @@
---- Who claims, under nginx: a request, or a timer. Its end is told to the core from C, whatever ended it.
+--- Requests and timers of nginx that claim connections. The core is told of the end of each from C, whatever ended it.
 --
 -- Lua code does not run when a request is aborted by its client or leaves by ngx.exit, ngx.redirect or ngx.exec, or when its light
 -- thread is killed. nginx's own request cleanup does, and it calls C. So each request that claims gets one cleanup, which tells the
@@ -66,8 +66,8 @@ end
 
 -- ------------------------------------------------------------------ the end --
 
---- Those who look after the pools wait for this semaphore, of ngx.semaphore; nil: nobody does. It is posted, from C, when something that
--- a request had is to end.
+--- The timer runner waits for this semaphore, of ngx.semaphore; nil: no runner runs. C posts it when something that a request had is to
+-- end.
 function request.ring(semaphore)
   bell.ring, bell.user = semaphore and ring or nil, semaphore and semaphore.sem or nil
 end
@@ -114,7 +114,8 @@ local function begin(current, address, record)
     record.visit.bell = bell
     records[address], record_count = record, record_count + 1
   end
-  record.runner, record.number = nil, record.number % VISITS + 1
+  local number = record.number
+  record.runner, record.number = nil, number < VISITS and number + 1 or 1
   record.visit.first, record.visit.is_over = nil, 0
   cleanup.data, cleanup.handler = record.visit, visit_over
   return record
@@ -139,7 +140,7 @@ function request.number()
   return current ~= nil and tonumber(cast(ADDRESS, current)) or 0
 end
 
---- The same, if it was asked for before; else nil.
+--- The record of the present request, if request.record was called in it before; else nil.
 function request.known()
   local current = get_request()
   if current == nil then return nil end

@@ -15,7 +15,7 @@ function workers.dict(name)
   return nil, ("there is no lua_shared_dict %q: put `lua_shared_dict %s 1m;` into the http block of nginx.conf"):format(name, name)
 end
 
---- The same as memory that workers take part in: cueball.nginx.workers.
+--- Opens that memory for something in which workers take part: cueball.nginx.workers.
 function workers.open(...)
   return require("cueball.nginx.workers").open(...)
 end
@@ -25,7 +25,7 @@ function workers.pid()
   return ngx.worker.pid()
 end
 
---- Its number, from 0; after a reload old and new workers share them. nil in processes that are no workers.
+--- The worker's number, from 0; after a reload old and new workers share them. nil in processes that are no workers.
 function workers.number()
   return ngx.worker.id()
 end
@@ -35,7 +35,7 @@ function workers.count()
   return ngx.worker.count and ngx.worker.count() or 1
 end
 
---- Is it to end, since nginx stops or was reloaded?
+--- Is this worker to end, since nginx stops or was reloaded?
 function workers.is_exiting()
   return ngx.worker.exiting()
 end

@@ -187,7 +187,7 @@ function Tracked:send(...)
   return not_sent(self, sent, message)
 end
 
--- Its claimer closes it, half of it, or parks it without a word to the pool.
+-- The claimer closes the socket, or half of it, or parks it by itself, without telling the pool.
 for _, name in ipairs { "close", "shutdown", "setkeepalive" } do
   Tracked[name] = function(self, ...)
     local ok, message = COSOCKET[name](self, ...)
@@ -229,6 +229,11 @@ end
 function Tracked:is_fit()
   if self[0].latest == RECEIVED then return true end
   return Doubtful.is_fit(self)
+end
+
+--- Is this tracked cosocket fit, without a look at the kernel? false: is_fit may find that it is nevertheless.
+function socket.is_fit(cosocket)
+  return getmetatable(cosocket) == Tracked and cosocket[0].latest == RECEIVED
 end
 
 --- Why nginx did not park it, in the same words.

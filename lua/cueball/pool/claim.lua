@@ -30,21 +30,21 @@ local Claim = {}
 Claim.__index = Claim
 
 function claim.open(pool)
-  -- Who waits, by the number that the core knows the claim by: claims, and the set whose pool it is. Where claimers may end without a
-  -- word, so must their claims: nobody else holds them there.
+  -- Claims that wait, and the set that does, by the number that the core knows the claim by. Where claimers may end without telling
+  -- anybody (requests of nginx), the table is weak: a claim goes with its claimer.
   pool.waiting = setmetatable({}, pool.parking and { __mode = "v" } or nil)
 end
 
--- The answer is here; its claimer hears it in its turn.
+-- The core has answered the claim: its claimer wakes when the host comes to it.
 function Claim:answer(lease, message, name)
   self.lease, self.is_answered = lease, true
   self.waiter:wake(lease, message, name)
 end
 
--- Its task was killed: nobody will take the answer.
+-- For host.guard: the claimer's task was killed, and nobody will take the answer.
 function Claim:abort()
   local pool = self.pool
-  deadlock.waited(self)
+  deadlock.wait_ended(self)
   if self.owner then owner.claim_ended(self.owner, self) end
   if self.lease then
     self.lease:release()
@@ -54,7 +54,7 @@ function Claim:abort()
   end
 end
 
---- Its owner is gone, and the core has forgotten it.
+--- The claim's owner is gone, and the core has forgotten the claim.
 function Claim:disowned()
   if self.is_answered then return end
   self.pool.waiting[self.user] = nil
@@ -75,17 +75,18 @@ local CLAIM_RULES = {
 -- The options of the claim that is made just now: the core reads them within the call.
 local cdata = ffi.new "cueball_claim_options"
 
--- Those of try_claim.
+-- The options of try_claim.
 local at_once = ffi.new("cueball_claim_options", { timeout_ms = lib.CUEBALL_NO_WAIT })
 
-local last_user = 0 -- claims are numbered, over all pools
+local last_user = 0 -- claims have numbers of their own, over all pools
 
 local function next_user()
   last_user = last_user + 1
   return last_user
 end
 
--- Writes the options of a claim where the core reads them; the owner comes back.
+-- Writes the options of a claim into `cdata`.
+-- @return the owner that was given, or nil
 local function read_claim_options(pool, given, who)
   if given == nil then
     cdata.timeout_ms, cdata.error_on_empty = 0, false
@@ -105,21 +106,21 @@ local function read_claim_options(pool, given, who)
   return claimer
 end
 
--- Does what the core wants done, if it wants anything.
+-- Pumps if the core wants something done, or its deadline is before the alarm.
 local function pump_if_asked(pool)
   local outlook = pool.core.outlook
   if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
 end
 
--- The connection of this lease was lost at rest, and the event loop has not had the time to say so: it goes back before anybody had it.
+-- The granted connection was lost at rest, and the event loop had no time to say so: the lease is closed before anybody has it.
 local function take_back(pool, slot, handle, message, kind)
   pool:unfit(slot, message, kind)
   pool.core:lease_closed(pool.now(), handle)
   pool:pump()
 end
 
--- The connection that was granted is about to be lent, if it is fit still.
--- → nil if so; or message, kind
+-- Lends the granted connection, if it is fit still.
+-- → nil if it is; or message, kind
 local function lend(pool, slot)
   local socket = pool.sockets[slot]
   if socket then
@@ -130,16 +131,16 @@ local function lend(pool, slot)
   return nil
 end
 
--- → a lease; nil if its connection turned out to be lost: then another one is to be asked for
+-- → a lease; nil if its connection turned out to be lost: then the claim is to be made again
 local function granted(pool, claimer, now)
   local grant = pool.core.grant
   local slot, handle = grant.slot, tonumber(grant.lease)
-  local plain = pool.places[slot].plain
+  local plain = pool.tags[slot].plain
   local message, kind
   if plain then message, kind = plain:lend_fit(now) else message, kind = lend(pool, slot) end
   if message then return take_back(pool, slot, handle, message, condition.kind_at_claim(kind)) end
   local lease = new_lease(pool, slot, handle)
-  if claimer then lease.place.owner = claimer end
+  if claimer then lease.tag.owner = claimer end
   if pool.notes_sites then leaks.lent(pool.leaks, slot, leaks.site()) end
   pump_if_asked(pool)
   return lease
@@ -151,17 +152,17 @@ local function deadline_of(pool, timeout_ms)
   return pool.now() + timeout_ms * 1e6
 end
 
--- Nobody can ever serve it: it is taken back.
+-- Takes back a claim that can never be served.
 local function refuse_deadlock(made, message)
   made:abort()
   return nil, message, "deadlock"
 end
 
--- Of a claimer that is no task: that of a request, whose end is told otherwise, so that nothing is to be guarded.
+-- Waits where the claimer is no task but a request: the host tells of its end by its owner, so that nothing is to be guarded.
 local function wait_unguarded(pool, made)
   if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
   local lease, message, name = made.waiter:wait()
-  deadlock.waited(made)
+  deadlock.wait_ended(made)
   if made.owner then owner.claim_ended(made.owner, made) end
   return lease, message, name
 end
@@ -180,7 +181,7 @@ local function await(pool, user, claimer)
   end
   pool.waiting[user] = made
   if claimer then owner.claim_began(claimer, made) end
-  local never = deadlock.waits(made)
+  local never = deadlock.wait_began(made)
   if never then return refuse_deadlock(made, never) end
   if pool.parking and pool.host.task() == nil then return wait_unguarded(pool, made) end
   local can_wait, lease, message, name = pcall(pool.host.guard, made)
@@ -189,7 +190,7 @@ local function await(pool, user, claimer)
     can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
     pool.host.unguard(made)
   end
-  deadlock.waited(made)
+  deadlock.wait_ended(made)
   if claimer then owner.claim_ended(claimer, made) end
   if can_wait then return lease, message, name end
   made:abort()
@@ -200,7 +201,7 @@ end
 local claim_for
 function claim_for(pool, given, who)
   local claimer = read_claim_options(pool, given, who)
-  local may_wait = pool.parking or pool.host.current() ~= nil -- of the first the phase was asked above
+  local may_wait = pool.parking or pool.host.current() ~= nil -- where connections are parked, parking.owner has asked for the phase
   local wanted_ms = cdata.timeout_ms
   if not may_wait then cdata.timeout_ms = lib.CUEBALL_NO_WAIT end
   local user = next_user()
@@ -236,7 +237,7 @@ function claim.make_within(pool, given, span_ms, who)
   local lease, message, name = claim.make(pool, wait_within(pool, given, span_ms), who)
   if not lease then return nil, message, name end
   lease.deadline = deadline
-  local slot = lease.place.slot
+  local slot = lease.tag.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
   if socket and socket.limit then socket:limit(deadline, pool.now) end
   return lease
@@ -278,7 +279,7 @@ end
 
 -- ------------------------------------------------------------------ answers --
 
--- Whoever waits under this number waits no longer.
+-- Takes a claim off the list of those that wait.
 local function take(pool, user)
   local one = pool.waiting[user]
   pool.waiting[user] = nil
@@ -289,13 +290,13 @@ end
 -- @param action of the core
 function claim.granted(pool, user, slot, action)
   local one, handle = take(pool, user), tonumber(action.lease)
-  if not one then -- its claimer was killed without a word
+  if not one then -- its claimer ended without telling anybody
     pool.core:lease_released(pool.now(), handle)
     return
   end
   leases.lend_connection(pool, slot)
   local lease = leases.after_wait(pool, slot, handle, tonumber(action.waited) / 1e6, action.ahead)
-  if one.owner then lease.place.owner = one.owner end
+  if one.owner then lease.tag.owner = one.owner end
   leases.held_by(pool, slot, one.holder)
   if pool.notes_sites then leaks.lent(pool.leaks, slot, one.site) end
   one:answer(lease)

@@ -8,8 +8,8 @@ local condition = {}
 --- The kinds of what is wrong with a connection, see docs/contracts.md.
 condition.KINDS = { unfit = true, worn = true, lost = true, timeout = true }
 
--- The fields in which client libraries have their sockets; others are tried after these. Written out: LuaJIT would not compile a loop
--- that is over so soon.
+-- The socket in a field in which client libraries have it; other fields are tried after these. The fields are written out: LuaJIT would not
+-- compile a loop that is over so soon.
 local function known_field(is_socket, value)
   local found = rawget(value, "_sock")
   if found ~= nil and is_socket(found) then return found end
@@ -65,7 +65,7 @@ function condition.check(factory, connection)
   return false, message, false
 end
 
--- What a factory without a kind of its own means by its message: the socket knows how the backend did.
+-- The kind of a connection whose factory gives a message without a kind: the socket knows how the backend did.
 local function kind_by(socket)
   if not socket then return "unfit" end
   local fit, _, kind = socket:is_fit()
@@ -79,7 +79,7 @@ local function known_kind(pool, kind)
   return "unfit"
 end
 
---- What its factory says about a connection that comes back.
+--- What a factory says about a connection that comes back.
 -- @param factory of the connection
 -- @param socket  under it, or nil
 -- @return nil if it may be lent again; or message, kind
@@ -96,7 +96,7 @@ end
 -- @return nil if it may; or message, kind
 function condition.judge(pool, factory, connection, socket)
   local message, kind = condition.broken(pool, factory, connection, socket)
-  -- Somebody who waits in the socket while nobody has the connection is a reader of the factory's own.
+  -- Whoever waits in the socket while nobody has the connection is a reader of the factory's own.
   if message or not socket or socket.reader then return message, kind end
   local fit
   fit, message, kind = socket:is_fit()
@@ -107,7 +107,7 @@ end
 --- A claimer closes the connection: what does its socket know of the backend? Its factory is not asked, as nobody is to get it any more.
 -- @return nil if nothing; or message, kind
 function condition.at_close(socket)
-  if socket.reader then return nil end -- of the factory's own
+  if socket.reader then return nil end -- a reader of the factory's own
   local fit, message, kind = socket:is_fit()
   if not fit then return message, kind end
   if socket:has_delivered() then return "closed by its claimer", "worn" end
@@ -121,7 +121,7 @@ local function still_fit(socket)
   return message, kind
 end
 
---- Asks whether a connection that is about to be lent has ended as it rested, in a moment in which the event loop did not turn.
+--- Asks whether a connection that is about to be lent ended while it rested, and the event loop had no time to say so.
 -- @return nil if not; or message, kind
 function condition.at_claim(socket)
   return still_fit(socket)

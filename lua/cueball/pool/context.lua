@@ -4,7 +4,7 @@ local address = require "cueball.address"
 
 local context = {}
 
---- What names the connection to a host's own keepalive pools, if it has some.
+--- The options of a socket's connect that name the connection to keepalive pools of the host, if it has some.
 function context.options(pool, slot)
   return { pool = ("cueball:%s:%d"):format(pool.name, slot), pool_size = 1 }
 end

@@ -1,11 +1,11 @@
 --- Claims that can never be served: every lease that they wait for is held by a task that itself waits for a claim, over any
--- number of pools of this process.  Looked for when a claim begins to wait, since that is when the last of them does.
+-- number of pools of this process. A deadlock is looked for when a claim begins to wait, since it is complete when the last of them does.
 --
 -- The happy path: the claim's pool has a lease whose task does not wait, and that is all there is to look at.
--- A claim is accused only if it is sure that nothing frees a connection before its own time limit:
+-- A claim is refused only if nothing can free a connection before its own time limit:
 --   * its pool has all the connections that it may have, and all of them are leased;
---   * each of these leases was claimed by a task that waits for a claim now, that can still reach the lease (cueball.reach), and
---     no task that goes on has it in hand: one that was handed on, be it in a table, is another's to release;
+--   * each of these leases was claimed by a task that waits for a claim now, that can still reach the lease (cueball.pool.reach), and
+--     no task that goes on has the lease in hand: a lease that was handed on, be it in a table, is another's to release;
 --   * the same is so for the claims that these tasks wait for, and none of them has a time limit that ends before;
 --   * no task that goes on has the owner of one of these claims or leases in hand, and might end it.
 local reach = require "cueball.pool.reach"
@@ -14,17 +14,18 @@ local deadlock = {}
 
 local WORDS_MAX = 3   -- links of a chain that a message tells
 
--- The claims that wait, by who claims (a task of the host, a coroutine, or a number that stands for one).  They are held by who waits:
--- under nginx a request ends without a word.  A number may be another coroutine's by then; but that one has not the lease in hand.
+-- The claims that wait, by who claims (a task of the host, a coroutine, or a number that stands for one).  Claimers hold them, and
+-- not this table: a request of nginx ends without telling anybody. A number may be another coroutine's by then, which has not the lease in
+-- hand.
 local waiting = setmetatable({}, { __mode = "kv" })
 
--- The claim that this holder of a lease waits for; nil: it does not wait.
+-- The claim that a holder of a lease waits for; nil: the holder does not wait.
 local function wait_of(holder)
   local claim = holder ~= nil and waiting[holder] or nil
   return claim and not claim.is_answered and claim or nil
 end
 
--- Leases of backends that were removed: the pool may have others in their place.
+-- How many leases are of backends that were removed: the pool may have other connections besides them.
 local function removed_of(pool)
   local count = 0
   for _, backend in ipairs(pool:backends()) do
@@ -33,7 +34,7 @@ local function removed_of(pool)
   return count
 end
 
--- Has the pool all connections that it may have, and are all of them leased?
+-- Whether the pool has all connections that it may have, and all of them are leased.
 local function is_exhausted(pool)
   pool.core:stats()
   local stats = pool.core.numbers
@@ -42,7 +43,7 @@ local function is_exhausted(pool)
   return total - removed_of(pool) >= pool:max_connections()
 end
 
--- The coroutine of the task, and the one that runs if it is this task's: where to look for its leases.
+-- Where the leases of a claim's task are looked for: its coroutine, and the one that runs if the task is asking just now.
 local function threads_of(claim)
   local holder = claim.holder
   local own = claim.thread or type(holder) == "thread" and holder or type(holder) == "table" and holder.co or nil
@@ -50,7 +51,7 @@ local function threads_of(claim)
   return { true, own }
 end
 
--- Has a task that goes on this in hand: a lease to release, an owner to end?
+-- Whether a task that goes on has this in hand: a lease to release, an owner to end.
 local function is_elsewhere(host, is_it)
   for task in pairs(host.living()) do
     if task.co and not wait_of(task) and task ~= host.current() and reach.has(task.co, is_it) then return true end
@@ -62,13 +63,13 @@ local function is_owner_elsewhere(host, owner)
   return is_elsewhere(host, function(value) return value == owner end)
 end
 
--- Apart from the above, since LuaJIT compiles no function in which a function is made.
+-- is_owner_elsewhere is a function of its own, since LuaJIT compiles no function in which a function is made.
 local function may_be_ended(host, owner)
   if owner == nil then return false end
   return is_owner_elsewhere(host, owner)
 end
 
--- Is one of the pool's leases held by somebody who does not wait?
+-- Whether one of the pool's leases is held by somebody who does not wait.
 local function goes_on(pool)
   local holders = pool.holders
   for slot in next, pool.lent do
@@ -77,7 +78,7 @@ local function goes_on(pool)
   return false
 end
 
--- Does the task that waits for `claim` have it in hand itself, and not in a table only?
+-- Whether the task that waits for `claim` has this in hand itself, and not in a table only.
 local function has_in_hand(claim, is_it)
   for _, thread in ipairs(threads_of(claim)) do
     if reach.has(thread == true and coroutine.running() or thread, is_it) then return true end
@@ -85,7 +86,7 @@ local function has_in_hand(claim, is_it)
   return false
 end
 
--- Can a task that goes on come by it through tables that it refers to?
+-- Whether a task that goes on can reach this through tables that it refers to.
 local function is_within_reach(host, is_it, is_opaque)
   local others = {}
   for task in pairs(host.living()) do
@@ -94,14 +95,14 @@ local function is_within_reach(host, is_it, is_opaque)
   return #others > 0 and reach.finds(others, is_it, is_opaque)
 end
 
--- Does the task that waits for `claim` hold this lease still, and does nobody else? One that it has put into a table, and has not in
--- hand as well, may be meant for whoever refers to that table.
+-- Whether the task that waits for `claim` holds this lease still, and nobody else does. A lease that is in a table, and not in hand as
+-- well, may be meant for whoever refers to that table.
 local function holds(claim, pool, slot)
   local handle, host, Pool = pool.lent[slot], pool.host, getmetatable(pool)
   local owner
   local function is_lease(value)
     local is_it = rawget(value, "handle") == handle and rawget(value, "pool") == pool and rawget(value, "connection") ~= nil
-    if is_it then owner = value.place.owner end
+    if is_it then owner = value.tag.owner end
     return is_it
   end
   local function is_opaque(value)
@@ -126,12 +127,12 @@ local function blockers_of(claim)
   return list
 end
 
--- One whose queue refuses claims by itself frees what its claimers hold.
-local function is_patient(pool)
+-- Whether the pool lets claims wait as long as they want: a queue that refuses claims by itself frees what its claimers hold.
+local function keeps_its_claims(pool)
   return (pool.given.queue or "fifo") == "fifo"
 end
 
--- All that the claim waits for, directly or not; nil: it may be served.
+-- All that the claim waits for, directly or not; nil: the claim may be served.
 local function closure_of(claim)
   local own = blockers_of(claim)
   if not own then return nil end
@@ -140,8 +141,8 @@ local function closure_of(claim)
     for _, one in ipairs(blockers[order[index]]) do
       local blocker = one.claim
       if not blockers[blocker] then
-        -- Its time limit ends before ours: its task goes on then, and may release.
-        if blocker.deadline < claim.deadline or not is_patient(blocker.pool) then return nil end
+        -- The blocker's time limit ends before that of the claim: its task goes on then, and may release.
+        if blocker.deadline < claim.deadline or not keeps_its_claims(blocker.pool) then return nil end
         blockers[blocker] = blockers_of(blocker)
         if not blockers[blocker] then return nil end
         order[#order + 1] = blocker
@@ -156,7 +157,7 @@ local function site_words(site)
   return site and " at " .. site or ""
 end
 
--- In words: from the claim, from lease to claim, until a claim comes again.
+-- The message: from the claim, from lease to claim, until a claim comes again.
 local function words_of(claim, blockers)
   local words, seen, at = {}, {}, claim
   while not seen[at] and #words < WORDS_MAX do
@@ -175,13 +176,13 @@ end
 --- A claim begins to wait.
 -- @param claim { pool =, holder = who claims (a number where the host tells coroutines by one; nil: nobody known),
 --   deadline = ns or math.huge, site = }
--- @return a message if it can never be served; else nil, and the claim counts as waiting until deadlock.waited(claim)
-function deadlock.waits(claim)
+-- @return a message if it can never be served; else nil, and the claim counts as waiting until deadlock.wait_ended(claim)
+function deadlock.wait_began(claim)
   local holder = claim.holder
   if holder == nil then return nil end
   if type(holder) == "number" then claim.thread = coroutine.running() end
   waiting[holder] = claim
-  if not claim.pool.detects_deadlocks or not is_patient(claim.pool) then return nil end
+  if not claim.pool.detects_deadlocks or not keeps_its_claims(claim.pool) then return nil end
   claim.is_asking = true
   local blockers = closure_of(claim)
   claim.is_asking = false
@@ -190,8 +191,8 @@ function deadlock.waits(claim)
   return words_of(claim, blockers)
 end
 
---- It waits no longer.
-function deadlock.waited(claim)
+--- The claim waits no longer.
+function deadlock.wait_ended(claim)
   if claim.holder ~= nil and waiting[claim.holder] == claim then waiting[claim.holder] = nil end
 end
 

@@ -1,10 +1,10 @@
 --- Pools that were dropped without stop: nobody can use them any more, but their connections would stay open and their resolver
 -- would run on.
 --
--- What the host keeps for a pool (its alarms, its resolver's task, watched sockets) knows the pool by a weak reference only, so that
--- one which nobody else refers to is collected: no claim of it waits and no lease is out, since these refer to it.  What has to be
--- done then stands here, in a table that does not refer to the pool: once a pool is found collected its resolver is ended, its
--- connections are closed, and the log says so.
+-- What the host keeps for a pool (its alarms, its resolver's task, watched sockets) knows the pool by a weak reference only. So a pool
+-- that nobody else refers to is collected; no claim of it waits and no lease is out then, since these refer to their pool. pool.cleanup
+-- has what is needed afterwards, and does not refer to the pool: once the pool is found collected its resolver is ended, its connections
+-- are closed, and the log says so.
 local text = require "cueball.text"
 local leaks = require "cueball.pool.leaks"
 
@@ -30,7 +30,7 @@ local function close(self, slot, connection)
   end)
 end
 
--- The pool is gone.
+-- The pool was collected: ends what is left of it.
 local function execute(self)
   self.alarm:close()
   self.pool_alarm:close()
@@ -44,7 +44,7 @@ local function execute(self)
   for _, slot in ipairs(slots) do close(self, slot, self.connections[slot]) end
 end
 
---- Sees to a new pool, which has its alarm and its leaks, and no resolver yet.
+--- Makes pool.cleanup, and looks from now on whether the pool was collected. The pool has its alarm and pool.leaks, and no resolver yet.
 function dropped.watch(pool)
   local self = {
     host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories,

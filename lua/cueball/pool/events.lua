@@ -1,5 +1,6 @@
---- What happened in a pool: read from the core, put into the log where a person
--- would want to know, and given to those who subscribed.
+--- What happened in a pool: read from the core, put into the log where a person would want to know, and given to those who subscribed.
+--
+-- pool.events is written here only.
 local native = require "cueball.native"
 local door = require "cueball.pool.core"
 local faults = require "cueball.pool.faults"
@@ -13,7 +14,7 @@ local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
 
 local function bit_of(kind) return 2 ^ tonumber(kind) end
 
--- The few that the log needs; the rest costs nothing until somebody subscribes.
+-- The kinds that the log needs; the others cost nothing until somebody subscribes.
 local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EVENT_BACKEND_ADDED)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
   + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
@@ -21,7 +22,7 @@ local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EV
   + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY)
   + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
 
--- What is unread is lost by it.
+-- Has the core note the kinds that are wanted. Events that were not read are lost by it.
 local function watch(pool)
   local self = pool.events
   if self.is_reading then return end -- it is done afterwards
@@ -52,7 +53,7 @@ function events.subscribe(pool, fn)
   watch(pool)
   return function()
     if pool.core.outlook.events ~= 0 then events.read(pool) end
-    local others = {} -- a list of its own: the other may be gone through just now
+    local others = {} -- a new list: `tell` may be going through the present one
     for _, one in ipairs(pool.events.subscribers) do
       if one ~= subscriber then others[#others + 1] = one end
     end
@@ -61,8 +62,8 @@ function events.subscribe(pool, fn)
   end
 end
 
--- Removed backends may be gone from the core by the time their event is read, and
--- one whose adding was among too many events has no name at all.
+-- The key of a backend. Removed backends may be gone from the core by the time their event is read; a backend whose adding was among too
+-- many events has no key at all.
 local function backend_key(pool, handle)
   if handle == 0 then return nil end
   local names, core = pool.events.names, pool.core
@@ -82,10 +83,10 @@ end
 
 local ALL_PRIORITIES = 0xffffffff
 
--- What the resolver said of it: the core does not know.
+-- What the resolver said of the backend: the core does not know.
 local function provenance_of(pool, kind, key)
   if kind == "backend_added" then return pool.listener:provenance_of(key) end
-  return kind == "backend_removed" and pool.listener:take_farewell(key) or nil
+  return kind == "backend_removed" and pool.listener:take_reason(key) or nil
 end
 
 -- Causes that are somebody's fault, by name.
@@ -100,11 +101,11 @@ end
 
 local function message_of(pool, made)
   if made.kind == "resolver_failed" then return pool.sink and pool.sink.message end
-  if made.kind == "pool_state" and made.to == "failed" then return pool:troubles() end
+  if made.kind == "pool_state" and made.to == "failed" then return pool:cause() end
   return nil
 end
 
--- What a backend is now.
+-- Adds what a backend is now.
 local function add_change(pool, made, event)
   if pool.core:backend_info(event.backend) < 0 then return end
   local info = pool.core.info
@@ -203,8 +204,8 @@ local function tell(pool, event)
   end
 end
 
--- A pool that failed though backends are known is news to whoever knows where they are.
--- Its state is asked for: the event may be among those that were too many.
+-- Tells the resolver whether its pool has failed though backends are known: there may be others by now. The state is asked for, since its
+-- event may be among those that were too many.
 local function tell_resolver(pool)
   local is_failed = pool.core:state_of() == door.FAILED
   pool.sink:pool_failed(is_failed and pool.core:backend_at(0))

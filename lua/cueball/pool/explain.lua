@@ -40,7 +40,7 @@ end
 
 local NO_BACKENDS = tonumber(lib.CUEBALL_REASON_NO_BACKENDS)
 
---- The same in short, for each claim that waits and few that are asked: see explain.listed.
+--- The same in short: every claim that waits is noted, and few are asked. explain.listed makes a list of it.
 -- @return a list as of explain.parts; or the number of a reason, if there was one all the time
 function explain.noted(pool, waited_ms)
   local now = pool.now()

@@ -18,8 +18,12 @@ local function close_by_method(connection)
 end
 
 -- What a factory of cueball's own says of itself counts only as long as nobody has put other functions into it.
-local function short_way(given, made, first, second)
-  return type(given) == "table" and made[first] == given[first] and made[second] == given[second] and given or nil
+local function short_way(given, made, ...)
+  if type(given) ~= "table" then return nil end
+  for _, member in ipairs { ... } do
+    if made[member] ~= given[member] then return nil end
+  end
+  return given
 end
 
 --- Completes a factory.
@@ -41,7 +45,7 @@ function factory.read(what, given)
   end
   made.inspects = made.broken ~= nil or made.watch ~= nil
   made.asks_socket = made.broken ~= nil and made.broken == given.asks_socket
-  made.parked = short_way(given.parked, made, "connect", "park")
+  made.parked = short_way(given.parked, made, "connect", "park", "broken")
   made.bare = short_way(given.bare, made, "watch", "unwatch")
   return made
 end

@@ -121,7 +121,7 @@ end
 
 --- Dead backends in words: "db2 (connection refused; for 1200 ms)", and how many more there are.
 -- @param dead of faults.dead
-function faults.words(dead)
+function faults.text(dead)
   local words = {}
   for index, one in ipairs(dead) do
     local since = one.ms >= 1 and ("; for %.0f ms"):format(one.ms) or ""

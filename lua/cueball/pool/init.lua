@@ -57,8 +57,7 @@ end
 --- Makes a pool and starts it.  See docs/lua.md for the options.
 -- @return the pool; mistakes in the options raise an error at the caller's line
 function Pool.new(given)
-  local pool = Pool.new_for(given, "cueball.pool")
-  return pool
+  return Pool.new_for(given, "cueball.pool")
 end
 
 -- The state of each file's own. Where one refers to another's, that comes first.
@@ -94,7 +93,7 @@ end
 --   core wants of_set:drained(is_well) is called: if it returns true there may be more
 function Pool.new_for(given, what, of_set)
   local own, core, cdata = pool_options.read(what, given)
-  local host = hosts.of(what, own.host)
+  local connect, host = factory.read(what, own.connect), hosts.of(what, own.host)
   host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
   local shared = quota_of(what, own, cdata, host, of_set ~= nil)
   local made, message = door.new(cdata, own.seed or host.seed(), host.now(), of_set ~= nil)
@@ -106,7 +105,7 @@ function Pool.new_for(given, what, of_set)
   }, Pool)
   self.parking = not of_set and host.parking(self) or nil
   for _, one in ipairs(OWNERS_OF_STATE) do one.open(self) end
-  self.factory = factory.for_pool(self, factory.read(what, own.connect))
+  self.factory = factory.for_pool(self, connect)
   pool_options.follow(self, own)
   self.alarm = alarm_of(self)
   listen(self, shared, cdata)
@@ -120,7 +119,7 @@ end
 -- ----------------------------------------------------- for our own modules --
 
 Pool.stats, Pool.backends = stats.numbers, stats.backends
-Pool.troubles, Pool.refusal = refusal.troubles, refusal.words
+Pool.cause, Pool.refusal = refusal.cause, refusal.text
 Pool.unfit, Pool.inspect = inspection.unfit, inspection.inspect
 Pool.inspect_plain, Pool.inspect_closed = inspection.inspect_plain, inspection.inspect_closed
 

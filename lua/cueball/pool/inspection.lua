@@ -36,13 +36,13 @@ function inspection.inspect(pool, slot, connection)
 end
 
 --- The same of a connection that is nothing but a socket.
-function inspection.inspect_plain(pool, slot, place)
-  local socket = place.plain
+function inspection.inspect_plain(pool, slot, tag)
+  local socket = tag.plain
   if socket.is_retimed then
     pool.factories[slot].bare.set_back(socket)
     socket.is_retimed = false
   end
-  local message, kind = socket:rest_fit(place.lost, next(pool.waiting) ~= nil and pool.now() or nil)
+  local message, kind = socket:rest_fit(tag.lost, next(pool.waiting) ~= nil and pool.now() or nil)
   if message then return pool:unfit(slot, message, kind) end
 end
 

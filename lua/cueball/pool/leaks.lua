@@ -1,17 +1,15 @@
 --- Leases that do not come back: those that were collected without release, and those held for too long.
 --
--- Each open connection has a small table, its place. The pool holds it while the connection is at rest, the lease alone while it is lent;
+-- Each open connection has a small table, its tag. The pool holds it while the connection is at rest, the lease alone while it is lent;
 -- here it is known by a weak reference only. So when both are gone the lease was collected, and nobody can release it any more: it is
 -- closed, and the log says so, with the line that claimed it, where that was noted. The lease itself is referred to by nobody, so that
 -- LuaJIT need not make it (see cueball.pool.lease).
 --
--- This is looked for after a garbage collection, which a small object with a
--- finalizer tells of; a finalizer may run anywhere, so it does no more than that.
--- An alarm sees to it within a second while leases are out, so that claims which
--- wait for a forgotten connection, and a stop, need not wait for another input.
+-- Collected leases are looked for after a garbage collection, of which a small object with a finalizer tells; a finalizer may run anywhere,
+-- so it does no more than set a flag. While leases are out an alarm looks at the flag within a second, so that claims that wait for a
+-- forgotten connection, and a stop, need not wait for another input.
 --
--- Owners that were dropped are found in the same way: a lease refers to its owner,
--- so that one which is collected has none.
+-- Owners that were dropped are found in the same way: a lease refers to its owner, so that an owner which is collected has no lease.
 local ffi = require "ffi"
 
 local leaks = {}
@@ -19,7 +17,7 @@ local leaks = {}
 local LOOK_NS = 1e9
 
 local WEAK = { __mode = "v" }
-local OURS = debug.getinfo(1, "S").source:match "^(.*)pool/leaks%.lua$" -- our own files are no place to name
+local OURS = debug.getinfo(1, "S").source:match "^(.*)pool/leaks%.lua$" -- no line of these files is named as who claimed
 
 local function listen_to_the_collector(told)
   ffi.gc(ffi.new "char[1]", function()
@@ -34,30 +32,31 @@ end
 function leaks.open(pool)
   local reference = pool.reference
   local self = setmetatable({
-    places = setmetatable({}, WEAK), -- by slot, of each open connection
-    since = {}, sites = {}, warned = {}, -- by slot: of leases that are out, if they are noted
+    tags = setmetatable({}, WEAK), -- of each open connection, by slot
+    lent_since = {}, sites = {}, warned = {}, -- by slot, of leases that are out, where they are noted
     has_collected = false, -- the garbage collector has run since the last sweep
     is_looking = false,    -- an alarm is set that looks for what was collected
     alarm = nil, is_armed = false,
-    looks = nil, -- the alarm that looks for what was collected
-    owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's, and ours
+    looks = nil, -- that alarm
+    owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's owners, and those of the Lua side
   }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.pool.dropped
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
   pool.leaks = self
 end
 
---- A connection was opened; this is its place.
-function leaks.opened(self, slot, place)
-  self.places[slot] = place
+--- A connection was opened.
+-- @param tag its own, of cueball.pool.lease
+function leaks.opened(self, slot, tag)
+  self.tags[slot] = tag
 end
 
--- Leases that are out, or owners that are not gone.
+-- Whether leases are out, or owners are not gone.
 local function has_to_look(self)
   if next(self.owners) then return true end
   local pool = self.pool
   if not pool.detects_leaks then return false end
   for slot in pairs(pool.lent) do
-    if not pool.places[slot] then return true end
+    if not pool.tags[slot] then return true end
   end
   return false
 end
@@ -77,8 +76,8 @@ function leaks.look(self)
   self.looks:set(pool.now() + LOOK_NS)
 end
 
---- There is another owner.
--- @return its number
+--- An owner was made.
+-- @return the owner's number
 function leaks.owner_made(self, owner, core)
   local number = self.owners_made + 1
   self.owners_made, self.owners[number], self.owner_objects[number] = number, core, owner
@@ -86,12 +85,12 @@ function leaks.owner_made(self, owner, core)
   return number
 end
 
---- It is gone.
+--- The owner of this number is gone.
 function leaks.owner_gone(self, number)
   self.owners[number] = nil
 end
 
---- Where the claimer stands: "file:line"; nil if it is too far up.
+--- Where pool:claim was called: "file:line"; nil if that is too far up the stack.
 function leaks.site()
   for level = 2, 12 do
     local info = debug.getinfo(level, "Sl")
@@ -109,19 +108,19 @@ local function describe(self, slot)
   return ("a lease on %s, %s,"):format(backend and backend.key or "a backend", site)
 end
 
---- A lease on this slot is out, and to be noted.
+--- Notes a lease on this slot that is out.
 -- @param site where it was claimed, or nil
 function leaks.lent(self, slot, site)
-  self.sites[slot], self.since[slot], self.warned[slot] = site, self.pool.now(), nil
+  self.sites[slot], self.lent_since[slot], self.warned[slot] = site, self.pool.now(), nil
   if self.pool.leak_warning_ms then leaks.arm(self) end
 end
 
---- It is over.
+--- The lease on this slot is over.
 function leaks.back(self, slot)
-  self.sites[slot], self.since[slot] = nil, nil
+  self.sites[slot], self.lent_since[slot] = nil, nil
 end
 
--- Ends the owners that nobody can tell gone any more.
+-- Ends the owners that were collected: nobody can call owner:gone() any more.
 local function sweep_owners(self)
   local dropped = {}
   for number in pairs(self.owners) do
@@ -136,7 +135,8 @@ local function sweep_owners(self)
   self.pool.core:time_advanced(self.pool.now())
 end
 
---- Closes what was collected without release, ends owners that were dropped.  Called after a collection, outside of any finalizer.
+--- Closes leases that were collected without release, and ends owners that were dropped. Called after a garbage collection, outside of any
+-- finalizer.
 function leaks.sweep(self)
   self.has_collected = false
   sweep_owners(self)
@@ -144,7 +144,7 @@ function leaks.sweep(self)
   if not pool.detects_leaks then return end
   local lost = {}
   for slot in pairs(pool.lent) do
-    if not pool.places[slot] and not self.places[slot] then lost[#lost + 1] = slot end
+    if not pool.tags[slot] and not self.tags[slot] then lost[#lost + 1] = slot end
   end
   table.sort(lost)
   for _, slot in ipairs(lost) do
@@ -155,9 +155,9 @@ function leaks.sweep(self)
   end
 end
 
--- Those that were taken back by the pool, or are not watched any more, are not out.
+-- Whether the noted lease on this slot is out still: the pool may have taken it back.
 local function is_out(self, slot)
-  return self.pool.lent[slot] ~= nil and self.since[slot] ~= nil
+  return self.pool.lent[slot] ~= nil and self.lent_since[slot] ~= nil
 end
 
 local function warn(self)
@@ -167,7 +167,7 @@ local function warn(self)
   local limit = pool.leak_warning_ms
   if not limit then return end
   local now, are_out = pool.now(), false
-  for slot, since in pairs(self.since) do
+  for slot, since in pairs(self.lent_since) do
     if is_out(self, slot) and not self.warned[slot] then
       local held_ms = (now - since) / 1e6
       if held_ms >= limit then
@@ -181,7 +181,7 @@ local function warn(self)
   if are_out then leaks.arm(self) end
 end
 
---- Looks again before long, if leases are to be warned about.
+--- Sets the alarm that warns of leases held for too long.
 function leaks.arm(self)
   if self.is_armed or self.pool.is_over then return end
   self.is_armed = true
@@ -189,16 +189,16 @@ function leaks.arm(self)
   self.alarm:set(self.pool.now() + self.pool.leak_warning_ms / 4 * 1e6)
 end
 
---- leak_warning_ms is another: what was armed for the one before may come too late.
+--- The option leak_warning_ms has changed: an alarm set for the time before may come too late.
 function leaks.limit_changed(self)
   if self.alarm and self.is_armed then self.alarm:clear() end
   self.is_armed = false
-  if self.pool.leak_warning_ms and next(self.since) then leaks.arm(self) end
+  if self.pool.leak_warning_ms and next(self.lent_since) then leaks.arm(self) end
 end
 
---- Nothing is noted any more.
+--- Leases are not noted any more.
 function leaks.forget(self)
-  self.since, self.sites, self.warned = {}, {}, {}
+  self.lent_since, self.sites, self.warned = {}, {}, {}
 end
 
 function leaks.close(self)

@@ -3,7 +3,7 @@
 -- A lease is a fresh, small table for each claim, so that one which came back can never mean somebody else's; where it does not outlive a
 -- compiled trace LuaJIT makes no table at all. It has four fields: a fifth would cost as much as eight.
 --
--- pool.lent, pool.places and pool.holders are written here only.
+-- pool.lent, pool.tags and pool.holders are written here only.
 local explain = require "cueball.pool.explain"
 local faults = require "cueball.pool.faults"
 local leaks = require "cueball.pool.leaks"
@@ -17,76 +17,75 @@ local lease = {}
 local Lease = {}
 Lease.__index = Lease
 
-lease.methods = Lease -- what a lease has
+lease.methods = Lease -- the class of leases
 
 function lease.open(pool)
   pool.lent = {}   -- by slot: the handle of its last lease, while its connection is open
-  pool.places = {} -- by slot: a small table for each open connection that is not leased, see cueball.pool.leaks
+  pool.tags = {}   -- by slot: a small table for each open connection that is not leased, see cueball.pool.leaks
   pool.holders = setmetatable({}, { __mode = "v" }) -- by slot: who claimed its last lease, see cueball.pool.deadlock
 end
 
 --- A connection was opened.
--- @return its place; `plain` and `lost` in it: see cueball.pool.perform; `owner`: of the lease that is out
+-- @return the connection's tag: { slot =, owner = of the lease that is out, plain and lost = see cueball.pool.perform }
 function lease.opened(pool, slot)
-  local place = { slot = slot, owner = nil, plain = nil, lost = nil }
-  pool.places[slot] = place
-  leaks.opened(pool.leaks, slot, place)
-  return place
+  local tag = { slot = slot, owner = nil, plain = nil, lost = nil }
+  pool.tags[slot] = tag
+  leaks.opened(pool.leaks, slot, tag)
+  return tag
 end
 
---- The connection is to be closed.
+--- The connection of this slot is to be closed.
 function lease.closed(pool, slot)
   pool.lent[slot] = nil
 end
 
---- The connection of this slot is about to be lent: it is watched no longer.
+--- The connection of this slot is about to be lent, and is watched no longer.
 function lease.lend_connection(pool, slot)
   local connection, factory, socket = pool.connections[slot], pool.factories[slot], pool.sockets[slot]
   if socket then socket:lend() end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
 end
 
--- The connection of this slot, which is not watched any more, is lent.
--- @return it, and its place
+-- Notes that the connection of this slot, which is not watched any more, is lent.
+-- @return the connection, and its tag
 local function lend(pool, slot, handle)
-  local connection, place = pool.connections[slot], pool.places[slot]
+  local connection, tag = pool.connections[slot], pool.tags[slot]
   pool.lent[slot] = handle
   -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
   if pool.detects_deadlocks then rawset(pool.holders, slot, pool.claimer()) end
   if pool.detects_leaks then
-    pool.places[slot] = nil -- only the lease holds it now
+    pool.tags[slot] = nil -- only the lease holds it now
     local looked_for = pool.leaks
     if not looked_for.is_looking then leaks.look(looked_for) end
   end
-  return connection, place
+  return connection, tag
 end
 
 --- A lease on the connection of this slot, which is not watched any more.
 function lease.new(pool, slot, handle)
-  local connection, place = lend(pool, slot, handle)
+  local connection, tag = lend(pool, slot, handle)
   -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
-  return (setmetatable({ pool = pool, place = place, handle = handle, connection = connection }, Lease))
+  return (setmetatable({ pool = pool, tag = tag, handle = handle, connection = connection }, Lease))
 end
 
 --- The same for a claim that waited.
 function lease.after_wait(pool, slot, handle, waited_ms, ahead)
-  local connection, place = lend(pool, slot, handle)
+  local connection, tag = lend(pool, slot, handle)
   return (setmetatable({
-    pool = pool, place = place, handle = handle, connection = connection,
-    waited_ms = waited_ms, ahead = ahead, waits = explain.noted(pool, waited_ms),
+    pool = pool, tag = tag, handle = handle, connection = connection,
+    waited_ms = waited_ms, ahead = ahead, wait_parts = explain.noted(pool, waited_ms),
     dead = faults.has_dead(pool) and faults.dead(pool) or nil,
   }, Lease))
 end
 
---- The lease on this slot is held by somebody else than who runs now: by who waited for it.
+--- The lease on this slot is held by who waited for it, and not by who runs now.
 function lease.held_by(pool, slot, holder)
   pool.holders[slot] = holder
 end
 
--- Is the connection in its place still the one it was lent?  The pool may have
--- taken it back and put another there.
-local function is_in_place(self)
-  return self.pool.lent[self.place.slot] == self.handle
+-- Whether the slot still has the connection of this lease: the pool may have taken that back, and opened another one there.
+local function is_current(self)
+  return self.pool.lent[self.tag.slot] == self.handle
 end
 
 local function stale()
@@ -95,13 +94,13 @@ end
 
 -- The end of a release. A function of its own, as the connection may have been parked by a function in C: LuaJIT compiles nothing that
 -- follows such a call in the same function.
-local function released(self, pool, place, connection)
-  local slot = place.slot
-  self.place = nil
-  if place.owner then place.owner = nil end
+local function released(self, pool, tag, connection)
+  local slot = tag.slot
+  self.tag = nil
+  if tag.owner then tag.owner = nil end
   local result = pool.core:lease_released(pool.now(), self.handle)
   if result >= 0 then
-    pool.places[slot] = place
+    pool.tags[slot] = tag
     if pool.notes_sites then leaks.back(pool.leaks, slot) end
   end
   local outlook = pool.core.outlook
@@ -118,45 +117,45 @@ end
 -- @return true; or nil, message, "stale"
 function Lease:release()
   if getmetatable(self) ~= Lease then misuse.colon("lease:release") end
-  local pool, connection, place = self.pool, self.connection, self.place
+  local pool, connection, tag = self.pool, self.connection, self.tag
   if connection == nil then return stale() end
   self.connection = nil
-  local slot = place.slot
-  if pool.lent[slot] == self.handle then -- is_in_place
-    if place.plain then
-      pool:inspect_plain(slot, place)
+  local slot = tag.slot
+  if pool.lent[slot] == self.handle then -- is_current
+    if tag.plain then
+      pool:inspect_plain(slot, tag)
     elseif not (pool.parking and pool.parking.put(pool, slot, connection)) then
       pool:inspect(slot, connection)
     end
   end
-  return released(self, pool, place, connection)
+  return released(self, pool, tag, connection)
 end
 
 -- @param how "lease_closed" or "lease_failed"
 local function discard(self, how, counted)
-  local pool, place = self.pool, self.place
-  if pool.parking then pool.parking.close(pool, place.slot, self.connection) end
-  self.connection, self.place = nil, nil
+  local pool, tag = self.pool, self.tag
+  if pool.parking then pool.parking.close(pool, tag.slot, self.connection) end
+  self.connection, self.tag = nil, nil
   local core = pool.core
   local result = core[how](core, pool.now(), self.handle)
   if result >= 0 then
-    if pool.notes_sites then leaks.back(pool.leaks, place.slot) end
-    if counted then counted(pool, place.slot) end
+    if pool.notes_sites then leaks.back(pool.leaks, tag.slot) end
+    if counted then counted(pool, tag.slot) end
   end
   pool:pump()
   if result < 0 then return stale() end
   return true
 end
 
---- Closes the connection: it is of no more use, and that is nobody's fault. If its socket knows better, that is told: a backend that
+--- Closes the connection: it is of no more use, and that is nobody's fault. If its socket knows better, the core is told: a backend that
 -- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
 -- @return true; or nil, message, "stale"
 function Lease:close()
   if getmetatable(self) ~= Lease then misuse.colon("lease:close") end
   if self.connection == nil then return stale() end
-  local pool, slot = self.pool, self.place.slot
+  local pool, slot = self.pool, self.tag.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
-  if socket and is_in_place(self) then pool:inspect_closed(slot, socket) end
+  if socket and is_current(self) then pool:inspect_closed(slot, socket) end
   return discard(self, "lease_closed")
 end
 
@@ -171,7 +170,7 @@ function Lease:fail(message)
   end)
 end
 
---- Says how the lease went, before it ends; the last word counts. Without it, it went well if the connection is released.
+--- Says how the lease went, before it ends; the last report counts. Without a report a lease went well if it is released.
 -- @param went_well false: what was answered is a failure of the backend, though the connection may be fit: for `outlier` and p2c.
 --   true: it went well, though the connection will be closed
 -- @return true; or nil, message, "stale"
@@ -184,7 +183,7 @@ function Lease:report(went_well)
   return true
 end
 
---- How long it may still take, by the deadline_ms of its claim or the timeout_ms of pool:with.
+--- How long the lease may still take, by the deadline_ms of its claim or the timeout_ms of pool:with.
 -- @return milliseconds, 0 at least; math.huge: there is no deadline
 function Lease:remaining_ms()
   if not self.deadline then return math.huge end
@@ -193,16 +192,16 @@ end
 
 --- The backend of the connection: { key, name, address, port, weight }; nil once the lease is over.
 function Lease:backend()
-  return self.connection ~= nil and is_in_place(self) and self.pool.slot_backends[self.place.slot] or nil
+  return self.connection ~= nil and is_current(self) and self.pool.slot_backends[self.tag.slot] or nil
 end
 
---- Why it took so long to get.
+--- Why the lease took so long to get.
 -- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
 function Lease:explain()
-  local waits = explain.listed(self.waits, self.waited_ms)
+  local waits = explain.listed(self.wait_parts, self.waited_ms)
   if not waits or #waits == 0 then return "granted at once", {} end
   return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
-    self.dead and "; dead: " .. faults.words(self.dead) or ""), waits
+    self.dead and "; dead: " .. faults.text(self.dead) or ""), waits
 end
 
 function Lease:__tostring()

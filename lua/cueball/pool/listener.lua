@@ -62,7 +62,7 @@ function listener.new(pool, following)
   return setmetatable({
     pool = pool, following = following,
     provenance = {}, -- by key: where a backend is known from, as far as the resolver says
-    farewells = {},  -- by key: how it is known to be gone, until that event is read
+    reasons = {},  -- by key: how it is known to be gone, until that event is read
   }, Listener)
 end
 
@@ -78,11 +78,11 @@ function Listener:added(backend)
 end
 
 function Listener:removed(key, provenance)
-  local known, farewells = self.provenance, self.farewells
+  local known, reasons = self.provenance, self.reasons
   local before = known[key]
-  known[key], farewells[key] = nil, provenance and text.message(provenance)
+  known[key], reasons[key] = nil, provenance and text.message(provenance)
   local ok, message, name = self.following:removed(key)
-  if not ok then known[key], farewells[key] = before, nil end
+  if not ok then known[key], reasons[key] = before, nil end
   return ok, message, name
 end
 
@@ -107,10 +107,10 @@ function Listener:provenance_of(key)
 end
 
 --- How a backend is known to be gone, told once; nil: nobody has said.
-function Listener:take_farewell(key)
-  local farewell = self.farewells[key]
-  self.farewells[key] = nil
-  return farewell
+function Listener:take_reason(key)
+  local reason = self.reasons[key]
+  self.reasons[key] = nil
+  return reason
 end
 
 return listener

@@ -1,5 +1,4 @@
---- An owner: somebody all of whose claims and leases end together, such as a
--- request that is served.
+--- An owner: somebody all of whose claims and leases end together, such as a request that is served.
 local misuse = require "cueball.misuse"
 local leaks = require "cueball.pool.leaks"
 
@@ -8,7 +7,8 @@ Owner.__index = Owner
 
 local owner = {}
 
---- @return an owner; nil without memory
+--- Makes an owner.
+-- @return it; nil without memory
 function owner.new(pool)
   if pool.core:owner_new() < 0 then return nil end
   local self = setmetatable({ pool = pool, core = pool.core.owner[0], claims = {}, number = nil }, Owner)
@@ -16,23 +16,23 @@ function owner.new(pool)
   return self
 end
 
---- Is it one?
+--- Whether a value is an owner.
 function owner.is(value)
   return getmetatable(value) == Owner
 end
 
---- A claim of an owner's waits.
+--- One of the owner's claims begins to wait.
 function owner.claim_began(self, claim)
   self.claims[claim] = true
 end
 
---- It waits no longer.
+--- One of the owner's claims waits no longer.
 function owner.claim_ended(self, claim)
   self.claims[claim] = nil
 end
 
---- The end: waiting claims return nil, message, "cancelled", leases are closed
--- under their claimers.  Calling it again is harmless.
+--- Ends all that the owner has: its waiting claims return nil, message, "cancelled", its leases are closed under their claimers. To call it
+-- again is harmless.
 function Owner:gone()
   if not self.core then return end
   local pool, claims = self.pool, self.claims

@@ -42,7 +42,7 @@ local function close_quietly(pool, factory, connection)
   if not ok then pool:log("warn", "closing a connection threw: " .. message) end
 end
 
--- Closes a connection that came too late for its slot. The pool does not wait for it, but it may not take for ever either.
+-- Closes a connection that came too late for its slot. The pool does not wait for that, but closing may not take for ever either.
 local function close_late(pool, backend, factory, connection, limit_ms)
   local host = pool.host
   local closed = host.waiter()
@@ -57,12 +57,14 @@ local function close_late(pool, backend, factory, connection, limit_ms)
   end)
 end
 
--- A report the core refuses as stale comes from an attempt it gave up on.
+-- Tells the core what became of a connection.
+-- @return whether the core still cares: it has given up on an attempt whose report it refuses as stale
 local function report(pool, fact, conn, ...)
   return pool:input(fact, conn, ...) >= 0
 end
 
--- Takes the slot's task off the list as it ends; false if it was ended before.
+-- Takes a slot's task off the list as the task ends.
+-- @return false if the pool had ended it before
 local function leave(pool, slot, conn)
   local entry = pool.tasks[slot]
   if not entry or entry.conn ~= conn then return false end
@@ -75,7 +77,7 @@ local function attempt_failed(pool, backend, conn, message)
   report(pool, "conn_failed", conn)
 end
 
--- What is told that a connection broke while it was watched. Made once for each connection and not once for each
+-- The function that a factory calls when a connection breaks that it watches. It is made once for each connection and not once for each
 -- release: LuaJIT compiles no code that makes a function.
 local function on_loss(reference, slot, conn)
   return function(message, kind)
@@ -86,25 +88,25 @@ local function on_loss(reference, slot, conn)
   end
 end
 
--- A connection that is nothing but a socket of the host's goes a short way between leases: one call of the socket's in place of several of
+-- A connection that is nothing but a socket of the host's goes a short way between leases: one call of the socket's instead of several of
 -- the factory's.
-local function note_plain(pool, slot, factory, place)
+local function note_plain(pool, slot, factory, tag)
   local connection = pool.connections[slot]
   if not factory.bare or pool.sockets[slot] ~= connection or not connection.rest_fit then return end
-  place.plain, place.lost = connection, pool.losses[slot]
+  tag.plain, tag.lost = connection, pool.losses[slot]
 end
 
--- A connection was opened: its socket is looked for, and asked from now on. Where connections are parked each claimer has a socket of his
--- own.
+-- Looks for the socket under a connection that was opened: it is asked from now on. Where connections are parked each claimer has a socket
+-- of its own.
 local function find_socket(pool, slot, factory, client)
   if pool.parking then return end
   local socket = condition.socket_of(pool.host, pool.connections[slot], client)
-  -- One that the factory itself has closed is not what the connection stands on.
+  -- A socket that the factory itself has closed is not the one under the connection.
   if not socket or not socket.is_open then return end
   pool.sockets[slot], factory.inspects = socket, true
 end
 
--- The task of one attempt.
+-- Opens a connection: the task of one attempt.
 local function attempt(pool, slot, conn, backend, factory, context)
   local limit_ms = context.timeout_ms -- before the factory can change it
   local ok, connection, message = xpcall(factory.connect, traceback, backend, context)
@@ -120,11 +122,11 @@ local function attempt(pool, slot, conn, backend, factory, context)
     return close_late(pool, backend, factory, connection, limit_ms)
   end
   pool.connections[slot] = connection
-  local place = leases.opened(pool, slot)
+  local tag = leases.opened(pool, slot)
   faults.note(pool, backend.key, nil)
   find_socket(pool, slot, factory, context.client)
   if factory.watch then pool.losses[slot] = on_loss(pool.cleanup and pool.reference or { pool = pool }, slot, conn) end
-  note_plain(pool, slot, factory, place)
+  note_plain(pool, slot, factory, tag)
   perform.rest(pool, slot)
   if report(pool, "conn_opened", conn) then return end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
@@ -139,7 +141,7 @@ function perform.rest(pool, slot)
   if watch then pool:guarded("watch", watch, pool.connections[slot], pool.losses[slot]) end
 end
 
--- A task that brought this about itself is ended as soon as it waits.
+-- Ends a task; one that runs just now is ended as soon as it waits.
 local function kill(pool, entry)
   local host = pool.host
   if entry.task and entry.task ~= host.current() then return host.kill(entry.task) end
@@ -149,8 +151,8 @@ local function kill(pool, entry)
   end)
 end
 
--- Ends what is under way for this slot.
--- @return true if its time was up
+-- Ends the task under way for this slot.
+-- @return true if the task's time was up
 local function halt(pool, slot)
   local entry = pool.tasks[slot]
   if not entry then return false end
@@ -166,7 +168,7 @@ local function halt_close(pool, slot)
   end
 end
 
---- Ends everything under way: the core waits for nothing any more.
+--- Ends all tasks under way: the core waits for none of them any more.
 function perform.abandon(pool)
   for slot in pairs(pool.tasks) do halt_close(pool, slot) end
 end
@@ -195,7 +197,7 @@ local function open(pool, slot, conn, action)
 end
 
 local function give_up(pool, slot)
-  -- One that the plan has no more need of did nothing wrong, and must not hide what did.
+  -- An attempt that the plan needs no more did nothing wrong: its message must not hide an error.
   if not halt(pool, slot) then return end
   local key = pool.slot_backends[slot].key
   pool:log("debug", ("the attempt to connect to %s took too long"):format(key))
@@ -262,7 +264,7 @@ local DO = {
   [tonumber(lib.CUEBALL_ACTION_RECALL)] = recall,
 }
 
---- Does everything there is to do.
+--- Does all that the core asks for.
 function perform.drain(pool)
   local core = pool.core
   local action = core.action

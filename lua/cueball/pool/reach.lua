@@ -1,10 +1,11 @@
 --- What a coroutine can reach: its locals, the upvalues of its functions, and what tables in them refer to; not much further.
--- It asks whether a claimer still has a lease in hand, or has handed it on and knows nothing of it any more.
+-- cueball.pool.deadlock asks so whether a claimer still has a lease in hand, or has handed it on.
 local reach = {}
 
 local OBJECTS_MAX, DEPTH_MAX = 5000, 6
 local LEVELS_MAX = 200
-local OURS = { "cueball/pool/reach.lua", "cueball/pool/deadlock.lua", "cueball/pool/claim.lua" }   -- what is at work just now is nobody's
+-- Frames of these files hold what they look for.
+local OURS = { "cueball/pool/reach.lua", "cueball/pool/deadlock.lua", "cueball/pool/claim.lua" }
 local PASSES_ON = "host/coroutines%.lua$"   -- its frames hold the coroutines within a task
 
 local function is_ours(source)
@@ -17,8 +18,7 @@ end
 local Search = {}
 Search.__index = Search
 
--- An object to look at, unless it was seen; what is no object is of no interest.  Tables come first: what functions refer to is
--- mostly the program itself.
+-- Notes an object to look at, unless it was seen. Tables are looked at first: what functions refer to is mostly the program itself.
 local function note(self, value, depth)
   local kind = type(value)
   if kind ~= "table" and kind ~= "function" or self.seen[value] or self.count >= OBJECTS_MAX then return end
@@ -29,7 +29,7 @@ local function note(self, value, depth)
   queue[#queue + 1] = { value, depth }
 end
 
--- The next of what was noted.
+-- The next object that was noted.
 local function take(self)
   local table_next, function_next = self.tables[self.table_index], self.functions[self.function_index]
   if table_next then
@@ -93,7 +93,7 @@ function reach.stack(self, thread)
   end
 end
 
---- Can one of these coroutines reach what is wanted?
+--- Whether one of these coroutines can reach what is wanted.
 -- @param threads a list; true in it: the one that runs
 -- @param is_wanted function(table) → boolean
 -- @param is_opaque function(table) → boolean: what it refers to is not looked at
@@ -114,7 +114,7 @@ function reach.finds(threads, is_wanted, is_opaque)
   return self.found
 end
 
--- Does a frame have it as a local, or its function as an upvalue: itself, not in a table?
+-- Whether a frame has what is wanted as a local, or its function has it as an upvalue: itself, not in a table.
 local function frame_has(thread, level, info, is_it)
   for _, step in ipairs { 1, -1 } do
     local index = step
@@ -133,7 +133,7 @@ local function frame_has(thread, level, info, is_it)
   return false
 end
 
---- Does a frame of this coroutine have what is wanted as a local or an upvalue: itself, not in a table?
+--- Whether a frame of this coroutine has what is wanted as a local or an upvalue: itself, not in a table.
 function reach.has(thread, is_wanted)
   local function is_it(value) return type(value) == "table" and is_wanted(value) end
   for level = 0, LEVELS_MAX do

@@ -5,7 +5,7 @@ local options = require "cueball.options"
 
 local ready = {}
 
--- Somebody who waits.
+-- One call of pool:ready that waits.
 local Wait = {}
 Wait.__index = Wait
 
@@ -33,7 +33,7 @@ function ready.open(pool)
   pool.readies = nil -- who waits; nil: nobody, which is what the pool asks after each of its turns
 end
 
---- Something happened in the pool: wakes whoever has waited for it.
+--- Something happened in the pool: wakes those who have what they waited for.
 function ready.look(pool)
   local open, over = open_in(pool), is_over(pool)
   for _, one in ipairs(pool.readies) do
@@ -41,7 +41,7 @@ function ready.look(pool)
   end
 end
 
--- It waits no longer; or its task was killed.
+-- The call waits no longer; for host.guard, its task was killed.
 function Wait:abort()
   local pool = self.pool
   for index, other in ipairs(pool.readies) do
@@ -57,7 +57,7 @@ local function answer(pool, count, began)
   local open = open_in(pool)
   if open >= count then return true end
   if is_over(pool) then return nil, ("pool %s is %s"):format(pool.name, pool:state()), "pool_stopping" end
-  local why = pool:stats().dead_backends > 0 and pool:troubles() or pool:last_error()
+  local why = pool:stats().dead_backends > 0 and pool:cause() or pool:last_error()
   return nil, ("not ready after %.6g ms: %d of %d connections are open%s"):format((pool.now() - began) / 1e6, open, count,
     why and " (" .. why .. ")" or ""), "timeout"
 end

@@ -1,5 +1,4 @@
---- Why a claim got nothing, in words: what a person needs to know who reads them
--- at night.  Methods of the pool.
+--- Why a claim got nothing, as a message for people. These are methods of the pool.
 local native = require "cueball.native"
 local explain = require "cueball.pool.explain"
 local faults = require "cueball.pool.faults"
@@ -7,12 +6,12 @@ local lib, ffi = native.lib, native.ffi
 
 local refusal = {}
 
---- What is wrong with the backends, for people.
-function refusal.troubles(pool)
+--- Why a pool has no connection to a backend, for people.
+function refusal.cause(pool)
   local held_back = pool.quota and pool.quota:cause()
   if held_back then return held_back end
   local dead = faults.dead(pool)
-  if #dead > 0 then return "dead: " .. faults.words(dead) end
+  if #dead > 0 then return "dead: " .. faults.text(dead) end
   return pool.sink and pool.sink.message and "the resolver failed: " .. pool.sink.message or "no backend is known"
 end
 
@@ -22,12 +21,12 @@ local function situation(pool, stats)
   if stats.connecting + stats.backing_off > 0 then
     parts[#parts + 1] = ("%d connecting"):format(stats.connecting + stats.backing_off)
   end
-  if stats.total == 0 or stats.dead_backends > 0 then parts[#parts + 1] = pool:troubles() end
+  if stats.total == 0 or stats.dead_backends > 0 then parts[#parts + 1] = pool:cause() end
   return table.concat(parts, ", ")
 end
 
 --- Why a claim got nothing: message, name.
-function refusal.words(pool, result, waited_ms, ahead)
+function refusal.text(pool, result, waited_ms, ahead)
   pool.core:stats()
   local stats = pool.core.numbers
   local name = ffi.string(lib.cueball_error_name(result))
@@ -40,9 +39,9 @@ function refusal.words(pool, result, waited_ms, ahead)
   elseif name == "overloaded" then
     return ("overloaded: %d claims wait already (%s)"):format(stats.waiting, situation(pool, stats)), name
   elseif name == "pool_failed" then
-    return ("pool %s has failed: %s"):format(pool.name, pool:troubles()), name
+    return ("pool %s has failed: %s"):format(pool.name, pool:cause()), name
   elseif name == "no_backends" then
-    return ("pool %s: %s"):format(pool.name, pool:troubles()), name
+    return ("pool %s: %s"):format(pool.name, pool:cause()), name
   elseif name == "pool_stopping" then
     return ("pool %s is %s"):format(pool.name, pool:state()), name
   end

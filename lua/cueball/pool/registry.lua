@@ -1,16 +1,16 @@
---- The pools that live in this process, for who wants to show them. It keeps none of them alive.
+--- The pools that live in this process, for who shows them. The list keeps none of them alive.
 local registry = {}
 
 local pools = setmetatable({}, { __mode = "v" }) -- by number
 local count = 0
 
---- A pool is there.
+--- A pool was made.
 function registry.add(pool)
   count = count + 1
   pools[count] = pool
 end
 
---- Those that are not stopped, in the order in which they were made.
+--- The pools that are not stopped, in the order in which they were made.
 function registry.pools()
   local numbers, list = {}, {}
   for number in pairs(pools) do numbers[#numbers + 1] = number end

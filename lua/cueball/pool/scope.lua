@@ -60,7 +60,7 @@ end
 --- Calls fn(connection, lease), and ends the lease: it is released if fn returns, closed if fn throws or its task is killed meanwhile.
 -- @return what fn returned
 function scope.run(pool, lease, fn)
-  local handles, slot = handles_of_task(pool), lease.place.slot
+  local handles, slot = handles_of_task(pool), lease.tag.slot
   if handles then handles[slot] = lease.handle end
   return finish(lease, handles, slot, pcall(fn, lease.connection, lease))
 end

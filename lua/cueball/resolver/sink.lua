@@ -17,7 +17,7 @@ local random = require "cueball.random"
 local BACKOFF_FIRST_MS, BACKOFF_MAX_MS = 100, 30000
 local TIMES_TO_DOUBLE = 9 -- 100 ms · 2^9 is past the longest
 local FAILURE_FIRST_NS, FAILURE_MAX_NS = 5e9, 30e9 -- how often the resolver is told that its pool has failed
-local COMPLAINTS_MAX = 100 -- so many that were said are remembered
+local COMPLAINTS_MAX = 100 -- complaints that are remembered, so as not to be logged again
 
 local Sink = {}
 
@@ -34,7 +34,7 @@ local function over()
   return nil, "the resolver was ended", "pool_stopping"
 end
 
--- Says what is wrong with what the resolver said, once until it is something else.
+-- Logs what is wrong with what the resolver said, once until something else is wrong.
 -- @param call "add", "set" …
 local function complain(self, call, message)
   local said = self.complaints[call]
@@ -104,7 +104,7 @@ local function list_fault(backends)
   end
 end
 
--- Those of a list that are fit, each once; and what is wrong with the others.
+-- The backends of a list that are fit, each once; and what is wrong with the others.
 local function read_list(backends)
   local fit, seen, faults = {}, {}, {}
   for index = 1, #backends do
@@ -120,7 +120,7 @@ local function read_list(backends)
   return fit, faults
 end
 
--- What the set before was not faulted for already.
+-- Logs what is wrong with a list, but for what was wrong with the list before already.
 local function complain_of_set(self, faults)
   local before, said = self.complaints.set or {}, {}
   for index, message in ipairs(faults) do
@@ -157,7 +157,7 @@ local function failed(self, message, is_not_yet)
   self.told.listener:failing(message, is_not_yet)
 end
 
---- The backends cannot be found at present.  The last known ones stay; go on trying.
+--- The backends cannot be found at present. The last known ones stay; the resolver is to go on trying.
 -- @param message what went wrong
 -- @param how     nil; or { not_yet = true }: before the first list claims wait all the same, for as long as they are willing
 -- @return true; or nil, message, "pool_stopping"
@@ -195,8 +195,7 @@ function Sink:sleep(ms)
   return not is_over(self)
 end
 
---- Ends the sleep under way early, or the next one if there is none: so that what
--- was heard of elsewhere is looked at soon.  From anywhere.
+--- Ends the sleep under way early, or the next one if there is none: for news that come by another way. May be called from anywhere.
 function Sink:wake()
   if is_over(self) then return over() end
   self.is_awake = true
@@ -220,8 +219,8 @@ function Sink:pause()
   return self:sleep(pause * (1 - recovery.spread / 2 + recovery.spread * self.draw()))
 end
 
---- Calls fn() once, when the resolver is to end, or threw and is about to be started again: for handles of its own.  At once if it
--- has been told already.
+--- Calls fn() once, when the resolver is to end, or threw and is about to be started again: for handles of its own. If the resolver is to
+-- end already, fn is called at once.
 -- @param fn called outside of the resolver's task; it may not wait
 -- @return function() that takes it back
 function Sink:on_end(fn)
@@ -232,7 +231,7 @@ function Sink:on_end(fn)
   return function() entry.fn = nil end
 end
 
--- The latest first.
+-- Calls what was given to on_end, the latest first.
 function Sink:end_handles()
   local endings = self.endings
   self.endings = {}
@@ -256,7 +255,7 @@ function Sink:failed()
   return self.is_pool_failed
 end
 
--- Wakes the resolver now, and again later, less and less often, while the pool stays failed.
+-- Wakes the resolver now, and again later, less and less often, as long as the pool has failed.
 local function tell_failure(self)
   if is_over(self) or not self.is_pool_failed then return end
   local now = self.now()
@@ -297,8 +296,8 @@ local function run_once(self)
   return resolver:run(self)
 end
 
--- The pause after a throw.  It grows, unless the resolver did well for longer
--- than the pause before: so it is at rest half of the time at least, or nearly.
+-- The pause after a throw. It grows, unless the resolver did well for longer than the pause before: so a resolver that throws is at rest
+-- half of the time at least, or nearly.
 local function pause_after(self, lasted_ms)
   if self.has_answered and lasted_ms > self.pause_ms then self.failures = 0 end
   self.failures = self.failures + 1
@@ -306,7 +305,7 @@ local function pause_after(self, lasted_ms)
   return self.pause_ms
 end
 
--- The resolver's task.  One that returns has said what it had to say.
+-- The resolver's task. A resolver that returns has said what it had to say, and is not started again.
 local function run(self)
   local now = self.now
   while not is_over(self) do
@@ -325,7 +324,7 @@ end
 
 local function second(_, ...) return ... end
 
--- While one of them works the pool stays, though nobody else may refer to it.
+-- While one of these works its listener stays, though nobody else may refer to it.
 for _, name in ipairs { "add", "remove", "set", "fail", "recover" } do
   local method = Sink[name]
   Sink[name] = function(self, a, b) return second(self.told.listener, method(self, a, b)) end
@@ -361,15 +360,15 @@ function sink.new(given)
     pauses = 0, pacing = nil, draw = nil, -- of sink:pause
     endings = {},      -- of sink:on_end
     is_pool_failed = before ~= nil and before.is_pool_failed, told_at = nil, failure_pause = nil, alarm = nil,
-    has_ended = false, -- it is to end
-    is_done = false,   -- it has
+    has_ended = false, -- the resolver is to end
+    is_done = false,   -- the resolver has ended
     is_awake = false,  -- sink:wake was called, and no sleep has ended since
     sleeper = nil,
     task = nil,
   }, Sink)
 end
 
---- Starts its resolver; the failure of the one before is over.
+--- Starts a sink's resolver; the failure of the resolver before is over.
 function sink.start(self)
   if self.is_told then
     self.is_told = false
@@ -378,7 +377,7 @@ function sink.start(self)
   self.task = self.host.service(run, self)
 end
 
---- Ends it: what sleeps in sink:sleep wakes with false.
+--- Ends the resolver: if it sleeps in sink:sleep it wakes with false.
 function Sink:finish()
   self.has_ended = true
   if self.alarm then self.alarm:close() end
@@ -387,8 +386,7 @@ function Sink:finish()
   self:end_handles()
 end
 
---- Ends it, and calls done() when it has ended: what does not return by itself
--- when sink:sleep tells it false is killed.
+--- Ends the resolver, and calls done() when it has ended: if it does not return by itself when sink:sleep tells it false it is killed.
 function Sink:end_soon(done)
   self:finish()
   if self.is_done then return done() end

@@ -3,6 +3,7 @@
 --
 -- A time is as cueball.host.sim.duration has it.
 -- A probability is a number from 0 to 1, false or true.
+local misuse = require "cueball.misuse"
 local duration = require "cueball.host.sim.duration"
 
 local behaviour = {}
@@ -86,17 +87,17 @@ local DEFAULTS = {
 
 local NO_FAULTS = { refuse = false, hang = false, reset = false, cut = false, join = false, slow = false, slow_ms = 100 }
 
-local function merge(who, base, fields, given, level)
+local function merge(who, base, fields, given)
   if type(given) ~= "table" then
-    error(("%s: expected a table, got %s"):format(who, type(given)), level + 1)
+    misuse.raise(("%s: expected a table, got %s"):format(who, type(given)))
   end
   local merged = {}
   for name, value in pairs(base) do merged[name] = value end
   for name, value in pairs(given) do
     local field = fields[name]
-    if not field then error(("%s: unknown field %s"):format(who, tostring(name)), level + 1) end
+    if not field then misuse.raise(("%s: unknown field %s"):format(who, tostring(name))) end
     if not field[1](value) then
-      error(("%s: %s: expected %s, got %s"):format(who, name, field[2], tostring(value)), level + 1)
+      misuse.raise(("%s: %s: expected %s, got %s"):format(who, name, field[2], tostring(value)))
     end
     merged[name] = field[3](value)
   end
@@ -104,14 +105,13 @@ local function merge(who, base, fields, given, level)
 end
 
 --- @param base the behaviour so far; nil: the defaults
--- @param level of the caller to blame, as for error()
-function behaviour.of_server(base, given, level)
-  return merge("server", base or DEFAULTS, SERVER, given, level + 1)
+function behaviour.of_server(base, given)
+  return merge("server", base or DEFAULTS, SERVER, given)
 end
 
 --- @param given fields refuse, hang, reset, cut, join, slow, slow_ms; false: no faults at all
-function behaviour.of_faults(given, level)
-  return merge("faults", NO_FAULTS, FAULTS, given or {}, level + 1)
+function behaviour.of_faults(given)
+  return merge("faults", NO_FAULTS, FAULTS, given or {})
 end
 
 return behaviour

@@ -69,7 +69,7 @@ function Connection:welcome()
   end
 end
 
--- It is over, as far as the server knows.
+-- The connection is over, as far as the server knows.
 local function forget(self)
   self.is_open = false
   self.server.open:remove(self)

@@ -24,6 +24,7 @@
 --
 -- and, as on every host, ask, forget, system, families and hosts (docs/hosts.md).  What the
 -- world makes of addresses holds here too: world.unreachable, and of world.faults `hang` and `slow`.
+local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local answers = require "cueball.dns.answer"
 local clock = require "cueball.host.sim.clock"
@@ -83,13 +84,13 @@ local function read_line(line)
 end
 
 -- By name: a list of records, and an rcode perhaps; and the names below which nothing else is.
-local function read_zone(text, level)
-  if type(text) ~= "string" then error("zone: expected lines NAME TTL TYPE DATA, got " .. type(text), level + 1) end
+local function read_zone(text)
+  if type(text) ~= "string" then misuse.raise("zone: expected lines NAME TTL TYPE DATA, got " .. type(text)) end
   local zone = { names = {}, parents = {} }
   for line in text:gmatch "[^\n]+" do
     if line:find "%S" and not line:find "^%s*;" then
       local record = read_line(line)
-      if not record then error(("zone: expected NAME TTL TYPE DATA or NAME RCODE, got %q"):format(line), level + 1) end
+      if not record then misuse.raise(("zone: expected NAME TTL TYPE DATA or NAME RCODE, got %q"):format(line)) end
       local name = folded(record.name)
       local entry = zone.names[name] or { records = {}, rcode = nil }
       zone.names[name] = entry
@@ -178,18 +179,18 @@ local BEHAVIOUR = {
 local Nameserver = {}
 Nameserver.__index = Nameserver
 
-local function set(self, given, level)
+local function set(self, given)
   for name, value in pairs(given) do
     local rule = BEHAVIOUR[name]
-    if not rule then error(("nameserver: unknown field %s"):format(tostring(name)), level + 1) end
-    if not rule[1](value) then error(("nameserver: %s: expected %s, got %s"):format(name, rule[2], tostring(value)), level + 1) end
-    if name == "zone" then value = read_zone(value, level + 1) end
+    if not rule then misuse.raise(("nameserver: unknown field %s"):format(tostring(name))) end
+    if not rule[1](value) then misuse.raise(("nameserver: %s: expected %s, got %s"):format(name, rule[2], tostring(value))) end
+    if name == "zone" then value = read_zone(value) end
     if name == "latency" then value = duration.read(value) end
     self[name] = value
   end
 end
 
-function Nameserver:set(given) set(self, given, 2) end
+function Nameserver:set(given) set(self, given) end
 function Nameserver:stop() self.silence = "network" end
 function Nameserver:start() self.silence = false end
 
@@ -202,7 +203,7 @@ local function finish(state, question, ...)
   question.done(...)
 end
 
--- It is at the nameserver: what does that say?
+-- The question has reached the nameserver: what does that say?
 local function arrive(state, question)
   local server, network = state.servers[question.server], state.network
   if not state.by_id[question.id] or network:wire(question.host).is_shut then return end
@@ -300,7 +301,7 @@ local function add_settings(world, state)
     for name, list in pairs(given) do state.hosts[folded(name)] = list end
   end
 
-  function world.zone(text) state.zone = read_zone(text, 2) end
+  function world.zone(text) state.zone = read_zone(text) end
 
   function world.nameserver(at, given)
     local host, port = address.split(tostring(at))
@@ -321,7 +322,7 @@ end
 function dns.install(world, network, random)
   local state = {
     clock = network.clock, network = network, random = random,
-    servers = {}, zone = read_zone("", 1), hosts = {}, families = 3,
+    servers = {}, zone = read_zone(""), hosts = {}, families = 3,
     system = { servers = { "127.0.0.1:53" }, search = {}, ndots = 1, rotate = false },
     open = members.new(), by_id = {}, last_id = 0, system_version = 0, hosts_version = 0,
   }

@@ -6,6 +6,7 @@
 -- What can go wrong: nobody listens there (refused), the host cannot be reached
 -- (nothing arrives until it can), the server is frozen (what arrives waits at its
 -- door), and what the behaviour or the faults say by chance.
+local misuse = require "cueball.misuse"
 local address_of = require "cueball.address"
 local behaviour = require "cueball.host.sim.behaviour"
 local duration = require "cueball.host.sim.duration"
@@ -30,7 +31,7 @@ function network.new(time, random)
     random = random,
     servers = {},          -- by "address:port"
     wires = {},            -- gates by address
-    faults = behaviour.of_faults(false, 1),
+    faults = behaviour.of_faults(false),
     transports = members.new(),
     is_computing = false,  -- the clients' program does not look what has come
     connection_id = 0,
@@ -41,24 +42,24 @@ local function name_of(address, port)
   return port and ("%s:%d"):format(address, port) or address
 end
 
-local function check_address(who, address, port, level)
+local function check_address(who, address, port)
   if type(address) ~= "string" or address == "" then
-    error(("%s: expected an address, got %s"):format(who, tostring(address)), level + 1)
+    misuse.raise(("%s: expected an address, got %s"):format(who, tostring(address)))
   end
   if address:sub(1, 5) == "unix:" then
-    if port ~= nil then error(who .. ": a unix: address has no port", level + 1) end
+    if port ~= nil then misuse.raise(who .. ": a unix: address has no port") end
   elseif type(port) ~= "number" or port % 1 ~= 0 or port < 1 or port > 65535 then
-    error(("%s: expected a port from 1 to 65535, got %s"):format(who, tostring(port)), level + 1)
+    misuse.raise(("%s: expected a port from 1 to 65535, got %s"):format(who, tostring(port)))
   end
 end
 
---- @param level of the caller to blame
+--- Adds a server.
 -- @return the server, listening
-function Network:add_server(address, port, given, level)
-  check_address("server", address, port, level + 1)
+function Network:add_server(address, port, given)
+  check_address("server", address, port)
   local name = name_of(address, port)
-  if self.servers[name] then error("server: there is one at " .. name .. " already", level + 1) end
-  local added = server.new(self, address, port, given, level + 1)
+  if self.servers[name] then misuse.raise("server: there is one at " .. name .. " already") end
+  local added = server.new(self, address, port, given)
   self.servers[name] = added
   return added
 end

@@ -4,6 +4,7 @@
 --   sim.for_seeds(100, fn, { from = 1, faults = { cut = 0.2 } })   and what else sim.new takes
 --
 -- What fails says its seed, on stderr too; CUEBALL_SEED=17 in the environment runs that one alone.
+local misuse = require "cueball.misuse"
 local text = require "cueball.text"
 
 local seeds = {}
@@ -13,21 +14,21 @@ local function is_whole(value, min)
 end
 
 -- The first seed and the last one, and options for sim.new.
-local function range_of(count, options, level)
-  if not is_whole(count, 1) then error("for_seeds: expected a number of seeds from 1, got " .. tostring(count), level + 1) end
+local function range_of(count, options)
+  if not is_whole(count, 1) then misuse.raise("for_seeds: expected a number of seeds from 1, got " .. tostring(count)) end
   if options ~= nil and type(options) ~= "table" then
-    error("for_seeds: expected a table of options, got " .. type(options), level + 1)
+    misuse.raise("for_seeds: expected a table of options, got " .. type(options))
   end
   local rest = {}
   for name, value in pairs(options or {}) do rest[name] = value end
-  if rest.seed ~= nil then error("for_seeds: option seed: each run has its own; use from", level + 1) end
+  if rest.seed ~= nil then misuse.raise("for_seeds: option seed: each run has its own; use from") end
   local from = rest.from == nil and 1 or rest.from
-  if not is_whole(from, 0) then error("for_seeds: from: expected a whole number from 0, got " .. tostring(from), level + 1) end
+  if not is_whole(from, 0) then misuse.raise("for_seeds: from: expected a whole number from 0, got " .. tostring(from)) end
   rest.from = nil
   local alone = os.getenv "CUEBALL_SEED"
   if not alone then return from, from + count - 1, rest end
   local seed = tonumber(alone)
-  if not is_whole(seed, 0) then error("for_seeds: CUEBALL_SEED is no seed: " .. alone, level + 1) end
+  if not is_whole(seed, 0) then misuse.raise("for_seeds: CUEBALL_SEED is no seed: " .. alone) end
   return seed, seed, rest
 end
 
@@ -46,10 +47,9 @@ end
 -- @param count how many seeds
 -- @param fn function(world, seed)
 -- @param options nil, or { from = the first one, 1 by default, … }
--- @param level of the caller to blame
-function seeds.run(make, count, fn, options, level)
-  local first, last, rest = range_of(count, options, level + 1)
-  if type(fn) ~= "function" then error("for_seeds: expected a function, got " .. type(fn), level + 1) end
+function seeds.run(make, count, fn, options)
+  local first, last, rest = range_of(count, options)
+  if type(fn) ~= "function" then misuse.raise("for_seeds: expected a function, got " .. type(fn)) end
   for seed = first, last do
     local ok, message = run_one(make, seed, fn, rest)
     if not ok then

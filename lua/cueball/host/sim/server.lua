@@ -27,13 +27,12 @@ end
 --- @param network whose clock, chance and wires it uses
 -- @param port nil for a "unix:" address
 -- @param given its behaviour
--- @param level of the caller to blame
-function server.new(network, address, port, given, level)
+function server.new(network, address, port, given)
   return setmetatable({
     network = network,
     address = address,
     port = port,
-    behaviour = behaviour.of_server(nil, given or {}, level + 1),
+    behaviour = behaviour.of_server(nil, given or {}),
     is_listening = true,
     accepted = 0,
     open = members.new(),
@@ -42,7 +41,7 @@ function server.new(network, address, port, given, level)
 end
 
 function Server:set(given)
-  self.behaviour = behaviour.of_server(self.behaviour, given, 2)
+  self.behaviour = behaviour.of_server(self.behaviour, given)
 end
 
 function Server:list()
@@ -83,7 +82,8 @@ function Server:fail_over(options)
   for _, one in ipairs(self:list()) do one:forsake(not (options and options.reset)) end
 end
 
--- Its own limit of connections is reached: "connection refused"; or false, and the connect hangs.
+-- The server's limit of connections is reached.
+-- @return "connection refused"; or false: the connect hangs
 local function refusal_of_full(self)
   local how = self.behaviour
   if not how.max_connections or self.connections < how.max_connections then return nil end

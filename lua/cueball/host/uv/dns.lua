@@ -125,7 +125,7 @@ local function ask(self, server, name, rr, timeout_ms, done, use_tcp)
   self.last_id = id
   self.asked[id] = done
   pump(self)
-  -- It may have failed at once, and nothing would tell.
+  -- The question may have failed at once, and then no event would tell.
   self.tasks:defer(self.on_turn)
   return id
 end

@@ -1,7 +1,7 @@
 --- Signals on the libuv host: host.on_signal, as docs/hosts.md has it.
 local signal = {}
 
--- Those that ask a process to end, or to look again; others are not a program's business here.
+-- The signals that ask a process to end, or to read its configuration again.
 local NAMES = { int = "sigint", term = "sigterm", hup = "sighup" }
 
 --- Fills in host.on_signal.

@@ -91,7 +91,7 @@ local function connect_tcp(self, addresses, index, port, done)
     if not err then handle:nodelay(true) end
     connected(self, err, done)
   end
-  -- It throws for what is no address, and returns what the kernel refuses at once.
+  -- luv throws for what is no address, and returns what the kernel refuses at once.
   local ok, request, err = pcall(handle.connect, handle, addresses[index], port, answer)
   if not ok then
     soon(self, handle, done, "invalid address")

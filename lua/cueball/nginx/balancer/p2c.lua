@@ -1,5 +1,5 @@
 --- Power of two choices: of two peers drawn at random, the one where a request is expected to wait less. What is known of a peer, and
--- which of two is better, is the core's, as for `balance = "p2c"` of a pool: src/core/latency.c says how, and from where.
+-- which of two is better, is the core's, as for `balance = "p2c"` of a pool: src/core/pool/latency.c says how, and from where.
 local native = require "cueball.native"
 local lib = native.lib
 
@@ -11,28 +11,28 @@ function p2c.added(peer)
   peer.latency = new_latency()
 end
 
---- A request is under way there, since `at`.
+--- A request to the peer is under way since `at`.
 function p2c.began(peer, at)
   lib.cueball_latency_began(peer.latency, at)
 end
 
---- It is no longer.
+--- A request that began at `at` is no longer under way.
 function p2c.ended(peer, at)
   lib.cueball_latency_ended(peer.latency, at)
 end
 
---- None is; those that are will be told anew.
+--- No request is under way. p2c.began will be called anew for those that are.
 function p2c.forget(peer)
   peer.latency.leased, peer.latency.leased_sum = 0, 0
 end
 
---- How a request went there.
+--- How a request to the peer went.
 function p2c.observed(peer, is_well, took_ms, now)
   local tell = is_well and lib.cueball_latency_observed or lib.cueball_latency_failed
   tell(peer.latency, now, math.max(0, took_ms) * 1e6)
 end
 
---- For those who look: the average latency in ms, nil: not known; and the share that goes well.
+--- For balancer:peers(): the average latency in ms, nil: not known; and the share that goes well.
 function p2c.describe(peer, now)
   local average = peer.latency.average
   return average > 0 and average / 1e6 or nil, lib.cueball_latency_success_rate(peer.latency, now)

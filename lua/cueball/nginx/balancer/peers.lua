@@ -75,7 +75,7 @@ end
 
 -- ----------------------------------------------------------------- picking --
 
-local function is_fit(self, peer)
+local function is_usable(self, peer)
   local health = peer.health
   return not health.is_dead or not peer.is_tried and self.now() >= tonumber(health.retry_at)
 end
@@ -88,11 +88,11 @@ function Peers:is_dead()
   return #self.list > 0
 end
 
--- Those of the best priority that are usable and not tried yet; where all are usable and nothing was tried, the list itself.
+-- The peers of the best priority that are usable and not tried yet.
 local function candidates(self, tried)
   local usable, best = {}, math.huge
   for _, peer in ipairs(self.list) do
-    if not (tried and tried[peer]) and is_fit(self, peer) then
+    if not (tried and tried[peer]) and is_usable(self, peer) then
       local priority = self.is_strict and peer.priority or 0
       if priority < best then usable, best = {}, priority end
       if priority == best then usable[#usable + 1] = peer end
@@ -101,7 +101,7 @@ local function candidates(self, tried)
   return usable
 end
 
--- None is fit: the dead one whose pause ends first.
+-- No peer is usable: the dead peer whose pause ends first.
 local function last_resort(self, tried)
   local first
   for _, peer in ipairs(self.list) do
@@ -110,7 +110,7 @@ local function last_resort(self, tried)
   return first
 end
 
--- Requests that ended without anybody having told: their records were collected.
+-- Counts the requests under way anew: of some nobody told the end, and their records were collected as garbage.
 local function recount(self)
   if self.now() - self.recounted_at < RECOUNT_NS then return end
   self.recounted_at = self.now()
@@ -133,7 +133,7 @@ end
 function Peers:pick(tried)
   recount(self)
   local usable = candidates(self, tried)
-  -- A dead one whose time has come goes first: the request will be tried elsewhere if that fails.
+  -- A dead peer whose pause is over goes first: if it fails, the request will be tried elsewhere.
   for _, peer in ipairs(usable) do
     if peer.health.is_dead then return peer end
   end
@@ -145,8 +145,8 @@ end
 
 -- ---------------------------------------------------------------- requests --
 
---- A request goes there.
--- @return its record, to be told the end of once
+--- A request goes to this peer.
+-- @return the request's record, for Peers:ended
 function Peers:began(peer)
   local request = { peer = peer, at = self.now() }
   self.under_way[request] = true

@@ -1,9 +1,9 @@
 --- Asks a nameserver through resty.dns.resolver (OpenResty), or nginx.dns.resolver (Debian), which is the same: where the library
 -- cannot read responses itself.
 --
--- It believes more than it should: a response with the right id counts whatever question it repeats, and one that is not whole makes it
--- throw. What can be done about that from here: the id comes from the system's random source and not from math.random, each question
--- has a socket of its own, a throw is garbage, and names that no text can hold are left out.
+-- resty.dns.resolver believes more than it should: a response with the right id counts whatever question it repeats, and a response that
+-- is not whole makes it throw. What can be done about that from here: the id comes from the system's random source and not from
+-- math.random, each question has a socket of its own, a throw is garbage, and names that no text can hold are left out.
 local RESPONSE_CODES = 16
 local GRACE_MS = 1000   -- the question's alarm comes first: nginx would log an error
 local RR_A, RR_CNAME, RR_SOA, RR_AAAA, RR_SRV = 1, 5, 6, 28, 33
@@ -19,7 +19,7 @@ local function load_resolver()
   end
 end
 
--- Its names have lost what told a dot within a label from one between two; the root is "".
+-- In the names of resty.dns.resolver a dot within a label cannot be told from one between labels; the root is "".
 local function text_of(name)
   if type(name) ~= "string" or name:find "[^%w%-_.*]" then return nil end
   return name == "" and "." or name
@@ -29,7 +29,7 @@ end
 local function record_of(given)
   local rr, name = given.type, text_of(given.name)
   if given.class ~= CLASS_IN or not name then return nil end
-  -- Its numbers are of 32 bits with a sign.
+  -- The numbers of resty.dns.resolver have 32 bits with a sign.
   local record = { type = rr, name = name, ttl = given.ttl % 2 ^ 32, section = SECTIONS[given.section] }
   if rr == RR_A or rr == RR_AAAA then
     record.address = given.address
@@ -53,7 +53,7 @@ local function answer_of(found)
   return require("cueball.dns.answer").make((found.errcode or 0) % RESPONSE_CODES, records)
 end
 
--- Its messages end with what the socket said; those of the reader are others.
+-- Messages of resty.dns.resolver that end with what a socket said are about the network; others come from its reader.
 local function silence_of(message)
   if message:find "timeout$" then return "timeout" end
   if message:find "connection refused$" then return "refused" end

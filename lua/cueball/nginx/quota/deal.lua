@@ -5,7 +5,7 @@
 -- (D. Bertsekas, R. Gallager, Data Networks, 2nd edition, section 6.5.2.)
 local deal = {}
 
--- Who needs least first; of equals, as they stand.
+-- The indices of needs, the least need first; of equal needs, in the order of the list.
 local function in_order(needs)
   local order = {}
   for index = 1, #needs do order[index] = index end
@@ -43,7 +43,7 @@ function deal.shares(cap, needs, turn)
   return shares
 end
 
---- The same in two rounds: what is needed comes first; what is left goes to those who would like more, so that all come as close to
+--- Deals in two rounds: what is needed comes first; what is left goes to those who would like more, so that all come as close to
 -- each other as may be.
 -- @param needs, wishes lists; a wish below its need counts as that need
 -- @return shares for what is needed; shares with what is left

@@ -196,7 +196,7 @@ local function need_of(self, stats, is_leaving)
   return math.min(self.cap, math.max(1, self.peak, self.peak_before, used + spares))
 end
 
--- What it would like to have besides: its even part, if it is to have connections ready.
+-- What this worker would like to have besides what it needs: its even part, if it is to have connections ready.
 local function wish_of(self, need, members, is_leaving)
   if is_leaving or self.options.spares ~= NO_SPARES then return need end
   local present = 0
@@ -206,7 +206,8 @@ local function wish_of(self, need, members, is_leaving)
   return math.max(need, math.floor(self.cap / math.max(self.workers.count(), present)))
 end
 
--- Whose share is what. → share, full share, how many to give back
+-- This worker's share of the connections.
+-- @return the share with what nobody needs, and how many connections the worker is to give back
 local function share_of(self, members)
   table.sort(members, function(a, b) return (a.number or math.huge) < (b.number or math.huge) end)
   local needs, wishes, held, free, own = {}, {}, {}, self.cap, nil
@@ -223,21 +224,21 @@ local function share_of(self, members)
   return full[own], yield
 end
 
--- What there is that the server may count.
+-- How many connections the server may count for this worker.
 local function open_of(stats, is_leaving)
-  if is_leaving then return stats.busy + stats.connecting + stats.checking end -- what rests nginx has closed
+  if is_leaving then return stats.busy + stats.connecting + stats.checking end -- nginx has closed the idle ones
   return stats.total
 end
 
--- Gives back what is not used. The server may hear of a close a little later than another worker's connect: so not before
--- it was unused the last time too. One that leaves may not have another time.
+-- Gives back tokens that are not used. The server may hear of a close a little later than of another worker's connect, so a token is given
+-- back when it was unused the last time too. A worker that leaves may have no other time, and gives back at once.
 local function give_back(self, unused, is_leaving)
   local count = is_leaving and unused or math.min(unused, self.unused)
   self.ledger:give(math.max(0, count), is_leaving)
   self.unused = math.max(0, unused - math.max(0, count))
 end
 
--- Nothing has changed since the last time, here or elsewhere.
+-- Has nothing changed since the last deal, here or in other workers?
 local function is_calm(self, now)
   if self.is_pressed or self.unused > 0 or now - self.dealt_at >= WINDOW_NS then return false end
   if self.ledger:changes() ~= self.changes_seen then return false end
@@ -267,18 +268,18 @@ local function deal_anew(self, is_leaving)
   give_back(self, book.held - math.max(goal, open), is_leaving)
   book:publish(need, wish, is_leaving)
   self.is_pressed = book.held < math.min(full, need) or yield > 0 or open > goal
-  -- One that has left in good order is not to be found dead. If more requests come, it takes part again.
+  -- A worker that has left in good order is not to be found dead. If more requests come, it takes part again.
   if is_leaving and book.held == 0 and stats.waiting == 0 then book:close() end
 end
 
--- The pool stops: nothing is opened any more, what is closed is given back.
+-- The pool stops: it opens nothing any more, and gives back a token for each connection that is closed.
 local function run_down(self)
   self.pool.core:stats()
   self.ledger:give(self.ledger.held - self.pool.core.numbers.total)
   self.ledger:publish(0, 0, true)
 end
 
---- Looks at what is, and deals anew.
+--- Compares what this worker has with what it should have, and deals anew if something has changed.
 function Quota:settle()
   if self.is_settling or self.is_over then return end
   self.is_settling = true

@@ -8,7 +8,7 @@
 --
 -- What can go wrong: a member dies. Whoever collects what it left frees its tokens, since its sockets are closed.
 -- The dict throws keys away (it is too small, or others fill it): each member looks whether its tokens are there, and adds them again.
--- Others write to it: a holder that is no member is not believed, and the token is freed.
+-- Others write to the dict: a holder that no member could be is not believed, and the token is freed.
 local shared_dict = require "cueball.nginx.shared_dict"
 local workers = require "cueball.nginx.workers"
 
@@ -75,7 +75,7 @@ local function tell_change(self)
   self.memory:increment "changes"
 end
 
---- A number that is another one once a member has come or gone, or has said something new.
+--- A number that changes when a member comes or goes, or says something new.
 function Ledger:changes()
   return self.memory:get "changes" or 0
 end

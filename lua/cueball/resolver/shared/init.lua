@@ -2,16 +2,16 @@
 --
 --   resolver.shared { resolver = cueball.resolver.dns { domain = "db.example", default_port = 5432 }, dict = "cueball" }
 --
--- The happy path: each pool's run looks into the dict every poll_ms.  Whoever finds no lease there takes it (the dict lets only one),
--- runs the resolver, renews the lease, and writes down what the resolver says, with a version beside it.  The others, and that one's own
--- pool, take up what is written whenever the version is another: also when they start, so that nobody begins with nothing.
+-- The happy path: each pool's run looks into the dict every poll_ms.  A run that finds no lease there takes it (the dict lets only one),
+-- leads: it runs the resolver, renews the lease, and writes down what the resolver says, with a version beside it.  The other runs, and the
+-- leader's own pool, take up what is written whenever the version is another: also when they start, so that no pool begins with nothing.
 -- What can go wrong:
--- - The one that leads dies: its lease ends by itself.  It exits: it gives the lease back.  Another takes it, and what was found stays.
--- - It was held up, and another leads meanwhile: it finds the other's id in the lease, ends its resolver and follows.
--- - The dict throws keys away, or was written by one who did not know yet that he leads no more: who leads writes anew when the version
---   is not the one he wrote.
--- - The dict is too small: that is said, in the log of the one and as the failure of the others.
--- - Others write to it: what cannot be ours is not believed; who leads writes it anew, and it is told of once.
+-- - The leader dies: its lease ends by itself.  The leader exits: it gives the lease back.  Another run takes it, and what was found stays.
+-- - The leader was held up, and another leads meanwhile: it finds the other's id in the lease, ends its resolver and follows.
+-- - The dict throws keys away, or was written by a run that did not know yet that it leads no more: the leader writes anew when the version
+--   is not the one it wrote.
+-- - The dict is too small: that is said in the leader's log, and as the failure of the others.
+-- - Others write to the dict: what cannot be ours is not believed; the leader writes it anew, and it is told of once.
 -- On hosts with one process (host.workers.is_shared is false) one run serves all pools of that: the first begins it, the last ends it.
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
@@ -58,7 +58,7 @@ local function apply(self, found)
   self.failure = found.failure
 end
 
--- What is known stays; why it is not kept up is said once.
+-- The backends known stay. Why they are not kept up to date is said once.
 local function apply_failure(self, message)
   if self.failure == message then return end
   self.failure = message
@@ -71,7 +71,7 @@ end
 
 local VERSION_MAX = 2 ^ 53
 
--- nil: there is none that could be ours.
+-- The version in the dict; nil: there is none that could be ours.
 local function version_in(self)
   local version = self.memory:get "version"
   if version == nil or type(version) == "number" and version % 1 == 0 and math.abs(version) <= VERSION_MAX then return version end
@@ -79,7 +79,7 @@ local function version_in(self)
   return nil
 end
 
--- What was written, read; nil: nothing that could be ours.
+-- What the leader has written; nil: there is nothing that could be ours.
 local function state_in(self)
   local text = self.memory:get "state"
   if text == nil then return nil end
@@ -112,13 +112,13 @@ local function complain(self, size, message)
   self.sink.log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
 end
 
--- Later than any before, on a clock that all workers share: it differs from what others have written.
+-- A version is a time on a clock that all workers share, later than the one before: so it differs from what others have written.
 local function next_version(self)
   self.last_version = math.max(self.host.now(), self.last_version + 1)
   return self.last_version
 end
 
--- Writes what the resolver said. Its own pool hears of it first: it is well off even if nothing can be written.
+-- Writes what the resolver said. The leader's own pool hears of it first, so it is well off even if nothing can be written.
 -- @param is_lost whether what was written before may not be there
 local function publish(self, is_lost)
   self.is_dirty = false
@@ -140,7 +140,7 @@ local function lead(self)
   self.sink.log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
   self.recorder = recorder.start(self.of.resolver, self.sink, inherited, function()
     self.is_dirty = true
-    self.sink:wake() -- it is written in a moment, with what else comes in this one
+    self.sink:wake() -- written in the next turn, with what else comes in this one
   end)
 end
 
@@ -150,7 +150,7 @@ local function step_down(self)
   if one then one:close() end
 end
 
--- Takes the lease if nobody has it. Keys that were not there yet may not fit.
+-- Takes the lease if nobody has it. A dict that is full may have no room for it.
 local function take_lease(self)
   local ok, message = self.lease:take()
   if not ok and message ~= "exists" then
@@ -160,7 +160,7 @@ local function take_lease(self)
   return ok
 end
 
--- Writes down that this one's pool has failed, whoever leads.
+-- Writes down that this run's pool has failed, so that the leader's resolver hears of it.
 local function tell_failure(self)
   local now = self.host.now()
   if not self.sink:failed() or self.failure_at and now - self.failure_at < FAILURE_NS then return end
@@ -202,7 +202,7 @@ end
 
 -- --------------------------------------------------------------------- running --
 
--- Ended or killed: who led gives the lease back, so that another leads at once.
+-- The run was ended or killed: a leader gives the lease back, so that another leads at once.
 function Run:close()
   step_down(self)
   self.lease:release()
@@ -228,7 +228,7 @@ end
 
 -- ------------------------------------------------------------- in one process --
 
--- By host, then by resolver: who follow its one run.
+-- Where one process is all there is: the followers of each resolver's one run, by host, then by resolver.
 local groups = setmetatable({}, { __mode = "k" })
 
 local Group = {}
@@ -250,7 +250,7 @@ local function group_of(self, sink)
   return group
 end
 
--- Tells of what was said since, and hears whether a pool has failed.
+-- Tells a follower what was said since, and the resolver whether a pool has failed.
 function Group:serve(follower)
   if self.is_dirty then
     self.is_dirty = false
