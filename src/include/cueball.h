@@ -150,7 +150,7 @@ CUEBALL_API int cueball_options_check(const cueball_options *options, char *text
 typedef enum cueball_pool_state {
     CUEBALL_POOL_STARTING = 0, /* no connection has opened yet, or none since it failed */
     CUEBALL_POOL_RUNNING = 1,
-    CUEBALL_POOL_FAILED = 2,   /* every backend is dead; monitors go on trying */
+    CUEBALL_POOL_FAILED = 2,   /* every backend is dead; probes go on trying */
     CUEBALL_POOL_STOPPING = 3, /* waits for leases, until drain_timeout_ms */
     CUEBALL_POOL_STOPPED = 4
 } cueball_pool_state;

@@ -37,11 +37,11 @@ bool cueball__chore_drop(cueball_pool *pool, cueball__slot *slot, uint8_t chore)
 void cueball__answer_add(cueball_pool *pool, cueball__claim *claim)
 {
     assert(claim->state != CLAIM_WAITING);
-    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__link_is_linked(&claim->at_state));
     assert(!cueball__timer_is_armed(&claim->timer));
     assert(claim->state != CLAIM_GRANTED || claim->slot->untold);
     assert(claim->state != CLAIM_REFUSED || claim->error < 0);
-    cueball__list_append(&pool->answers, &claim->place);
+    cueball__list_append(&pool->answers, &claim->at_state);
     pool->outlook.actions++;
     pool->outlook.answers++;
     assert(pool->outlook.answers <= pool->outlook.actions);
@@ -49,11 +49,11 @@ void cueball__answer_add(cueball_pool *pool, cueball__claim *claim)
 
 void cueball__answer_drop(cueball_pool *pool, cueball__claim *claim)
 {
-    assert(cueball__link_is_linked(&claim->place));
+    assert(cueball__link_is_linked(&claim->at_state));
     assert(claim->state != CLAIM_WAITING);
     assert(pool->outlook.answers > 0);
     assert(pool->outlook.actions >= pool->outlook.answers);
-    cueball__list_remove(&claim->place);
+    cueball__list_remove(&claim->at_state);
     pool->outlook.actions--;
     pool->outlook.answers--;
 }
@@ -94,7 +94,7 @@ static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_actio
     claim->slot = NULL;
     claim->state = 0;
     cueball__table_remove(&pool->claims, claim);
-    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__link_is_linked(&claim->at_state));
     assert(!cueball__link_is_linked(&claim->at_owner));
     assert(action->claim != 0);
 }
@@ -149,7 +149,7 @@ bool cueball__answer_next(cueball_pool *pool, cueball_action *action)
     *action = (cueball_action){ 0 };
     if (cueball__list_is_empty(&pool->answers))
         return false;
-    answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, place), action);
+    answer_take(pool, CUEBALL__OWNER(pool->answers.next, cueball__claim, at_state), action);
     return true;
 }
 

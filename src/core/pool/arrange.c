@@ -60,23 +60,23 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
     assert(surplus == 0 || pool->is_set);
 }
 
-/* Where there are fewer connections than backends, all of them may be monitors of
+/* Where there are fewer connections than backends, all of them may be probes of
  * dead ones.  As long as a backend lives it is tried: the dead one that is
- * preferred least makes way for it, and has no monitor. */
+ * preferred least makes way for it, and has no probe. */
 static void plan_favour_living(cueball_plan_backend *plan, uint32_t count)
 {
-    uint32_t living = count, monitored = count;
+    uint32_t living = count, probed = count;
     for (uint32_t i = 0; i < count; i++) {
         if (plan[i].dead) {
-            monitored = plan[i].want ? i : monitored;
+            probed = plan[i].want ? i : probed;
         } else if (plan[i].want) {
             return;
         } else if (living == count) {
             living = i;
         }
     }
-    if (living < count && monitored < count) {
-        plan[monitored].want = 0;
+    if (living < count && probed < count) {
+        plan[probed].want = 0;
         plan[living].want = 1;
     }
 }

@@ -48,7 +48,7 @@ static int slot_check(const cueball_pool *pool, const cueball__slot *slot, const
     MUST(slot->state == CUEBALL_SLOT_BUSY || !slot->on_return, "slot %u in state %u", index, slot->state);
     MUST(slot->doubted == (rests_in_doubt || awaits_check), "slot %u in state %u", index, slot->state);
     bool is_indexed = slot->state == CUEBALL_SLOT_IDLE && !rests_in_doubt && pool->options.balance == CUEBALL_BALANCE_P2C;
-    MUST((slot->owner != NULL || is_indexed || slot->doubted) == cueball__link_is_linked(&slot->at_owner), "slot %u", index);
+    MUST((slot->owner != NULL || is_indexed || slot->doubted) == cueball__link_is_linked(&slot->at_state), "slot %u", index);
     MUST((slot->owner != NULL) == slot->owned, "slot %u", index);
     MUST(cueball__handle_index(slot->conn) == index && cueball__handle_index(slot->lease) == index, "slot %u", index);
     MUST(!slot->pauses || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u", index, slot->state);
@@ -217,13 +217,13 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     MUST(answers == pool->outlook.answers, "%u answers, %u counted", answers, pool->outlook.answers);
     cueball_time last = 0;
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
-        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, at_state);
         MUST(claim->state == CLAIM_WAITING, "claim %u", claim->member.index);
         MUST(claim->waiting_since >= last, "claim %u stands behind a younger one", claim->member.index);
         last = claim->waiting_since;
     }
     for (const cueball__link *link = pool->answers.next; link != &pool->answers; link = link->next) {
-        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, at_state);
         MUST(claim->state == CLAIM_GRANTED || claim->state == CLAIM_REFUSED, "claim %u", claim->member.index);
         MUST(claim->state == CLAIM_REFUSED || claim->slot->state == CUEBALL_SLOT_BUSY, "claim %u", claim->member.index);
     }

@@ -57,7 +57,7 @@ static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_erro
     cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, cueball__member_handle(&claim->member), claim->user, error, claim->ahead);
     cueball__answer_add(pool, claim);
     assert(claim->state == CLAIM_REFUSED);
-    assert(cueball__link_is_linked(&claim->place));
+    assert(cueball__link_is_linked(&claim->at_state));
     assert(!cueball__timer_is_armed(&claim->timer));
 }
 
@@ -67,13 +67,13 @@ cueball__claim *cueball__claim_next_controlled(cueball_pool *pool)
 {
     assert(pool->options.queue != CUEBALL_QUEUE_FIFO);
     while (pool->outlook.waiting > 0) {
-        cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, place);
+        cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state);
         cueball_time waited = pool->now - oldest->waiting_since;
         pool_observe(pool, waited);
         if (!pool->overload.lasts)
             return oldest;
         if (pool->options.queue == CUEBALL_QUEUE_ADAPTIVE_LIFO)
-            return CUEBALL__OWNER(pool->queue.prev, cueball__claim, place);
+            return CUEBALL__OWNER(pool->queue.prev, cueball__claim, at_state);
         if (waited <= pool->settings.target_claim_delay)
             return oldest;
         claim_refuse(pool, oldest, CUEBALL_EOVERLOADED);
@@ -85,7 +85,7 @@ void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
 {
     assert(error != CUEBALL_OK);
     while (!cueball__list_is_empty(&pool->queue))
-        claim_refuse(pool, CUEBALL__OWNER(pool->queue.next, cueball__claim, place), error);
+        claim_refuse(pool, CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state), error);
     assert(pool->outlook.waiting == 0);
 }
 
@@ -125,7 +125,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     if (!claim)
         return pool->claims.count == CUEBALL__MEMBERS_MAX ? CUEBALL_EOVERLOADED : CUEBALL_ENOMEM;
     if (is_new) {
-        cueball__link_init(&claim->place);
+        cueball__link_init(&claim->at_state);
         cueball__link_init(&claim->at_owner);
         claim->timer.kind = CUEBALL__TIMER_CLAIM;
     }
@@ -137,7 +137,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     claim->ahead = pool->outlook.waiting++;
     if (claim->owner)
         cueball__list_append(&claim->owner->claims, &claim->at_owner);
-    cueball__list_append(&pool->queue, &claim->place);
+    cueball__list_append(&pool->queue, &claim->at_state);
     cueball_time wait_max = CUEBALL_NEVER;
     if (pool->options.queue != CUEBALL_QUEUE_FIFO)
         wait_max = cueball__overload_wait_max(&pool->overload, pool->settings.target_claim_delay);
@@ -209,7 +209,7 @@ cueball__slot *cueball__claim_cancel(cueball_pool *pool, cueball__claim *claim)
     claim->state = 0;
     cueball__table_remove(&pool->claims, claim);
     pool->counters.claims_cancelled++;
-    assert(!cueball__link_is_linked(&claim->place));
+    assert(!cueball__link_is_linked(&claim->at_state));
     assert(!cueball__link_is_linked(&claim->at_owner));
     assert(!slot || slot->state == CUEBALL_SLOT_BUSY);
     return slot;

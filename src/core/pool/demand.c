@@ -62,7 +62,7 @@ static cueball_time pool_longest_wait(const cueball_pool *pool)
     assert((pool->outlook.waiting == 0) == cueball__list_is_empty(&pool->queue));
     if (pool->outlook.waiting == 0)
         return 0;
-    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, place)->waiting_since;
+    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state)->waiting_since;
 }
 
 /* Attempts that may be under way at once beyond the spares: one while it is not

@@ -169,11 +169,11 @@ void cueball__slot_rest(cueball_pool *pool, cueball__slot *slot)
 {
     assert(!slot->doubted);
     assert(!slot->owner);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     assert(slot->backend->connected > 0);
     assert(slot->state == CUEBALL_SLOT_IDLE);
     if (cueball__slot_is_doubtful(slot)) {
-        cueball__list_append(&pool->doubtful, &slot->at_owner);
+        cueball__list_append(&pool->doubtful, &slot->at_state);
         slot->doubted = 1;
         pool->doubtful_count++;
         return;
@@ -190,13 +190,13 @@ void cueball__slot_wake(cueball_pool *pool, cueball__slot *slot)
     assert(!slot->doubted || pool->doubtful_count > 0);
     if (slot->doubted) {
         slot->doubted = 0;
-        cueball__list_remove(&slot->at_owner);
+        cueball__list_remove(&slot->at_state);
         pool->doubtful_count--;
         return;
     }
     cueball__idle_remove(&pool->idle, slot);
-    if (cueball__link_is_linked(&slot->at_owner))
+    if (cueball__link_is_linked(&slot->at_state))
         cueball__latency_unrest(pool, slot);
     assert(!slot->doubted);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
 }

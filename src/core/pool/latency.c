@@ -202,11 +202,11 @@ void cueball__latency_return(cueball_pool *pool, const cueball__slot *slot)
 void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot)
 {
     assert(slot->state == CUEBALL_SLOT_IDLE);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     assert(slot->backend->resting_count < slot->backend->total);
     assert(pool->resting_count <= pool->known_max);
     cueball__backend *backend = slot->backend;
-    cueball__list_append(&backend->resting, &slot->at_owner);
+    cueball__list_append(&backend->resting, &slot->at_state);
     if (backend->resting_count++ == 0) {
         backend->resting_at = pool->resting_count;
         pool->resting[pool->resting_count++] = backend;
@@ -218,11 +218,11 @@ void cueball__latency_rest(cueball_pool *pool, cueball__slot *slot)
 /* It rests no longer. */
 void cueball__latency_unrest(cueball_pool *pool, cueball__slot *slot)
 {
-    assert(cueball__link_is_linked(&slot->at_owner));
+    assert(cueball__link_is_linked(&slot->at_state));
     assert(slot->backend->resting_at < pool->resting_count);
     assert(pool->resting[slot->backend->resting_at] == slot->backend);
     cueball__backend *backend = slot->backend;
-    cueball__list_remove(&slot->at_owner);
+    cueball__list_remove(&slot->at_state);
     assert(backend->resting_count > 0);
     if (--backend->resting_count == 0) {
         cueball__backend *last = pool->resting[--pool->resting_count];
@@ -255,7 +255,7 @@ void cueball__latency_index(cueball_pool *pool)
     pool_count_leases(pool);
     for (uint32_t at = pool->idle.head; at != pool->idle.tail; at++) {
         cueball__slot *slot = pool->idle.ring[at & pool->idle.mask];
-        if (slot && is_on != cueball__link_is_linked(&slot->at_owner))
+        if (slot && is_on != cueball__link_is_linked(&slot->at_state))
             (is_on ? cueball__latency_rest : cueball__latency_unrest)(pool, slot);
     }
 }
@@ -276,5 +276,5 @@ static cueball__backend *pool_choose(cueball_pool *pool)
 cueball__slot *cueball__latency_next(cueball_pool *pool)
 {
     assert(pool->resting_count > 0);
-    return CUEBALL__OWNER(pool_choose(pool)->resting.next, cueball__slot, at_owner);
+    return CUEBALL__OWNER(pool_choose(pool)->resting.next, cueball__slot, at_state);
 }

@@ -71,7 +71,7 @@ bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     assert(cause != CUEBALL_CAUSE_NONE);
     assert(slot->backend->connected > 0);
     assert((slot->owner != NULL) == slot->owned);
-    assert(slot->owned == cueball__link_is_linked(&slot->at_owner));
+    assert(slot->owned == cueball__link_is_linked(&slot->at_state));
     assert(!slot->doubted);
     assert(slot->state == CUEBALL_SLOT_BUSY);
     cueball__latency_return(pool, slot);

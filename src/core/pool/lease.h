@@ -21,21 +21,21 @@ static inline void cueball__slot_lend(cueball__slot *slot, cueball_time now)
 static inline void cueball__lease_own(cueball__slot *slot, cueball_owner *owner)
 {
     assert(!slot->owned);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     assert(!owner->is_gone);
     slot->owner = owner;
     slot->owned = 1;
-    cueball__list_append(&owner->leases, &slot->at_owner);
+    cueball__list_append(&owner->leases, &slot->at_state);
 }
 
 /* The lease ends, and so does what it was to its owner. */
 static inline void cueball__lease_disown(cueball__slot *slot)
 {
     assert(slot->owned);
-    assert(cueball__link_is_linked(&slot->at_owner));
+    assert(cueball__link_is_linked(&slot->at_state));
     slot->owner = NULL;
     slot->owned = 0;
-    cueball__list_remove(&slot->at_owner);
+    cueball__list_remove(&slot->at_state);
 }
 
 #endif

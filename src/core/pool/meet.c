@@ -89,7 +89,7 @@ void cueball__grants_recall(cueball_pool *pool)
     assert(pool->outlook.waiting == 0);
     CUEBALL__LIST_EACH(link, following, &pool->answers)
     {
-        cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, place);
+        cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, at_state);
         if (claim->state != CLAIM_GRANTED)
             continue;
         cueball__slot *slot = claim->slot;
@@ -126,7 +126,7 @@ static cueball__slot *pool_take_idle(cueball_pool *pool)
 {
     cueball__slot *slot;
     if (cueball__idle_is_empty(&pool->idle)) {
-        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, at_owner);
+        slot = CUEBALL__OWNER(pool->doubtful.next, cueball__slot, at_state);
         cueball__slot_wake(pool, slot);
     } else if (pool->options.balance == CUEBALL_BALANCE_P2C) {
         slot = cueball__latency_next(pool);
@@ -137,7 +137,7 @@ static cueball__slot *pool_take_idle(cueball_pool *pool)
     cueball__idle_trim(&pool->idle);
     assert(slot->state == CUEBALL_SLOT_IDLE);
     assert(!slot->doubted);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     return slot;
 }
 

@@ -6,11 +6,11 @@
  * where that goes round in a loop:
  *
  * 1. Deal `target` times in rotation over all backends.  A dead one keeps one
- *    slot however often it is dealt to (a monitor, to learn that it is back).
+ *    slot however often it is dealt to (a probe, to learn that it is back).
  * 2. Each deal to a dead one asks for a replacement, as far as `slots_max` has
- *    room for live ones, monitors and replacements together.
+ *    room for live ones, probes and replacements together.
  * 3. The rotation goes on until that many live ones were dealt to.  A dead one
- *    that it comes by for the first time gets its monitor if there is room, or
+ *    that it comes by for the first time gets its probe if there is room, or
  *    is passed over.
  *
  * Passing over dead ones leaves the live ones in rotation, so what the live ones
@@ -241,27 +241,27 @@ static void dead_visit(cueball_plan_backend *backends, uint32_t count, uint64_t 
 /* Deals, without regard to what each takes. */
 static void plan_deal(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max, uint64_t *scratch)
 {
-    uint64_t replaced = 0, monitors = 0;
+    uint64_t replaced = 0, probes = 0;
 
     backends_deal(backends, count, false, target, scratch);
     for (uint32_t i = 0; i < count; i++) {
         if (!backends[i].dead || backends[i].want == 0)
             continue;
         replaced += backends[i].want;
-        monitors++;
+        probes++;
         backends[i].want = 1;
     }
     if (replaced == 0)
         return;
 
-    /* Of `target` slots those dealt to dead ones count as monitors and again as
-     * replacements: target + monitors in all, if there is room. */
+    /* Of `target` slots those dealt to dead ones count as probes and again as
+     * replacements: target + probes in all, if there is room. */
     uint64_t live = target - replaced;
-    uint64_t room = slots_max - live - monitors;
+    uint64_t room = slots_max - live - probes;
     uint64_t replacements = replaced < room ? replaced : room;
     backends_deal(backends, count, true, live + replacements, scratch);
     if (replacements > 0)
-        dead_visit(backends, count, live + monitors + replacements, slots_max);
+        dead_visit(backends, count, live + probes + replacements, slots_max);
 }
 
 /* Those whose share is more than they take have what they take, and the rest is
@@ -288,11 +288,11 @@ static void plan_shares(cueball_plan_backend *backends, uint32_t count, uint32_t
     }
 }
 
-/* None is alive: nobody to replace anybody, only monitors.  The first `target`
+/* None is alive: nobody to replace anybody, only probes.  The first `target`
  * get one.  Each of them asks for a replacement, for which the others are tried
  * as far as there is room, and the last one at any rate: while there are others
  * behind it a dead one may be passed over for want of room, but then no more. */
-static void plan_monitors(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max)
+static void plan_probes(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max)
 {
     uint32_t room = slots_max - target;
     uint64_t total = (uint64_t)target + (target < room ? target : room);
@@ -308,7 +308,7 @@ static void plan_monitors(cueball_plan_backend *backends, uint32_t count, uint32
 }
 
 /* At most one each: the first `target` get one.  Dead ones among them ask for a
- * live one each; the dead ones on the way there are monitored as room allows,
+ * live one each; the dead ones on the way there are probed as room allows,
  * and where no live one is left a dead one will do.  Weights mean nothing here:
  * preference decides. */
 static void plan_singletons(cueball_plan_backend *backends, uint32_t count, uint32_t target, uint32_t slots_max)
@@ -357,7 +357,7 @@ void cueball_plan(cueball_plan_backend *backends, uint32_t count, uint32_t targe
     if (is_singleton)
         plan_singletons(backends, count, target, slots_max);
     else if (dead == count)
-        plan_monitors(backends, count, target, slots_max);
+        plan_probes(backends, count, target, slots_max);
     else
         plan_shares(backends, count, target, slots_max, scratch);
 }

@@ -100,7 +100,7 @@ static void pool_free_owners(cueball_pool *pool, cueball__link *owners)
 {
     CUEBALL__LIST_EACH(link, following, owners)
     {
-        cueball__memory_release(&pool->memory, CUEBALL__OWNER(link, cueball_owner, place), sizeof(cueball_owner));
+        cueball__memory_release(&pool->memory, CUEBALL__OWNER(link, cueball_owner, at_pool), sizeof(cueball_owner));
     }
 }
 

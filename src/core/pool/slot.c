@@ -155,7 +155,7 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
         return false;
     if (is_new) {
         cueball__link_init(&slot->at_backend);
-        cueball__link_init(&slot->at_owner);
+        cueball__link_init(&slot->at_state);
         cueball__link_init(&slot->chore);
         slot->timer.kind = CUEBALL__TIMER_SLOT;
         slot->conn = slot->lease = cueball__handle(slot->member.index, 0);
@@ -259,7 +259,7 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
     assert(slot->state != CUEBALL_SLOT_BACKOFF);
     assert(slot->state != CUEBALL_SLOT_CLOSING);
     assert(slot->state != CUEBALL_SLOT_FREE);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     assert(!slot->owner);
     assert(!slot->doubted);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CHECKING, CUEBALL_CAUSE_CHECK);
@@ -267,7 +267,7 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
         cueball__slot_check_begin(pool, slot);
     } else {
         cueball__timers_cancel(&pool->timers, &slot->timer);
-        cueball__list_append(&pool->to_check, &slot->at_owner);
+        cueball__list_append(&pool->to_check, &slot->at_state);
         slot->doubted = 1;
     }
     assert(slot->state == CUEBALL_SLOT_CHECKING);
@@ -278,8 +278,8 @@ void cueball__slot_check(cueball_pool *pool, cueball__slot *slot)
 void cueball__checks_begin(cueball_pool *pool)
 {
     while (!cueball__list_is_empty(&pool->to_check) && checks_may_begin(pool)) {
-        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, at_owner);
-        cueball__list_remove(&slot->at_owner);
+        cueball__slot *slot = CUEBALL__OWNER(pool->to_check.next, cueball__slot, at_state);
+        cueball__list_remove(&slot->at_state);
         slot->doubted = 0;
         cueball__slot_check_begin(pool, slot);
     }
@@ -289,11 +289,11 @@ void cueball__checks_begin(cueball_pool *pool)
 void cueball__slot_checked(cueball_pool *pool, cueball__slot *slot)
 {
     assert(!slot->owner);
-    assert(slot->doubted == cueball__link_is_linked(&slot->at_owner));
+    assert(slot->doubted == cueball__link_is_linked(&slot->at_state));
     assert(slot->state == CUEBALL_SLOT_CHECKING);
     if (slot->doubted) {
         slot->doubted = 0;
-        cueball__list_remove(&slot->at_owner);
+        cueball__list_remove(&slot->at_state);
         return;
     }
     assert(pool->checks_running > 0);
@@ -331,7 +331,7 @@ void cueball__slot_close(cueball_pool *pool, cueball__slot *slot, cueball_cause 
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, pool->settings.standard.timeout));
     cueball__chore_add(pool, slot, CUEBALL__CHORE_CLOSE);
     assert(!slot->doubted);
-    assert(!cueball__link_is_linked(&slot->at_owner));
+    assert(!cueball__link_is_linked(&slot->at_state));
     assert(cueball__link_is_linked(&slot->chore));
     assert(cueball__timer_is_armed(&slot->timer));
     assert(slot->backend->connected >= slot->backend->unproven);

@@ -87,7 +87,7 @@ typedef struct cueball__backend {
     uint32_t ejections;      /* not yet forgotten */
     uint32_t resting_count;
     uint32_t resting_at;     /* place in pool->resting, if any rests */
-    cueball__link resting;   /* p2c: its connections at rest, by at_owner */
+    cueball__link resting;   /* p2c: its connections at rest, by at_state */
     cueball_latency latency; /* p2c: of its leases */
     cueball_time churn_at;   /* max_churn_rate: not before this may a slot come or go */
     cueball_time revived_at; /* slow_start_ms: since when it gets more; 0: it has its share */
@@ -143,7 +143,8 @@ typedef struct cueball__slot {
     cueball_owner *owner; /* of the lease */
     cueball__timer timer; /* of the state; connected: the next of check, idle timeout, lifetime */
     cueball__link at_backend;
-    cueball__link at_owner; /* busy: in its owner's leases; idle, p2c: in its backend's; doubted: as that says */
+    cueball__link at_state; /* in the list of its state, if that has one: busy: its owner's leases; idle: pool->doubtful or,
+                               p2c, its backend's resting; checking: pool->to_check */
     cueball__link chore;
     cueball_time opened_at;
     cueball_time retire_at; /* max_lifetime_ms, or renewed */
@@ -161,10 +162,10 @@ typedef enum cueball__claim_state { CLAIM_WAITING = 1, CLAIM_GRANTED = 2, CLAIM_
 
 typedef struct cueball__claim {
     cueball__member member;
-    int16_t error;       /* cueball_error */
-    uint8_t state;       /* cueball__claim_state */
-    bool is_bounded;     /* by overload control, sooner than by its own time limit */
-    cueball__link place; /* waiting: in pool->queue; answered: in pool->answers */
+    int16_t error;          /* cueball_error */
+    uint8_t state;          /* cueball__claim_state */
+    bool is_bounded;        /* by overload control, sooner than by its own time limit */
+    cueball__link at_state; /* in the list of its state: waiting: pool->queue; answered: pool->answers */
     cueball__link at_owner;
     cueball__timer timer;
     cueball_owner *owner;
@@ -179,7 +180,7 @@ struct cueball_owner {
     cueball_pool *pool;
     cueball__link claims;
     cueball__link leases;
-    cueball__link place; /* in pool->owners, or pool->owners_gone */
+    cueball__link at_pool; /* in pool->owners, or pool->owners_gone */
     bool is_gone;
 };
 
@@ -302,18 +303,18 @@ struct cueball_pool {
     bool plan_is_due;
     bool resolver_has_failed;
     bool hurries;            /* nothing is open: what is new is planned for as soon as time advances, */
+    bool change_is_delayed;  /* a change waits for rebalance_delay_ms, */
     cueball_time hurried_at; /* which is later than this, or said to be */
-    bool change_is_delayed;  /* for rebalance_delay_ms, since: */
-    cueball_time changed_at;
+    cueball_time changed_at; /* since then */
     cueball_time planned_at;
 
     cueball__link owners, owners_gone;
 
     cueball_event *events; /* a ring */
     uint32_t events_max, events_first, events_missed;
+    uint32_t waiting_max;
 
     cueball__counters counters;
-    uint32_t waiting_max;
     cueball__histogram wait_histogram; /* of claims that had to wait */
     cueball__histogram lease_histogram;
     cueball__histogram create_histogram; /* how long attempts that opened took */

@@ -6,9 +6,9 @@
 static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
     assert(!cueball__list_is_empty(&tracker->asks));
-    cueball__question *question = CUEBALL__OWNER(tracker->asks.next, cueball__question, place);
+    cueball__question *question = CUEBALL__OWNER(tracker->asks.next, cueball__question, at_state);
     const cueball__lookup *lookup = question->lookup;
-    cueball__list_remove(&question->place);
+    cueball__list_remove(&question->at_state);
     question->is_told = true;
     cueball__lookup_name(tracker, lookup, tracker->text, sizeof tracker->text);
     action->kind = CUEBALL_TRACKER_ASK;
@@ -25,19 +25,19 @@ static void ask_take(cueball_tracker *tracker, cueball_tracker_action *action)
 static void forget_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
     assert(!cueball__list_is_empty(&tracker->forgets));
-    cueball__question *question = CUEBALL__OWNER(tracker->forgets.next, cueball__question, place);
+    cueball__question *question = CUEBALL__OWNER(tracker->forgets.next, cueball__question, at_state);
     action->kind = CUEBALL_TRACKER_FORGET;
     action->question = cueball__member_handle(&question->member);
-    cueball__list_remove(&question->place);
+    cueball__list_remove(&question->at_state);
     cueball__table_remove(&tracker->questions, question);
 }
 
 static void news_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
     assert(!cueball__list_is_empty(&tracker->news));
-    cueball__tracked *backend = CUEBALL__OWNER(tracker->news.next, cueball__tracked, place);
+    cueball__tracked *backend = CUEBALL__OWNER(tracker->news.next, cueball__tracked, at_state);
     bool is_new = backend->pending == CUEBALL__TELL_ADD;
-    cueball__list_remove(&backend->place);
+    cueball__list_remove(&backend->at_state);
     backend->pending = CUEBALL__TELL_NONE;
     tracker->counters.backends_added += is_new;
     action->kind = is_new ? CUEBALL_TRACKER_ADD : CUEBALL_TRACKER_CHANGE;
@@ -49,8 +49,8 @@ static void news_take(cueball_tracker *tracker, cueball_tracker_action *action)
 static void removal_take(cueball_tracker *tracker, cueball_tracker_action *action)
 {
     assert(!cueball__list_is_empty(&tracker->removals));
-    cueball__tracked *backend = CUEBALL__OWNER(tracker->removals.next, cueball__tracked, place);
-    cueball__list_remove(&backend->place);
+    cueball__tracked *backend = CUEBALL__OWNER(tracker->removals.next, cueball__tracked, at_state);
+    cueball__list_remove(&backend->at_state);
     backend->is_gone = true; /* swept out with the others, when its strings are not looked at any more */
     tracker->gone++;
     tracker->counters.backends_removed++;

@@ -35,11 +35,11 @@ static void lookup_stall(cueball_tracker *tracker, cueball__lookup *lookup)
     if (lookup->message)
         memcpy(lookup->message, text, sizeof text);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_STALLED);
-    cueball__list_append(&tracker->stalled, &lookup->place);
+    cueball__list_append(&tracker->stalled, &lookup->at_state);
     tracker->counters.given_up++;
     tracker->counters.srv_failures += !lookup->name;
     assert(lookup->state == CUEBALL__LOOKUP_STALLED);
-    assert(cueball__link_is_linked(&lookup->place));
+    assert(cueball__link_is_linked(&lookup->at_state));
 }
 
 /* Asks the next server; there is one. */
@@ -47,7 +47,7 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     assert(!lookup->question);
     assert(tracker->servers_n > 0);
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(lookup->attempt > 0);
     bool is_new;
     uint32_t server = lookup_next_server(tracker, lookup);
@@ -60,8 +60,8 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
     question->is_told = question->is_late = false;
     question->lookup = lookup;
     question->server = (uint8_t)server;
-    cueball__link_init(&question->place);
-    cueball__list_append(&tracker->asks, &question->place);
+    cueball__link_init(&question->at_state);
+    cueball__list_append(&tracker->asks, &question->at_state);
     lookup->question = question;
     lookup->server = (uint8_t)server;
     lookup->tried |= UINT64_C(1) << server;
@@ -78,7 +78,7 @@ static void lookup_ask(cueball_tracker *tracker, cueball__lookup *lookup)
 static void lookup_attempt(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     assert(!lookup->question);
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(lookup->state == CUEBALL__LOOKUP_WAITING);
     lookup->tried = 0;
     lookup->causes = 0;
@@ -96,8 +96,8 @@ static void lookup_attempt(cueball_tracker *tracker, cueball__lookup *lookup)
 void cueball__lookups_serve(cueball_tracker *tracker)
 {
     while (tracker->states[CUEBALL__LOOKUP_ASKING] < tracker->options.max_dns_concurrency && !cueball__list_is_empty(&tracker->waiting)) {
-        cueball__lookup *lookup = CUEBALL__OWNER(tracker->waiting.next, cueball__lookup, place);
-        cueball__list_remove(&lookup->place);
+        cueball__lookup *lookup = CUEBALL__OWNER(tracker->waiting.next, cueball__lookup, at_state);
+        cueball__list_remove(&lookup->at_state);
         lookup_attempt(tracker, lookup);
     }
     assert(cueball__list_is_empty(&tracker->waiting) || tracker->states[CUEBALL__LOOKUP_ASKING] >= tracker->options.max_dns_concurrency);
@@ -252,7 +252,7 @@ static bool answer_is_decisive(const cueball_answer *answer)
 static int lookup_decided(cueball_tracker *tracker, cueball__lookup *lookup, const cueball_answer *answer)
 {
     assert(!lookup->question);
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(!cueball__timer_is_armed(&lookup->timer));
     char name[CUEBALL__NAME_TEXT];
     cueball__accepted accepted;
@@ -293,7 +293,7 @@ int cueball__lookup_answered(cueball_tracker *tracker, cueball__question *questi
     /* A late one: whatever the lookup does meanwhile is needless. */
     cueball__questions_forget(tracker, lookup);
     cueball__timers_cancel(&tracker->timers, &lookup->timer);
-    cueball__list_remove(&lookup->place);
+    cueball__list_remove(&lookup->at_state);
     lookup->server = server;
     int result = lookup_decided(tracker, lookup, answer);
     if (result != CUEBALL_OK)
@@ -332,6 +332,6 @@ void cueball__servers_changed(cueball_tracker *tracker, const cueball__server *o
         }
     }
     while (tracker->servers_n > 0 && !cueball__list_is_empty(&tracker->stalled))
-        cueball__lookup_begin(tracker, CUEBALL__OWNER(tracker->stalled.next, cueball__lookup, place));
+        cueball__lookup_begin(tracker, CUEBALL__OWNER(tracker->stalled.next, cueball__lookup, at_state));
     assert(tracker->servers_n == 0 || cueball__list_is_empty(&tracker->stalled));
 }

@@ -20,7 +20,7 @@ typedef struct tally {
 static int lookup_check(const cueball_tracker *tracker, const cueball__lookup *lookup, tally *census, const disagreement *report)
 {
     const char *name = lookup->name ? lookup->name->text : "SRV";
-    bool is_timed = cueball__timer_is_armed(&lookup->timer), is_listed = cueball__link_is_linked(&lookup->place);
+    bool is_timed = cueball__timer_is_armed(&lookup->timer), is_listed = cueball__link_is_linked(&lookup->at_state);
     MUST(lookup->state < CUEBALL__LOOKUP_STATES, "%s in state %u", name, lookup->state);
     census->states[lookup->state]++;
     census->timers += is_timed;
@@ -83,7 +83,7 @@ static int backends_check(const cueball_tracker *tracker, const disagreement *re
     uint32_t gone = 0, listed = 0;
     for (uint32_t i = 0; i < tracker->backends_n; i++) {
         const cueball__tracked *backend = tracker->backends[i];
-        bool is_listed = cueball__link_is_linked(&backend->place);
+        bool is_listed = cueball__link_is_linked(&backend->at_state);
         MUST(i == 0 || cueball__tracked_compare(tracker->backends[i - 1], backend) < 0, "backend %u: %s", i, backend->facts.address);
         MUST(is_listed == (backend->pending != CUEBALL__TELL_NONE && !backend->is_gone), "backend %u: %u", i, backend->pending);
         MUST(!backend->is_gone || backend->pending == CUEBALL__TELL_REMOVE, "backend %u: %u", i, backend->pending);
@@ -110,8 +110,9 @@ static int questions_check(const cueball_tracker *tracker, const tally *census, 
         asked += is_current;
         late += question->lookup && question->is_late;
         MUST(!is_current || question->lookup->question == question, "question %u", i);
-        MUST(!is_current || question->is_told != cueball__link_is_linked(&question->place), "question %u", i);
-        MUST(!question->lookup || !question->is_late || (question->is_told && cueball__link_is_linked(&question->place)), "question %u", i);
+        MUST(!is_current || question->is_told != cueball__link_is_linked(&question->at_state), "question %u", i);
+        MUST(!question->lookup || !question->is_late || (question->is_told && cueball__link_is_linked(&question->at_state)), "question %u",
+             i);
     }
     for (const cueball__link *link = tracker->forgets.next; link != &tracker->forgets; link = link->next)
         forgotten++;

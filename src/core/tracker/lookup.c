@@ -19,7 +19,7 @@ void cueball__lookup_init(cueball__lookup *lookup, cueball__name *name, uint32_t
     lookup->name = name;
     lookup->type = type;
     lookup->timer.kind = CUEBALL__TIMER_LOOKUP;
-    cueball__link_init(&lookup->place);
+    cueball__link_init(&lookup->at_state);
     cueball__link_init(&lookup->late);
 }
 
@@ -113,9 +113,9 @@ void cueball__question_end(cueball_tracker *tracker, cueball__question *question
         cueball__timers_cancel(&tracker->timers, &lookup->timer);
     }
     question->lookup = NULL;
-    cueball__list_remove(&question->place);
+    cueball__list_remove(&question->at_state);
     if (question->is_told && is_forgotten)
-        cueball__list_append(&tracker->forgets, &question->place);
+        cueball__list_append(&tracker->forgets, &question->at_state);
     else
         cueball__table_remove(&tracker->questions, question);
     assert(question->lookup == NULL);
@@ -136,7 +136,7 @@ void cueball__question_set_aside(cueball_tracker *tracker, cueball__question *qu
     cueball__timers_cancel(&tracker->timers, &lookup->timer);
     lookup->question = NULL;
     question->is_late = true;
-    cueball__list_append(&lookup->late, &question->place);
+    cueball__list_append(&lookup->late, &question->at_state);
 }
 
 /* The round, or the candidate, is over. */
@@ -145,7 +145,7 @@ void cueball__questions_forget(cueball_tracker *tracker, cueball__lookup *lookup
     if (lookup->question)
         cueball__question_end(tracker, lookup->question, true);
     while (!cueball__list_is_empty(&lookup->late))
-        cueball__question_end(tracker, CUEBALL__OWNER(lookup->late.next, cueball__question, place), true);
+        cueball__question_end(tracker, CUEBALL__OWNER(lookup->late.next, cueball__question, at_state), true);
     assert(lookup->question == NULL);
     assert(cueball__list_is_empty(&lookup->late));
 }
@@ -154,18 +154,18 @@ void cueball__questions_forget(cueball_tracker *tracker, cueball__lookup *lookup
 
 void cueball__lookup_queue(cueball_tracker *tracker, cueball__lookup *lookup)
 {
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(lookup->question == NULL);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_WAITING);
-    cueball__list_append(&tracker->waiting, &lookup->place);
-    assert(cueball__link_is_linked(&lookup->place));
+    cueball__list_append(&tracker->waiting, &lookup->at_state);
+    assert(cueball__link_is_linked(&lookup->at_state));
 }
 
 void cueball__lookup_restart(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     cueball__questions_forget(tracker, lookup);
     cueball__timers_cancel(&tracker->timers, &lookup->timer);
-    cueball__list_remove(&lookup->place);
+    cueball__list_remove(&lookup->at_state);
     lookup->attempt = 0;
     lookup->is_hastened = lookup->stumbles_here = false;
     tracker->was_busy = true;
@@ -222,13 +222,13 @@ void cueball__lookup_hold(cueball_tracker *tracker, cueball__lookup *lookup)
     cueball__questions_forget(tracker, lookup);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_HELD);
     assert(lookup->question == NULL);
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(lookup->state == CUEBALL__LOOKUP_HELD);
 }
 
 void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cueball_time due)
 {
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     lookup->due = due;
     cueball__questions_forget(tracker, lookup);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_IDLE);
@@ -240,7 +240,7 @@ void cueball__lookup_rest(cueball_tracker *tracker, cueball__lookup *lookup, cue
 
 void cueball__lookup_put_off(cueball_tracker *tracker, cueball__lookup *lookup)
 {
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(!lookup->question);
     cueball__lookup_stumble(tracker, lookup, true);
     lookup->attempt -= lookup->attempt > 0;
@@ -254,7 +254,7 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
 {
     cueball__questions_forget(tracker, lookup);
     cueball__timers_cancel(&tracker->timers, &lookup->timer);
-    cueball__list_remove(&lookup->place);
+    cueball__list_remove(&lookup->at_state);
     cueball__lookup_set(tracker, lookup, CUEBALL__LOOKUP_OFF);
     lookup->has_stumbled = false;
     cueball__lookup_alias(tracker, lookup, NULL);
@@ -265,7 +265,7 @@ void cueball__lookup_stop(cueball_tracker *tracker, cueball__lookup *lookup)
         cueball__search_of(tracker, lookup)->is_walking = false;
     assert(lookup->state == CUEBALL__LOOKUP_OFF);
     assert(!cueball__timer_is_armed(&lookup->timer));
-    assert(!cueball__link_is_linked(&lookup->place));
+    assert(!cueball__link_is_linked(&lookup->at_state));
     assert(!lookup->message);
 }
 

@@ -126,7 +126,7 @@ static cueball__tracked *tracked_new(cueball_tracker *tracker, const cueball_tra
     made->size = sizeof *made + strings;
     made->facts = *facts;
     memcpy(made->address, address, sizeof made->address);
-    cueball__link_init(&made->place);
+    cueball__link_init(&made->at_state);
     char *at = (char *)(made + 1);
     made->facts.address = copied(&at, facts->address);
     made->facts.name = copied(&at, facts->name);
@@ -135,7 +135,7 @@ static cueball__tracked *tracked_new(cueball_tracker *tracker, const cueball_tra
     made->facts.srv_name = copied(&at, facts->srv_name);
     made->facts.srv_server = copied(&at, facts->srv_server);
     assert(at == (char *)made + made->size);
-    assert(!cueball__link_is_linked(&made->place));
+    assert(!cueball__link_is_linked(&made->at_state));
     return made;
 }
 
@@ -143,7 +143,7 @@ void cueball__tracked_free(cueball_tracker *tracker, cueball__tracked *tracked)
 {
     if (!tracked)
         return;
-    cueball__list_remove(&tracked->place);
+    cueball__list_remove(&tracked->at_state);
     cueball__memory_release(&tracker->memory, tracked, tracked->size);
 }
 
@@ -301,13 +301,13 @@ static bool step_undo(cueball_tracker *tracker, delta *change, cueball__tracked 
 static cueball__tracked *tracked_succeed(cueball_tracker *tracker, cueball__tracked *known, cueball__tracked *made,
                                          cueball__pending pending)
 {
-    assert(!cueball__link_is_linked(&made->place));
+    assert(!cueball__link_is_linked(&made->at_state));
     assert(made != known);
     cueball__tracked_free(tracker, known);
     made->pending = (uint8_t)pending;
     if (pending != CUEBALL__TELL_NONE)
-        cueball__list_append(pending == CUEBALL__TELL_REMOVE ? &tracker->removals : &tracker->news, &made->place);
-    assert((pending != CUEBALL__TELL_NONE) == cueball__link_is_linked(&made->place));
+        cueball__list_append(pending == CUEBALL__TELL_REMOVE ? &tracker->removals : &tracker->news, &made->at_state);
+    assert((pending != CUEBALL__TELL_NONE) == cueball__link_is_linked(&made->at_state));
     return made;
 }
 

@@ -127,7 +127,7 @@ typedef struct cueball__lookup {
     bool is_hastened;   /* idle: its next time is that of a recheck, whatever the TTL */
     cueball_time pause; /* the last one */
     cueball__timer timer;
-    cueball__link place; /* waiting: in tracker->waiting; stalled: in tracker->stalled */
+    cueball__link at_state; /* in the list of its state: waiting: tracker->waiting; stalled: tracker->stalled */
     struct cueball__question *question;
     cueball__link late;      /* questions that are waited for no longer, whose answers still count */
     cueball__addresses *set; /* what is known; SRV: only who told, and for how long */
@@ -143,7 +143,7 @@ typedef struct cueball__question {
     uint8_t server;
     cueball__lookup *lookup; /* NULL: to be forgotten */
     cueball_time deadline;   /* of the answer */
-    cueball__link place;     /* in tracker->asks, tracker->forgets or lookup->late */
+    cueball__link at_state;  /* in tracker->asks, tracker->forgets or lookup->late */
 } cueball__question;
 
 /* A name whose addresses are followed, for as long as a target has it. */
@@ -174,7 +174,7 @@ typedef enum cueball__pending {
 /* A backend as it was told of, or is about to be.  One block with its strings. */
 typedef struct cueball__tracked {
     size_t size;
-    cueball__link place;        /* in tracker->news or tracker->removals, by `pending` */
+    cueball__link at_state;     /* in tracker->news or tracker->removals, by `pending` */
     cueball_time missing_since; /* the answers lack it, but it is kept; 0: they do not */
     uint8_t pending;
     bool is_gone;      /* its removal was told: to be swept out */
