@@ -9,13 +9,9 @@ local ready = {}
 local Wait = {}
 Wait.__index = Wait
 
-local function is_timeout(value)
-  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
-end
-
 local RULES = {
   connections = options.whole(1, 1000000),
-  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  timeout_ms = options.TIMEOUT,
 }
 
 -- Connections that are open: at rest, leased, or being checked.
