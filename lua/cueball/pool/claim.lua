@@ -62,12 +62,8 @@ function Claim:disowned()
   self:answer(nil, "the claim's owner is gone", "cancelled")
 end
 
-local function is_timeout(value)
-  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
-end
-
 local CLAIM_RULES = {
-  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  timeout_ms = options.TIMEOUT,
   deadline_ms = options.number(0.001, 86400000, "milliseconds"),
   error_on_empty = options.of_type("boolean", "true or false"),
   owner = { check = owner.is, range = "of pool:owner()" },

@@ -9,7 +9,7 @@ local scope = {}
 
 local Scope = {}
 
--- A scope does not keep its pool: see cueball.pool.dropped.
+-- A scope does not keep its pool: see cueball.pool.cleanup.
 function Scope.__index(self, name)
   if name == "pool" then return rawget(self, "reference").pool end
   return Scope[name]
