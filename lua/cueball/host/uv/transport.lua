@@ -110,7 +110,7 @@ local function connect_name(self, name, port, done)
       return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
     end
     local addresses = {}
-    for index, entry in ipairs(found) do addresses[index] = entry.addr end
+    for index, one in ipairs(found) do addresses[index] = one.addr end
     connect_tcp(self, addresses, 1, port, done)
   end
   local request, err = self.uv.getaddrinfo(name, nil, { socktype = "stream" }, answer)
