@@ -633,27 +633,6 @@ describe("abort", function()
     sock:close()
   end)
 
-  task_it("a killed writer's write is not taken for that of the next one", function()
-    local sock, fake = connected()
-    fake.hold_writes = true
-    local t = host.spawn(function() sock:send "one" end)
-    local first_done = fake.write_done
-    host.kill(t)
-    local sent
-    host.spawn(function() sent = sock:send "second" end)
-    host.tasks:defer(first_done)
-    host.sleep(0)
-    assert.is_nil(sent)
-    host.tasks:defer(fake.write_done)
-    host.sleep(0)
-    assert.equal(6, sent)
-    host.spawn(function() sent = sock:send "3" end)
-    host.tasks:defer(fake.write_done)
-    host.sleep(0)
-    assert.equal(1, sent)
-    sock:close()
-  end)
-
   task_it("leaves no keepalive pool and no TLS to hope for", function()
     local sock = connected()
     assert.same(results(nil, "not supported"), results(sock:setkeepalive(1000, 10)))

@@ -368,20 +368,6 @@ describe("host.run", function()
     assert.equal("fine", host.run(function() return "fine" end))
   end)
 
-  it("says so at once though the task waited with a long time limit before", function()
-    assert.error_matches(function()
-      host.run(function()
-        local waiter = host.waiter()
-        host.spawn(function()
-          host.sleep(1)
-          waiter:wake()
-        end)
-        waiter:wait(3600e3)
-        host.waiter():wait()
-      end)
-    end, "every task waits and nothing can wake them")
-  end)
-
   it("knows that an alarm may be what is waited for", function()
     local waiter = host.waiter()
     local alarm = host.alarm(function() waiter:wake "rung" end)
@@ -399,16 +385,6 @@ describe("host.run", function()
     -- Nor does an alarm keep a plain loop running.
     uv.run()
     alarm:close()
-  end)
-
-  it("lets a program end while something connects", function()
-    local code = [[
-      local host = require "cueball.host.uv"
-      host.spawn(function()
-        host.tcp():connect("127.0.0.1", 1)
-        host.sleep(1)
-      end)]]
-    assert.equal(0, os.execute(("luajit -e '%s'"):format(code)))
   end)
 
   it("leaves nothing behind that crashes at exit (luvit/luv#599)", function()

@@ -210,9 +210,11 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     MUST(list_is_sound(&pool->queue), "-");
     MUST(list_is_sound(&pool->answers), "-");
     MUST(list_is_sound(&pool->chores), "-");
-    MUST(list_length(&pool->queue) == pool->outlook.waiting, "%u claims wait, %u counted", list_length(&pool->queue), pool->outlook.waiting);
+    MUST(list_length(&pool->queue) == pool->outlook.waiting, "%u claims wait, %u counted", list_length(&pool->queue),
+         pool->outlook.waiting);
     uint32_t answers = list_length(&pool->answers), chores = list_length(&pool->chores);
-    MUST(answers + pool->outlook.waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->outlook.waiting, pool->claims.count);
+    MUST(answers + pool->outlook.waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->outlook.waiting,
+         pool->claims.count);
     MUST(answers + chores == pool->outlook.actions, "%u answers, %u chores, %u actions", answers, chores, pool->outlook.actions);
     MUST(answers == pool->outlook.answers, "%u answers, %u counted", answers, pool->outlook.answers);
     cueball_time last = 0;
