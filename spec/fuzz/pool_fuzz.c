@@ -74,6 +74,7 @@ typedef struct world {
     cueball_pool *pool;
     cueball_options options;
     bool is_set;
+    unsigned drains;
     cueball_time now, behind; /* the next input's time lags so far */
     cueball_time known;       /* the time that the pool goes by */
     cueball_time drain_at;
@@ -810,10 +811,19 @@ static void recall_told(world *w, const cueball_action *action)
 }
 
 /* Takes up to so many actions; a helpful host does them at once, and well. */
+/* Both outlets in one; every other time chores come before answers. */
+static bool next_action(const world *w, cueball_action *action)
+{
+    if (w->drains % 2 == 0)
+        return cueball_pool_next_action(w->pool, action);
+    return cueball_pool_next_chore(w->pool, action) || cueball_pool_next_answer(w->pool, action);
+}
+
 static void drain(world *w, unsigned most, bool is_helpful)
 {
     cueball_action action;
-    while (most-- > 0 && w->conns_n < CONNS_MAX && w->leases_n < LEASES_MAX && cueball_pool_next_action(w->pool, &action)) {
+    w->drains++;
+    while (most-- > 0 && w->conns_n < CONNS_MAX && w->leases_n < LEASES_MAX && next_action(w, &action)) {
         TELL("%" PRIu64 ": action %d, conn %" PRIx64 ", user %" PRIu64 ", error %d\n", w->now, action.kind, action.conn, action.user,
              action.error);
         if (action.kind == CUEBALL_ACTION_GRANT || action.kind == CUEBALL_ACTION_REFUSE)
