@@ -174,7 +174,7 @@ end
 function Socket:connect(address, port)
   if getmetatable(self) ~= Socket then misuse.colon("sock:connect") end
   if type(address) ~= "string" then
-    error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
+    misuse.raise(bad_argument(1, "connect", "string expected, got " .. type(address)))
   end
   local tasks = self.tasks
   local me = tasks:must_be_able_to_wait()
@@ -233,7 +233,7 @@ function Socket:send(data)
   self.tasks:must_be_in_task()
   if is_waiting(self.writer) then return nil, "socket busy writing" end
   local wire, bad = bytes.of(data)
-  if not wire then error(bad_argument(1, "send", bad), 2) end
+  if not wire then misuse.raise(bad_argument(1, "send", bad)) end
   local size, piece_size = #wire, socket.SEND_PIECE
   if size == 0 then return 0 end
   self.looked_at = 0
@@ -254,7 +254,7 @@ end
 local function wait_for_more(self)
   if self.ended then return nil, self.ended end
   local tasks, size = self.tasks, self.received.size
-  local me = tasks:must_be_able_to_wait(3)
+  local me = tasks:must_be_able_to_wait()
   start_reading(self)
   self.reader = me
   local result = tasks:suspend(me, within(self, self.read_timeout_ms))
@@ -329,14 +329,14 @@ function Socket:receive(what)
   if err then return nil, err end
   local size = tonumber(what)
   if size then
-    if size < 0 or size ~= size or size == math.huge then error(bad_argument(1, "receive", "bad pattern argument"), 2) end
+    if size < 0 or size ~= size or size == math.huge then misuse.raise(bad_argument(1, "receive", "bad pattern argument")) end
     return receive_size(self, size - size % 1)
   end
   if what == nil or what == "*l" then return receive_line(self) end
   if what == "*a" then return receive_all(self) end
   local is_unlike = type(what) == "string" and not what:find("^%*.$")
   local text = "bad pattern argument" .. (is_unlike and ": " .. what or "")
-  error(bad_argument(1, "receive", text), 2)
+  misuse.raise(bad_argument(1, "receive", text))
 end
 
 --- Receives whatever is there, at least one byte.
@@ -347,7 +347,7 @@ function Socket:receiveany(max)
   local why = may_receive(self)
   if why then return nil, why end
   max = tonumber(max)
-  if not max or max ~= max or max < 1 then error(bad_argument(1, "receiveany", "bad max argument"), 2) end
+  if not max or max ~= max or max < 1 then misuse.raise(bad_argument(1, "receiveany", "bad max argument")) end
   local received = self.received
   while received.size == 0 do
     local ok, err = wait_for_more(self)
@@ -394,7 +394,7 @@ function Socket:receiveuntil(pattern, options)
     if size ~= nil then
       local number = tonumber(size)
       if not number then
-        error(bad_argument(1, "iterator", "number expected, got " .. type(size)), 2)
+        misuse.raise(bad_argument(1, "iterator", "number expected, got " .. type(size)))
       end
       size = number >= 1 and number - number % 1 or nil
     end

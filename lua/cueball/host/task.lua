@@ -39,6 +39,7 @@
 -- A time limit is kept lazily: a task is among the timers at most once, and a
 -- later deadline leaves it where it is until that time comes.  So a task
 -- that reads a thousand times with a limit of 60 s arms a timer once.
+local misuse = require "cueball.misuse"
 local coroutines = require "cueball.host.coroutines"
 local owned = require "cueball.host.owned"
 local text = require "cueball.text"
@@ -54,7 +55,7 @@ local TIMEOUT = task.TIMEOUT
 
 local function check_timeout(who, ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error(("%s: expected a number of milliseconds from 0, got %s"):format(who, tostring(ms)), 3)
+    misuse.raise(("%s: expected a number of milliseconds from 0, got %s"):format(who, tostring(ms)))
   end
 end
 
@@ -125,7 +126,7 @@ end
 -- @return the task
 function Tasks:spawn(fn, ...)
   if type(fn) ~= "function" then
-    error("spawn: expected a function, got " .. type(fn), 2)
+    misuse.raise("spawn: expected a function, got " .. type(fn))
   end
   local t = {
     co = co_create(fn),
@@ -142,7 +143,7 @@ end
 
 --- Ends a task: it is never resumed again and what it owns is aborted.
 function Tasks:kill(t)
-  if t == self.running then error("kill: a task may not kill itself", 2) end
+  if t == self.running then misuse.raise "kill: a task may not kill itself" end
   if t.is_done then return end
   if t.is_parked then t.co = nil end
   t.is_done, t.is_parked, t.deadline = true, false, nil
@@ -159,19 +160,18 @@ function Tasks:disown(t, resource)
 end
 
 --- The current task; raises an error where nothing may wait.
--- @param level of error(), as seen from the caller of this; default 2: its caller
-function Tasks:must_be_in_task(level)
+function Tasks:must_be_in_task()
   local t = self.running
-  if not t then error("only a task may wait: use host.spawn or host.run", (level or 2) + 1) end
+  if not t then misuse.raise "only a task may wait: use host.spawn or host.run" end
   return t
 end
 
 --- The current task, where something is about to wait: raises an error inside of a function that C code calls, too.
-function Tasks:must_be_able_to_wait(level)
-  local t = self:must_be_in_task((level or 2) + 1)
+function Tasks:must_be_able_to_wait()
+  local t = self:must_be_in_task()
   if not coroutines.leads_to(co_running(), t.co) then
-    error("nothing may wait here: inside a function that C code calls (a comparison of table.sort, a replacement of string.gsub), "
-      .. "or in a coroutine that was resumed by a coroutine.resume of before cueball was loaded", (level or 2) + 1)
+    misuse.raise("nothing may wait here: inside a function that C code calls (a comparison of table.sort, a replacement of string.gsub), "
+      .. "or in a coroutine that was resumed by a coroutine.resume of before cueball was loaded")
   end
   return t
 end
@@ -309,7 +309,7 @@ end
 -- @param timeout_ms nil: no limit
 -- @return what wake was given; or nil, "timeout"
 function Waiter:wait(timeout_ms)
-  if self.used then error("waiter: wait may be called once", 2) end
+  if self.used then misuse.raise "waiter: wait may be called once" end
   if timeout_ms ~= nil then check_timeout("waiter", timeout_ms) end
   local current = self.tasks:must_be_able_to_wait()
   self.used = true
