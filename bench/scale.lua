@@ -2,7 +2,8 @@
 --   examples/run bench/scale.lua [BACKENDS]
 -- How long from cueball.pool{} to all connected; and, when half of the backends are gone, to each of the others having
 -- two connections. The servers listen in this very process: what they take is in the figures. Medians of 5, of new pools.
--- A bare connect beside it: the same sockets, without a pool.
+-- A bare connect beside it: the same sockets, without a pool. And what is the pool's own of all that: the processor's time of the same
+-- with connections that are empty tables.
 local cueball = require "cueball"
 local measure = require "bench.support.measure"
 local uv = require "luv"
@@ -87,6 +88,34 @@ local function one_round(backends)
   return bare_ms, start_ms, remove_ms, memory
 end
 
+-- Processor time of the same without sockets: until all are there; when half of the backends are removed, until it is planned for; and
+-- from then on until the others have two connections each.
+local function one_round_without_sockets(backends)
+  local half, change = {}, host.waiter()
+  for index = 1, #backends / 2 do half[index] = backends[index] end
+  local began = os.clock()
+  local pool = cueball.pool {
+    resolver = function(sink)
+      sink:set(backends)
+      change:wait()
+      sink:set(half)
+    end,
+    connect = function() return {} end,
+    max_connections = #backends,
+    rebalance_delay_ms = REBALANCE_DELAY_MS,
+  }
+  while pool:stats().idle < #backends do cueball.sleep(0) end
+  local started = os.clock()
+  change:wake()
+  cueball.sleep(REBALANCE_DELAY_MS / 2)
+  local told = os.clock()
+  cueball.sleep(REBALANCE_DELAY_MS)
+  local ended = os.clock()
+  assert(is_even(pool, #half, 2))
+  pool:stop()
+  return (started - began) * 1e3, (told - started) * 1e3, (ended - told) * 1e3
+end
+
 host.log_to(function() end)
 cueball.run(function()
   measure.head(("TCP on loopback: %d backends, a connection each, medians of %d"):format(BACKENDS, ROUNDS))
@@ -100,6 +129,11 @@ cueball.run(function()
   measure.row("%-60s %8.1f ms", "from cueball.pool{} to all connected", measure.median(start))
   measure.row("%-60s %8.1f ms", ("half of the backends removed, to even again (%d ms of it delay)"):format(REBALANCE_DELAY_MS),
     measure.median(remove))
+  local own_start, own_told, own_ended = {}, {}, {}
+  for round = 1, ROUNDS do own_start[round], own_told[round], own_ended[round] = one_round_without_sockets(backends) end
+  measure.row("%-60s %8.1f ms", "the pool's own processor time: to all connected", measure.median(own_start))
+  measure.row("%-60s %8.1f ms", "likewise: told of the removal, and closing", measure.median(own_told))
+  measure.row("%-60s %8.1f ms", "likewise: after the delay, to even again", measure.median(own_ended))
   measure.row("%-60s %8.0f bytes", "memory of the core for each connection", memory / BACKENDS)
 end)
 os.exit(0) -- the servers would go on

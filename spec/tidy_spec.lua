@@ -11,18 +11,19 @@ local LONG_FILES = {
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
+  ["spec/cosocket/socket_spec.lua"] = 665,
   ["spec/dns/client_spec.lua"] = 522,
   ["spec/fuzz/pool_fuzz.c"] = 1275,
-  ["spec/cosocket/socket_spec.lua"] = 644,
-  ["spec/host/uv_spec.lua"] = 722,
+  ["spec/host/uv_spec.lua"] = 746,
   ["spec/nginx/sim_quota_spec.lua"] = 811,
+  ["spec/pool/claim_spec.lua"] = 515,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
-  ["src/include/cueball.h"] = 636,
+  ["src/include/cueball.h"] = 637,
 }
 
 local LONG_FUNCTIONS = {
-  ["bench/openresty/handlers.lua: handlers.setup"] = 67,
+  ["bench/openresty/handlers.lua: handlers.setup"] = 66,
   ["bench/simulations/day.lua: day.run"] = 81,
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
   ["spec/core/plan_spec.lua: model"] = 69,

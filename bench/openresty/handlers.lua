@@ -8,9 +8,8 @@ local handlers = {}
 --- @param given { backends = { "IP:PORT", … }, max_connections =, claim_timeout_ms =, scope = max_connections_scope, own_options = }
 function handlers.setup(given)
   local pool = cueball.pool {
-    name = "bench", max_connections = given.max_connections, claim_timeout_ms = given.claim_timeout_ms,
-    max_connections_scope = given.scope, max_connections_dict = given.scope and "cueball",
-    resolver = cueball.resolver.static(given.backends),
+    name = "bench", resolver = cueball.resolver.static(given.backends), max_connections = given.max_connections,
+    claim_timeout_ms = given.claim_timeout_ms, max_connections_scope = given.scope, max_connections_dict = given.scope and "cueball",
     connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 1000 },
   }
   handlers.pool = pool

@@ -18,6 +18,20 @@ options.NAME = {
   range = "a string of 1 to 255 bytes without control characters",
 }
 
+--- The same: a resolver.
+options.RESOLVER = {
+  check = function(value) return type(value) == "function" or type(value) == "table" and type(value.run) == "function" end,
+  range = "a function(sink) or a table with run(self, sink)",
+}
+
+--- The same: how long to wait.
+options.TIMEOUT = {
+  check = function(value)
+    return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
+  end,
+  range = "a number of milliseconds from 0 to 86400000, or false for none",
+}
+
 -- Raises "what: fault" at the line that called cueball.
 local function object(what, fault)
   misuse.raise(what .. ": " .. fault)

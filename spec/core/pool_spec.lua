@@ -294,6 +294,7 @@ describe("the time of a pool", function()
     assert.is_true(outlook.deadline <= world:deadline())
     world:claim "ann"
     world:claim("bob", { timeout_ms = 7 })
+    assert.equal(1, outlook.waiting)
     assert.is_true(outlook.deadline <= world:deadline())
     assert.equal(7, world:deadline_ms())
     world:owner "o"

@@ -1,5 +1,6 @@
 --- Coroutines that a task makes: a wait in one of them passes up to the task.
 local raw_resume = coroutine.resume   -- replaced or not: what was there when this file was read
+local collect = require "spec.support.collect"
 local sim = require "cueball.host.sim"
 local uv = require "cueball.host.uv"
 local server = require "spec.support.server"
@@ -118,8 +119,7 @@ describe("a coroutine in a task", function()
     task = nil -- luacheck: ignore
     world.advance(2000)
     assert.equal("", world.trace_text())
-    collectgarbage()
-    collectgarbage()
+    collect()
     assert.is_nil(next(kept))
   end)
 end)

@@ -93,6 +93,28 @@ it("a server that closes after each answer breaks no lease of those who wait", f
   end
 end)
 
+it("who waits for a connection gets it in the turn of the loop in which it is released", function()
+  with_pool({ connect = cueball.connection.tcp {}, count = 1, on_client = server.echo_client }, function(pool)
+    local polls, released_in, granted_in, all = host.tasks.polls, nil, nil, host.waiter()
+    host.spawn(function()
+      local lease = pool:claim()
+      host.spawn(function()
+        local other = pool:claim()
+        granted_in = polls.done
+        other:release()
+        all:wake(true)
+      end)
+      lease.connection:send "hi"
+      assert.equal("hi", lease.connection:receive(2))
+      released_in = polls.done
+      lease:release()
+      assert.is_nil(granted_in)
+    end)
+    assert.is_true(all:wait(20000))
+    assert.equal(released_in, granted_in)
+  end)
+end)
+
 it("the handles by which the loop's turns are counted do not keep it alive", function()
   local seen = 0
   uv.walk(function(handle)

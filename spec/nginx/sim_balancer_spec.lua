@@ -1,4 +1,5 @@
 --- Balancers in virtual time: where requests go, as peers come, go, die and are slow.
+local collect = require "spec.support.collect"
 local sim = require "cueball.host.sim"
 local balancer = require "cueball.nginx.balancer"
 
@@ -364,7 +365,7 @@ describe("a balancer", function()
     end
     town.request = nil
     assert.equal(10, state(town, "b1").pending)
-    collectgarbage() collectgarbage()
+    collect()
     town.world.advance(1000)
     town:one()
     assert.equal(0, state(town, "b1").pending)
@@ -378,7 +379,7 @@ describe("a balancer", function()
     town.request = { ctx = {} }
     assert.equal("b1", town.balancer:balance().key)
     town.request = nil
-    collectgarbage() collectgarbage()
+    collect()
     town.behaviour.b1 = nil
     town.world.advance(1001)
     town:one()

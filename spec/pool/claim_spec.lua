@@ -1,4 +1,5 @@
 --- Claims: what waits, what is refused and with which words, and what becomes of a claim whose task is killed.
+local collect = require "spec.support.collect"
 local cueball = require "cueball"
 local sim_pool = require "spec.support.sim_pool"
 
@@ -445,8 +446,7 @@ describe("the task of a with", function()
       pool:with(function(_, lease) leases[lease] = true end)
       coroutine.yield()
     end)
-    collectgarbage()
-    collectgarbage()
+    collect()
     assert.is_nil(next(leases))
     town.world.kill(ended)
     assert.same({ 1 }, factory.closed)

@@ -1,4 +1,5 @@
 --- Leases that do not come back: collected without release, or held too long.
+local collect = require "spec.support.collect"
 local sim_pool = require "spec.support.sim_pool"
 
 local town, pool, factory
@@ -15,9 +16,8 @@ local function line()
 end
 
 -- The collector has been everywhere, and the pool is awake.
-local function collect()
-  collectgarbage()
-  collectgarbage()
+local function collect_all()
+  collect()
   pool:set {}
 end
 
@@ -34,7 +34,7 @@ describe("a lease that is collected without release", function()
     open()
     local function leak() pool:try_claim() end
     leak()
-    collect()
+    collect_all()
     assert.equal("[   1] " .. UNNOTED, town:log "error")
     town:advance(1)
     assert.same({ 1 }, factory.closed)
@@ -54,15 +54,13 @@ describe("a lease that is collected without release", function()
       town.world.sleep(5000)
       assert.is_nil(town.leases.ann)
       local at = town.world.time_ms()
-      collectgarbage()
-      collectgarbage()
+      collect()
       while not town.leases.ann do town.world.sleep(10) end
       assert.is_true(town.world.time_ms() - at <= 1100)
       town.leases.ann = nil
       town.world.spawn(function()
         town.world.sleep(100)
-        collectgarbage()
-        collectgarbage()
+        collect()
       end)
       at = town.world.time_ms()
       pool:stop()
@@ -95,7 +93,7 @@ describe("a lease that is collected without release", function()
       local lines = {}
       town.world.log = function(level, message) lines[#lines + 1] = level .. " " .. message end
       way()
-      collect()
+      collect_all()
       assert.same({ ("error cueball db: a lease on db1, claimed at spec/pool/leak_spec.lua:%d, was collected without having been "
         .. "released; its connection is closed"):format(at) }, lines)
       town:advance(1)
@@ -113,7 +111,7 @@ describe("a lease that is collected without release", function()
     held = nil -- luacheck: ignore
     town:advance(1)
     assert.equal(1, pool:stats().busy)
-    collect()
+    collect_all()
     assert.equal(noted(at), town:log "error")
     town:advance(1)
     town:stop()
@@ -125,7 +123,7 @@ describe("a lease that is collected without release", function()
     old:release()
     local function leak() pool:try_claim() end
     leak()
-    collect()
+    collect_all()
     assert.equal("[   1] " .. UNNOTED, town:log "error")
     assert.is_nil(old:backend())
     town:advance(1)
@@ -137,7 +135,7 @@ describe("a lease that is collected without release", function()
     local function leak() pool:try_claim() end
     leak()
     town:claim "bob"
-    collect()
+    collect_all()
     town:advance(1)
     assert.trace(town, "[   1] grant bob: db1")
     town:release "bob"
@@ -151,7 +149,7 @@ describe("a lease that is collected without release", function()
     leak()
     owner:gone()
     town:advance(1)
-    collect()
+    collect_all()
     assert.equal("", town:log "error")
     town:stop()
   end)
@@ -161,14 +159,14 @@ describe("a lease that is collected without release", function()
     local function leak() pool:try_claim() end
     leak()
     leak()
-    collect()
-    collect()
+    collect_all()
+    collect_all()
     assert.equal("", town:log "error")
     assert.equal(2, pool:stats().busy)
     pool:set { max_connections = 3, leak_detection = true, claim_sites = true }
     town:advance(1)
     leak()
-    collect()
+    collect_all()
     assert.matches("claimed at spec/pool/leak_spec.lua:%d+, was collected", town:log "error")
     pool:stop()
     town:advance(60000)
@@ -182,7 +180,7 @@ describe("a lease that is not leaked", function()
     local held = pool:try_claim()
     for _ = 1, 3 do
       pool:try_claim():release()
-      collect()
+      collect_all()
       pool:try_claim():close()
       town:advance(1)
       collectgarbage()
@@ -212,7 +210,7 @@ describe("a lease that is not leaked", function()
     town.world.kill(task)
     town:advance(1)
     assert.same({ 1 }, factory.closed)
-    collect()
+    collect_all()
     assert.equal("", town:log "error")
     town:advance(1)
     assert.equal(1, pool:stats().leases_closed)

@@ -1,4 +1,5 @@
 --- Whoever a sink tells: plain tables and texts come, by four methods, and what they answer goes to the resolver.
+local collect = require "spec.support.collect"
 local sim = require "cueball.host.sim"
 local sink = require "cueball.resolver.sink"
 
@@ -99,8 +100,7 @@ describe("a listener", function()
       given:sleep(10)
       seen = { given:add "10.0.0.1:80" }
     end }
-    collectgarbage()
-    collectgarbage()
+    collect()
     assert.is_false(made:is_wanted())
     world.advance(20)
     assert.same({ nil, "the resolver was ended", "pool_stopping" }, seen)

@@ -374,13 +374,13 @@ CUEBALL_API bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *act
 CUEBALL_API cueball_time cueball_pool_deadline(cueball_pool *pool);
 CUEBALL_API int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now); /* always 0 */
 
-/* What the pool wants of its host, to be read without a call.  Lives as long as
- * the pool. */
+/* What the pool wants of its host, to be read without a call as long as the pool lives. */
 typedef struct cueball_outlook {
     cueball_time deadline; /* never later than cueball_pool_deadline(), at times earlier */
     uint32_t actions;      /* not 0: drain them; */
     uint32_t events;       /* how many wait to be read */
     uint32_t answers;      /* of the actions: the others are chores */
+    uint32_t waiting;      /* claims that wait */
 } cueball_outlook;
 
 CUEBALL_API const cueball_outlook *cueball_pool_outlook(const cueball_pool *pool);

@@ -1,4 +1,6 @@
 --- What the methods of a socket are given, read as nginx reads it. Mistakes raise at the line of the method's caller.
+local misuse = require "cueball.misuse"
+
 local arguments = {}
 
 --- Time limit of each operation where none was set, as in nginx.
@@ -25,15 +27,15 @@ end
 function arguments.pattern(pattern, options)
   if type(pattern) == "number" then pattern = tostring(pattern) end
   if type(pattern) ~= "string" then
-    error(arguments.bad(1, "receiveuntil", "string expected, got " .. type(pattern)), 3)
+    misuse.raise(arguments.bad(1, "receiveuntil", "string expected, got " .. type(pattern)))
   end
   if options == nil then return pattern, false end
   if type(options) ~= "table" then
-    error(arguments.bad(2, "receiveuntil", "table expected, got " .. type(options)), 3)
+    misuse.raise(arguments.bad(2, "receiveuntil", "table expected, got " .. type(options)))
   end
   local inclusive = options.inclusive
   if inclusive ~= nil and type(inclusive) ~= "boolean" then
-    error(('bad "inclusive" option value type: %s'):format(type(inclusive)), 3)
+    misuse.raise(('bad "inclusive" option value type: %s'):format(type(inclusive)))
   end
   return pattern, inclusive or false
 end
@@ -43,7 +45,7 @@ function arguments.timeout_ms(ms)
   if ms == nil then ms = 0 end
   local number = tonumber(ms)
   if not number or number ~= number or number < 0 or number > 0x7fffffff then
-    error("bad timeout value", 3)
+    misuse.raise "bad timeout value"
   end
   return number > 0 and number or arguments.DEFAULT_TIMEOUT_MS
 end

@@ -62,7 +62,7 @@ end
 local function tell_later(self, fn, message, kind)
   self.tasks:defer(function()
     if self.watcher == fn then
-      self.watcher = nil
+      self.watcher = false
       fn(message, kind)
     end
   end)
@@ -124,7 +124,7 @@ function Socket:lend_fit(now)
   if not is_quiet(self) then message, kind = judge(self) end
   if not message and not is_up_to_date(self, now) then message, kind = judge_look(self, now) end
   if message then return message, kind end
-  self.watcher = nil
+  self.watcher = false
   self.use.was_lent = true
   return nil
 end
@@ -138,7 +138,7 @@ function Socket:rest_fit(fn, now)
   if not is_quiet(self) then message, kind = judge(self) end
   if not message and now then message, kind = judge_look(self, now) end
   if message then return message, kind end
-  self.deadline = nil
+  self.deadline = false
   self.watcher = fn
   local polls = self.tasks.polls
   if polls then self.rested_at = polls.begun end
@@ -153,7 +153,7 @@ end
 
 --- The socket comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
 function Socket:rest()
-  self.deadline = nil
+  self.deadline = false
   use.pooled(self.use)
   local polls = self.tasks.polls
   if polls then self.rested_at = polls.begun end
@@ -161,7 +161,7 @@ end
 
 --- The socket is lent.
 function Socket:lend()
-  self.deadline = nil
+  self.deadline = false
   use.lent(self.use)
 end
 
@@ -187,7 +187,7 @@ end
 --- Ends watch(): its fn will not be called, and somebody is about to use it.
 function Socket:unwatch()
   if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch") end
-  self.watcher = nil
+  self.watcher = false
   self:lend()
 end
 

@@ -67,11 +67,11 @@ function socket.new(host, transport)
     is_open = false,
     is_reading = false,   -- the transport has been told to read
     connector = nil,      -- the task that waits in connect
-    reader = nil,         -- … in a receive
-    writer = nil,         -- … in send
+    reader = false,       -- … in a receive; false, not nil: a key that comes and goes has LuaJIT make the table anew each time
+    writer = false,       -- … in send
     received = buffer.new(),
     ended = nil,          -- why nothing more will come: "closed" or an error
-    watcher = nil,
+    watcher = false,
     use = use.new(),      -- how it was used, see cueball.cosocket.use
     rested_at = 0,        -- how many polls of the loop had begun as it came to rest
     looked_at = 0,        -- when the kernel was asked last, if nothing was sent or received since; in nanoseconds
@@ -79,8 +79,10 @@ function socket.new(host, transport)
     connect_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     send_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
     read_timeout_ms = socket.DEFAULT_TIMEOUT_MS,
-    deadline = nil,       -- of the lease that it is lent for, in nanoseconds
+    deadline = false,     -- of the lease that it is lent for, in nanoseconds
     on_read = nil,
+    on_written = nil,
+    written_for = false,  -- the task whose write is under way and will be told by on_written
   }, Socket)
   own(self)
   return self
@@ -102,7 +104,7 @@ end
 
 -- Closes without asking who waits.
 local function shut(self, err)
-  self.is_open, self.is_reading, self.watcher = false, false, nil
+  self.is_open, self.is_reading, self.watcher = false, false, false
   self.ended = self.ended or err
   self.transport:close()
   disown(self)
@@ -124,7 +126,7 @@ end
 -- Tells the watcher, in the event loop's time.
 local function tell_watcher(self, message)
   local watcher = self.watcher
-  self.watcher = nil
+  self.watcher = false
   self.tasks:call(watcher, use.judge(self.use, message))
 end
 
@@ -150,6 +152,20 @@ local function make_on_read(self)
   end
 end
 
+-- Made once for each connection: LuaJIT compiles nothing that makes a function, such as one for each send.
+local function make_on_written(self)
+  return function(err)
+    local writer = self.written_for
+    self.written_for = false
+    self.tasks:resume(writer, err or true)
+  end
+end
+
+-- The same of a write that begins while one of a task that was killed is under way.
+local function make_on_written_for(tasks, writer)
+  return function(err) tasks:resume(writer, err or true) end
+end
+
 --- Connects; an open connection is closed before.
 -- @param address IP number, name, or "unix:/path"
 -- @param port 1 to 65535; left out for "unix:"
@@ -158,7 +174,7 @@ end
 function Socket:connect(address, port)
   if getmetatable(self) ~= Socket then misuse.colon("sock:connect") end
   if type(address) ~= "string" then
-    error(bad_argument(1, "connect", "string expected, got " .. type(address)), 2)
+    misuse.raise(bad_argument(1, "connect", "string expected, got " .. type(address)))
   end
   local tasks = self.tasks
   local me = tasks:must_be_able_to_wait()
@@ -169,6 +185,7 @@ function Socket:connect(address, port)
   if self.is_open then shut(self) end
   self.use = use.again(self.use)
   self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
+  self.on_written, self.written_for = make_on_written(self), false
   own(self)
   self.connector = me
   self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
@@ -186,11 +203,13 @@ end
 local function write(self, data)
   local tasks = self.tasks
   local me = tasks.running
-  local written = self.transport:write(data, function(err) tasks:resume(me, err or true) end)
-  if written then return true end
+  local is_other = self.written_for
+  local done = is_other and make_on_written_for(tasks, me) or self.on_written
+  if self.transport:write(data, done) then return true end
+  if not is_other then self.written_for = me end
   self.writer = me
   local result = tasks:park(within(self, self.send_timeout_ms))
-  self.writer = nil
+  self.writer = false
   if result == true then return true end
   return nil, result == TIMEOUT and "timeout" or result
 end
@@ -214,7 +233,7 @@ function Socket:send(data)
   self.tasks:must_be_in_task()
   if is_waiting(self.writer) then return nil, "socket busy writing" end
   local wire, bad = bytes.of(data)
-  if not wire then error(bad_argument(1, "send", bad), 2) end
+  if not wire then misuse.raise(bad_argument(1, "send", bad)) end
   local size, piece_size = #wire, socket.SEND_PIECE
   if size == 0 then return 0 end
   self.looked_at = 0
@@ -235,11 +254,11 @@ end
 local function wait_for_more(self)
   if self.ended then return nil, self.ended end
   local tasks, size = self.tasks, self.received.size
-  local me = tasks:must_be_able_to_wait(3)
+  local me = tasks:must_be_able_to_wait()
   start_reading(self)
   self.reader = me
-  local result = tasks:park(within(self, self.read_timeout_ms))
-  self.reader = nil
+  local result = tasks:suspend(me, within(self, self.read_timeout_ms))
+  self.reader = false
   -- Bytes may come after the time was up and before the task runs: they count.
   if result == nil or result == TIMEOUT and self.received.size > size then return true end
   return nil, result == TIMEOUT and "timeout" or result
@@ -310,14 +329,14 @@ function Socket:receive(what)
   if err then return nil, err end
   local size = tonumber(what)
   if size then
-    if size < 0 or size ~= size or size == math.huge then error(bad_argument(1, "receive", "bad pattern argument"), 2) end
+    if size < 0 or size ~= size or size == math.huge then misuse.raise(bad_argument(1, "receive", "bad pattern argument")) end
     return receive_size(self, size - size % 1)
   end
   if what == nil or what == "*l" then return receive_line(self) end
   if what == "*a" then return receive_all(self) end
   local is_unlike = type(what) == "string" and not what:find("^%*.$")
   local text = "bad pattern argument" .. (is_unlike and ": " .. what or "")
-  error(bad_argument(1, "receive", text), 2)
+  misuse.raise(bad_argument(1, "receive", text))
 end
 
 --- Receives whatever is there, at least one byte.
@@ -328,7 +347,7 @@ function Socket:receiveany(max)
   local why = may_receive(self)
   if why then return nil, why end
   max = tonumber(max)
-  if not max or max ~= max or max < 1 then error(bad_argument(1, "receiveany", "bad max argument"), 2) end
+  if not max or max ~= max or max < 1 then misuse.raise(bad_argument(1, "receiveany", "bad max argument")) end
   local received = self.received
   while received.size == 0 do
     local ok, err = wait_for_more(self)
@@ -375,7 +394,7 @@ function Socket:receiveuntil(pattern, options)
     if size ~= nil then
       local number = tonumber(size)
       if not number then
-        error(bad_argument(1, "iterator", "number expected, got " .. type(size)), 2)
+        misuse.raise(bad_argument(1, "iterator", "number expected, got " .. type(size)))
       end
       size = number >= 1 and number - number % 1 or nil
     end

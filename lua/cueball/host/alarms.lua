@@ -6,6 +6,7 @@
 --   alarms:next()      → when the first one goes off; math.huge: none does
 --
 -- `arm` is as for cueball.host.timers; `call` runs an alarm's function and logs what it throws; `set` is called after one was set.
+local misuse = require "cueball.misuse"
 local timers = require "cueball.host.timers"
 
 local alarms = {}
@@ -46,14 +47,14 @@ end
 --- One re-armable deadline.
 -- @param fn called when it comes, outside of any task; an error in it is logged
 function Alarms:make(fn)
-  if type(fn) ~= "function" then error("alarm: expected a function, got " .. type(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("alarm: expected a function, got " .. type(fn)) end
   return setmetatable({ alarms = self, fn = fn, is_due = false, is_closed = false }, Alarm)
 end
 
 --- @param at nanoseconds as in host.now(); past: soon, never inside this call
 function Alarm:set(at)
-  if self.is_closed then error("alarm: it is closed", 2) end
-  if type(at) ~= "number" or at ~= at then error("alarm: expected a time in nanoseconds, got " .. tostring(at), 2) end
+  if self.is_closed then misuse.raise "alarm: it is closed" end
+  if type(at) ~= "number" or at ~= at then misuse.raise("alarm: expected a time in nanoseconds, got " .. tostring(at)) end
   self.is_due = false
   if self.timer_index and self.at == at then return end
   local all = self.alarms

@@ -4,6 +4,8 @@
 --   local host = contract.complete(given)    the same table, with all members
 --
 -- A member that stands for something a host cannot do at all (questions to nameservers, requests of its own) is false there.
+local misuse = require "cueball.misuse"
+
 local contract = {}
 
 local REQUIRED = { "now", "seed", "spawn", "kill", "current", "sleep", "waiter", "guard", "unguard", "alarm", "log" }
@@ -29,9 +31,9 @@ local DEFAULTS = {
   living = function() return function() return {} end end,
   errand = function(host) return host.spawn end,
   service = function(host) return host.spawn end,
-  run = function() return function() error("run: this host does not run its loop by itself", 2) end end,
+  run = function() return function() misuse.raise "run: this host does not run its loop by itself" end end,
   is_forking = function() return never end,
-  tcp = function() return function() error("tcp: this host has no sockets", 2) end end,
+  tcp = function() return function() misuse.raise "tcp: this host has no sockets" end end,
   is_socket = function() return never end,
   library = function(host) return function(name) return require("cueball.cosocket.library").on(host)(name) end end,
   dns = never, http = never, proxy = never, tasks = never, limited_tcp = never,

@@ -120,8 +120,8 @@ local function add_tasks(world, state, options)
   -- Lists { task=, site=, is_background= }, in the order of spawning; the running task too.
   function state.living_tasks()
     local still = {}
-    for _, entry in ipairs(living) do
-      if not entry.task.is_done then still[#still + 1] = entry end
+    for _, one in ipairs(living) do
+      if not one.task.is_done then still[#still + 1] = one end
     end
     return still
   end

@@ -11,6 +11,7 @@
 --                                   time given before; nil: never mind.  Calling early is harmless.
 --     log  = function(level, message) … end,
 --     threw = function(message) … end,   optional: hears what a task or a deferred function threw, beside the log
+--     is_prompt = true,   optional: what tasks:resume makes ready goes on at the end of it, not in a turn of its own
 --   }
 --   host.tasks = tasks              (cueball.cosocket.socket looks for it there)
 --   tasks:install(host)             fills in host.spawn, kill, current, living, can_wait, sleep, waiter, guard and unguard
@@ -38,6 +39,7 @@
 -- A time limit is kept lazily: a task is among the timers at most once, and a
 -- later deadline leaves it where it is until that time comes.  So a task
 -- that reads a thousand times with a limit of 60 s arms a timer once.
+local misuse = require "cueball.misuse"
 local coroutines = require "cueball.host.coroutines"
 local owned = require "cueball.host.owned"
 local text = require "cueball.text"
@@ -53,7 +55,7 @@ local TIMEOUT = task.TIMEOUT
 
 local function check_timeout(who, ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error(("%s: expected a number of milliseconds from 0, got %s"):format(who, tostring(ms)), 3)
+    misuse.raise(("%s: expected a number of milliseconds from 0, got %s"):format(who, tostring(ms)))
   end
 end
 
@@ -70,6 +72,7 @@ function task.new(host)
     turn = host.turn,
     log = host.log,
     threw = host.threw,
+    is_prompt = host.is_prompt or false,
     timers = timers.new(host.timer),
     running = nil,   -- the current task
     ready = {},      -- FIFO of tasks and functions, ready[first .. last]
@@ -77,6 +80,7 @@ function task.new(host)
     first = 1,
     last = 0,
     is_draining = false,
+    is_over = false, -- nothing goes on any more: see tasks:close
     living = setmetatable({}, { __mode = "k" }), -- the tasks; those that are done may be among them
   }, Tasks)
 end
@@ -122,7 +126,7 @@ end
 -- @return the task
 function Tasks:spawn(fn, ...)
   if type(fn) ~= "function" then
-    error("spawn: expected a function, got " .. type(fn), 2)
+    misuse.raise("spawn: expected a function, got " .. type(fn))
   end
   local t = {
     co = co_create(fn),
@@ -139,7 +143,7 @@ end
 
 --- Ends a task: it is never resumed again and what it owns is aborted.
 function Tasks:kill(t)
-  if t == self.running then error("kill: a task may not kill itself", 2) end
+  if t == self.running then misuse.raise "kill: a task may not kill itself" end
   if t.is_done then return end
   if t.is_parked then t.co = nil end
   t.is_done, t.is_parked, t.deadline = true, false, nil
@@ -156,40 +160,48 @@ function Tasks:disown(t, resource)
 end
 
 --- The current task; raises an error where nothing may wait.
--- @param level of error(), as seen from the caller of this; default 2: its caller
-function Tasks:must_be_in_task(level)
+function Tasks:must_be_in_task()
   local t = self.running
-  if not t then error("only a task may wait: use host.spawn or host.run", (level or 2) + 1) end
+  if not t then misuse.raise "only a task may wait: use host.spawn or host.run" end
   return t
 end
 
 --- The current task, where something is about to wait: raises an error inside of a function that C code calls, too.
-function Tasks:must_be_able_to_wait(level)
-  local t = self:must_be_in_task((level or 2) + 1)
+function Tasks:must_be_able_to_wait()
+  local t = self:must_be_in_task()
   if not coroutines.leads_to(co_running(), t.co) then
-    error("nothing may wait here: inside a function that C code calls (a comparison of table.sort, a replacement of string.gsub), "
-      .. "or in a coroutine that was resumed by a coroutine.resume of before cueball was loaded", (level or 2) + 1)
+    misuse.raise("nothing may wait here: inside a function that C code calls (a comparison of table.sort, a replacement of string.gsub), "
+      .. "or in a coroutine that was resumed by a coroutine.resume of before cueball was loaded")
   end
   return t
 end
 
 function Tasks:park(timeout_ms)
-  local t = self:must_be_able_to_wait()
+  return self:suspend(self:must_be_able_to_wait(), timeout_ms)
+end
+
+--- The same for who knows that the current task `t` may wait.
+function Tasks:suspend(t, timeout_ms)
   if t.is_done then return coroutines.wait() end   -- killed while it ran: for good
   if timeout_ms then
     local deadline = self.now() + timeout_ms * 1e6
     local order = self.timers:next_order()
     t.deadline, t.order = deadline, order
-    if not t.timer_index or t.at > deadline then self.timers:set(t, deadline, order) end
+    if not t.timer_index or t.at > deadline then
+      self.timers:set(t, deadline, order)
+    elseif t.is_ignored then
+      self.timers:heed(t)
+    end
   else
     t.deadline = nil
-    if t.timer_index then self.timers:clear(t) end
+    if t.timer_index then self.timers:ignore(t) end
   end
   t.is_parked, t.parked_count = true, t.parked_count + 1
   return coroutines.wait()
 end
 
 local function push(self, what, value)
+  if self.is_over then return end
   local last = self.last + 1
   self.last = last
   self.ready[last], self.values[last] = what, value
@@ -203,16 +215,26 @@ function Tasks:wake(t, value)
 end
 
 function Tasks:resume(t, value)
-  if not t.is_parked then return end
+  if not t.is_parked or self.is_over then return end
   t.is_parked, t.deadline = false, nil
+  if not self.is_prompt or self.is_draining then return step(self, t, value) end
+  self.is_draining = true   -- nobody need call for a turn
   step(self, t, value)
+  self.is_draining = false
+  if self.first <= self.last then self:run_ready() end
 end
 
 function Tasks:defer(fn, value)
   push(self, fn, value)
 end
 
+--- The host is going, and its handles with it: nothing is resumed, called or put into the queue from now on.
+function Tasks:close()
+  self.is_over = true
+end
+
 function Tasks:call(fn, ...)
+  if self.is_over then return end
   local outer = self.running
   self.running = nil
   local ok, thrown = xpcall(fn, with_traceback, ...)
@@ -272,7 +294,7 @@ end
 
 --- One task waits for one event, once.
 function Tasks:waiter()
-  return setmetatable({ tasks = self, waiting = nil, woken = false, used = false, count = 0 }, Waiter)
+  return setmetatable({ tasks = self, waiting = nil, woken = false, used = false, count = 0, a = nil, b = nil, more = nil }, Waiter)
 end
 
 local function woken_with(self)
@@ -287,17 +309,34 @@ end
 -- @param timeout_ms nil: no limit
 -- @return what wake was given; or nil, "timeout"
 function Waiter:wait(timeout_ms)
-  if self.used then error("waiter: wait may be called once", 2) end
+  if self.used then misuse.raise "waiter: wait may be called once" end
   if timeout_ms ~= nil then check_timeout("waiter", timeout_ms) end
   local current = self.tasks:must_be_able_to_wait()
   self.used = true
   if self.woken then return woken_with(self) end
   self.waiting = current
-  if self.tasks:park(timeout_ms) == TIMEOUT then
+  if self.tasks:suspend(current, timeout_ms) == TIMEOUT then
     self.woken = true
     return nil, "timeout"
   end
   return woken_with(self)
+end
+
+--- The same, without a time limit, for who has asked host.can_wait() just now.
+function Waiter:wait_here()
+  self.used = true
+  if self.woken then return woken_with(self) end
+  local tasks = self.tasks
+  self.waiting = tasks.running
+  tasks:suspend(self.waiting)
+  return woken_with(self)
+end
+
+--- Makes a waiter whose wait is over one that was not used.
+function Waiter:again()
+  self.waiting, self.woken, self.used, self.a = nil, false, false, nil
+  if self.count > 1 then self.b, self.more = nil, nil end
+  self.count = 0
 end
 
 --- The task goes on, in its turn, never inside this call.  Before wait:

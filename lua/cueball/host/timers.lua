@@ -8,6 +8,9 @@
 --   timers:set(owner, at [, order])   arm(at) is called when `at` is earlier than anything armed;
 --                              `order` breaks ties: timers:next_order() of an earlier time, or left out
 --   timers:clear(owner)        arm(nil) is called when nothing is left
+--   timers:ignore(owner)       it may stay, if that is less work, and then comes due for nothing; arm(nil) is called at the next
+--                              timers:settle() if all that are left are such ones
+--   timers:heed(owner)         it counts again
 --   timers:take(now)           → the next owner that is due, taken out, or nil
 --   timers:rearm()             after a round of take(): arm for what is left
 --
@@ -21,7 +24,7 @@ Timers.__index = Timers
 
 --- @param arm function(at or nil)
 function timers.new(arm)
-  return setmetatable({ arm = arm, heap = {}, count = 0, order = 0, armed = nil }, Timers)
+  return setmetatable({ arm = arm, heap = {}, count = 0, ignored = 0, order = 0, armed = nil }, Timers)
 end
 
 local function is_before(a, b)
@@ -62,6 +65,7 @@ local function take_out(self, owner)
   heap[count] = nil
   self.count = count - 1
   owner.timer_index = nil
+  if owner.is_ignored then owner.is_ignored, self.ignored = false, self.ignored - 1 end
   if moved == owner then return end
   if index > 1 and is_before(moved, heap[(index - index % 2) / 2]) then
     sift_up(heap, moved, index)
@@ -95,6 +99,28 @@ function Timers:clear(owner)
   end
 end
 
+function Timers:ignore(owner)
+  if not owner.timer_index or owner.is_ignored then return end
+  owner.is_ignored, self.ignored = true, self.ignored + 1
+end
+
+function Timers:heed(owner)
+  if not owner.is_ignored then return end
+  owner.is_ignored, self.ignored = false, self.ignored - 1
+  if not self.armed or owner.at < self.armed then
+    self.armed = owner.at
+    self.arm(owner.at)
+  end
+end
+
+--- To be called before the host waits.
+function Timers:settle()
+  if self.armed and self.ignored == self.count then
+    self.armed = nil
+    self.arm(nil)
+  end
+end
+
 function Timers:take(now)
   local owner = self.heap[1]
   if not owner or owner.at > now then return nil end
@@ -104,7 +130,7 @@ end
 
 function Timers:rearm()
   local owner = self.heap[1]
-  self.armed = owner and owner.at
+  self.armed = owner and self.ignored < self.count and owner.at or nil
   self.arm(self.armed)
 end
 

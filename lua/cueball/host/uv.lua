@@ -131,15 +131,22 @@ tasks = task.new {
   turn = function() turn_handle:start(run_turn) end,
   timer = function(at) start_timer(wait_timer, at, run_expired) end,
   log = function(level, message) host.log(level, message) end,
+  is_prompt = not vim,   -- a task there may run the loop itself (vim.wait)
 }
 host.tasks = tasks
+-- As the Lua state is closed, what is under way comes back cancelled when luv has freed timers and other handles already. LuaJIT finalizes
+-- cdata before that.
+host.last_word = ffi.gc(ffi.new "char[1]", function() tasks:close() end)
 tasks:install(host)
 
 -- How often the loop has begun to look what came, and how often, and when, it was through with that: whether what it knows of a
 -- connection is news (cueball.cosocket.idle).
 local polls, prepare_handle, check_handle = { begun = 0, done = 0, done_at = 0 }, uv.new_prepare(), uv.new_check()
 tasks.polls = polls
-prepare_handle:start(function() polls.begun = polls.begun + 1 end)
+prepare_handle:start(function()
+  polls.begun = polls.begun + 1
+  tasks.timers:settle()
+end)
 check_handle:start(function() polls.done, polls.done_at = polls.begun, now() end)
 prepare_handle:unref()
 check_handle:unref()

@@ -5,6 +5,7 @@
 --
 -- A socket belongs to the request, or task, that made it, and to no other: what crosses from one to the next is nginx's keepalive
 -- pool. So a host of this kind has `keepalive`, and pools park their connections (cueball.nginx.parking).
+local misuse = require "cueball.misuse"
 local ffi = require "ffi"
 local base = require "resty.core.base"
 base.allows_subsystem "http"
@@ -107,13 +108,13 @@ function host.service(fn, ...)
 end
 
 function host.kill(task)
-  if task == REQUEST then error("kill: a request cannot be killed", 2) end
+  if task == REQUEST then misuse.raise "kill: a request cannot be killed" end
   runner.kill(task)
 end
 
 local function must_wait(who)
   if not CAN_WAIT[get_phase()] then
-    error(("%s: nothing may wait in %s_by_lua"):format(who, get_phase()), 3)
+    misuse.raise(("%s: nothing may wait in %s_by_lua"):format(who, get_phase()))
   end
   return host.task()
 end
@@ -122,7 +123,7 @@ end
 -- @return true
 function host.sleep(ms)
   if type(ms) ~= "number" or ms ~= ms or ms < 0 then
-    error("sleep: expected a number of milliseconds from 0, got " .. tostring(ms), 2)
+    misuse.raise("sleep: expected a number of milliseconds from 0, got " .. tostring(ms))
   end
   local task = must_wait "sleep"
   runner.stay_if_killed(task)
@@ -296,7 +297,7 @@ host.keepalive = {
 --- Calls fn: nginx runs the loop.
 function host.run(fn, ...)
   if not CAN_WAIT[get_phase()] then
-    error(("run: nothing may wait in %s_by_lua; use cueball.spawn"):format(ngx.get_phase()), 2)
+    misuse.raise(("run: nothing may wait in %s_by_lua; use cueball.spawn"):format(ngx.get_phase()))
   end
   return fn(...)
 end

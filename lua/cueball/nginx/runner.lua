@@ -12,6 +12,7 @@
 -- - The worker is exiting: nginx would wait for the runner. So the runner ends its tasks and goes; requests that are left do without.
 -- - No runner runs: then one of the requests that wait, the substitute, runs the alarms that are due, and the tasks that may be begun
 --   anew, until its own wait is over; then another request does. Tasks not done by then are begun anew by that one.
+local misuse = require "cueball.misuse"
 local alarms_of = require "cueball.host.alarms"
 local owned = require "cueball.host.owned"
 local semaphore = require "ngx.semaphore"
@@ -130,7 +131,7 @@ end
 -- @param kind "errand": it is over soon, and may be begun anew from its start if what ran it ends before; "service": the same, but it
 --   goes on; "task": it cannot be begun anew
 function runner.spawn(kind, fn, ...)
-  if type(fn) ~= "function" then error("spawn: expected a function, got " .. type(fn), 2) end
+  if type(fn) ~= "function" then misuse.raise("spawn: expected a function, got " .. type(fn)) end
   local task = {
     fn = fn, arguments = { count = select("#", ...), ... }, kind = kind,
     is_done = false, thread = nil, runner = nil, owned = nil, owned_count = 0,
@@ -153,7 +154,7 @@ end
 --- Ends a task: it goes no further than where it waits.
 function runner.kill(task)
   if task.is_done then return end
-  if task.thread and task.thread == running() then error("kill: a task may not kill itself", 2) end
+  if task.thread and task.thread == running() then misuse.raise "kill: a task may not kill itself" end
   task.is_done = true
   owned.abort(task, call)
   local by = task.runner

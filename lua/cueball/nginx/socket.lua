@@ -1,7 +1,7 @@
 --- Cosockets that remember how they are used (cueball.cosocket.use).
 --
 -- ngx_lua's cosocket is a Lua table with a metatable that all of them share. While a claimer has one, it gets another metatable, whose
--- methods note what happens and call nginx's. So whoever holds it (the claimer, or the client library of his) uses the same table as
+-- methods note what happens and call nginx's. So whoever holds it (the claimer, or its client library) uses the same table as
 -- ever, and nothing has to be handed through. As it is parked it gets its own metatable back.
 local descriptor = require "cueball.cosocket.descriptor"
 local use = require "cueball.cosocket.use"

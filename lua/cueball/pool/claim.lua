@@ -9,6 +9,7 @@ local owner = require "cueball.pool.owner"
 local deadlock = require "cueball.pool.deadlock"
 local leaks = require "cueball.pool.leaks"
 local leases = require "cueball.pool.lease"
+local scope = require "cueball.pool.scope"
 local lib, ffi = native.lib, native.ffi
 -- LuaJIT looks up what is in a module's table at each call, and knows what is in a local.
 local tonumber = tonumber
@@ -61,12 +62,8 @@ function Claim:disowned()
   self:answer(nil, "the claim's owner is gone", "cancelled")
 end
 
-local function is_timeout(value)
-  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
-end
-
 local CLAIM_RULES = {
-  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  timeout_ms = options.TIMEOUT,
   deadline_ms = options.number(0.001, 86400000, "milliseconds"),
   error_on_empty = options.of_type("boolean", "true or false"),
   owner = { check = owner.is, range = "of pool:owner()" },
@@ -149,7 +146,7 @@ end
 -- When the claim is refused for its time limit, as host.now() counts.
 local function deadline_of(pool, timeout_ms)
   if timeout_ms == 0 then timeout_ms = pool.given.claim_timeout_ms or math.huge end
-  return pool.now() + timeout_ms * 1e6
+  return timeout_ms < math.huge and pool.now() + timeout_ms * 1e6 or math.huge
 end
 
 -- Takes back a claim that can never be served.
@@ -167,14 +164,59 @@ local function wait_unguarded(pool, made)
   return lease, message, name
 end
 
+-- The claim is over and has been heard of: it may be used for the next wait of its task, and keeps nothing until then.
+local function rest(self, of_task)
+  self.pool, self.lease, self.holder = false, false, nil
+  if self.owner then self.owner = nil end
+  if self.site then self.site = nil end
+  local waiter = self.waiter
+  if not waiter.again then return end
+  waiter:again()
+  of_task.claim = self
+end
+
+-- A claim that waits: the one that this task waited with before, where there is one.
+local function claim_for_wait(pool, of_task)
+  local made = of_task and of_task.claim
+  if made then
+    of_task.claim = false
+  else
+    made = setmetatable({ -- false where nil would do: LuaJIT makes no room for that
+      pool = false, user = 0, handle = 0, waiter = pool.host.waiter(), owner = nil, lease = false, is_answered = false,
+      site = nil, holder = nil, thread = false, deadline = 0, is_asking = false,
+    }, Claim)
+  end
+  made.pool, made.holder, made.handle, made.is_answered = pool, pool.claimer(), tonumber(pool.core.grant.claim), false
+  if pool.notes_sites then made.site = leaks.site() end
+  return made
+end
+
+-- Waits for the answer, in a task or, if of_task is nil, elsewhere.
+-- → true, a lease; or true, nil, message, name; or false, an error: its claimer cannot wait
+local function wait(pool, made, of_task)
+  if of_task then
+    of_task.waits = made
+  elseif not pcall(pool.host.guard, made) then
+    return false
+  end
+  if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
+  local waiter = made.waiter
+  local can_wait, lease, message, name
+  if of_task and waiter.wait_here then
+    can_wait, lease, message, name = true, waiter:wait_here()
+  else
+    can_wait, lease, message, name = pcall(waiter.wait, waiter)
+  end
+  if of_task then of_task.waits = false else pool.host.unguard(made) end
+  return can_wait, lease, message, name
+end
+
 -- Parks the claimer until the core has an answer.
 local function await(pool, user, claimer)
-  local made = setmetatable({
-    pool = pool, user = user, handle = tonumber(pool.core.grant.claim), waiter = pool.host.waiter(),
-    owner = claimer, lease = false, is_answered = false, -- false where nil would do: LuaJIT makes no room for that
-    site = pool.notes_sites and leaks.site() or nil,
-    holder = pool.claimer(), thread = false, deadline = deadline_of(pool, cdata.timeout_ms), is_asking = false,
-  }, Claim)
+  local of_task = scope.of_task(pool)
+  local made = claim_for_wait(pool, of_task)
+  made.user, made.deadline = user, deadline_of(pool, cdata.timeout_ms)
+  if claimer then made.owner = claimer end
   if not pool.host.can_wait() then
     made:abort()
     misuse.raise(CANNOT_WAIT)
@@ -184,17 +226,15 @@ local function await(pool, user, claimer)
   local never = deadlock.wait_began(made)
   if never then return refuse_deadlock(made, never) end
   if pool.parking and pool.host.task() == nil then return wait_unguarded(pool, made) end
-  local can_wait, lease, message, name = pcall(pool.host.guard, made)
-  if can_wait then
-    if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
-    can_wait, lease, message, name = pcall(made.waiter.wait, made.waiter)
-    pool.host.unguard(made)
-  end
+  local can_wait, lease, message, name = wait(pool, made, of_task)
   deadlock.wait_ended(made)
   if claimer then owner.claim_ended(claimer, made) end
-  if can_wait then return lease, message, name end
-  made:abort()
-  misuse.raise(CANNOT_WAIT)
+  if not can_wait then
+    made:abort()
+    misuse.raise(CANNOT_WAIT)
+  end
+  if of_task then rest(made, of_task) end
+  return lease, message, name
 end
 
 -- `who` is what the claimer called, for the refusal of phases without sockets.
@@ -294,10 +334,10 @@ function claim.granted(pool, user, slot, action)
     pool.core:lease_released(pool.now(), handle)
     return
   end
-  leases.lend_connection(pool, slot)
-  local lease = leases.after_wait(pool, slot, handle, tonumber(action.waited) / 1e6, action.ahead)
+  local plain = pool.tags[slot].plain
+  if plain then plain:unwatch() else leases.lend_connection(pool, slot) end
+  local lease = leases.after_wait(pool, slot, handle, one.holder, tonumber(action.waited) / 1e6, action.ahead)
   if one.owner then lease.tag.owner = one.owner end
-  leases.held_by(pool, slot, one.holder)
   if pool.notes_sites then leaks.lent(pool.leaks, slot, one.site) end
   one:answer(lease)
 end

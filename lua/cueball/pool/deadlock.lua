@@ -181,8 +181,11 @@ function deadlock.wait_began(claim)
   local holder = claim.holder
   if holder == nil then return nil end
   if type(holder) == "number" then claim.thread = coroutine.running() end
-  waiting[holder] = claim
-  if not claim.pool.detects_deadlocks or not keeps_its_claims(claim.pool) then return nil end
+  rawset(waiting, holder, claim) -- raw, since LuaJIT would look for what the metatable says of it
+  local pool = claim.pool
+  if not pool.detects_deadlocks or not keeps_its_claims(pool) then return nil end
+  local slot = next(pool.lent)
+  if slot and not wait_of(pool.holders[slot]) then return nil end -- the happy path
   claim.is_asking = true
   local blockers = closure_of(claim)
   claim.is_asking = false
@@ -193,7 +196,10 @@ end
 
 --- The claim waits no longer.
 function deadlock.wait_ended(claim)
-  if claim.holder ~= nil and waiting[claim.holder] == claim then waiting[claim.holder] = nil end
+  local holder = claim.holder
+  if holder == nil or waiting[holder] ~= claim then return end
+  -- A task that waits again and again keeps its key in the table. A number would stay for ever.
+  if type(holder) == "number" then waiting[holder] = nil else rawset(waiting, holder, false) end
 end
 
 return deadlock

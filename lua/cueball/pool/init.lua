@@ -3,8 +3,8 @@
 -- The core is polled: after whatever was told to it, `pump` does its actions,
 -- reads its events and sets one alarm for its deadline.
 local claim = require "cueball.pool.claim"
+local cleanup = require "cueball.pool.cleanup"
 local door = require "cueball.pool.core"
-local dropped = require "cueball.pool.dropped"
 local events = require "cueball.pool.events"
 local factory = require "cueball.pool.factory"
 local faults = require "cueball.pool.faults"
@@ -18,7 +18,7 @@ local options = require "cueball.options"
 local owner = require "cueball.pool.owner"
 local perform = require "cueball.pool.perform"
 local pool_options = require "cueball.pool.options"
-local ready = require "cueball.pool.ready"
+local readiness = require "cueball.pool.readiness"
 local refusal = require "cueball.pool.refusal"
 local registry = require "cueball.pool.registry"
 local scope = require "cueball.pool.scope"
@@ -50,7 +50,7 @@ local function start_resolver(self, resolver)
       if of.pool then of.pool:log(level, message) end
     end,
   }
-  dropped.resolver_changed(self)
+  cleanup.resolver_changed(self)
   sink.start(self.sink)
 end
 
@@ -61,7 +61,7 @@ function Pool.new(given)
 end
 
 -- The state of each file's own. Where one refers to another's, that comes first.
-local OWNERS_OF_STATE = { dropped, faults, leaks, lease, perform, scope, claim, events, ready }
+local OWNERS_OF_STATE = { cleanup, faults, leaks, lease, perform, scope, claim, events, readiness }
 
 -- What wakes the pool at the core's deadline. A set acts by itself, and stays.
 local function alarm_of(self)
@@ -109,7 +109,7 @@ function Pool.new_for(given, what, of_set)
   pool_options.follow(self, own)
   self.alarm = alarm_of(self)
   listen(self, shared, cdata)
-  if not of_set and not self.parking then dropped.watch(self) end
+  if not of_set and not self.parking then cleanup.watch(self) end
   start_resolver(self, own.resolver)
   registry.add(self)
   self:pump()
@@ -147,7 +147,7 @@ local function close_down(self)
   self.is_over = true
   leaks.close(self.leaks)
   self.alarm:close()
-  dropped.over(self)
+  cleanup.over(self)
   if self.parking then self.parking.close_down(self) end
   if self.quota then self.quota:close() end
   perform.abandon(self)
@@ -166,7 +166,7 @@ function Pool:pump()
   self.is_pumping = false
   if self.core.outlook.events ~= 0 then events.read(self) end
   if self.quota then self.quota:pumped() end
-  if self.readies then ready.look(self) end
+  if self.readiness then readiness.look(self) end
   if self.core:state_of() == door.STOPPED then
     if not self.is_over then close_down(self) end
   elseif self.alarm_at == NEVER then
@@ -242,7 +242,7 @@ end
 --   timeout_ms   how long to wait, 0 to 86400000; 0: not at all; false, the default: for ever
 -- @return true; or nil, message, name: "timeout", "pool_stopping"
 function Pool:ready(given)
-  local is_ready, message, name = ready.wait(self, given)
+  local is_ready, message, name = readiness.wait(self, given)
   return is_ready, message, name
 end
 

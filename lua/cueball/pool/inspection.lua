@@ -6,7 +6,6 @@ local native = require "cueball.native"
 local perform = require "cueball.pool.perform"
 local text = require "cueball.text"
 local lib = native.lib
-local next = next
 
 local inspection = {}
 
@@ -30,7 +29,7 @@ function inspection.inspect(pool, slot, connection)
   if not factory.inspects then return end
   local socket, conn = pool.sockets[slot], pool.conns[slot]
   local message, kind = condition.judge(pool, factory, connection, socket)
-  if not message and socket and next(pool.waiting) ~= nil then message, kind = condition.at_handover(socket) end
+  if not message and socket and pool.core.outlook.waiting > 0 then message, kind = condition.at_handover(socket) end
   if message then return pool:unfit(slot, message, kind) end
   if pool.conns[slot] == conn then perform.rest(pool, slot) end
 end
@@ -42,7 +41,7 @@ function inspection.inspect_plain(pool, slot, tag)
     pool.factories[slot].bare.set_back(socket)
     socket.is_retimed = false
   end
-  local message, kind = socket:rest_fit(tag.lost, next(pool.waiting) ~= nil and pool.now() or nil)
+  local message, kind = socket:rest_fit(tag.lost, pool.core.outlook.waiting > 0 and pool.now() or nil)
   if message then return pool:unfit(slot, message, kind) end
 end
 

@@ -28,7 +28,7 @@ local function listen_to_the_collector(told)
   end)
 end
 
---- Makes pool.leaks, which does not keep the pool: see cueball.pool.dropped.
+--- Makes pool.leaks, which does not keep the pool: see cueball.pool.cleanup.
 function leaks.open(pool)
   local reference = pool.reference
   local self = setmetatable({
@@ -39,7 +39,7 @@ function leaks.open(pool)
     alarm = nil, is_armed = false,
     looks = nil, -- that alarm
     owners = {}, owner_objects = setmetatable({}, WEAK), owners_made = 0, -- by number: the core's owners, and those of the Lua side
-  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.pool.dropped
+  }, { __index = function(_, name) return name == "pool" and reference.pool or nil end }) -- see cueball.pool.cleanup
   listen_to_the_collector(setmetatable({ self = self }, WEAK))
   pool.leaks = self
 end

@@ -21,7 +21,7 @@ lease.methods = Lease -- the class of leases
 
 function lease.open(pool)
   pool.lent = {}   -- by slot: the handle of its last lease, while its connection is open
-  pool.tags = {}   -- by slot: a small table for each open connection that is not leased, see cueball.pool.leaks
+  pool.tags = {} -- by slot: a small table for each open connection, false while it is leased, see cueball.pool.leaks
   pool.holders = setmetatable({}, { __mode = "v" }) -- by slot: who claimed its last lease, see cueball.pool.deadlock
 end
 
@@ -46,15 +46,15 @@ function lease.lend_connection(pool, slot)
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
 end
 
--- Notes that the connection of this slot, which is not watched any more, is lent.
--- @return the connection, and its tag
-local function lend(pool, slot, handle)
+-- The connection of this slot, which is not watched any more, is lent to this holder.
+-- @return it, and its tag
+local function lend(pool, slot, handle, holder)
   local connection, tag = pool.connections[slot], pool.tags[slot]
   pool.lent[slot] = handle
   -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
-  if pool.detects_deadlocks then rawset(pool.holders, slot, pool.claimer()) end
+  if pool.detects_deadlocks then rawset(pool.holders, slot, holder) end
   if pool.detects_leaks then
-    pool.tags[slot] = nil -- only the lease holds it now
+    pool.tags[slot] = false -- only the lease holds it now; a key that comes and goes has LuaJIT make the table anew
     local looked_for = pool.leaks
     if not looked_for.is_looking then leaks.look(looked_for) end
   end
@@ -63,24 +63,20 @@ end
 
 --- A lease on the connection of this slot, which is not watched any more.
 function lease.new(pool, slot, handle)
-  local connection, tag = lend(pool, slot, handle)
+  local connection, tag = lend(pool, slot, handle, pool.claimer())
   -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
   return (setmetatable({ pool = pool, tag = tag, handle = handle, connection = connection }, Lease))
 end
 
 --- The same for a claim that waited.
-function lease.after_wait(pool, slot, handle, waited_ms, ahead)
-  local connection, tag = lend(pool, slot, handle)
+-- @param holder who claimed it
+function lease.after_wait(pool, slot, handle, holder, waited_ms, ahead)
+  local connection, tag = lend(pool, slot, handle, holder)
   return (setmetatable({
     pool = pool, tag = tag, handle = handle, connection = connection,
     waited_ms = waited_ms, ahead = ahead, wait_parts = explain.noted(pool, waited_ms),
     dead = faults.has_dead(pool) and faults.dead(pool) or nil,
   }, Lease))
-end
-
---- The lease on this slot is held by who waited for it, and not by who runs now.
-function lease.held_by(pool, slot, holder)
-  pool.holders[slot] = holder
 end
 
 -- Whether the slot still has the connection of this lease: the pool may have taken that back, and opened another one there.

@@ -9,10 +9,6 @@ local options = require "cueball.options"
 
 local pool_options = {}
 
-local function is_resolver(value)
-  return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
-end
-
 local function is_warning_time(value)
   return value == false or type(value) == "number" and value >= 1 and value <= 86400000
 end
@@ -20,7 +16,7 @@ end
 -- What is not the core's.
 local OWN = {
   name = options.NAME,
-  resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
+  resolver = options.RESOLVER,
   connect = factory.RULE,
   seed = options.whole(0, 2 ^ 53 - 1),
   host = options.of_type("table", "a host"),

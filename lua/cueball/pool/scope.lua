@@ -1,14 +1,15 @@
 --- pool:with: a lease that ends with a function, or with the task that runs it.
 --
--- What a task has leased so is one table for each task and pool, by slot: to guard each lease by itself would need a table for each.
+-- What a task has of a pool (what it has leased so, by slot, and the claim that it waits for) is one table for each task and pool: to guard
+-- each lease and claim by itself would need a table for each.
 -- pool.scopes is written here only.
-local setmetatable, pcall, select = setmetatable, pcall, select
+local setmetatable, rawget, pcall, select = setmetatable, rawget, pcall, select
 
 local scope = {}
 
 local Scope = {}
 
--- A scope does not keep its pool: see cueball.pool.dropped.
+-- A scope does not keep its pool: see cueball.pool.cleanup.
 function Scope.__index(self, name)
   if name == "pool" then return rawget(self, "reference").pool end
   return Scope[name]
@@ -18,7 +19,10 @@ end
 function Scope:abort()
   local pool = self.pool
   if not pool then return end
-  for _, handle in pairs(self.handles) do pool.core:lease_closed(pool.now(), handle) end
+  if self.waits then self.waits:abort() end
+  for _, handle in pairs(self.handles) do
+    if handle then pool.core:lease_closed(pool.now(), handle) end
+  end
   self.handles = {}
   pool:pump()
 end
@@ -27,17 +31,18 @@ function scope.open(pool)
   pool.scopes = setmetatable({}, { __mode = "k" }) -- by task
 end
 
--- The handles of what the current task has leased; nil outside of tasks.
-local function handles_of_task(pool)
+--- What the current task has of the pool; nil outside of tasks.
+-- @return { handles = by slot; waits = the claim that it waits for, or false; claim = see cueball.pool.claim, or false }
+function scope.of_task(pool)
   local host = pool.host
   local current = host.task()
   if current == nil then return nil end
-  local known = pool.scopes[current]
-  if known then return known.handles end
-  local made = setmetatable({ reference = pool.reference, handles = {} }, Scope)
+  local known = rawget(pool.scopes, current)
+  if known then return known end
+  local made = setmetatable({ reference = pool.reference, handles = {}, waits = false, claim = false }, Scope)
   if not pcall(host.guard, made) then return nil end -- in a coroutine of the task's own
   pool.scopes[current] = made
-  return made.handles
+  return made
 end
 
 -- LuaJIT compiles nothing that returns `...` behind a function of C, which a release may call.
@@ -47,7 +52,7 @@ local function finish_with_one(lease, value)
 end
 
 local function finish(lease, handles, slot, ok, ...)
-  if handles then handles[slot] = nil end
+  if handles then handles[slot] = false end
   if ok then
     if select("#", ...) == 1 then return finish_with_one(lease, (...)) end
     if lease.connection ~= nil then lease:release() end
@@ -60,7 +65,8 @@ end
 --- Calls fn(connection, lease), and ends the lease: it is released if fn returns, closed if fn throws or its task is killed meanwhile.
 -- @return what fn returned
 function scope.run(pool, lease, fn)
-  local handles, slot = handles_of_task(pool), lease.tag.slot
+  local of_task, slot = scope.of_task(pool), lease.tag.slot
+  local handles = of_task and of_task.handles
   if handles then handles[slot] = lease.handle end
   return finish(lease, handles, slot, pcall(fn, lease.connection, lease))
 end

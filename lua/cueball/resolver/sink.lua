@@ -25,7 +25,7 @@ Sink.__index = Sink
 
 local sink = {}
 
--- A resolver that is ended may not have noticed yet; and the listener of a pool that was dropped is gone, see cueball.pool.dropped.
+-- A resolver that is ended may not have noticed yet; and the listener of a pool that was dropped is gone, see cueball.pool.cleanup.
 local function is_over(self)
   return self.has_ended or self.told.listener == nil
 end

@@ -98,7 +98,7 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
     MUST(checks == pool->checks_running, "%u checks, %u counted", checks, pool->checks_running);
     MUST(cueball__idle_count(&pool->idle) + doubtful == rest, "%u idle, %u in the idle order", rest, cueball__idle_count(&pool->idle));
     MUST((rest == doubtful) == cueball__idle_is_empty(&pool->idle), "%u idle", rest);
-    MUST(pool->waiting == 0 || rest == 0, "%u claims wait while %u connections rest", pool->waiting, rest);
+    MUST(pool->outlook.waiting == 0 || rest == 0, "%u claims wait while %u connections rest", pool->outlook.waiting, rest);
     return CUEBALL_OK;
 }
 
@@ -187,7 +187,7 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);
     MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead,
          pool->known);
-    MUST(pool->waiting > 0 || !pool->overload.lasts, "nobody waits");
+    MUST(pool->outlook.waiting > 0 || !pool->overload.lasts, "nobody waits");
     MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || dead == pool->known, "%u of %u dead", dead, pool->known);
     MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
     for (const cueball__link *link = pool->leaving.next; link != &pool->leaving; link = link->next) {
@@ -210,9 +210,11 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     MUST(list_is_sound(&pool->queue), "-");
     MUST(list_is_sound(&pool->answers), "-");
     MUST(list_is_sound(&pool->chores), "-");
-    MUST(list_length(&pool->queue) == pool->waiting, "%u claims wait, %u counted", list_length(&pool->queue), pool->waiting);
+    MUST(list_length(&pool->queue) == pool->outlook.waiting, "%u claims wait, %u counted", list_length(&pool->queue),
+         pool->outlook.waiting);
     uint32_t answers = list_length(&pool->answers), chores = list_length(&pool->chores);
-    MUST(answers + pool->waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->waiting, pool->claims.count);
+    MUST(answers + pool->outlook.waiting == pool->claims.count, "%u answers, %u wait, %u claims", answers, pool->outlook.waiting,
+         pool->claims.count);
     MUST(answers + chores == pool->outlook.actions, "%u answers, %u chores, %u actions", answers, chores, pool->outlook.actions);
     MUST(answers == pool->outlook.answers, "%u answers, %u counted", answers, pool->outlook.answers);
     cueball_time last = 0;
@@ -228,7 +230,7 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
         MUST(claim->state == CLAIM_REFUSED || claim->slot->state == CUEBALL_SLOT_BUSY, "claim %u", claim->member.index);
     }
     bool may_wait = pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_RUNNING;
-    MUST(pool->waiting == 0 || may_wait, "%u claims wait in state %u", pool->waiting, pool->state);
+    MUST(pool->outlook.waiting == 0 || may_wait, "%u claims wait in state %u", pool->outlook.waiting, pool->state);
     return CUEBALL_OK;
 }
 
@@ -241,7 +243,7 @@ int cueball_pool_check(const cueball_pool *pool, char *text, size_t size)
     MUST(pool->state != CUEBALL_POOL_STOPPED || pool->slots.count == 0, "%u slots", pool->slots.count);
     MUST(pool->outlook.deadline <= pool->timers.earliest, "-");
     MUST(pool->calm_until <= pool->outlook.deadline, "-");
-    MUST(!pool->calm_until || !(pool->waiting || pool->watched || pool->is_unsettled), "%u wait", pool->waiting);
+    MUST(!pool->calm_until || !(pool->outlook.waiting || pool->watched || pool->is_unsettled), "%u wait", pool->outlook.waiting);
     MUST(pool->outlook.events <= pool->events_max, "%u", pool->outlook.events);
     return CUEBALL_OK;
 }

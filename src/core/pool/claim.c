@@ -44,7 +44,7 @@ static void pool_observe(cueball_pool *pool, cueball_time waited)
     bool lasted = pool->overload.lasts;
     cueball__overload_observe(&pool->overload, pool->now, waited, pool->settings.target_claim_delay);
     if (pool->overload.lasts != lasted)
-        cueball__event_note(pool, lasted ? CUEBALL_EVENT_RELIEVED : CUEBALL_EVENT_OVERLOADED, NULL, pool->waiting);
+        cueball__event_note(pool, lasted ? CUEBALL_EVENT_RELIEVED : CUEBALL_EVENT_OVERLOADED, NULL, pool->outlook.waiting);
 }
 
 static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_error error)
@@ -66,7 +66,7 @@ static void claim_refuse(cueball_pool *pool, cueball__claim *claim, cueball_erro
 cueball__claim *cueball__claim_next_controlled(cueball_pool *pool)
 {
     assert(pool->options.queue != CUEBALL_QUEUE_FIFO);
-    while (pool->waiting > 0) {
+    while (pool->outlook.waiting > 0) {
         cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state);
         cueball_time waited = pool->now - oldest->waiting_since;
         pool_observe(pool, waited);
@@ -86,7 +86,7 @@ void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
     assert(error != CUEBALL_OK);
     while (!cueball__list_is_empty(&pool->queue))
         claim_refuse(pool, CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state), error);
-    assert(pool->waiting == 0);
+    assert(pool->outlook.waiting == 0);
 }
 
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim)
@@ -110,7 +110,7 @@ static int claim_objection(const cueball_pool *pool, const cueball_claim_options
         return CUEBALL_ENO_BACKENDS;
     if (timeout == 0)
         return CUEBALL_ECLAIM_TIMEOUT;
-    if (pool->waiting >= pool->options.max_waiters)
+    if (pool->outlook.waiting >= pool->options.max_waiters)
         return CUEBALL_EOVERLOADED;
     return CUEBALL_OK;
 }
@@ -119,7 +119,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
 {
     assert(timeout > 0);
     assert(!cueball__pool_is_over(pool));
-    assert(pool->waiting < pool->options.max_waiters);
+    assert(pool->outlook.waiting < pool->options.max_waiters);
     bool is_new;
     cueball__claim *claim = cueball__table_add(&pool->claims, &is_new);
     if (!claim)
@@ -134,7 +134,7 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     claim->waited = 0;
     claim->user = options ? options->user : 0;
     claim->owner = options ? options->owner : NULL;
-    claim->ahead = pool->waiting++;
+    claim->ahead = pool->outlook.waiting++;
     if (claim->owner)
         cueball__list_append(&claim->owner->claims, &claim->at_owner);
     cueball__list_append(&pool->queue, &claim->at_state);
@@ -144,15 +144,15 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     claim->is_bounded = wait_max < timeout;
     cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, claim->is_bounded ? wait_max : timeout));
     pool->counters.queued++;
-    if (pool->waiting > pool->waiting_max)
-        pool->waiting_max = pool->waiting;
+    if (pool->outlook.waiting > pool->waiting_max)
+        pool->waiting_max = pool->outlook.waiting;
     grant->claim = cueball__member_handle(&claim->member);
     grant->ahead = claim->ahead;
     cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_WAITING, grant->claim, claim->user, 0, claim->ahead);
     cueball__demand_changed(pool);
     assert(grant->claim != 0);
-    assert(pool->waiting <= pool->claims.count);
-    assert(pool->waiting_max >= pool->waiting);
+    assert(pool->outlook.waiting <= pool->claims.count);
+    assert(pool->waiting_max >= pool->outlook.waiting);
     return CUEBALL_WAITING;
 }
 
@@ -183,7 +183,7 @@ int cueball__claim_wait(cueball_pool *pool, const cueball_claim_options *options
             pool->counters.claim_timeouts++;
         else
             pool->counters.claims_refused++;
-        cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, 0, options ? options->user : 0, result, pool->waiting);
+        cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, 0, options ? options->user : 0, result, pool->outlook.waiting);
         if (result == CUEBALL_ECLAIM_TIMEOUT)
             cueball__demand_unmet(pool);
     }

@@ -16,7 +16,7 @@ static inline cueball__claim *cueball__claim_next(cueball_pool *pool)
 {
     if (pool->options.queue != CUEBALL_QUEUE_FIFO)
         return cueball__claim_next_controlled(pool);
-    return pool->waiting > 0 ? CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state) : NULL;
+    return pool->outlook.waiting > 0 ? CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state) : NULL;
 }
 
 /* The claim leaves the queue. */
@@ -25,11 +25,11 @@ static inline void cueball__claim_unqueue(cueball_pool *pool, cueball__claim *cl
     assert(cueball__link_is_linked(&claim->at_state));
     assert(claim->waiting_since <= pool->now);
     assert(claim->state == CLAIM_WAITING);
-    assert(pool->waiting > 0);
+    assert(pool->outlook.waiting > 0);
     cueball__list_remove(&claim->at_state);
     cueball__timers_cancel(&pool->timers, &claim->timer);
-    pool->waiting--;
-    if (pool->waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
+    pool->outlook.waiting--;
+    if (pool->outlook.waiting == 0 && pool->options.queue != CUEBALL_QUEUE_FIFO)
         cueball__queue_relieve(pool);
     claim->waited = pool->now - claim->waiting_since;
     assert(!cueball__timer_is_armed(&claim->timer));

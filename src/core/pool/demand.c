@@ -47,20 +47,20 @@ static cueball_time pool_lease_time(const cueball_pool *pool)
  * one that begins to open now could serve them (Little's law). */
 static uint32_t pool_unserved(const cueball_pool *pool)
 {
-    assert(pool->waiting <= pool->claims.count);
+    assert(pool->outlook.waiting <= pool->claims.count);
     cueball_time lease_time = pool_lease_time(pool);
-    if (pool->waiting == 0 || lease_time == 0)
-        return pool->waiting;
+    if (pool->outlook.waiting == 0 || lease_time == 0)
+        return pool->outlook.waiting;
     cueball_time opens_in = pool->demand.connect_time ? pool->demand.connect_time : pool->settings.connect.timeout;
     double served = (double)pool_established(pool) * (double)opens_in / (double)lease_time;
-    return served >= (double)pool->waiting ? 0 : pool->waiting - (uint32_t)served;
+    return served >= (double)pool->outlook.waiting ? 0 : pool->outlook.waiting - (uint32_t)served;
 }
 
 /* How long the oldest claim has waited. */
 static cueball_time pool_longest_wait(const cueball_pool *pool)
 {
-    assert((pool->waiting == 0) == cueball__list_is_empty(&pool->queue));
-    if (pool->waiting == 0)
+    assert((pool->outlook.waiting == 0) == cueball__list_is_empty(&pool->queue));
+    if (pool->outlook.waiting == 0)
         return 0;
     return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state)->waiting_since;
 }
@@ -87,7 +87,7 @@ static bool pool_rests(const cueball_pool *pool)
 {
     assert(pool->demand.claimed_at <= pool->now);
     const cueball__demand *demand = &pool->demand;
-    return pool->waiting == 0 && (demand->claimed_at == 0 || pool->now - demand->claimed_at >= REST_SPAN);
+    return pool->outlook.waiting == 0 && (demand->claimed_at == 0 || pool->now - demand->claimed_at >= REST_SPAN);
 }
 
 /* The plan has so many slots, where the one before had `before`. */
@@ -144,7 +144,7 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     uint64_t under_way = in_use + pool->counts[CUEBALL_SLOT_CONNECTING];
     if (target < under_way && target < pool->planned_target) /* what has begun to open may end */
         target = under_way < pool->planned_target ? under_way : pool->planned_target;
-    if (target < 1 && pool->waiting > 0)
+    if (target < 1 && pool->outlook.waiting > 0)
         target = 1;
     if (target < pool->planned_target && !pool_rests(pool)) {
         uint32_t least = pool->planned_target - (uint32_t)fmin(pool->demand.may_close, pool->planned_target);
@@ -186,7 +186,7 @@ static void demand_count(cueball_pool *pool)
     uint64_t claims = pool->counters.granted_at_once + pool->counters.queued;
     uint64_t came = claims - demand->claims_seen;
     demand->claims_seen = claims;
-    if (came > 0 || pool->waiting > 0)
+    if (came > 0 || pool->outlook.waiting > 0)
         demand->claimed_at = pool->now;
     if (demand->may_close < SHRINK_SAVED)
         demand->may_close = fmin(demand->may_close + (double)came / SHRINK_CLAIMS, SHRINK_SAVED);

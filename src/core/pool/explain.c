@@ -39,7 +39,7 @@ static void reason_add(cueball__reasons *reasons, cueball_time since, cueball_re
  * host stood still meanwhile.  What held them holds again from now on. */
 void cueball__reasons_stalled(cueball_pool *pool, cueball_time since)
 {
-    if (pool->waiting == 0 || since == 0 || pool->now < since || pool->now - since < STALL_MIN)
+    if (pool->outlook.waiting == 0 || since == 0 || pool->now < since || pool->now - since < STALL_MIN)
         return;
     reason_add(&pool->reasons, since, CUEBALL_REASON_STALLED);
     reason_add(&pool->reasons, pool->now, pool_reason(pool));
@@ -49,7 +49,7 @@ void cueball__reasons_stalled(cueball_pool *pool, cueball_time since)
 void cueball__reasons_note(cueball_pool *pool)
 {
     cueball__reasons *reasons = &pool->reasons;
-    if (pool->waiting == 0)
+    if (pool->outlook.waiting == 0)
         return;
     cueball_reason reason = pool_reason(pool);
     if (reasons->count > 0 && reasons->ring[(reasons->count - 1) % CUEBALL__REASONS_KEPT].reason == reason)

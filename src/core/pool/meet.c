@@ -77,7 +77,7 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         cueball__slot_arm_rest(pool, slot);
     slot->untimed = 0;
     assert(slot->state == CUEBALL_SLOT_IDLE);
-    assert(pool->waiting == 0);
+    assert(pool->outlook.waiting == 0);
     assert(!slot->untimed);
 }
 
@@ -86,7 +86,7 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
 void cueball__grants_recall(cueball_pool *pool)
 {
     assert(cueball__pool_is_over(pool));
-    assert(pool->waiting == 0);
+    assert(pool->outlook.waiting == 0);
     CUEBALL__LIST_EACH(link, following, &pool->answers)
     {
         cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, at_state);

@@ -258,10 +258,9 @@ struct cueball_pool {
     cueball__link doubtful; /* slots at rest that are lent when no other rests, oldest first */
     uint32_t doubtful_count;
     uint32_t counts[CUEBALL__SLOT_STATES]; /* slots by state, but CUEBALL__COUNT_LENDABLE */
-    uint32_t waiting;
-    cueball__link queue;   /* claims that wait, oldest first */
-    cueball__link answers; /* claims to be answered */
-    cueball__link chores;  /* slots about which something is to be done */
+    cueball__link queue;                   /* claims that wait, oldest first */
+    cueball__link answers;                 /* claims to be answered */
+    cueball__link chores;                  /* slots about which something is to be done */
 
     cueball_options options;
     cueball__settings settings;
@@ -376,8 +375,8 @@ static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
 /* To be called when the deadline or what is asked here may have changed. */
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
-    bool is_calm = !pool->waiting && !pool->watched && !pool->is_unsettled && !pool->failing && pool->options.balance != CUEBALL_BALANCE_P2C
-                   && !pool->is_set && pool->options.max_uses == UINT32_MAX;
+    bool is_calm = !pool->outlook.waiting && !pool->watched && !pool->is_unsettled && !pool->failing
+                   && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->is_set && pool->options.max_uses == UINT32_MAX;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }
 

@@ -64,7 +64,7 @@ static void stats_gather(const cueball_pool *pool, cueball_stats *stats)
     stats->backing_off = pool->counts[CUEBALL_SLOT_BACKOFF];
     stats->checking = pool->counts[CUEBALL_SLOT_CHECKING];
     stats->closing = pool->counts[CUEBALL_SLOT_CLOSING];
-    stats->waiting = pool->waiting;
+    stats->waiting = pool->outlook.waiting;
     stats->backends = pool->known;
     stats->dead_backends = pool->dead;
     stats->waiting_max = pool->waiting_max;

@@ -93,7 +93,7 @@ static void pool_shuffle(cueball_pool *pool)
 static void pool_revoke(cueball_pool *pool)
 {
     assert(pool->state == CUEBALL_POOL_STOPPING);
-    assert(pool->waiting == 0);
+    assert(pool->outlook.waiting == 0);
     cueball__grants_recall(pool);
     for (uint32_t i = 0; i < pool->slots.made; i++) {
         cueball__slot *slot = cueball__table_at(&pool->slots, i);

@@ -25,7 +25,7 @@ static inline void cueball__turn_settle(cueball_pool *pool)
 {
     if (pool->is_unsettled)
         cueball__turn_resettle(pool);
-    if (pool->waiting)
+    if (pool->outlook.waiting)
         cueball__reasons_note(pool);
     if (cueball__list_is_empty(&pool->owners_gone))
         pool->outlook.deadline = pool->hurries && pool->now < pool->timers.earliest ? pool->now : pool->timers.earliest;

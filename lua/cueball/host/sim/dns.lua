@@ -83,7 +83,7 @@ local function read_line(line)
   return data
 end
 
--- By name: a list of records, and an rcode perhaps; and the names below which nothing else is.
+-- A zone has the owners of its records by name, { records, rcode or nil }, and the names that are only above others.
 local function read_zone(text)
   if type(text) ~= "string" then misuse.raise("zone: expected lines NAME TTL TYPE DATA, got " .. type(text)) end
   local zone = { names = {}, parents = {} }
@@ -92,9 +92,9 @@ local function read_zone(text)
       local record = read_line(line)
       if not record then misuse.raise(("zone: expected NAME TTL TYPE DATA or NAME RCODE, got %q"):format(line)) end
       local name = folded(record.name)
-      local entry = zone.names[name] or { records = {}, rcode = nil }
-      zone.names[name] = entry
-      if record.rcode then entry.rcode = record.rcode else table.insert(entry.records, record) end
+      local owner = zone.names[name] or { records = {}, rcode = nil }
+      zone.names[name] = owner
+      if record.rcode then owner.rcode = record.rcode else table.insert(owner.records, record) end
       for parent in name:gmatch "%.()" do zone.parents[name:sub(parent)] = true end
     end
   end
@@ -108,9 +108,9 @@ local function copy(record, section)
   return made
 end
 
-local function of_type(entry, kind, section, into)
+local function of_type(owner, kind, section, into)
   local found = false
-  for _, record in ipairs(entry and entry.records or {}) do
+  for _, record in ipairs(owner and owner.records or {}) do
     if record.type == kind then
       into[#into + 1] = copy(record, section)
       found = true
@@ -121,40 +121,40 @@ end
 
 -- The SOA of the zone that the name is in, for "no".
 local function add_soa(zone, name, into)
-  local place = name
+  local suffix = name
   repeat
-    if of_type(zone.names[place], "SOA", "authority", into) then return end
-    place = place:match "%.(.*)$"
-  until not place
+    if of_type(zone.names[suffix], "SOA", "authority", into) then return end
+    suffix = suffix:match "%.(.*)$"
+  until not suffix
 end
 
 local function add_additionals(zone, into)
   local count = #into
   for index = 1, count do
-    local entry = into[index].type == "SRV" and zone.names[folded(into[index].target)]
-    if entry then
-      of_type(entry, "A", "additional", into)
-      of_type(entry, "AAAA", "additional", into)
+    local owner = into[index].type == "SRV" and zone.names[folded(into[index].target)]
+    if owner then
+      of_type(owner, "A", "additional", into)
+      of_type(owner, "AAAA", "additional", into)
     end
   end
 end
 
 -- @return rcode and records, for cueball.dns.answer
 local function look_up(zone, name, kind, with_additionals)
-  local records, place = {}, folded(name)
+  local records, wanted = {}, folded(name)
   for _ = 1, CHAIN_MAX do
-    local entry = zone.names[place]
-    if entry and entry.rcode then return entry.rcode, {} end
-    if of_type(entry, kind, "answer", records) then
+    local owner = zone.names[wanted]
+    if owner and owner.rcode then return owner.rcode, {} end
+    if of_type(owner, kind, "answer", records) then
       if with_additionals then add_additionals(zone, records) end
       return RCODES.NOERROR, records
     end
-    if not of_type(entry, "CNAME", "answer", records) then
-      add_soa(zone, place, records)
-      local is_there = entry or zone.parents[place]
+    if not of_type(owner, "CNAME", "answer", records) then
+      add_soa(zone, wanted, records)
+      local is_there = owner or zone.parents[wanted]
       return is_there and RCODES.NOERROR or RCODES.NXDOMAIN, records
     end
-    place = folded(records[#records].target)
+    wanted = folded(records[#records].target)
   end
   return RCODES.SERVFAIL, {}
 end

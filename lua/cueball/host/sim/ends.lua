@@ -11,8 +11,8 @@ local function add_leaks(world, state)
     end
     for _, question in ipairs(state.dns.leaks()) do leaks[#leaks + 1] = question end
     for _, alarm in ipairs(state.alarms:list()) do leaks[#leaks + 1] = alarm.event.what end
-    for _, entry in ipairs(state.living_tasks()) do
-      if entry.task ~= world.current() then leaks[#leaks + 1] = entry.site end
+    for _, one in ipairs(state.living_tasks()) do
+      if one.task ~= world.current() then leaks[#leaks + 1] = one.site end
     end
     return leaks
   end
@@ -55,7 +55,7 @@ function ends.install(world, state)
   add_leaks(world, state)
   add_check(world, state)
   world.close = state.driver("close", function()
-    for _, entry in ipairs(state.living_tasks()) do world.kill(entry.task) end
+    for _, one in ipairs(state.living_tasks()) do world.kill(one.task) end
     for _, transport in ipairs(state.network.transports:list()) do transport:close() end
     for _, alarm in ipairs(state.alarms:list()) do alarm:close() end
     state.dns.close()

@@ -170,25 +170,25 @@ end
 local function add_watch(state, options)
   local time = state.clock
 
-  -- What the test's own tasks wait for; nil: something is still to come for one of them.
-  local function note_waiting()
+  -- The test's own tasks, each with how often it has parked; nil: one of them can go on, or something is still to come for it.
+  local function parked_tasks()
     if state.awaited:count() > 0 then return nil end
-    local waits = {}
-    for _, entry in ipairs(state.living_tasks()) do
-      local t = entry.task
+    local parked = {}
+    for _, one in ipairs(state.living_tasks()) do
+      local t = one.task
       local may_go_on = not t.is_parked or t.deadline and t.deadline <= TIME_MAX
-      if not entry.is_background then
+      if not one.is_background then
         if may_go_on then return nil end
-        waits[#waits + 1] = { task = t, number = t.parked_count }
+        parked[#parked + 1] = { task = t, count = t.parked_count }
       end
     end
-    return waits
+    return parked
   end
 
   local function are_same(one, other)
     if not one or not other or #one ~= #other then return false end
     for index, wait in ipairs(one) do
-      if wait.task ~= other[index].task or wait.number ~= other[index].number then return false end
+      if wait.task ~= other[index].task or wait.count ~= other[index].count then return false end
     end
     return true
   end
@@ -199,12 +199,12 @@ local function add_watch(state, options)
   function state.stall_watch()
     if not options.stall_ms then return function() return false end end
     local stall_ns = options.stall_ms * 1e6
-    local look_at, before = time.now + stall_ns, note_waiting()
+    local look_at, before = time.now + stall_ns, parked_tasks()
     return function()
       if time.now < look_at then return false end
-      local waits = note_waiting()
-      if are_same(before, waits) then return true end
-      look_at, before = time.now + stall_ns, waits
+      local parked = parked_tasks()
+      if are_same(before, parked) then return true end
+      look_at, before = time.now + stall_ns, parked
       return false
     end
   end

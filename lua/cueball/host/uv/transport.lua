@@ -83,7 +83,7 @@ local function connect_tcp(self, addresses, index, port, done)
   end
   self.handle = handle
   local function answer(err)
-    if self.handle ~= handle then return end
+    if self.handle ~= handle or self.tasks.is_over then return end
     if err and addresses[index + 1] then
       close_handle(self)
       return connect_tcp(self, addresses, index + 1, port, done)
@@ -110,7 +110,7 @@ local function connect_name(self, name, port, done)
       return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
     end
     local addresses = {}
-    for index, entry in ipairs(found) do addresses[index] = entry.addr end
+    for index, one in ipairs(found) do addresses[index] = one.addr end
     connect_tcp(self, addresses, 1, port, done)
   end
   local request, err = self.uv.getaddrinfo(name, nil, { socktype = "stream" }, answer)
@@ -138,17 +138,23 @@ function Transport:connect(address, port, done)
   return connect_name(self, address, port, done)
 end
 
-function Transport:write(data, done)
-  local handle = self.handle
-  -- Mostly the kernel takes it all at once, and nobody has to wait.
-  local written = handle:try_write(data)
-  if written == #data then return true end
+-- What the kernel did not take at once.
+local function write_rest(self, handle, data, written, done)
   if written and written > 0 then data = data:sub(written + 1) end
   local function answer(err)
     if self.handle == handle then done(err and message_of(err)) end
   end
   local request, err = handle:write(data, answer)
   if not request then soon(self, handle, answer, err) end
+end
+
+function Transport:write(data, done)
+  local handle = self.handle
+  -- Mostly the kernel takes it all at once, and nobody has to wait. LuaJIT compiles no end of a function that has others in it, so the
+  -- rest is apart.
+  local written = handle:try_write(data)
+  if written == #data then return true end
+  return write_rest(self, handle, data, written, done)
 end
 
 function Transport:read(on_read)

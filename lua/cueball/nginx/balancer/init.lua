@@ -32,10 +32,7 @@ local function one_of(...)
 end
 
 local RULES = {
-  resolver = {
-    check = function(value) return type(value) == "function" or type(value) == "table" and type(value.run) == "function" end,
-    range = "a function(sink) or a table with run(self, sink)",
-  },
+  resolver = options.RESOLVER,
   name = options.NAME,
   balance = one_of("p2c", "rr"),
   priorities = one_of("strict", "ignored"),

@@ -310,12 +310,8 @@ end
 
 -- ---------------------------------------------------------------------- making --
 
-local function is_resolver(value)
-  return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
-end
-
 local OPTIONS = {
-  resolver = { check = is_resolver, range = "a function(sink) or a table with run(self, sink)" },
+  resolver = options.RESOLVER,
   dict = options.of_type("string", "the name of a lua_shared_dict"),
   name = options.of_type "string",
   poll_ms = options.number(1, 1000, "milliseconds"),

@@ -1,4 +1,5 @@
 --- Pools that were dropped without stop are stopped: their connections are closed and their resolvers end.
+local collect = require "spec.support.collect"
 local cueball = require "cueball"
 local sim = require "cueball.host.sim"
 local with = require "spec.support.with"
@@ -9,10 +10,6 @@ before_each(function()
   world = sim.new { seed = 1 }
   server = world.server("10.0.0.1", 80)
 end)
-
-local function collect()
-  for _ = 1, 4 do collectgarbage() end
-end
 
 -- A pool that is used and forgotten; → a table that is empty once it is collected
 local function forget(options)

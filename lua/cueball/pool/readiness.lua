@@ -3,19 +3,15 @@ local misuse = require "cueball.misuse"
 local door = require "cueball.pool.core"
 local options = require "cueball.options"
 
-local ready = {}
+local readiness = {}
 
 -- One call of pool:ready that waits.
 local Wait = {}
 Wait.__index = Wait
 
-local function is_timeout(value)
-  return value == false or type(value) == "number" and (value >= 0 and value <= 86400000 or value == math.huge)
-end
-
 local RULES = {
   connections = options.whole(1, 1000000),
-  timeout_ms = { check = is_timeout, range = "a number of milliseconds from 0 to 86400000, or false for none" },
+  timeout_ms = options.TIMEOUT,
 }
 
 -- Connections that are open: at rest, leased, or being checked.
@@ -29,14 +25,14 @@ local function is_over(pool)
   return pool.core:state_of() >= door.STOPPING
 end
 
-function ready.open(pool)
-  pool.readies = nil -- who waits; nil: nobody, which is what the pool asks after each of its turns
+function readiness.open(pool)
+  pool.readiness = nil -- who waits; nil: nobody, which is what the pool asks after each of its turns
 end
 
 --- Something happened in the pool: wakes those who have what they waited for.
-function ready.look(pool)
+function readiness.look(pool)
   local open, over = open_in(pool), is_over(pool)
-  for _, one in ipairs(pool.readies) do
+  for _, one in ipairs(pool.readiness) do
     if over or open >= one.count then one.waiter:wake(true) end
   end
 end
@@ -44,10 +40,10 @@ end
 -- The call waits no longer; for host.guard, its task was killed.
 function Wait:abort()
   local pool = self.pool
-  for index, other in ipairs(pool.readies) do
-    if other == self then table.remove(pool.readies, index) end
+  for index, other in ipairs(pool.readiness) do
+    if other == self then table.remove(pool.readiness, index) end
   end
-  if #pool.readies == 0 then pool.readies = nil end
+  if #pool.readiness == 0 then pool.readiness = nil end
 end
 
 local CANNOT_WAIT = "pool:ready: nothing can wait here: inside a function that C code calls (a comparison of table.sort, a replacement of "
@@ -63,7 +59,7 @@ local function answer(pool, count, began)
 end
 
 --- What pool:ready does.
-function ready.wait(pool, given)
+function readiness.wait(pool, given)
   given = options.check("pool:ready", given, RULES)
   local count, timeout = given.connections or 1, given.timeout_ms
   local most = pool:max_connections()
@@ -76,8 +72,8 @@ function ready.wait(pool, given)
     misuse.raise("pool:ready: only a task can wait: call it inside cueball.run or cueball.spawn, or with timeout_ms = 0")
   end
   local one = setmetatable({ pool = pool, count = count, waiter = pool.host.waiter() }, Wait)
-  pool.readies = pool.readies or {}
-  table.insert(pool.readies, one)
+  pool.readiness = pool.readiness or {}
+  table.insert(pool.readiness, one)
   local can_wait = pcall(pool.host.guard, one)
   if can_wait then
     can_wait = pcall(one.waiter.wait, one.waiter, timeout and timeout < math.huge and timeout or nil)
@@ -88,4 +84,4 @@ function ready.wait(pool, given)
   return answer(pool, count, began)
 end
 
-return ready
+return readiness

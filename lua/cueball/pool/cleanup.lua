@@ -8,13 +8,13 @@
 local text = require "cueball.text"
 local leaks = require "cueball.pool.leaks"
 
-local dropped = {}
+local cleanup = {}
 
 local LOOK_NS = 10e9
 local WEAK = { __mode = "v" }
 
 --- Makes pool.reference, a weak one: { pool = … } until that is collected.
-function dropped.open(pool)
+function cleanup.open(pool)
   pool.reference = setmetatable({ pool = pool }, WEAK)
 end
 
@@ -45,7 +45,7 @@ local function execute(self)
 end
 
 --- Makes pool.cleanup, and looks from now on whether the pool was collected. The pool has its alarm and pool.leaks, and no resolver yet.
-function dropped.watch(pool)
+function cleanup.watch(pool)
   local self = {
     host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories,
     sink = nil, -- of its resolver, see resolver_changed
@@ -61,13 +61,13 @@ function dropped.watch(pool)
 end
 
 --- The pool has another resolver.
-function dropped.resolver_changed(pool)
+function cleanup.resolver_changed(pool)
   if pool.cleanup then pool.cleanup.sink = pool.sink end
 end
 
 --- The pool has stopped.
-function dropped.over(pool)
+function cleanup.over(pool)
   if pool.cleanup then pool.cleanup.alarm:close() end
 end
 
-return dropped
+return cleanup

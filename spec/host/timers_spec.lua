@@ -1,0 +1,56 @@
+--- The deadlines of tasks: what the host is armed for while some of them do not count.
+local timers = require "cueball.host.timers"
+
+describe("a deadline that is ignored", function()
+  local queue, armed, a, b
+
+  before_each(function()
+    queue, a, b = timers.new(function(at) armed = at end), {}, {}
+    queue:set(a, 10)
+    queue:set(b, 20)
+  end)
+
+  it("stays where it is, and comes due for nothing", function()
+    queue:ignore(a)
+    queue:settle()
+    assert.equal(10, armed)
+    assert.equal(a, queue:take(15))
+    queue:rearm()
+    assert.equal(20, armed)
+    queue:settle()
+    assert.equal(20, armed)
+  end)
+
+  it("keeps the host waiting no longer, if all are", function()
+    queue:ignore(a)
+    queue:ignore(b)
+    queue:ignore(b)
+    assert.equal(10, armed)
+    queue:settle()
+    assert.is_nil(armed)
+    queue:heed(b)
+    assert.equal(20, armed)
+    queue:heed(a)
+    assert.equal(10, armed)
+  end)
+
+  it("is not armed for anew", function()
+    queue:ignore(a)
+    queue:ignore(b)
+    queue:rearm()
+    assert.is_nil(armed)
+    queue:set(b, 30)
+    assert.equal(30, armed)
+    queue:clear(b)
+    queue:settle()
+    assert.is_nil(armed)
+  end)
+
+  it("counts again once it is set", function()
+    queue:ignore(a)
+    queue:set(a, 5)
+    queue:clear(b)
+    queue:settle()
+    assert.equal(5, armed)
+  end)
+end)

@@ -1,0 +1,48 @@
+--- A task that waits for a connection more than once: each wait is one of its own.
+local sim_pool = require "spec.support.sim_pool"
+
+local town
+
+local function open(options, servers)
+  town = sim_pool.new { servers = servers or 1 }
+  return town:open(options)
+end
+
+describe("a task that claims again and again", function()
+  it("takes its present claim along when it is killed", function()
+    local pool = open { max_connections = 1 }
+    town:claim "alice"
+    town:advance(1)
+    local bob = town.world.spawn(function()
+      for _ = 1, 2 do pool:claim():release() end
+    end)
+    town:claim "carol"
+    town:release "alice"
+    town:advance(1)
+    assert.equal(1, pool:stats().waiting)
+    town.world.kill(bob)
+    assert.same({ 0, 1 }, { pool:stats().waiting, pool:stats().claims_cancelled })
+    town:release "carol"
+    assert.equal(1, pool:stats().idle)
+    town:stop()
+  end)
+
+  it("hears of each claim what became of that one", function()
+    local pool = open { max_connections = 1 }
+    town:claim "alice"
+    town:advance(1)
+    local heard = {}
+    town.world.spawn(function()
+      for index = 1, 3 do
+        heard[index] = { pool:claim { timeout_ms = 5 } }
+        if heard[index][1] then heard[index][1]:release() end
+      end
+    end)
+    town:at(8, function() town:release "alice" end)
+    town:advance(20)
+    assert.same({ "claim_timeout", 1, 1 }, { heard[1][3], #heard[2], #heard[3] })
+    assert.equal("waited 2 ms (0 ahead): 2 ms every connection was busy", (heard[2][1]:explain()))
+    assert.equal("granted at once", (heard[3][1]:explain()))
+    town:stop()
+  end)
+end)
