@@ -11,15 +11,14 @@ local LONG_FILES = {
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
-  ["spec/cosocket/socket_spec.lua"] = 665,
+  ["spec/cosocket/socket_spec.lua"] = 644,
   ["spec/dns/client_spec.lua"] = 522,
   ["spec/fuzz/pool_fuzz.c"] = 1265,
-  ["spec/host/uv_spec.lua"] = 746,
+  ["spec/host/uv_spec.lua"] = 722,
   ["spec/nginx/sim_quota_spec.lua"] = 811,
-  ["spec/pool/claim_spec.lua"] = 515,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
-  ["src/include/cueball.h"] = 637,
+  ["src/include/cueball.h"] = 636,
 }
 
 local LONG_FUNCTIONS = {
