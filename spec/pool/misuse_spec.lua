@@ -57,7 +57,7 @@ describe("a dot for the colon", function()
   end)
 
   it("is told by a balancer", function()
-    local balancer = cueball.balancer { host = town.world, resolver = function() end }
+    local balancer = cueball.balancer { host = setmetatable({ proxy = {} }, { __index = town.world }), resolver = function() end }
     assert_guarded(balancer, "balancer", "balance report peers last_error resolver stop")
     balancer:stop()
   end)

@@ -90,6 +90,7 @@ function Balancer.new(given)
   end
   local recovery = recovery_of(given)
   local host = hosts.of("cueball.balancer", given.host)
+  if not host.proxy then misuse.raise "cueball.balancer: this host proxies no requests; nginx does" end
   local resolver_name = type(given.resolver) == "table" and type(given.resolver.name) == "string" and text.message(given.resolver.name)
   local self = setmetatable({
     name = given.name or resolver_name or "balancer", host = host, proxy = host.proxy,
