@@ -15,7 +15,7 @@ local function served(make, fn)
   local ok, message = pcall(host.run, fn, one)
   one:close()
   if not ok then error(message, 0) end
-  assert.equal(before, server.open_handles())
+  assert.equal("", server.left_open(before))
 end
 
 describe("cueball.connection.tcp", function()

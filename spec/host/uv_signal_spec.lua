@@ -25,7 +25,7 @@ describe("host.on_signal", function()
     end)
     assert.equal(2, calls)
     assert.is_nil(task)
-    assert.equal(before, server.open_handles())
+    assert.equal("", server.left_open(before))
   end)
 
   it("logs what its function throws, and goes on", function()

@@ -6,7 +6,9 @@
 --   one.port, one.clients, one:close()                    closes the clients too
 --   local path = server.listen_unix(path, on_client)
 --   local other = server.process()                        an echo server in another process: port, kill(signal)
---   server.open_handles()                                 luv handles that are active or open, but for timers of hosts
+--   server.open_handles()                                 luv handles that are active or open, counted by kind
+--   server.left_open(before)                              kinds of which there are more than then, in a text; fewer there may be: what
+--                                                         an earlier spec left as garbage is closed when it is collected
 --
 -- Run as a script ("luajit spec/support/server.lua") it is that other process: it writes its port and echoes.
 local uv = require "luv"
@@ -94,12 +96,22 @@ end
 --- Handles that somebody should have closed, after the loop had time for what is closing.
 function server.open_handles()
   uv.run "nowait"
-  local list = {}
+  local counts = {}
   uv.walk(function(handle)
-    if not handle:is_closing() then list[#list + 1] = handle:get_type() end
+    if handle:is_closing() then return end
+    local kind = handle:get_type()
+    counts[kind] = (counts[kind] or 0) + 1
   end)
-  table.sort(list)
-  return table.concat(list, " ")
+  return counts
+end
+
+function server.left_open(before)
+  local more = {}
+  for kind, count in pairs(server.open_handles()) do
+    if count > (before[kind] or 0) then more[#more + 1] = kind end
+  end
+  table.sort(more)
+  return table.concat(more, " ")
 end
 
 if arg and arg[0] and arg[0]:find("support/server.lua", 1, true) and not package.loaded["spec.support.server"] and ... == nil then
