@@ -19,7 +19,7 @@ function inspection.unfit(pool, slot, message, kind)
   local conn, cause, key = pool.conns[slot], CAUSES[kind], pool.slot_backends[slot].key
   if kind == "lost" or kind == "timeout" then faults.note(pool, key, text.message(message)) end
   if not cause then return pool.core:conn_lost(pool.now(), conn) end
-  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, message))
+  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, text.message(message)))
   pool.core:conn_unfit(pool.now(), conn, cause)
 end
 
