@@ -30,8 +30,9 @@ function inspection.inspect(pool, slot, connection)
   local socket, conn = pool.sockets[slot], pool.conns[slot]
   local message, kind = condition.judge(pool, factory, connection, socket)
   if not message and socket and pool.core.outlook.waiting > 0 then message, kind = condition.at_handover(socket) end
+  if pool.conns[slot] ~= conn then return end -- a `broken` that waited: the lease was taken away meanwhile
   if message then return pool:unfit(slot, message, kind) end
-  if pool.conns[slot] == conn then perform.rest(pool, slot) end
+  perform.rest(pool, slot)
 end
 
 --- The same of a connection that is nothing but a socket.
