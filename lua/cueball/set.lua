@@ -90,7 +90,7 @@ local function collect(self)
     if lease then announce(set, lease) end
   until not lease
   if result == POOL_FAILED then
-    self.wait_parts_for_recovery = true
+    self.waits_for_recovery = true
   elseif result == NO_MEMORY then
     set.pool.host.spawn(function()
       set.pool.host.sleep(MEMORY_RETRY_MS)
@@ -122,8 +122,8 @@ end
 -- @param is_well whether it has not failed
 -- @return true if that brought something about
 function Keeper:drained(is_well)
-  if self.wait_parts_for_recovery and is_well then
-    self.wait_parts_for_recovery = false
+  if self.waits_for_recovery and is_well then
+    self.waits_for_recovery = false
     collect(self)
     return true
   end

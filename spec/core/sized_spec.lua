@@ -46,6 +46,16 @@ describe("a struct with struct_size", function()
     assert.equal(1, world:backends()[1].weight)
   end)
 
+  it("has to be there", function()
+    local world = World.new()
+    for _, result in ipairs {
+      world:input("backend_added", nil), world:input("backends_replaced", nil, 2), world:input("options_changed", nil),
+    } do
+      assert.equal("invalid", result)
+    end
+    assert.equal("ok", world:input("backends_replaced", nil, 0))
+  end)
+
   it("may be of a later version, if nothing that is not known here is set", function()
     local world = World.new()
     local spec, beyond = longer("cueball_backend_spec", 16)

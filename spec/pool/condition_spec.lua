@@ -200,6 +200,19 @@ describe("a factory's broken", function()
       "[ 100] cueball db: the connection factory's broken says the kind bad; there are lost, timeout, unfit and worn")
     town:stop()
   end)
+
+  it("may say what cannot be shown: its connection is closed all the same", function()
+    local shy = setmetatable({}, { __tostring = function() error "not me" end })
+    for _, said_kind in ipairs { "unfit", shy } do
+      open(saying(shy, said_kind))
+      pool.unfit = nil -- the pool's own, without the note
+      release_after()
+      assert.equal(1, pool:stats().closed_unfit)
+      assert.log(town, "debug", "[   0] cueball db: backend db1 added: static list\n"
+        .. "[ 100] cueball db: a connection to db1 is not lent again: a table without a text")
+      town:stop()
+    end
+  end)
 end)
 
 describe("a claimer that does not give its lease back", function()

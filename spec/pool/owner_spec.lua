@@ -58,6 +58,28 @@ describe("an owner that is gone", function()
     town:stop()
   end)
 
+  it("takes a lease away whose factory waits in its broken, and that says nothing of the next connection there", function()
+    pool:stop()
+    town = sim_pool.new()
+    pool = town:open { max_connections = 1, connect = sim_pool.factory { broken = function(connection)
+      if connection.id > 1 then return nil end
+      town.world.sleep(50)
+      return "too slow to tell"
+    end } }
+    town:advance(1)
+    local owner = pool:owner()
+    town:claim("alice", { owner = owner })
+    town.world.spawn(town.release, town, "alice")
+    owner:gone()
+    town:advance(20)
+    town:claim "bob"
+    town:advance(40)
+    assert.equal(2, town.leases.bob.connection.id)
+    assert.is_true(town.leases.bob:release())
+    assert.same({ 0, 1 }, { pool:stats().closed_unfit, pool:stats().idle })
+    town:stop()
+  end)
+
   it("leaves alone what was released before, and the claims of others", function()
     local owner, other = pool:owner(), pool:owner()
     pool:claim({ owner = owner }):release()

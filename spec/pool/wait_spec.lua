@@ -46,3 +46,60 @@ describe("a task that claims again and again", function()
     town:stop()
   end)
 end)
+
+describe("a task that is killed while it runs goes on to its next wait:", function()
+  local pool, task
+
+  -- What the task does, `fn`, comes after its end.
+  local function spawn_killed(fn)
+    pool = open { max_connections = 1 }
+    town:advance(1)
+    task = town.world.spawn(function()
+      town.world.sleep(1)
+      pool:with(function() town.world.spawn(town.world.kill, task) end)
+      fn()
+    end)
+  end
+
+  it("what it leases until then is closed", function()
+    spawn_killed(function() pool:with(function() town.world.sleep(1000) end) end)
+    town:advance(10)
+    assert.same({ 1, 0 }, { pool:stats().idle, pool:stats().busy })
+    town:stop()
+  end)
+
+  it("what it claims until then is cancelled", function()
+    spawn_killed(function()
+      town:claim "alice"
+      pool:claim()
+    end)
+    town:advance(10)
+    assert.same({ 1, 0, 1 }, { pool:stats().busy, pool:stats().waiting, pool:stats().claims_cancelled })
+    town:release "alice"
+    assert.equal(1, pool:stats().idle)
+    town:stop()
+  end)
+end)
+
+it("a lease that a task gave back early is not taken for the next one on the same connection", function()
+  local pool = open { max_connections = 1 }
+  town:advance(1)
+  local task = town.world.spawn(function()
+    local early = coroutine.wrap(function()
+      pool:with(function(_, lease)
+        lease:release()
+        coroutine.yield()
+      end)
+    end)
+    early()
+    pool:with(function()
+      early()
+      town.world.sleep(1000)
+    end)
+  end)
+  assert.equal(1, pool:stats().busy)
+  town.world.kill(task)
+  town:advance(1)
+  assert.same({ 0, 1 }, { pool:stats().busy, pool:stats().idle })
+  town:stop()
+end)

@@ -136,7 +136,7 @@ function Parked:take(limit_ms)
     context.log("error", ("connecting to %s threw: %s"):format(self.backend.key, connection))
     return nil, connection:match "^[^\n]*"
   else
-    return nil, message ~= nil and tostring(message) or "the connection factory returned nothing"
+    return nil, message ~= nil and text.message(message) or "the connection factory returned nothing"
   end
 end
 

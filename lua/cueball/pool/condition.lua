@@ -75,7 +75,7 @@ end
 
 local function known_kind(pool, kind)
   if condition.KINDS[kind] then return kind end
-  pool:log("warn", ("the connection factory's broken says the kind %s; there are lost, timeout, unfit and worn"):format(tostring(kind)))
+  pool:log("warn", ("the connection factory's broken says the kind %s; there are lost, timeout, unfit and worn"):format(text.message(kind)))
   return "unfit"
 end
 

@@ -19,7 +19,7 @@ function inspection.unfit(pool, slot, message, kind)
   local conn, cause, key = pool.conns[slot], CAUSES[kind], pool.slot_backends[slot].key
   if kind == "lost" or kind == "timeout" then faults.note(pool, key, text.message(message)) end
   if not cause then return pool.core:conn_lost(pool.now(), conn) end
-  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, message))
+  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, text.message(message)))
   pool.core:conn_unfit(pool.now(), conn, cause)
 end
 
@@ -30,8 +30,9 @@ function inspection.inspect(pool, slot, connection)
   local socket, conn = pool.sockets[slot], pool.conns[slot]
   local message, kind = condition.judge(pool, factory, connection, socket)
   if not message and socket and pool.core.outlook.waiting > 0 then message, kind = condition.at_handover(socket) end
+  if pool.conns[slot] ~= conn then return end -- a `broken` that waited: the lease was taken away meanwhile
   if message then return pool:unfit(slot, message, kind) end
-  if pool.conns[slot] == conn then perform.rest(pool, slot) end
+  perform.rest(pool, slot)
 end
 
 --- The same of a connection that is nothing but a socket.

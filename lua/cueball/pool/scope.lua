@@ -23,7 +23,7 @@ function Scope:abort()
   for _, handle in pairs(self.handles) do
     if handle then pool.core:lease_closed(pool.now(), handle) end
   end
-  self.handles = {}
+  self.handles = false
   pool:pump()
 end
 
@@ -32,13 +32,14 @@ function scope.open(pool)
 end
 
 --- What the current task has of the pool; nil outside of tasks.
--- @return { handles = by slot; waits = the claim that it waits for, or false; claim = see cueball.pool.claim, or false }
+-- @return { handles = by slot, false once it was aborted; waits = the claim that it waits for, or false; claim = see cueball.pool.claim, or false }
 function scope.of_task(pool)
   local host = pool.host
   local current = host.task()
   if current == nil then return nil end
   local known = rawget(pool.scopes, current)
-  if known then return known end
+  -- Without handles it was aborted: a task that is killed while it runs goes on to its next wait.
+  if known and known.handles then return known end
   local made = setmetatable({ reference = pool.reference, handles = {}, waits = false, claim = false }, Scope)
   if not pcall(host.guard, made) then return nil end -- in a coroutine of the task's own
   pool.scopes[current] = made
@@ -52,7 +53,8 @@ local function finish_with_one(lease, value)
 end
 
 local function finish(lease, handles, slot, ok, ...)
-  if handles then handles[slot] = false end
+  -- The slot may be another lease's by now, if this one came back early.
+  if handles and handles[slot] == lease.handle then handles[slot] = false end
   if ok then
     if select("#", ...) == 1 then return finish_with_one(lease, (...)) end
     if lease.connection ~= nil then lease:release() end

@@ -61,7 +61,7 @@ static bool spec_is_fit(const cueball_backend_spec *spec)
 bool cueball__spec_read(cueball_backend_spec *spec, const cueball_backend_spec *given)
 {
     memset(spec, 0, sizeof *spec);
-    if (!cueball__sized_read(spec, sizeof *spec, SPEC_FIRST, given) || !spec_is_fit(spec))
+    if (!given || !cueball__sized_read(spec, sizeof *spec, SPEC_FIRST, given) || !spec_is_fit(spec))
         return false;
     spec->weight = spec->weight ? spec->weight : 1;
     return true;
@@ -297,6 +297,8 @@ static const cueball_backend_spec *spec_at(const cueball_backend_spec *specs, si
 bool cueball__specs_are_fit(const cueball_backend_spec *specs, size_t count)
 {
     cueball_backend_spec spec;
+    if (!specs && count > 0)
+        return false;
     for (size_t i = 0; i < count; i++)
         if (spec_at(specs, i)->struct_size != specs->struct_size || !cueball__spec_read(&spec, spec_at(specs, i)))
             return false;
