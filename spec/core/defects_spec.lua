@@ -1,5 +1,5 @@
---- The defects of the original cueballs (shared/cueball-reference.md, 28) that touch a pool: each spec here is one that the
--- original would have failed. Those that other files show already:
+--- The defects of the original cueballs (Joyent's, for Node.js and Rust) that touch a pool: each spec here is one that the original
+-- would have failed. The numbers are those of a list that was made when the originals were read. Those that other files show already:
 --
 --     4   spread 0 became 0.2                       jitter_spec "spread of 0"
 --     8   CoDel's next drop never moved on          overload_spec: what we do instead, and the mean waits that come of it

@@ -18,8 +18,9 @@
  *         cueball_pool_time_advanced(pool, now);
  *     }
  *
- * Threads: none of these functions may run at the same time on one pool; on
- * different pools they may.  The caller brings the lock, if it has threads.
+ * Threads: no two of these functions may run at the same time on one pool (its owners
+ * are part of it), or on one cueball_latency or cueball_health; else they may.  The
+ * caller brings the lock, if it has threads.
  *
  * Time: `now` is in nanoseconds of a monotonic clock with any origin.  A `now`
  * that is behind an earlier one is taken as that earlier one.
@@ -216,11 +217,11 @@ CUEBALL_API int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time 
  * backends stay; a pool that never had any fails, and starts again.  Always 0. */
 CUEBALL_API int cueball_pool_resolver_failed(cueball_pool *pool, cueball_time now);
 CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time now);
-/* Connections opened before now are replaced, one after the other over so many
- * milliseconds (0: at once; INFINITY is no time), those of the backend `key`, or all
- * with NULL: at rest when their time comes, leased ones when they come back after
- * it, attempts under way once they are open.  CUEBALL_EINVAL: over_ms,
- * CUEBALL_ENOT_FOUND. */
+/* Connections opened before now are replaced, one after the other over `over_ms`
+ * milliseconds (0, at once, to one day), those of the backend `key`, or all with NULL:
+ * at rest when their time comes, leased ones when they come back after it, attempts
+ * under way once they are open.  CUEBALL_EINVAL: over_ms.  CUEBALL_ENOT_FOUND: no
+ * backend has that key. */
 CUEBALL_API int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms);
 
 /* What is known of a backend.  The strings live as long as the backend: copy
@@ -250,9 +251,9 @@ CUEBALL_API bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t inde
 
 /* ---------------------------------------------------------------- claims -- */
 
-/* Somebody all of whose claims and leases end together: a request, a thread, a
- * coroutine.  To be ended with cueball_owner_gone(), exactly once.
- * CUEBALL_ENOMEM. */
+/* Somebody all of whose claims and leases in this pool end together: a request, a
+ * thread, a coroutine.  Put in *owner, to be ended with cueball_owner_gone(), exactly
+ * once.  CUEBALL_ENOMEM. */
 CUEBALL_API int cueball_pool_owner_new(cueball_pool *pool, cueball_owner **owner);
 /* The owner is gone: its waiting claims are cancelled, its leases closed, at
  * the pool's next input.  Takes no time and does nothing else, so that it can be
@@ -272,7 +273,7 @@ typedef struct cueball_claim_options {
     bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known */
     double timeout_ms;    /* total wait; 0: the pool's claim_timeout_ms; INFINITY: for ever; negative: do not wait */
     uint64_t user;        /* comes back in the action that answers */
-    cueball_owner *owner; /* or NULL */
+    cueball_owner *owner; /* of this pool; or NULL */
 } cueball_claim_options;
 
 typedef struct cueball_grant {
@@ -280,7 +281,7 @@ typedef struct cueball_grant {
     cueball_handle conn;    /* granted: which connection */
     cueball_handle backend; /* granted: whose */
     cueball_handle claim;   /* waiting: to cancel */
-    uint32_t slot;          /* granted: the place, from 0; dense, for arrays */
+    uint32_t slot;          /* granted: the connection's slot, from 0; dense, for arrays */
     uint32_t ahead;         /* waiting: claims that were there before */
 } cueball_grant;
 
@@ -289,7 +290,8 @@ typedef struct cueball_grant {
  * CUEBALL_ECLAIM_TIMEOUT (it is not to wait and none is idle),
  * CUEBALL_EOVERLOADED, CUEBALL_ENO_BACKENDS, CUEBALL_EPOOL_FAILED,
  * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (it has to wait, and timeout_ms is not a
- * number, or struct_size is none), CUEBALL_ENOMEM.  `options` may be NULL: the pool's own. */
+ * number, or struct_size is none), CUEBALL_ENOMEM.  `options` may be NULL: the pool's
+ * own.  `grant` may not be NULL; of a claim that is refused it tells nothing. */
 CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant);
 /* A waiting claim is given up: no action will answer it.  If it was granted
  * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */
@@ -300,8 +302,7 @@ CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time no
  * against the backend, as a failed attempt if the connection had proven nothing. */
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
-CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now,
-                                          cueball_handle lease); /* to be closed, its backend's fault */
+CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* likewise, its backend's fault */
 /* The lease goes on: how it went, whichever way it ends.  Not well: the
  * connection may be fit, but what was answered on it is a failure of its backend
  * (for `outlier` and p2c; nobody dies of it).  Well: so it is though the
@@ -362,10 +363,9 @@ typedef struct cueball_action {
 /* Takes the next thing to do into *action; false if there is none: answers to
  * claims first, since somebody waits for them, then chores. */
 CUEBALL_API bool cueball_pool_next_action(cueball_pool *pool, cueball_action *action);
-/* The same by halves, for who has them done in two places, such as answers in a thread
- * that holds the lock, and chores where connections are opened: GRANT and REFUSE; and
- * all the others.  Each half keeps its order, and either may be
- * drained before the other: a RECALL does not come before the GRANT of its lease. */
+/* The same by halves: GRANT and REFUSE are answers, all others are chores.  For programs
+ * that answer where the lock is held, and open connections elsewhere.  Each half keeps its
+ * order, and either may be drained first: a RECALL comes after the GRANT of its lease. */
 CUEBALL_API bool cueball_pool_next_answer(cueball_pool *pool, cueball_action *action);
 CUEBALL_API bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *action);
 
@@ -377,9 +377,9 @@ CUEBALL_API int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now)
 /* What the pool wants of its host, to be read without a call as long as the pool lives. */
 typedef struct cueball_outlook {
     cueball_time deadline; /* never later than cueball_pool_deadline(), at times earlier */
-    uint32_t actions;      /* not 0: drain them; */
+    uint32_t actions;      /* how many there are; not 0: drain them */
     uint32_t events;       /* how many wait to be read */
-    uint32_t answers;      /* of the actions: the others are chores */
+    uint32_t answers;      /* how many of the actions are answers; the others are chores */
     uint32_t waiting;      /* claims that wait */
 } cueball_outlook;
 
@@ -540,7 +540,7 @@ typedef enum cueball_measure {
 /* How many connections were closed for this cueball_cause; 0 for what is none. */
 CUEBALL_API uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause);
 
-/* The q-quantile (0 to 1) in milliseconds; 0 where nothing was measured. */
+/* The q-quantile (0 to 1) of a cueball_measure, in milliseconds; 0 where nothing was measured. */
 CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
 
 /* ---------------------------------------------------------- explanations -- */

@@ -25,7 +25,8 @@ extern "C" {
 
 typedef struct cueball_dns cueball_dns;
 
-/* A new client in *dns, to be freed with cueball_dns_free().  CUEBALL_ENOMEM. */
+/* A new client in *dns, to be freed with cueball_dns_free().  It uses malloc().
+ * CUEBALL_ENOMEM. */
 CUEBALL_API int cueball_dns_new(cueball_dns **dns);
 /* Questions under way are dropped, and every socket is closed: stop watching
  * them before.  NULL is allowed. */
@@ -34,8 +35,8 @@ CUEBALL_API void cueball_dns_free(cueball_dns *dns);
 /* Asks one server, once: over UDP with EDNS (RFC 6891), over TCP if the answer is
  * cut, or with over_tcp (not 0).  Without EDNS if it answers that with FORMERR,
  * NOTIMP or BADVERS, and, besides, if nothing came in half of the time, or in a
- * second.  `server`
- * is "IP:PORT", "[IPv6]:PORT" or "[fe80::1%eth0]:PORT", `type` a cueball_rr_type, `user` comes back with the reply and is
+ * second.  `server` is "IP:PORT", "[IPv6]:PORT" or "[fe80::1%eth0]:PORT", `type` a
+ * cueball_rr_type; strings are copied.  `user` comes back with the reply and is
  * the question's name: not that of another under way.  0: exactly one reply will
  * come, unless it is forgotten; never within this call.  CUEBALL_EINVAL (server,
  * name or type; timeout_ms not above 0, or above 12 hours; `user` is under way),
@@ -74,8 +75,8 @@ CUEBALL_API double cueball_dns_timeout_ms(cueball_dns *dns);
 CUEBALL_API void cueball_dns_time_passed(cueball_dns *dns);
 
 /* Reads a response: the whole message in `bytes`, to a question for `type` of
- * `name`.  It must be a response, whole, with exactly that question in class IN
- * (compared without case).  Memory for the records is taken from `room`; 0:
+ * `name`.  Needs no client, and may run in any thread.  It must be a response, whole,
+ * with exactly that question in class IN (compared without case).  Memory for the records is taken from `room`; 0:
  * *answer is filled in.  Records of other types or classes are left out; the
  * root is ".".  CUEBALL_EINVAL: it cannot be believed or read, or a record's data
  * is not as long as its type says.  CUEBALL_ENOMEM: `room` is too small; 1 KiB and

@@ -121,8 +121,9 @@ static inline void cueball_tracker_options_init(cueball_tracker_options *options
  * which and what its range is, cut to `size` bytes with the final NUL. */
 CUEBALL_API int cueball_tracker_options_check(const cueball_tracker_options *options, char *text, size_t size);
 
-/* A new tracker in *tracker, to be freed with cueball_tracker_free().  As
- * cueball_pool_new().  It asks nothing before it has nameservers. */
+/* A new tracker in *tracker, to be freed with cueball_tracker_free().  Allocator and
+ * seed are as for cueball_pool_new().  It asks nothing before it has nameservers.
+ * CUEBALL_EINVAL (see cueball_tracker_options_check), CUEBALL_ENOMEM. */
 CUEBALL_API int cueball_tracker_new(const cueball_tracker_options *options, const cueball_allocator *allocator, uint64_t seed,
                                     cueball_time now, cueball_tracker **tracker);
 /* NULL is allowed.  Questions under way are the caller's to forget. */
@@ -139,12 +140,13 @@ CUEBALL_API int cueball_tracker_nameservers_replaced(cueball_tracker *tracker, c
 /* The host has addresses of these families; not more than the options allow are
  * used.  Addresses of a family that went stay out until it is back.  Always 0. */
 CUEBALL_API int cueball_tracker_families_changed(cueball_tracker *tracker, cueball_time now, uint32_t families);
-/* What came back for a question.  CUEBALL_ESTALE: it is not waited for any more.
- * CUEBALL_EINVAL: an answer that no server can give (NULL where a name must be).
- * CUEBALL_ENOMEM: taken for no answer; what is known stays. */
+/* What came back for a question; it is read during the call only.  CUEBALL_ESTALE: it
+ * is not waited for any more.  CUEBALL_EINVAL: an answer that no server can give (NULL
+ * where a name must be).  CUEBALL_ENOMEM: taken for no answer; what is known stays. */
 CUEBALL_API int cueball_tracker_answered(cueball_tracker *tracker, cueball_time now, cueball_handle question, const cueball_answer *answer);
-CUEBALL_API int cueball_tracker_unanswered(cueball_tracker *tracker, cueball_time now, cueball_handle question,
-                                           int silence); /* cueball_silence */
+/* Nothing came back for a question, and why: a cueball_silence.  CUEBALL_ESTALE: it is
+ * not waited for any more.  CUEBALL_EINVAL: `silence` is none. */
+CUEBALL_API int cueball_tracker_unanswered(cueball_tracker *tracker, cueball_time now, cueball_handle question, int silence);
 /* Everything known is as if expired: it is asked for again now.  Always 0. */
 CUEBALL_API int cueball_tracker_expired(cueball_tracker *tracker, cueball_time now);
 /* None of the backends works: likewise, and what was searched for is looked for
@@ -229,7 +231,8 @@ typedef struct cueball_tracker_action {
 CUEBALL_API bool cueball_tracker_next_action(cueball_tracker *tracker, cueball_tracker_action *action);
 
 /* Backend number `index` as it was last told of, or is about to be, from 0; false
- * beyond the last.  One whose REMOVE was not taken yet is among them. */
+ * beyond the last.  One whose REMOVE was not taken yet is among them.  The strings
+ * live as long as those of an action. */
 CUEBALL_API bool cueball_tracker_backend_at(const cueball_tracker *tracker, uint32_t index, cueball_tracked *backend);
 
 /* ------------------------------------------------------------ statistics -- */

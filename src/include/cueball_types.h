@@ -11,7 +11,9 @@
  * Of a struct that is handed in, members beyond struct_size have their defaults, and
  * members that the library does not know must be 0: else CUEBALL_EINVAL, which a
  * struct_size below that of the first version is, too.  A struct that comes out is
- * filled in as far as struct_size goes, so it has to be set, or zeroed, before. */
+ * filled in as far as struct_size goes, so it has to be set, or zeroed, before.
+ *
+ * Threads: the functions of this header may be called from any thread at any time. */
 #ifndef CUEBALL_TYPES_H
 #define CUEBALL_TYPES_H
 
@@ -53,7 +55,7 @@ typedef enum cueball_error {
     CUEBALL_ENOMEM = -2,         /* "no_memory": the allocator returned NULL */
     CUEBALL_ESTALE = -3,         /* "stale": the handle's time is over */
     CUEBALL_ECLAIM_TIMEOUT = -4, /* "claim_timeout": no connection in time */
-    CUEBALL_EOVERLOADED = -5,    /* "overloaded": max_waiters wait already */
+    CUEBALL_EOVERLOADED = -5,    /* "overloaded": max_waiters wait already, or `queue` refuses those that waited long */
     CUEBALL_ENO_BACKENDS = -6,   /* "no_backends": and error_on_empty asked */
     CUEBALL_EPOOL_FAILED = -7,   /* "pool_failed": every backend is dead */
     CUEBALL_EPOOL_STOPPING = -8, /* "pool_stopping": stop() was called */
@@ -68,9 +70,11 @@ CUEBALL_API const char *cueball_error_name(int error);
 /* A sentence without a full stop, for people.  Static. */
 CUEBALL_API const char *cueball_error_message(int error);
 
-/* All memory of a pool comes from here.  allocate() may return NULL: the input
- * that needed it then fails with CUEBALL_ENOMEM or is put off, and the pool
- * goes on.  release() gets what allocate() gave, with its size. */
+/* All memory of a pool comes from here.  allocate() returns memory that is aligned
+ * for any type, as malloc() does, or NULL: the input that needed it then fails with
+ * CUEBALL_ENOMEM or is put off, and the pool goes on.  release() gets what allocate()
+ * gave, with its size, in bytes.  Both are called within functions of the pool only,
+ * in their thread, and must not call the pool. */
 typedef struct cueball_allocator {
     void *user;
     void *(*allocate)(void *user, size_t size);

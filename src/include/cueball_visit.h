@@ -45,9 +45,9 @@ typedef struct cueball_visit {
     uint32_t reserved;
 } cueball_visit;
 
-/* The visit is over.  Takes a pointer and nothing else, so that it can be a
- * cleanup function; O(visitors).  Its pools must not be in the middle of an
- * input. */
+/* The visit is over.  `visit` is a cueball_visit *; nothing else is passed, so that
+ * this can be a cleanup function.  O(visitors).  Its memory stays the caller's.
+ * Threads: for each pool that was visited this counts as one of its functions. */
 CUEBALL_API void cueball_visit_over(void *visit);
 
 #ifdef __cplusplus

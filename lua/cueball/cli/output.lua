@@ -16,7 +16,7 @@ local KEY_ORDER = { "time", "event", "name", "service", "backends", "address", "
   "provenance", "record", "owner", "ttl", "server", "is_additional", "targets_from", "srv_name", "srv_ttl", "srv_server",
   "removal" }
 local EPIPE = 32
--- What the numbers in `why` stand for: cueball_targets_from, cueball_removal (src/cueball_tracker.h).
+-- What the numbers in `why` stand for: cueball_targets_from, cueball_removal (src/include/cueball_tracker.h).
 output.names = {
   targets_from = { [0] = "domain", "srv", "nxdomain", "nodata", "notimp" },
   removal = { "target", "address", "name", "family", "no_service" },

@@ -90,7 +90,7 @@ end
 
 local function write_gauges(text, pools)
   local function stat(name) return function(pool) return pool.stats[name] or 0 end end
-  write_states(text, pools, "connections", "Connections, and places for them, by state.", CONNECTION_STATES,
+  write_states(text, pools, "connections", "Slots for connections, by state.", CONNECTION_STATES,
     function(pool) return pool.stats end)
   write_gauge(text, pools, "connections_max", "The ceiling on connections.", function(pool) return pool.max_connections end)
   write_gauge(text, pools, "connections_wanted", "Connections that the last plan asks for.", stat "target")

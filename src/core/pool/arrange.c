@@ -148,7 +148,7 @@ static uint32_t plan_prepare(cueball_pool *pool, cueball_plan_backend *plan, uin
 }
 
 /* Deals so many slots.  Dead backends that got none (their weight comes to less than
- * one slot) are tried when their time comes: places are left for that. */
+ * one slot) are tried when their time comes: slots are left for that. */
 static void plan_deal(const cueball_pool *pool, cueball_plan_backend *plan, uint32_t count, uint32_t room)
 {
     uint32_t target = pool->planned_target < room ? pool->planned_target : room;
@@ -267,7 +267,7 @@ void cueball__pool_fill(cueball_pool *pool)
     }
 }
 
-/* Tries those that are due, as far as there are places. */
+/* Tries those that are due, as far as there are slots. */
 void cueball__probes_begin(cueball_pool *pool)
 {
     CUEBALL__LIST_EACH(link, following, &pool->probes_due)

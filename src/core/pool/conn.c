@@ -18,7 +18,7 @@ static cueball_time slot_outlived(const cueball__slot *slot, cueball_time at)
     return at > slot->pause / 2 ? at - slot->pause / 2 : 0;
 }
 
-/* A slot of a dead backend pauses: another dead backend may have its place. */
+/* A slot of a dead backend pauses: another dead backend may have it. */
 static void slot_yield(cueball_pool *pool, cueball__slot *slot)
 {
     assert(slot->state == CUEBALL_SLOT_BACKOFF);

@@ -2,7 +2,7 @@
  *
  * The happy path is: every backend is alive, and `target` slots are dealt out
  * in rotation, in order of preference.  What is beside it is Joyent's
- * node-cueball, planRebalance (cueball-reference.md, 7), worked out by division
+ * node-cueball, its planRebalance(), worked out by division
  * where that goes round in a loop:
  *
  * 1. Deal `target` times in rotation over all backends.  A dead one keeps one

@@ -1,15 +1,15 @@
 /* Which dead backends are tried, and when.
  *
  * One connection tries a dead backend, its probe, with pauses that grow.  While
- * live backends could use the places, probes take a fifth of them at most.  Where
- * that is fewer than there are dead backends, a probe holds its place only as long
+ * live backends could use the slots, probes take a fifth of them at most.  Where
+ * that is fewer than there are dead backends, a probe holds its slot only as long
  * as an attempt lasts: a backend that pauses has a timer instead of a slot, and when
- * its time comes it takes the next place that another leaves. */
+ * its time comes it takes the next slot that another leaves. */
 #include "probe.h"
 
 #include "churn.h"
 
-#define PROBES_SHARE 5 /* probes take this part of the places at most, while live backends could use them */
+#define PROBES_SHARE 5 /* probes take this part of the slots at most, while live backends could use them */
 
 /* Backends that get connections.  One may be ejected and stand by at the same time. */
 static uint32_t pool_live(const cueball_pool *pool)
@@ -23,7 +23,7 @@ static uint32_t pool_live(const cueball_pool *pool)
     return live;
 }
 
-/* How many dead backends may have a slot: the rest of the places is for those that
+/* How many dead backends may have a slot: the rest of the slots is for those that
  * live, as far as these could use it. */
 uint32_t cueball__probes_most(const cueball_pool *pool)
 {
@@ -102,8 +102,8 @@ void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backen
     }
 }
 
-/* Whether the slot, which pauses, is to leave its place to the probe of another dead
- * backend: if there are more of these than places, so that each comes in its turn. */
+/* Whether the slot, which pauses, is to be left to the probe of another dead
+ * backend: if there are more of these than slots, so that each comes in its turn. */
 bool cueball__probe_is_to_yield(cueball_pool *pool, const cueball__slot *slot)
 {
     assert(slot->backend->total > 0);
