@@ -32,7 +32,8 @@ function scope.open(pool)
 end
 
 --- What the current task has of the pool; nil outside of tasks.
--- @return { handles = by slot, false once it was aborted; waits = the claim that it waits for, or false; claim = see cueball.pool.claim, or false }
+-- @return { handles = by slot, false once it was aborted; waits = the claim that it waits for, or false;
+--   claim = see cueball.pool.claim, or false }
 function scope.of_task(pool)
   local host = pool.host
   local current = host.task()
