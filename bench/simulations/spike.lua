@@ -8,7 +8,10 @@ local spike = {}
 -- → { opened, at_end, most, last_ms }: connections opened for the spike, there a tenth of a second after it, most at once;
 -- ms until the last claim was done.
 function spike.run(given)
-  local function option(name, default) return given and given[name] or default end
+  local function option(name, default)
+    if given and given[name] ~= nil then return given[name] end
+    return default
+  end
   local connect_ms, work_ms = option("connect_ms", 150), option("work_ms", 2)
   local world = worlds.new(option("seed", 1))
   local pool = world:pool({ max_connections = option("max_connections", 50), spares = option("spares", 5) },

@@ -139,7 +139,7 @@ end
 --   target   connections there should be, 1 to 1000000; 1 by default.  No backend has more than one.
 --   maximum  how many there may be, dead backends being tried included; target by default
 --   added(member)           a connection is open: use it until it is removed
---   removed(member, cause)  it has to go ("plan", "removed", "lost", "stop"): finish, then member:release()
+--   removed(member, cause)  it has to go ("plan", "removed", "stop"): finish, then member:release()
 --   and the pool's options that do not concern claims: name, host, seed, recovery, rebalance_delay_ms,
 --   decoherence_interval_ms, drain_timeout_ms, max_churn_rate …
 --   A member is { key = "10.0.0.1:80.1", backend =, connection = }.  Each notice runs in a task of its own,
