@@ -155,7 +155,7 @@ static void stirred(connection *one)
 }
 
 /* How long poll() may sleep, in its whole milliseconds, rounded up. */
-static int patience(void)
+static int poll_timeout_ms(void)
 {
     cueball_time deadline = cueball_pool_deadline(pool), now = cueball_clock_now();
     if (deadline == CUEBALL_NEVER)
@@ -178,7 +178,7 @@ static void turn(void)
         slots[count] = slot;
         fds[count++] = (struct pollfd){ .fd = connections[slot].fd, .events = connections[slot].is_opening ? POLLOUT : POLLIN };
     }
-    if (poll(fds, count, patience()) < 0)
+    if (poll(fds, count, poll_timeout_ms()) < 0)
         die("poll");
     for (nfds_t i = 0; i < count; i++) {
         if (fds[i].revents)

@@ -369,7 +369,7 @@ CUEBALL_API bool cueball_pool_next_action(cueball_pool *pool, cueball_action *ac
 CUEBALL_API bool cueball_pool_next_answer(cueball_pool *pool, cueball_action *action);
 CUEBALL_API bool cueball_pool_next_chore(cueball_pool *pool, cueball_action *action);
 
-/* When to call cueball_pool_time_advanced() at the latest; UINT64_MAX: no need.
+/* When to call cueball_pool_time_advanced() at the latest; CUEBALL_NEVER: no need.
  * A deadline in the past means now. */
 CUEBALL_API cueball_time cueball_pool_deadline(cueball_pool *pool);
 CUEBALL_API int cueball_pool_time_advanced(cueball_pool *pool, cueball_time now); /* always 0 */

@@ -19,7 +19,7 @@ function faults.open(pool)
   }
 end
 
---- A backend gives trouble; a message of nil: a connection to it opened.
+--- Something went wrong with a backend; a message of nil: a connection to it opened.
 -- @param message bounded and clean: of text.message
 function faults.note(pool, key, message)
   local self = pool.faults

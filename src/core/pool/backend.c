@@ -167,7 +167,7 @@ void cueball__backends_changed(cueball_pool *pool)
     pool->is_unsettled = true;
     if (cueball__pool_is_over(pool))
         return;
-    if (!pool_has_open(pool)) { /* what is new is all there is hope for; more may be said in this turn of the host's loop */
+    if (!pool_has_open(pool)) { /* only what is new can serve claims; more may be said in this turn of the host's loop */
         pool->hurries = true;
         pool->hurried_at = pool->now;
         return;
