@@ -3,6 +3,7 @@
 local free_port = require("spec.support.port").free
 local cueball = require "cueball"
 local dns_servers = require "spec.support.dns_servers"
+local server = require "spec.support.server"
 local until_true = require "spec.support.until_true"
 local dns_message = require "spec.support.dns_message"
 local uv = require "luv"
@@ -16,18 +17,18 @@ local port, listeners
 local function listen()
   listeners, port = {}, free_port()
   for number = 2, 9 do
-    local server = uv.new_tcp()
-    assert(server:bind("127.0.0." .. number, port))
-    assert(server:listen(64, function(err)
+    local listener = uv.new_tcp()
+    assert(listener:bind("127.0.0." .. number, port))
+    assert(listener:listen(64, function(err)
       if err then return end
       local client = uv.new_tcp()
-      server:accept(client)
+      listener:accept(client)
       listeners[#listeners + 1] = client
       client:read_start(function(_, data)
         if not data and not client:is_closing() then client:close() end
       end)
     end))
-    listeners[#listeners + 1] = server
+    listeners[#listeners + 1] = listener
   end
 end
 
@@ -341,15 +342,11 @@ describe("cueball.resolver.dns on the machine's own settings", function()
   end)
 
   it("leaves nothing that keeps the loop alive", function()
-    local count = 0
-    uv.walk(function(handle) if not handle:is_closing() and handle:is_active() then count = count + 1 end end)
+    local before = server.open_handles()
     cueball.run(function()
       cueball.resolver.dns({ domain = "db.example", default_port = 80, nameservers = { "127.0.0.1:1" }, recovery = QUICK }):lookup()
     end)
-    uv.run "nowait"
-    local now = 0
-    uv.walk(function(handle) if not handle:is_closing() and handle:is_active() then now = now + 1 end end)
-    assert.equal(count, now)
+    assert.equal("", server.left_open(before))
   end)
 end)
 
