@@ -29,6 +29,7 @@
 --   tasks:resume(t, value)     it goes on inside this call; from the event loop only
 --   tasks:defer(fn, value)     fn(value) is called in its turn, outside of any task
 --   tasks:call(fn, ...)        fn(...) now, an error in it logged
+--   tasks:outside(fn, ...)     fn(...) now, though a task runs: it may not wait
 --   t.is_done                  true once it returned, threw or was killed
 --   tasks:own(t, resource)     resource:abort() is called if t is killed, unless t ends or
 --   tasks:disown(t, resource)  this is called before
@@ -240,6 +241,16 @@ function Tasks:call(fn, ...)
   local ok, thrown = xpcall(fn, with_traceback, ...)
   self.running = outer
   if not ok then report(self, thrown.message, thrown.trace) end
+end
+
+--- Calls fn(...) in the middle of something that others depend on: nothing may wait in it, as outside of tasks.
+-- @return what xpcall returns, three values at most; a message has a traceback
+function Tasks:outside(fn, ...)
+  local outer = self.running
+  self.running = nil
+  local ok, first, second = xpcall(fn, text.traceback, ...)
+  self.running = outer
+  return ok, first, second
 end
 
 --- Lets everything that is ready now go on, in order.
