@@ -1,4 +1,5 @@
 --- A task that waits for a connection more than once: each wait is one of its own.
+local collect = require "spec.support.collect"
 local sim_pool = require "spec.support.sim_pool"
 
 local town
@@ -24,6 +25,20 @@ describe("a task that claims again and again", function()
     assert.same({ 0, 1 }, { pool:stats().waiting, pool:stats().claims_cancelled })
     town:release "carol"
     assert.equal(1, pool:stats().idle)
+    town:stop()
+  end)
+
+  it("is forgotten once it was killed", function()
+    local pool = open { max_connections = 1 }
+    town:claim "alice"
+    town:advance(1)
+    for _ = 1, 1000 do town.world.kill(town.world.spawn(pool.claim, pool)) end
+    town:advance(1)
+    collect()
+    local count = 0
+    for _ in pairs(pool.scopes) do count = count + 1 end
+    assert.is_true(count < 200, count .. " are remembered")
+    town:release "alice"
     town:stop()
   end)
 
