@@ -76,7 +76,10 @@ end
 local function forget_removed(pool)
   local removed, names = pool.events.removed, pool.events.names
   for handle in pairs(removed) do
-    if pool.core:backend_spec(handle) < 0 then removed[handle], names[handle] = nil, nil end
+    if pool.core:backend_spec(handle) < 0 then
+      faults.forget_gone(pool, names[handle])
+      removed[handle], names[handle] = nil, nil
+    end
   end
 end
 
