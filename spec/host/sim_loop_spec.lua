@@ -76,6 +76,31 @@ describe("an error that a task does not catch", function()
   end)
 end)
 
+describe("a task that is killed", function()
+  it("has all that it owns aborted, whatever an abort throws", function()
+    local aborted = 0
+    open { task_errors = "log" }
+    world.run(function()
+      local task = world.spawn(function()
+        world.guard { abort = function() error "cannot be aborted" end }
+        world.guard { abort = function() aborted = aborted + 1 end }
+        world.sleep(1000)
+      end)
+      world.kill(task)
+    end)
+    assert.equal(1, aborted)
+    assert.matches("cannot be aborted", world.logs[1].message)
+  end)
+
+  it("has to be one, and what it owns has to have an abort", function()
+    world.run(function()
+      assert.matches("sim_loop_spec.lua:%d+: kill: expected a task, got nil$", raised(function() world.kill(nil) end))
+      assert.matches("sim_loop_spec.lua:%d+: kill: expected a task, got 5$", raised(function() world.kill(5) end))
+      assert.matches("sim_loop_spec.lua:%d+: guard: expected a table with abort%(self%), got 5$", raised(function() world.guard(5) end))
+    end)
+  end)
+end)
+
 describe("a deadlock", function()
   it("is told though a pool's alarms and a resolver go on for ever", function()
     local pool

@@ -291,6 +291,33 @@ describe("subscribe", function()
     town:stop()
   end)
 
+  it("forgets what went wrong with a backend after that was removed, unless it is there again", function()
+    local sink
+    open { max_connections = 2, resolver = function(given)
+      sink = given
+      sink:set(sim_pool.backends(1, 1))
+    end }
+    local lease = assert(pool:try_claim())
+    sink:set {}
+    town:advance(5)
+    lease:fail "too late"
+    town:advance(1)
+    sink:set(sim_pool.backends(2, 2)) -- events are read
+    sink:set {}
+    assert.same({}, pool.faults.last)
+    assert.equal("db1: too late", pool:last_error())
+    sink:set(sim_pool.backends(1, 1))
+    town:advance(1000)
+    lease = assert(pool:try_claim())
+    sink:set {}
+    town:advance(5)
+    sink:set(sim_pool.backends(1, 1))
+    lease:fail "too late"
+    town:advance(1)
+    assert.same({ db1 = "too late" }, pool.faults.last)
+    town:stop()
+  end)
+
   it("says how many events it missed", function()
     local list = {}
     for number = 1, 5000 do list[number] = { address = "10.1." .. math.floor(number / 250) .. "." .. number % 250, port = 1 } end

@@ -28,7 +28,7 @@ local function assert_guarded(object, noun, names)
 end
 
 describe("a dot for the colon", function()
-  it("is told by a pool, a lease and an owner", function()
+  it("is told by a pool, a lease, an owner and a resolver", function()
     assert_guarded(pool, "pool", "claim try_claim with owner state last_error resolver stats backends subscribe set renew replace stop")
     local lease = pool:claim()
     assert_guarded(lease, "lease", "release close fail report backend explain")
@@ -36,6 +36,7 @@ describe("a dot for the colon", function()
     local owner = pool:owner()
     assert_guarded(owner, "owner", "gone")
     owner:gone()
+    assert_guarded(cueball.resolver.dns { domain = "db.example", service = "_pg._tcp" }, "resolver", "lookup")
   end)
 
   it("is told by a set, its members, a sink and a socket", function()

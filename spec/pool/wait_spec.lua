@@ -1,4 +1,5 @@
 --- A task that waits for a connection more than once: each wait is one of its own.
+local collect = require "spec.support.collect"
 local sim_pool = require "spec.support.sim_pool"
 
 local town
@@ -24,6 +25,20 @@ describe("a task that claims again and again", function()
     assert.same({ 0, 1 }, { pool:stats().waiting, pool:stats().claims_cancelled })
     town:release "carol"
     assert.equal(1, pool:stats().idle)
+    town:stop()
+  end)
+
+  it("is forgotten once it was killed", function()
+    local pool = open { max_connections = 1 }
+    town:claim "alice"
+    town:advance(1)
+    for _ = 1, 1000 do town.world.kill(town.world.spawn(pool.claim, pool)) end
+    town:advance(1)
+    collect()
+    local count = 0
+    for _ in pairs(pool.scopes) do count = count + 1 end
+    assert.is_true(count < 200, count .. " are remembered")
+    town:release "alice"
     town:stop()
   end)
 
@@ -102,4 +117,38 @@ it("a lease that a task gave back early is not taken for the next one on the sam
   town:advance(1)
   assert.same({ 0, 1 }, { pool:stats().busy, pool:stats().idle })
   town:stop()
+end)
+
+describe("what the pool calls in the middle of something may not wait, or its task could be killed there:", function()
+  local function wait() town.world.sleep(5) end
+  for _, member in ipairs { "unwatch", "watch", "broken" } do
+    it("a factory's " .. member, function()
+      local pool = open { max_connections = 1, connect = sim_pool.factory { [member] = function()
+        if town.world.current() then wait() end
+        wait()
+      end } }
+      town:advance(1)
+      town:claim "alice"
+      town:claim "bob"
+      town.world.spawn(town.release, town, "alice")
+      town:advance(1000)
+      assert.is_false(pool.is_pumping)
+      assert.is_true(town:logged("the connection factory's " .. member .. " threw: ") > 0)
+      assert.equal(0, pool:stats().waiting)
+      town:release "bob"
+      town:stop()
+    end)
+  end
+
+  it("a subscriber", function()
+    local pool = open { max_connections = 1 }
+    town:advance(1)
+    local heard = 0
+    pool:subscribe(wait)
+    pool:subscribe(function() heard = heard + 1 end)
+    town.world.kill(town.world.spawn(pool.with, pool, wait))
+    assert.equal(5, heard)
+    assert.equal(5, town:logged "a subscriber threw: ")
+    town:stop()
+  end)
 end)

@@ -2,6 +2,7 @@
 -- in ngx_lua. The class of all sockets begins here; cueball.cosocket.socket has what their users call.
 local use = require "cueball.cosocket.use"
 local misuse = require "cueball.misuse"
+local text = require "cueball.text"
 
 local Socket = {}
 Socket.__index = Socket
@@ -177,6 +178,7 @@ end
 -- data"; they stay in the buffer).  What is wrong already is told too.
 function Socket:watch(fn)
   if getmetatable(self) ~= Socket then misuse.colon("sock:watch") end
+  if type(fn) ~= "function" then misuse.raise("sock:watch: expected a function, got " .. text.show(fn)) end
   self.watcher = fn
   self:rest()
   local message, kind = judge(self)

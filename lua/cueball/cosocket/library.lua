@@ -4,6 +4,9 @@
 -- stands on the host's sockets: such a global would make other libraries believe that they run in nginx.
 --
 --   local redis = require("cueball.cosocket.library").load(host, "redis")      resty.redis, or nginx.redis as Debian has it
+local misuse = require "cueball.misuse"
+local text = require "cueball.text"
+
 local library = {}
 
 -- What these libraries return for a null: a value that is nobody else's, as ngx.null.
@@ -40,6 +43,7 @@ end
 -- @return the library, and the value that it has for nulls; or nil, message
 function library.on(host)
   return function(name)
+    if type(name) ~= "string" then misuse.raise("library: expected a name, got " .. text.show(name)) end
     local messages = ""
     for _, prefix in ipairs { "resty.", "nginx." } do
       local found, message = load_with(api_on(host), prefix .. name)

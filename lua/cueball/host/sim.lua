@@ -41,6 +41,8 @@
 -- Time ends at 2^53 ns (104 days): what is to come later never comes.
 require "cueball.luajit"
 local ends = require "cueball.host.sim.ends"
+local text = require "cueball.text"
+local misuse = require "cueball.misuse"
 local contract = require "cueball.host.contract"
 local clock = require "cueball.host.sim.clock"
 local dns = require "cueball.host.sim.dns"
@@ -77,12 +79,13 @@ local OPTIONS = {
 
 local function check_options(given)
   local options = {}
+  if given ~= nil and type(given) ~= "table" then misuse.raise("sim.new: expected a table of options, got " .. text.show(given)) end
   for name, option in pairs(OPTIONS) do options[name] = option[1] end
   for name, value in pairs(given or {}) do
     local option = OPTIONS[name]
-    if not option then error("sim.new: unknown option " .. tostring(name), 3) end
+    if not option then misuse.raise("sim.new: unknown option " .. text.message(name)) end
     if not option[2](value) then
-      error(("sim.new: %s: expected %s, got %s"):format(name, option[3], tostring(value)), 3)
+      misuse.raise(("sim.new: %s: expected %s, got %s"):format(name, option[3], text.message(value)))
     end
     options[name] = value
   end
@@ -194,9 +197,9 @@ local function add_records(world, options)
     show(("[%4d] %s: %s"):format(math.floor(world.time_ms()), level, tostring(message)))
   end
 
-  function world.trace(text, ...)
-    if select("#", ...) > 0 then text = text:format(...) end
-    local line = ("[%4d] %s"):format(math.floor(world.time_ms()), text)
+  function world.trace(words, ...)
+    if select("#", ...) > 0 then words = words:format(...) end
+    local line = ("[%4d] %s"):format(math.floor(world.time_ms()), words)
     lines[#lines + 1] = line
     show(line)
   end

@@ -29,6 +29,7 @@
 --   tasks:resume(t, value)     it goes on inside this call; from the event loop only
 --   tasks:defer(fn, value)     fn(value) is called in its turn, outside of any task
 --   tasks:call(fn, ...)        fn(...) now, an error in it logged
+--   tasks:outside(fn, ...)     fn(...) now, though a task runs: it may not wait
 --   t.is_done                  true once it returned, threw or was killed
 --   tasks:own(t, resource)     resource:abort() is called if t is killed, unless t ends or
 --   tasks:disown(t, resource)  this is called before
@@ -95,6 +96,14 @@ local function report(self, message, trace)
   if self.threw then self.threw(type(message) == "string" and trace or message) end
 end
 
+-- The task was killed: what it owns is aborted. One that throws is not in the way of the others, nor of who kills.
+local function abort_owned(self, t)
+  owned.abort(t, function(abort, resource)
+    local ok, thrown = xpcall(abort, with_traceback, resource)
+    if not ok then report(self, thrown.message, thrown.trace) end
+  end)
+end
+
 -- After a task came back from running: it waits, or it is over.
 local function settle(self, t, outer, ok, message)
   self.running = outer
@@ -102,12 +111,12 @@ local function settle(self, t, outer, ok, message)
   local co = t.co
   if t.is_done or co_status(co) == "dead" then t.co = nil end   -- whoever keeps the task does not keep what it worked on
   if co_status(co) ~= "dead" then
-    if t.is_done then owned.abort(t) end   -- killed while it ran; what it made since goes too
+    if t.is_done then abort_owned(self, t) end   -- killed while it ran; what it made since goes too
     return
   end
   self.timers:clear(t)
   if t.is_done then
-    owned.abort(t)
+    abort_owned(self, t)
   else
     t.is_done = true
     t.owned = nil
@@ -143,12 +152,16 @@ end
 
 --- Ends a task: it is never resumed again and what it owns is aborted.
 function Tasks:kill(t)
+  if not self.living[t] then
+    if type(t) == "table" and t.is_done then return end
+    misuse.raise("kill: expected a task, got " .. text.show(t))
+  end
   if t == self.running then misuse.raise "kill: a task may not kill itself" end
   if t.is_done then return end
   if t.is_parked then t.co = nil end
   t.is_done, t.is_parked, t.deadline = true, false, nil
   self.timers:clear(t)
-  owned.abort(t)
+  abort_owned(self, t)
 end
 
 function Tasks:own(t, resource)
@@ -240,6 +253,16 @@ function Tasks:call(fn, ...)
   local ok, thrown = xpcall(fn, with_traceback, ...)
   self.running = outer
   if not ok then report(self, thrown.message, thrown.trace) end
+end
+
+--- Calls fn(...) in the middle of something that others depend on: nothing may wait in it, as outside of tasks.
+-- @return what xpcall returns, three values at most; a message has a traceback
+function Tasks:outside(fn, ...)
+  local outer = self.running
+  self.running = nil
+  local ok, first, second = xpcall(fn, text.traceback, ...)
+  self.running = outer
+  return ok, first, second
 end
 
 --- Lets everything that is ready now go on, in order.
@@ -365,7 +388,12 @@ function Tasks:install(host)
   function host.can_wait() return self.running ~= nil and coroutines.leads_to(co_running(), self.running.co) end
   function host.sleep(ms) return self:sleep(ms) end
   function host.waiter() return self:waiter() end
-  function host.guard(resource) self:own(self:must_be_in_task(), resource) end
+  function host.guard(resource)
+    if type(resource) ~= "table" or type(resource.abort) ~= "function" then
+      misuse.raise("guard: expected a table with abort(self), got " .. text.show(resource))
+    end
+    self:own(self:must_be_in_task(), resource)
+  end
   function host.unguard(resource) self:disown(self.running, resource) end
 end
 

@@ -4,7 +4,6 @@
 local native = require "cueball.native"
 local door = require "cueball.pool.core"
 local faults = require "cueball.pool.faults"
-local text = require "cueball.text"
 local lib, ffi = native.lib, native.ffi
 
 local events = {}
@@ -77,7 +76,10 @@ end
 local function forget_removed(pool)
   local removed, names = pool.events.removed, pool.events.names
   for handle in pairs(removed) do
-    if pool.core:backend_spec(handle) < 0 then removed[handle], names[handle] = nil, nil end
+    if pool.core:backend_spec(handle) < 0 then
+      faults.forget_gone(pool, names[handle])
+      removed[handle], names[handle] = nil, nil
+    end
   end
 end
 
@@ -199,7 +201,7 @@ local SAY = {
 local function tell(pool, event)
   for _, subscriber in ipairs(pool.events.subscribers) do
     local ok, message = true, nil
-    if subscriber.fn then ok, message = xpcall(subscriber.fn, text.traceback, event) end
+    if subscriber.fn then ok, message = pool:call(subscriber.fn, event) end
     if not ok then pool:log("error", "a subscriber threw: " .. message) end
   end
 end

@@ -91,6 +91,25 @@ function faults.forget(pool, key)
   faults.note_revival(pool, key)
 end
 
+-- Is a backend known by this key?
+local function is_known(pool, key)
+  local core, index = pool.core, 0
+  local info = core.info
+  while core:backend_at(index) do
+    if not info.removed and ffi.string(info.key) == key then return true end
+    index = index + 1
+  end
+  return false
+end
+
+--- The last connection of a backend that was removed is gone: what went wrong since the removal is forgotten, unless there is a backend
+-- of this key again.
+-- @param key nil: nobody knows
+function faults.forget_gone(pool, key)
+  if not key or not pool.faults.last[key] or is_known(pool, key) then return end
+  faults.forget(pool, key)
+end
+
 --- Whether a backend is known to be dead.
 function faults.has_dead(pool)
   return next(pool.faults.dead_since) ~= nil

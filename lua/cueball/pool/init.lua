@@ -123,14 +123,22 @@ Pool.cause, Pool.refusal = refusal.cause, refusal.text
 Pool.unfit, Pool.inspect = inspection.unfit, inspection.inspect
 Pool.inspect_plain, Pool.inspect_closed = inspection.inspect_plain, inspection.inspect_closed
 
+--- Calls what is not cueball's own and may not wait: the pool is in the middle of something, and a task that waits may be killed there.
+-- @return what xpcall returns; a message has a traceback
+function Pool:call(fn, ...)
+  local tasks = self.host.tasks
+  if tasks then return tasks:outside(fn, ...) end
+  return xpcall(fn, traceback, ...)
+end
+
 --- One line in the log.
 function Pool:log(level, message)
-  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
+  self:call(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
 end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
-  local ok, message, kind = xpcall(fn, traceback, ...)
+  local ok, message, kind = self:call(fn, ...)
   if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message)) end
   return ok, message, kind
 end

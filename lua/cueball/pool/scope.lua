@@ -19,7 +19,9 @@ end
 function Scope:abort()
   local pool = self.pool
   if not pool then return end
-  if self.waits then self.waits:abort() end
+  local claim = self.waits
+  self.waits, self.claim = false, false -- they refer to the task, so that it would never be collected
+  if claim then claim:abort() end
   for _, handle in pairs(self.handles) do
     if handle then pool.core:lease_closed(pool.now(), handle) end
   end

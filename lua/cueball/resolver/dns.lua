@@ -270,6 +270,8 @@ function Dns:lookup(given)
   return host.run(lookup_in_task, self, host, timeout_ms)
 end
 
+misuse.guard(Dns, "resolver", { "lookup" })
+
 -- ------------------------------------------------------------------ making --
 
 --- Makes a resolver; several pools may use it.
