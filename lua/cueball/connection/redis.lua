@@ -8,6 +8,7 @@
 local misuse = require "cueball.misuse"
 local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
+local secret = require "cueball.connection.secret"
 local text_of = require("cueball.text").of
 local rawget, getmetatable, setmetatable, type = rawget, getmetatable, setmetatable, type
 
@@ -16,8 +17,8 @@ local LIMIT = options.number(1, 86400000, "milliseconds")
 local ROLES = { any = true, primary = true, replica = true }
 
 local OPTIONS = {
-  username = options.of_type "string",
-  password = options.of_type "string",
+  username = secret.RULE,
+  password = secret.RULE,
   role = { check = function(value) return ROLES[value] ~= nil end, range = '"any", "primary" or "replica"' },
   database = options.whole(0, 2 ^ 31 - 1),
   tls = { check = function(value) return type(value) == "boolean" or type(value) == "table" end, range = "true, false or a table" },
@@ -249,6 +250,26 @@ local function secure(client, tls)
   return true
 end
 
+-- @return true, and the secrets that were sent; or nil, message
+local function log_in(client, settings, backend, context)
+  local function abandoned() close(client) end
+  local username, password, message
+  if settings.username then
+    username, message = secret.ask("username", settings.username, abandoned, backend, context)
+    if not username then return nil, message end
+  end
+  password, message = secret.ask("password", settings.password, abandoned, backend, context)
+  if not password then return nil, message end
+  local ok
+  if username then
+    ok, message = client:auth(username, password)
+  else
+    ok, message = client:auth(password)
+  end
+  if not ok then return nil, "auth: " .. secret.hide_echo(tostring(message), username, password) end
+  return true, username, password
+end
+
 -- What Redis calls the roles.
 local PRIMARY, REPLICA = "master", "slave"
 
@@ -272,20 +293,18 @@ local function check(client, role)
 end
 
 -- A new connection is brought to where claimers expect it. It is asked something in any case, see check.
-local function greet(client, settings)
-  local ok, message = true, nil
+local function greet(client, settings, backend, context)
+  local ok, message, username, password = true, nil, nil, nil
   if settings.tls then ok, message = secure(client, settings.tls) end
   if ok and settings.password then
-    if settings.username then
-      ok, message = ask(client, "auth", settings.username, settings.password)
-    else
-      ok, message = ask(client, "auth", settings.password)
-    end
+    ok, username, password = log_in(client, settings, backend, context)
+    if not ok then return nil, username end
   end
   if ok and settings.database and settings.database ~= 0 then ok, message = ask(client, "select", settings.database) end
   if ok then ok, message = check(client, settings.role) end
   client.cueball_unfit, client.cueball_kind = nil, nil
-  return ok, message
+  if not ok then return nil, secret.hide(message, username, password) end
+  return true
 end
 
 -- A socket takes whole milliseconds, and 0 for its default.
@@ -306,10 +325,10 @@ local function set_back(socket, settings)
 end
 
 -- A new connection. The greeting is part of connecting, and so is its time.
-local function greeted(settings, context, client, socket)
+local function greeted(settings, backend, context, client, socket)
   local limit = limit_of(settings, context)
   socket:settimeouts(limit, limit, limit)
-  local ok, message = greet(client, settings)
+  local ok, message = greet(client, settings, backend, context)
   if not ok then
     close(client)
     return nil, message
@@ -318,7 +337,7 @@ local function greeted(settings, context, client, socket)
   return client
 end
 
-local function connect(settings, context)
+local function connect(settings, backend, context)
   local make, no_library = makers[context.host]
   if not make then
     make, no_library = find_maker(context.host)
@@ -329,7 +348,7 @@ local function connect(settings, context)
   local how, message = context.connect(socket)
   if how == "reused" then return client end
   if not how then return nil, message end
-  return greeted(settings, context, client, socket)
+  return greeted(settings, backend, context, client, socket)
 end
 
 -- What connect does where a connection is parked.
@@ -366,7 +385,8 @@ end
 
 --- Makes a connection factory.
 -- @param given nil, or a table:
---   password, username   for AUTH; a username needs a password, and Redis 6
+--   password, username   for AUTH; a username needs a password, and Redis 6. Strings, or function(backend, context) → string; or nil,
+--                        message: asked at each connect, in its task
 --   database             a number, 0 by default
 --   role                 "primary" or "replica": an attempt to connect to another server fails; "any" by default
 --   tls                  true, or { server_name =, verify = true }: TLS, where the host has it
@@ -382,7 +402,7 @@ local function redis(given)
   end
   if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS) end
   local role, is_broken = settings.role, settings.role == "replica" and broken_of_replica or broken
-  local function connect_to(_, context) return connect(settings, context) end
+  local function connect_to(backend, context) return connect(settings, backend, context) end
   return {
     connect = connect_to, close = close, park = park, broken = is_broken,
     evidence = function(client)
