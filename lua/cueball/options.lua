@@ -80,7 +80,7 @@ end
 --- Checks a small table of options.
 -- @param what   who asks, for messages: "pool:claim"
 -- @param given  the table, or nil
--- @param rules  by name: { check = function(value) → boolean, range = "a number from 1 to 2" }
+-- @param rules  by name: { check = function(value) → boolean, range = "a number from 1 to 2", is_secret = its value is not shown }
 -- @return given, or an empty table
 function options.check(what, given, rules)
   if given == nil then return {} end
@@ -91,7 +91,8 @@ function options.check(what, given, rules)
     local rule = rules[name]
     if not rule then object(what, unknown(name, rules)) end
     if not rule.check(value) then
-      object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, options.show(value)))
+      local shown = rule.is_secret and "a " .. type(value) or options.show(value)
+      object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, shown))
     end
   end
   return given

@@ -5,6 +5,7 @@
 --   one.port, one.backend ("127.0.0.1:PORT")
 --   one:call("CLIENT", "LIST") → what redis-cli prints
 --   one:clients() → how many connections it has, not counting the one that asks
+--   redis.replica_of(one); one:follow(other), one:lead()
 --   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
 local uv = require "luv"
 local free_port = require("spec.support.port").free
@@ -36,7 +37,8 @@ end
 
 local function launch(self)
   self.has_exited = false
-  local arguments = { "--port", tostring(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp" }
+  local arguments = { "--port", tostring(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp",
+    "--repl-diskless-sync-delay", "0" }
   for _, words in ipairs(self.arguments) do
     for word in words:gmatch "%S+" do arguments[#arguments + 1] = word end
   end
@@ -65,6 +67,18 @@ function Redis:start_again()
   launch(self)
 end
 
+--- Makes it a replica of another server, and waits until it has its data; :lead() makes it a primary again.
+function Redis:follow(primary)
+  self:call("REPLICAOF", "127.0.0.1", primary.port)
+  until_true(function() return self:call("INFO", "replication"):find "master_link_status:up" end, function()
+    return self:call("INFO", "replication")
+  end)
+end
+
+function Redis:lead()
+  assert(self:call("REPLICAOF", "NO", "ONE") == "OK")
+end
+
 function Redis:pause() uv.kill(self.pid, "sigstop") end
 function Redis:go_on() uv.kill(self.pid, "sigcont") end
 
@@ -77,6 +91,14 @@ function redis.start(arguments)
   if self.password then table.insert(self.arguments, "--requirepass " .. self.password) end
   launch(self)
   return self
+end
+
+--- A replica of a server, whose data it has when this returns.
+-- @param arguments as for redis.start
+function redis.replica_of(primary, arguments)
+  local replica = redis.start(arguments)
+  replica:follow(primary)
+  return replica
 end
 
 return redis

@@ -8,13 +8,18 @@
 local misuse = require "cueball.misuse"
 local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
+local secret = require "cueball.connection.secret"
+local text_of = require("cueball.text").of
 local rawget, getmetatable, setmetatable, type = rawget, getmetatable, setmetatable, type
 
 local LIMIT = options.number(1, 86400000, "milliseconds")
 
+local ROLES = { any = true, primary = true, replica = true }
+
 local OPTIONS = {
-  username = options.of_type "string",
-  password = options.of_type "string",
+  username = secret.RULE,
+  password = secret.RULE,
+  role = { check = function(value) return ROLES[value] ~= nil end, range = '"any", "primary" or "replica"' },
   database = options.whole(0, 2 ^ 31 - 1),
   tls = { check = function(value) return type(value) == "boolean" or type(value) == "table" end, range = "true, false or a table" },
   connect_timeout_ms = LIMIT,
@@ -41,8 +46,13 @@ local UNSETTLES = {
 }
 local SETTLES = { exec = "transaction", discard = "transaction", unwatch = "watch" }
 
--- Errors by which a server says that it is not, or no longer, what this connection was opened for: a new one may lead elsewhere.
-local ESTRANGED = { READONLY = true, MASTERDOWN = true, LOADING = true, NOAUTH = true, UNBLOCKED = true }
+-- Errors by which a server says that it is not, or no longer, what this connection was opened for: a new one may lead elsewhere. By the
+-- first word; the kind that the pool is told: what a server says of itself is evidence against the backend, so that its other connections
+-- are suspect.
+local ESTRANGED = {
+  READONLY = "lost", MASTERDOWN = "lost", LOADING = "lost", CLUSTERDOWN = "lost", NOAUTH = "unfit", UNBLOCKED = "unfit",
+}
+local BECAME_REPLICA = "it answered READONLY"
 
 -- What the library has that is no command.
 local NO_COMMANDS = {}
@@ -65,10 +75,22 @@ local function settle(client, name)
   if why == UNSETTLES.watch or why == UNSETTLES.multi and name ~= "unwatch" then client.cueball_unfit = nil end
 end
 
--- An answer that is an error.
+-- The word of an error that says what is wrong. That of a script may follow the script's own, that of EXEC its EXECABORT.
+local function word_in(message)
+  return message:match "%-(READONLY) " or message:match "^EXECABORT .-because of: (%u+) " or message:match "^(%u+)"
+end
+
+-- An answer that is an error. What a server says of itself counts before all that a claimer left.
 local function heard(client, message)
-  local word = type(message) == "string" and (message:match "%-(READONLY) " or message:match "^(%u+)")
-  if ESTRANGED[word] then unsettle(client, "it answered " .. word) end
+  local word = type(message) == "string" and word_in(message)
+  local kind = ESTRANGED[word]
+  if not kind then return end
+  if word == "UNBLOCKED" and message:find("instance state changed", 1, true) then kind = "lost" end -- a primary became a replica
+  if kind == "lost" then
+    client.cueball_unfit, client.cueball_kind = "it answered " .. word, kind
+  else
+    unsettle(client, "it answered " .. word)
+  end
 end
 
 -- What the commands of a pipeline leave, in their order.
@@ -212,6 +234,11 @@ local function ask(client, name, ...)
   return answer
 end
 
+local function close(client)
+  local socket = socket_of(client)
+  if socket.abort then socket:abort() else socket:close() end
+end
+
 local function secure(client, tls)
   local settings = type(tls) == "table" and tls or {}
   local socket = socket_of(client)
@@ -223,27 +250,61 @@ local function secure(client, tls)
   return true
 end
 
--- A new connection is brought to where claimers expect it. It is asked something in any case: a server that refuses (too many
--- clients, still loading) says so only in its first answer.
-local function greet(client, settings)
-  local ok, message = true, nil
-  if settings.tls then ok, message = secure(client, settings.tls) end
-  if ok and settings.password then
-    if settings.username then
-      ok, message = ask(client, "auth", settings.username, settings.password)
-    else
-      ok, message = ask(client, "auth", settings.password)
-    end
+-- @return true, and the secrets that were sent; or nil, message
+local function log_in(client, settings, backend, context)
+  local function abandoned() close(client) end
+  local username, password, message
+  if settings.username then
+    username, message = secret.ask("username", settings.username, abandoned, backend, context)
+    if not username then return nil, message end
   end
-  if ok and settings.database and settings.database ~= 0 then ok, message = ask(client, "select", settings.database) end
-  if ok then ok, message = ask(client, "ping") end
-  client.cueball_unfit = nil
+  password, message = secret.ask("password", settings.password, abandoned, backend, context)
+  if not password then return nil, message end
+  local ok
+  if username then
+    ok, message = client:auth(username, password)
+  else
+    ok, message = client:auth(password)
+  end
+  if not ok then return nil, "auth: " .. secret.hide_echo(tostring(message), username, password) end
+  return true, username, password
+end
+
+-- What Redis calls the roles.
+local PRIMARY, REPLICA = "master", "slave"
+
+-- Is the server in the role that was asked for?
+local function is_in_role(client, role)
+  local answer, message = ask(client, "role")
+  if not answer then return nil, message end
+  if type(answer) ~= "table" then answer = { answer } end
+  local found, host, port = answer[1], answer[2], answer[3]
+  if found == (role == "primary" and PRIMARY or REPLICA) then return true end
+  if found == PRIMARY then return nil, "the server is a primary, not a replica" end
+  if found == REPLICA then return nil, ("the server is a replica of %s:%s, not a primary"):format(text_of(host), text_of(port)) end
+  return nil, ("the server is a %s, not a %s"):format(text_of(found), role)
+end
+
+-- Does the server answer, and in its role? One that refuses (too many clients, still loading) says so only in its first answer.
+local function check(client, role)
+  local ok, message = ask(client, "ping")
+  if ok and role ~= "any" then ok, message = is_in_role(client, role) end
   return ok, message
 end
 
-local function close(client)
-  local socket = socket_of(client)
-  if socket.abort then socket:abort() else socket:close() end
+-- A new connection is brought to where claimers expect it. It is asked something in any case, see check.
+local function greet(client, settings, backend, context)
+  local ok, message, username, password = true, nil, nil, nil
+  if settings.tls then ok, message = secure(client, settings.tls) end
+  if ok and settings.password then
+    ok, username, password = log_in(client, settings, backend, context)
+    if not ok then return nil, username end
+  end
+  if ok and settings.database and settings.database ~= 0 then ok, message = ask(client, "select", settings.database) end
+  if ok then ok, message = check(client, settings.role) end
+  client.cueball_unfit, client.cueball_kind = nil, nil
+  if not ok then return nil, secret.hide(message, username, password) end
+  return true
 end
 
 -- A socket takes whole milliseconds, and 0 for its default.
@@ -264,10 +325,10 @@ local function set_back(socket, settings)
 end
 
 -- A new connection. The greeting is part of connecting, and so is its time.
-local function greeted(settings, context, client, socket)
+local function greeted(settings, backend, context, client, socket)
   local limit = limit_of(settings, context)
   socket:settimeouts(limit, limit, limit)
-  local ok, message = greet(client, settings)
+  local ok, message = greet(client, settings, backend, context)
   if not ok then
     close(client)
     return nil, message
@@ -276,7 +337,7 @@ local function greeted(settings, context, client, socket)
   return client
 end
 
-local function connect(settings, context)
+local function connect(settings, backend, context)
   local make, no_library = makers[context.host]
   if not make then
     make, no_library = find_maker(context.host)
@@ -287,7 +348,7 @@ local function connect(settings, context)
   local how, message = context.connect(socket)
   if how == "reused" then return client end
   if not how then return nil, message end
-  return greeted(settings, context, client, socket)
+  return greeted(settings, backend, context, client, socket)
 end
 
 -- What connect does where a connection is parked.
@@ -305,7 +366,7 @@ end
 -- What a claimer left it in. How the server did, and whether the socket is fit, the pool asks the socket itself.
 local function broken(client)
   local why = rawget(client, "cueball_unfit")
-  if why then return why end
+  if why then return why, rawget(client, "cueball_kind") end
   if rawget(client, "_subscribed") then return "left subscribed" end
   if rawget(client, "_reqs") then return "left with a pipeline that was not sent" end
   return nil
@@ -315,32 +376,44 @@ local function park(client, idle_ms)
   return socket_of(client):setkeepalive(idle_ms)
 end
 
-local function check(client)
-  return ask(client, "ping")
+-- Of a replica: that it is one is nothing against it. Its claimer wanted to write.
+local function broken_of_replica(client)
+  local why, kind = broken(client)
+  if why == BECAME_REPLICA then return why end
+  return why, kind
 end
 
 --- Makes a connection factory.
 -- @param given nil, or a table:
---   password, username   for AUTH; a username needs a password, and Redis 6
+--   password, username   for AUTH; a username needs a password, and Redis 6. Strings, or function(backend, context) → string; or nil,
+--                        message: asked at each connect, in its task
 --   database             a number, 0 by default
+--   role                 "primary" or "replica": an attempt to connect to another server fails; "any" by default
 --   tls                  true, or { server_name =, verify = true }: TLS, where the host has it
 --   connect_timeout_ms   limit of connecting, besides what is left of the pool's attempt (the shorter counts)
 --   send_timeout_ms, read_timeout_ms  of each command, 60000 by default
 --   Each _ms from 1 to 86400000.
--- @return { connect, close, check, broken, park, watch, unwatch }; mistakes in the options raise an error at the caller's line
+-- @return { connect, close, check, broken, evidence, park, watch, unwatch }; mistakes in the options raise an error at the caller's line
 local function redis(given)
-  local settings = { send_timeout_ms = DEFAULT_TIMEOUT_MS, read_timeout_ms = DEFAULT_TIMEOUT_MS }
+  local settings = { role = "any", send_timeout_ms = DEFAULT_TIMEOUT_MS, read_timeout_ms = DEFAULT_TIMEOUT_MS }
   for name, value in pairs(options.check("cueball.connection.redis", given, OPTIONS)) do settings[name] = value end
   if settings.username and not settings.password then
     misuse.raise("cueball.connection.redis: option 'username' needs option 'password' beside it")
   end
   if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS) end
-  local function connect_to(_, context) return connect(settings, context) end
+  local role, is_broken = settings.role, settings.role == "replica" and broken_of_replica or broken
+  local function connect_to(backend, context) return connect(settings, backend, context) end
   return {
-    connect = connect_to, close = close, check = check, broken = broken, park = park,
+    connect = connect_to, close = close, park = park, broken = is_broken,
+    evidence = function(client)
+      local why, kind = is_broken(client)
+      if kind == "lost" then return why, kind end
+      return nil
+    end,
+    check = function(client) return check(client, role) end,
     -- For the pool, where connections are parked, as long as `connect`, `park` and `broken` are those above: `park` parks the
     -- client's socket, `broken` raises no error, and what is parked is taken so.
-    parked = { connect = connect_to, park = park, broken = broken, take = function(context) return take(settings, context) end },
+    parked = { connect = connect_to, park = park, broken = is_broken, take = function(context) return take(settings, context) end },
     watch = function(client, lost)
       local socket = socket_of(client)
       if not socket.watch then return end

@@ -214,7 +214,7 @@ function parking.factory(pool, given)
     local options = connection.context.socket_options
     if keepalive.discard(options) then table.insert(pool.parking.empty, options.pool) end
   end
-  factory.broken = given.broken
+  factory.broken, factory.evidence = given.broken, given.evidence
   function factory.check(connection)
     if is_parked(connection) then return check(connection) end
     if given.check then return given.check(connection) end

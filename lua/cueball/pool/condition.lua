@@ -73,9 +73,11 @@ local function kind_by(socket)
   return socket:has_delivered() and "worn" or "unfit"
 end
 
-local function known_kind(pool, kind)
+-- @param member of the factory, that says the kind
+local function known_kind(pool, member, kind)
   if condition.KINDS[kind] then return kind end
-  pool:log("warn", ("the connection factory's broken says the kind %s; there are lost, timeout, unfit and worn"):format(text.message(kind)))
+  pool:log("warn", ("the connection factory's %s says the kind %s; there are lost, timeout, unfit and worn")
+    :format(member, text.message(kind)))
   return "unfit"
 end
 
@@ -88,7 +90,7 @@ function condition.broken(pool, factory, connection, socket)
   local ok, message, kind = pool:guarded("broken", factory.broken, connection)
   if not ok then return "its factory cannot tell whether it is fit", "unfit" end
   if not message then return nil end
-  return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, kind)
+  return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, "broken", kind)
 end
 
 --- Asks whether a connection that comes back may be lent again: its factory, and its socket.
@@ -104,10 +106,15 @@ function condition.judge(pool, factory, connection, socket)
   return message, kind
 end
 
---- A claimer closes the connection: what does its socket know of the backend? Its factory is not asked, as nobody is to get it any more.
+--- A claimer closes the connection: what do its factory and its socket know of the backend? Its `broken` is not asked, as nobody is to get
+-- the connection any more.
 -- @return nil if nothing; or message, kind
-function condition.at_close(socket)
-  if socket.reader then return nil end -- a reader of the factory's own
+function condition.at_close(pool, factory, connection, socket)
+  if factory.evidence then
+    local ok, said, its_kind = pool:guarded("evidence", factory.evidence, connection)
+    if ok and said then return said, known_kind(pool, "evidence", its_kind) end
+  end
+  if not socket or socket.reader then return nil end -- a reader of the factory's own
   local fit, message, kind = socket:is_fit()
   if not fit then return message, kind end
   if socket:has_delivered() then return "closed by its claimer", "worn" end

@@ -4,7 +4,7 @@ local options = require "cueball.options"
 
 local factory = {}
 
-local MEMBERS = { connect = true, close = true, check = true, broken = true, watch = true, unwatch = true, park = true }
+local MEMBERS = { connect = true, close = true, check = true, broken = true, evidence = true, watch = true, unwatch = true, park = true }
 
 local function is_factory(value)
   return type(value) == "function" or type(value) == "table" and type(value.connect) == "function"

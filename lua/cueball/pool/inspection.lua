@@ -46,10 +46,13 @@ function inspection.inspect_plain(pool, slot, tag)
   if message then return pool:unfit(slot, message, kind) end
 end
 
---- A claimer closes the connection. That blames nobody, but its socket may know that the backend closed it first, kept an answer back, or
--- delivered.
-function inspection.inspect_closed(pool, slot, socket)
-  local message, kind = condition.at_close(socket)
+--- A claimer closes the connection. That blames nobody, but its factory or its socket may know that the backend failed it first, by closing
+-- it or by keeping an answer back, or that it delivered.
+-- @param socket under the connection; nil: it has none, or none that could be found
+function inspection.inspect_closed(pool, slot, connection, socket)
+  local conn = pool.conns[slot]
+  local message, kind = condition.at_close(pool, pool.factories[slot], connection, socket)
+  if pool.conns[slot] ~= conn then return end -- an `evidence` that waited, as above
   if kind == "worn" then
     pool.core:conn_unfit(pool.now(), pool.conns[slot], CAUSES.worn)
   elseif kind == "lost" or kind == "timeout" then

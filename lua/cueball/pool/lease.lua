@@ -143,15 +143,17 @@ local function discard(self, how, counted)
   return true
 end
 
---- Closes the connection: it is of no more use, and that is nobody's fault. If its socket knows better, the core is told: a backend that
--- closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has worked.
+--- Closes the connection: it is of no more use, and that is nobody's fault. If its factory or its socket knows better, the core is told: a
+-- backend that closed it before it delivered a byte has lost it, one that did not answer in time has failed a lease, one that delivered has
+-- worked.
 -- @return true; or nil, message, "stale"
 function Lease:close()
   if getmetatable(self) ~= Lease then misuse.colon("lease:close") end
   if self.connection == nil then return stale() end
   local pool, slot = self.pool, self.tag.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
-  if socket and is_current(self) then pool:inspect_closed(slot, socket) end
+  -- Where connections are parked, one without a socket was not taken.
+  if (socket or not pool.parking) and is_current(self) then pool:inspect_closed(slot, self.connection, socket) end
   return discard(self, "lease_closed")
 end
 

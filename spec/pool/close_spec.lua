@@ -1,0 +1,69 @@
+--- What a factory's evidence says of a connection that its claimer closes.
+local sim_pool = require "spec.support.sim_pool"
+
+local RECOVERY = { default = { attempts = 3, timeout_ms = 500, delay_ms = 100, max_delay_ms = 1600, spread = 0 } }
+
+local town, pool
+
+local function open(factory)
+  town = sim_pool.new { latency = 0 }
+  pool = town:open { max_connections = 1, recovery = RECOVERY, connect = factory }
+end
+
+describe("what evidence says of a connection that its claimer closes", function()
+  -- → how many were lost, and what is known of it
+  local function said(evidence, use)
+    local factory = sim_pool.factory { evidence = evidence, broken = function() return "left half closed" end }
+    open(factory)
+    town:advance(10)
+    use(pool)
+    local stats = pool:stats()
+    local seen = { stats.lost, pool:last_error() or "nothing" }
+    town:stop()
+    return seen
+  end
+  local function close_lease() pool:claim():close() end
+
+  it("counts: lost and timeout, the other kinds and nothing blame nobody", function()
+    local function says(...)
+      local kind = { ... }
+      return function(connection) return connection.id == 1 and "READONLY" or nil, unpack(kind) end
+    end
+    assert.same({ 1, "db1: READONLY" }, said(says "lost", close_lease))
+    assert.same({ 0, "db1: READONLY" }, said(says "timeout", close_lease))
+    assert.same({ 0, "nothing" }, said(says "unfit", close_lease))
+    assert.same({ 0, "nothing" }, said(function() end, close_lease))
+    assert.same({ 1, "db1: READONLY" }, said(says "lost", function() pcall(pool.with, pool, function() error "a bug" end) end))
+  end)
+
+  it("is not asked at a release or a failure; one that throws, and a kind that there is none of, are logged", function()
+    local function throw() error "asked" end
+    assert.same({ 0, "nothing" }, said(throw, function() pool:claim():release() end))
+    assert.same({ 0, "db1: why" }, said(throw, function() pool:claim():fail "why" end))
+    assert.same({ 0, "nothing" }, said(throw, close_lease))
+    assert.matches("the connection factory's evidence threw: .*asked", town:log "error")
+    assert.same({ 0, "nothing" }, said(function() return "READONLY", "odd" end, close_lease))
+    assert.matches("the connection factory's evidence says the kind odd; there are lost, timeout, unfit and worn", town:log "warn")
+  end)
+
+  it("says nothing where it waits, and the lease is ended meanwhile", function()
+    for _, ends in ipairs { "by its owner", "by another task" } do
+      local ways = {}
+      open(sim_pool.factory { evidence = function(connection)
+        if connection.id > 1 then return nil end
+        town.world.sleep(50)
+        return "READONLY", "lost"
+      end })
+      town:advance(1)
+      local owner = pool:owner()
+      town:claim("alice", { owner = owner })
+      local function close() ways[#ways + 1] = { town.leases.alice:close() } end
+      town.world.spawn(close)
+      if ends == "by its owner" then owner:gone() else town.world.spawn(close) end
+      town:advance(200)
+      assert.same({ ends == "by its owner" and 0 or 1, 1 }, { pool:stats().lost, pool:stats().idle }, ends)
+      assert.equal("stale", ways[#ways][3], ends)
+      town:stop()
+    end
+  end)
+end)
