@@ -5,9 +5,11 @@ local RECOVERY = { default = { attempts = 3, timeout_ms = 500, delay_ms = 100, m
 
 local town, pool
 
-local function open(factory)
+local function open(factory, may_wait)
   town = sim_pool.new { latency = 0 }
-  pool = town:open { max_connections = 1, recovery = RECOVERY, connect = factory }
+  -- A host without `tasks` cannot tell what may not wait.
+  local host = may_wait and setmetatable({ tasks = false }, { __index = town.world }) or nil
+  pool = town:open { host = host, max_connections = 1, recovery = RECOVERY, connect = factory }
 end
 
 describe("what evidence says of a connection that its claimer closes", function()
@@ -46,6 +48,14 @@ describe("what evidence says of a connection that its claimer closes", function(
     assert.matches("the connection factory's evidence says the kind odd; there are lost, timeout, unfit and worn", town:log "warn")
   end)
 
+  it("may not wait", function()
+    assert.same({ 0, "nothing" }, said(function()
+      town.world.sleep(50)
+      return "READONLY", "lost"
+    end, function() town.world.spawn(close_lease) end))
+    assert.matches("the connection factory's evidence threw", town:log "error")
+  end)
+
   it("says nothing where it waits, and the lease is ended meanwhile", function()
     for _, ends in ipairs { "by its owner", "by another task" } do
       local ways = {}
@@ -53,7 +63,7 @@ describe("what evidence says of a connection that its claimer closes", function(
         if connection.id > 1 then return nil end
         town.world.sleep(50)
         return "READONLY", "lost"
-      end })
+      end }, true)
       town:advance(1)
       local owner = pool:owner()
       town:claim("alice", { owner = owner })
