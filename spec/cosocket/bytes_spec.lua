@@ -43,7 +43,9 @@ describe("send refuses", function()
   end)
 
   it("tables whose keys are not those of an array", function()
-    local wrong = { { "a", key = "v" }, { [true] = "a" }, { "a", [1.5] = "b" }, { "a", [0] = "b" }, { "a", [-1] = "b" }, { "a", { key = "v" } } }
+    local wrong = {
+      { "a", key = "v" }, { [true] = "a" }, { "a", [1.5] = "b" }, { "a", [0] = "b" }, { "a", [-1] = "b" }, { "a", { key = "v" } },
+    }
     for _, data in ipairs(wrong) do
       assert.equal("non-array table found", refused(data))
     end

@@ -431,7 +431,7 @@ describe("leaks", function()
     world.server("10.0.0.1", 5432)
     local alarm = world.alarm(print)
     local sock
-    world.run(function() sock = connect() end)
+    world.run(function() sock = connect() sock:watch(print) end) -- watched, it stays open
     local t = world.spawn(function() world.sleep(1e6) end)
     local leaks = world.leaks()
     assert.equal(3, #leaks)
@@ -468,7 +468,7 @@ describe("leaks", function()
     world.alarm(print):set(1e9)
     world.at(50, function() world.trace "never" end)
     world.spawn(function() connect() world.sleep(100) world.trace "never" end)
-    world.run(connect)   -- open though its task is done
+    world.run(function() connect():watch(print) end)   -- open though its task is done
     world.advance(10)
     assert.equal(2, server.connections)
     world.close()

@@ -24,14 +24,20 @@ local function busy(self)
   return nil
 end
 
+-- Why nothing can be done with a socket that is not open.
+local function unopened(self)
+  return is_waiting(self.connector) and "socket busy connecting" or "closed"
+end
+
 local function start_reading(self)
   if self.is_reading or self.ended then return end
   self.is_reading = true
   self.transport:read(self.on_read)
 end
 
--- For cueball.cosocket.socket: does a task wait there? Who is in it, as a message, or nil. Has the transport read.
-idle.is_waiting, idle.busy, idle.start_reading = is_waiting, busy, start_reading
+-- For cueball.cosocket.socket and settings: does a task wait there? Who is in it, or why is it not open, as a message. Has the
+-- transport read.
+idle.is_waiting, idle.busy, idle.unopened, idle.start_reading = is_waiting, busy, unopened, start_reading
 
 -- Is what happened to it known? Either the loop has polled it since it came to rest, or the kernel was asked and nothing was sent or
 -- received since; and that was just now. (A server that closes after each answer closes soon after the answer.)
@@ -75,14 +81,14 @@ local function fault(self)
   local why = busy(self)
   if why then return why end
   if self.received.size > 0 then return use.UNREAD end
-  return self.ended
+  return self.ended or self.unsendable or nil
 end
 
 -- Does nothing speak against another use? False where it takes a closer look to know.
 local function is_quiet(self)
   local known = self.use
-  return self.is_open and self.received.size == 0 and not self.ended and not self.reader and not self.writer and not self.connector
-    and not known.unfinished and not known.is_foreign
+  return self.is_open and self.received.size == 0 and not self.ended and not self.unsendable
+    and not self.reader and not self.writer and not self.connector and not known.unfinished and not known.is_foreign
 end
 
 local function judge(self)

@@ -22,8 +22,7 @@
 --     sending 1 MiB (nginx: the wait until some more can be sent);
 --   * after a timeout in receiveuntil, bytes that may be the beginning of the pattern stay in the
 --     buffer (nginx hides them in the iterator, where receive() does not find them);
---   * every error but a timeout of a receive closes the whole socket (nginx closes one direction, and
---     the rest with the request, which we have not).
+--   * what a send that timed out had given to the transport may still be sent, 1 MiB at most.
 -- Beyond ngx_lua: abort, and what is in cueball.cosocket.idle.
 local arguments = require "cueball.cosocket.arguments"
 local buffer = require "cueball.cosocket.buffer"
@@ -32,6 +31,7 @@ local idle = require "cueball.cosocket.idle"
 local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.cosocket.use"
+require "cueball.cosocket.settings"
 
 local TIMEOUT = task.TIMEOUT
 local bad_argument = arguments.bad
@@ -46,6 +46,7 @@ socket.SEND_PIECE = 1024 * 1024
 socket.DEFAULT_TIMEOUT_MS = arguments.DEFAULT_TIMEOUT_MS
 
 local Socket, busy, is_waiting, start_reading = idle.Socket, idle.busy, idle.is_waiting, idle.start_reading
+local unopened = idle.unopened
 
 -- Ties the socket to the current task (made in or connected by it).
 local function own(self)
@@ -71,6 +72,8 @@ function socket.new(host, transport)
     writer = false,       -- … in send
     received = buffer.new(),
     ended = nil,          -- why nothing more will come: "closed" or an error
+    is_read_over = false, -- a receive has said so: none is tried any more
+    unsendable = false,   -- why nothing more can be sent: the error of a send
     watcher = false,
     use = use.new(),      -- how it was used, see cueball.cosocket.use
     rested_at = 0,        -- how many polls of the loop had begun as it came to rest
@@ -123,6 +126,21 @@ function Socket:abort()
   if writer then self.tasks:wake(writer, "closed") end
 end
 
+--- Its task has ended. It belongs from now on to a task that waits in it, or to the heir, as a request of nginx has the sockets of its
+-- light threads. Where there is neither, or it is of no more use, it is closed, unless it is watched.
+function Socket:task_ended(heir)
+  self.owner = nil
+  if self.ended or self.unsendable then heir = nil end
+  if is_waiting(self.connector) then heir = self.connector end
+  if is_waiting(self.writer) then heir = self.writer end
+  if is_waiting(self.reader) then heir = self.reader end
+  if heir then
+    self.owner = heir
+    return self.tasks:own(heir, self)
+  end
+  if not self.watcher then self:abort() end
+end
+
 -- Tells the watcher, in the event loop's time.
 local function tell_watcher(self, message)
   local watcher = self.watcher
@@ -157,35 +175,37 @@ local function make_on_written(self)
   return function(err)
     local writer = self.written_for
     self.written_for = false
-    self.tasks:resume(writer, err or true)
+    if writer and self.writer == writer then self.tasks:resume(writer, err or true) end -- else its time was up
   end
 end
 
 -- The same of a write that begins while one of a task that was killed is under way.
-local function make_on_written_for(tasks, writer)
-  return function(err) tasks:resume(writer, err or true) end
+local function make_on_written_for(self, writer)
+  return function(err)
+    if self.writer == writer then self.tasks:resume(writer, err or true) end
+  end
 end
 
 --- Connects; an open connection is closed before.
 -- @param address IP number, name, or "unix:/path"
--- @param port 1 to 65535; left out for "unix:"
+-- @param port 0 to 65535; left out for "unix:"
 -- @param options {pool=, pool_size=, backlog=}: for nginx, of no meaning here
 -- @return 1; or nil, message
 function Socket:connect(address, port)
   if getmetatable(self) ~= Socket then misuse.colon("sock:connect") end
-  if type(address) ~= "string" then
-    misuse.raise(bad_argument(1, "connect", "string expected, got " .. type(address)))
-  end
+  address, port = arguments.port(address, port)
+  if not address then return nil, port end
   local tasks = self.tasks
   local me = tasks:must_be_able_to_wait()
   local why = busy(self)
   if why then return nil, why end
-  port, why = arguments.port(address, port)
-  if why then return nil, why end
   if self.is_open then shut(self) end
+  address, port = arguments.host(address, port)
+  if not address then return nil, port end
   self.use = use.again(self.use)
   self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
   self.on_written, self.written_for = make_on_written(self), false
+  self.is_read_over, self.unsendable = false, false
   own(self)
   self.connector = me
   self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
@@ -204,7 +224,7 @@ local function write(self, data)
   local tasks = self.tasks
   local me = tasks.running
   local is_other = self.written_for
-  local done = is_other and make_on_written_for(tasks, me) or self.on_written
+  local done = is_other and make_on_written_for(self, me) or self.on_written
   if self.transport:write(data, done) then return true end
   if not is_other then self.written_for = me end
   self.writer = me
@@ -214,22 +234,29 @@ local function write(self, data)
   return nil, result == TIMEOUT and "timeout" or result
 end
 
-local function fail(self, err)
-  if self.is_open then
-    if err ~= "timeout" then use.ended(self.use, "peer", err) end
-    shut(self, err)
-    if is_waiting(self.reader) then self.tasks:wake(self.reader, "closed") end
-    if is_waiting(self.writer) then self.tasks:wake(self.writer, err) end
-  end
-  return nil, err
+-- A send failed: no other is tried. What comes can still be received; once that is over, too, the connection is closed.
+local function end_sending(self, err)
+  if not self.is_open then return end
+  if err == "timeout" then use.send_timed_out(self.use) else use.ended(self.use, "peer", err) end
+  self.unsendable = err
+  if self.is_read_over then shut(self, err) end
+end
+
+-- A receive failed: no other is tried. The peer may have closed its direction only, and still read what is sent.
+local function end_receiving(self, err)
+  if not self.is_open then return end
+  use.ended(self.use, "peer", err)
+  self.is_read_over = true
+  if self.unsendable then shut(self, err) end
 end
 
 --- Sends all of it.
 -- @param data string, number, boolean, nil, or (nested) arrays of strings and numbers
--- @return bytes sent; or nil, message, and the socket is closed
+-- @return bytes sent; or nil, message, and nothing more can be sent
 function Socket:send(data)
   if getmetatable(self) ~= Socket then misuse.colon("sock:send") end
-  if not self.is_open then return nil, "closed" end
+  if not self.is_open then return nil, unopened(self) end
+  if self.unsendable then return nil, "closed" end
   self.tasks:must_be_in_task()
   if is_waiting(self.writer) then return nil, "socket busy writing" end
   local wire, bad = bytes.of(data)
@@ -242,8 +269,8 @@ function Socket:send(data)
     local piece = size <= piece_size and wire or wire:sub(from, from + piece_size - 1)
     local ok, err = write(self, piece)
     if not ok then
-      if err == "timeout" then use.send_timed_out(self.use) end
-      return fail(self, err)
+      end_sending(self, err)
+      return nil, err
     end
   end
   return size
@@ -265,14 +292,15 @@ local function wait_for_more(self)
 end
 
 local function may_receive(self)
-  if not self.is_open then return "closed" end
+  if not self.is_open then return unopened(self) end
+  if self.is_read_over then return "closed" end
   if is_waiting(self.reader) then return "socket busy reading" end
   return nil
 end
 
--- The end of a receive that failed: the partial result is taken, and every error but a timeout closes.
+-- The end of a receive that failed: the partial result is taken, and every error but a timeout ends receiving.
 local function give_up(self, err, partial)
-  if err == "timeout" then use.receive_timed_out(self.use) else fail(self, err) end
+  if err == "timeout" then use.receive_timed_out(self.use) else end_receiving(self, err) end
   return nil, err, partial
 end
 
@@ -411,30 +439,6 @@ function Socket:receiveuntil(pattern, options)
   end
 end
 
---- One time limit for connecting, sending and receiving, in ms; 0: the default of 60 s.
-function Socket:settimeout(ms)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeout") end
-  local limit = arguments.timeout_ms(ms)
-  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = limit, limit, limit, true
-end
-
---- Three time limits, in ms; 0: the default of 60 s.
-function Socket:settimeouts(connect, send, read)
-  if getmetatable(self) ~= Socket then misuse.colon("sock:settimeouts") end
-  local connect_ms, send_ms, read_ms = arguments.timeout_ms(connect), arguments.timeout_ms(send), arguments.timeout_ms(read)
-  self.connect_timeout_ms, self.send_timeout_ms, self.read_timeout_ms, self.is_retimed = connect_ms, send_ms, read_ms, true
-end
-
---- Sets an option of the connection: "tcp-nodelay" (boolean), "keepalive" (boolean, or a
--- number: ms at rest before the first probe).
--- @return true; or nil, message
-function Socket:setoption(name, value)
-  if not self.is_open then return nil, "closed" end
-  local setoption = self.transport.setoption
-  if not setoption then return nil, "not supported" end
-  return setoption(self.transport, name, value)
-end
-
 --- @return 1; or nil, "closed" or what keeps it busy
 function Socket:close()
   local why = busy(self)
@@ -448,19 +452,13 @@ end
 
 --- @return 0: never from a keepalive pool; or nil, "closed"
 function Socket:getreusedtimes()
-  if not self.is_open then return nil, "closed" end
+  if not self.is_open and not is_waiting(self.connector) then return nil, "closed" end
   return 0
-end
-
---- @return nil, "not supported": there is no keepalive pool here
-function Socket:setkeepalive()
-  if not self.is_open then return nil, "closed" end
-  return nil, "not supported"
 end
 
 --- @return nil, "not supported"
 function Socket:sslhandshake()
-  if not self.is_open then return nil, "closed" end
+  if not self.is_open then return nil, unopened(self) end
   return nil, "not supported"
 end
 

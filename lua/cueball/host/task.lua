@@ -32,7 +32,8 @@
 --   tasks:outside(fn, ...)     fn(...) now, though a task runs: it may not wait
 --   t.is_done                  true once it returned, threw or was killed
 --   tasks:own(t, resource)     resource:abort() is called if t is killed, unless t ends or
---   tasks:disown(t, resource)  this is called before
+--   tasks:disown(t, resource)  this is called before; a resource with a method task_ended(heir) is told of that end,
+--                              and whether the task that spawned t, the heir, goes on
 --
 -- wake and resume of a task that is not parked (done, killed, woken before) do
 -- nothing: whoever wakes first wins.
@@ -119,8 +120,10 @@ local function settle(self, t, outer, ok, message)
     abort_owned(self, t)
   else
     t.is_done = true
-    t.owned = nil
+    local parent = t.parent
+    owned.finish(t, parent and not parent.is_done and parent or nil)
   end
+  t.parent = false
   if not ok then report(self, message, debug.traceback(co, text.of(message))) end
 end
 
@@ -143,6 +146,7 @@ function Tasks:spawn(fn, ...)
     is_parked = false,
     parked_count = 0, -- so often it has parked
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
+    parent = self.running or false, -- the task that spawned it
     owned = nil, owned_count = 0,
   }
   self.living[t] = true
@@ -170,6 +174,11 @@ end
 
 function Tasks:disown(t, resource)
   owned.remove(t, resource)
+end
+
+--- The sockets that the current task has made or connected outlive it.
+function Tasks:keep()
+  if self.running then owned.keep(self.running) end
 end
 
 --- The current task; raises an error where nothing may wait.

@@ -110,6 +110,7 @@ end
 local function attempt(pool, slot, conn, backend, factory, context)
   local limit_ms = context.timeout_ms -- before the factory can change it
   local ok, connection, message = xpcall(factory.connect, traceback, backend, context)
+  if ok and connection and pool.host.tasks then pool.host.tasks:keep() end -- its sockets are the pool's
   local is_wanted = leave(pool, slot, conn)
   if not ok then
     pool:log("error", ("connecting to %s threw: %s"):format(backend.key, connection))

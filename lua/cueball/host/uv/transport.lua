@@ -32,11 +32,11 @@ local MESSAGES = {
   ENOTCONN = "transport endpoint is not connected",
   EPIPE = "broken pipe",
   ETIMEDOUT = "connection timed out",
-  EAI_AGAIN = "temporary failure",
-  EAI_FAIL = "server failure",
-  EAI_NODATA = "host not found",
-  EAI_NONAME = "host not found",
-  ENOTFOUND = "host not found",
+  EAI_AGAIN = "2: Server failure",   -- as nginx's own resolver words them
+  EAI_FAIL = "2: Server failure",
+  EAI_NODATA = "3: Host not found",
+  EAI_NONAME = "3: Host not found",
+  ENOTFOUND = "3: Host not found",
 }
 
 --- The words for an error of luv, "ECONNREFUSED" or "ECONNREFUSED: connection refused".
@@ -65,7 +65,7 @@ local function close_handle(self)
 end
 
 local function is_number(address)
-  return address:find(":", 1, true) ~= nil or address:find("^%d+%.%d+%.%d+%.%d+$") ~= nil
+  return address:find(":", 1, true) ~= nil or address_of.family(address) == 4
 end
 
 -- The descriptor is asked for once: LuaJIT compiles no call of luv's.
@@ -138,12 +138,13 @@ function Transport:connect(address, port, done)
   return connect_name(self, address, port, done)
 end
 
--- What the kernel did not take at once.
-local function write_rest(self, handle, data, written, done)
+-- What the kernel did not take at once, or refused: it tells the reason of a lost connection once, so it is not asked again.
+local function write_rest(self, handle, data, written, failure, done)
   if written and written > 0 then data = data:sub(written + 1) end
   local function answer(err)
     if self.handle == handle then done(err and message_of(err)) end
   end
+  if not written and not failure:find "^EAGAIN" then return soon(self, handle, answer, failure) end
   local request, err = handle:write(data, answer)
   if not request then soon(self, handle, answer, err) end
 end
@@ -152,9 +153,9 @@ function Transport:write(data, done)
   local handle = self.handle
   -- Mostly the kernel takes it all at once, and nobody has to wait. LuaJIT compiles no end of a function that has others in it, so the
   -- rest is apart.
-  local written = handle:try_write(data)
+  local written, failure = handle:try_write(data)
   if written == #data then return true end
-  return write_rest(self, handle, data, written, done)
+  return write_rest(self, handle, data, written, failure, done)
 end
 
 function Transport:read(on_read)
@@ -179,21 +180,30 @@ function Transport:look()
   return number and descriptor.look(number)
 end
 
---- "tcp-nodelay" (boolean), "keepalive" (boolean, or ms at rest before the first probe,
--- rounded up to whole seconds).
+-- Turns keepalive on or off; a number is ms at rest before the first probe, rounded up to whole seconds.
+local function set_keepalive(handle, value)
+  if type(value) ~= "number" then return handle:keepalive(value, 60) end
+  return handle:keepalive(value ~= 0, math.max(1, math.ceil(value / 1000)))
+end
+
+-- libuv takes a size of 0 for a question.
+local function size_of(value)
+  return math.max(1, type(value) == "number" and value or 1)
+end
+
+local SETTERS = {
+  ["tcp-nodelay"] = function(handle, value) return handle:nodelay(value ~= false and value ~= 0) end,
+  keepalive = set_keepalive,
+  sndbuf = function(handle, value) return handle:send_buffer_size(size_of(value)) end,
+  rcvbuf = function(handle, value) return handle:recv_buffer_size(size_of(value)) end,
+}
+
+--- Options are those of the cosocket, but "reuseaddr", which means nothing for a connection.
 function Transport:setoption(name, value)
-  local handle = self.handle
+  local handle, set = self.handle, SETTERS[name]
   if not handle.nodelay then return nil, "not supported" end
-  local ok, err
-  if name == "tcp-nodelay" then
-    ok, err = handle:nodelay(value and true or false)
-  elseif name == "keepalive" and type(value) == "number" then
-    ok, err = handle:keepalive(value > 0, math.max(1, math.ceil(value / 1000)))
-  elseif name == "keepalive" then
-    ok, err = handle:keepalive(value and true or false, 60)
-  else
-    return nil, "not supported"
-  end
+  if not set then return nil, "unsupported option " .. name end
+  local ok, err = set(handle, value)
   if not ok then return nil, message_of(err) end
   return true
 end
