@@ -315,7 +315,10 @@ int cueball__backends_replace(cueball_pool *pool, const cueball_backend_spec *sp
         pool->preference[i]->said = false;
     for (size_t i = 0; i < count && result != CUEBALL_ENOMEM; i++) {
         cueball_backend_spec spec;
-        (void)cueball__spec_read(&spec, spec_at(specs, i));
+        bool is_fit = cueball__spec_read(&spec, spec_at(specs, i));
+        assert(is_fit);
+        if (!is_fit)
+            break;
         const cueball__backend *known = cueball__backend_by_key(pool, spec.key);
         if (known && known->said) /* a key given twice: the first counts */
             continue;
