@@ -118,21 +118,17 @@ describe("a cap over all workers of nginx", function()
     return ask, tonumber(ask "/allowed":match "%d+")
   end
 
-  it("lends an idle worker's share to a busy one, and gives it back", function()
-    one = start(backend)
-    nginx.until_true(function() return backend:clients() == CAP end)
+  -- In one task: the clients' connections end with it.
+  local function lend_and_give_back()
     local pids, by = one:workers(), {}
     for _, pid in ipairs(pids) do by[pid] = {} end
-    local function client_of(pid)
-      host.run(function()
-        while #by[pid] < CAP + 1 do
-          local ask, of = connect()
-          table.insert(by[of], ask)
-        end
-      end)
-      return by[pid]
+    local function connect_to(pid)
+      while #by[pid] < CAP + 1 do
+        local ask, of = connect()
+        table.insert(by[of], ask)
+      end
     end
-    local function allowed(pid) return tonumber(host.run(by[pid][CAP + 1], "/allowed"):match " (%d+)") end
+    local function allowed(pid) return tonumber(by[pid][CAP + 1]("/allowed"):match " (%d+)") end
     local served, is_over = 0, false
     local function keep_busy(pid, path, again)
       for index = 1, CAP do
@@ -143,8 +139,8 @@ describe("a cap over all workers of nginx", function()
       end
     end
     local busy, idle = pids[1], pids[2]
-    client_of(busy)
-    client_of(idle)
+    connect_to(busy)
+    connect_to(idle)
     keep_busy(busy, "/hold?ms=100", true)
     nginx.until_true(function() return allowed(busy) == CAP - 1 end)
     assert.equal(1, allowed(idle))
@@ -155,6 +151,12 @@ describe("a cap over all workers of nginx", function()
     one:ask "/go"
     nginx.until_true(function() return served == 2 * CAP end)
     assert.equal(0, refused())
+  end
+
+  it("lends an idle worker's share to a busy one, and gives it back", function()
+    one = start(backend)
+    nginx.until_true(function() return backend:clients() == CAP end)
+    host.run(lend_and_give_back)
   end)
 
   it("holds while workers are killed, and what they had comes back", function()
