@@ -56,6 +56,24 @@ local function is_even(pool, backends, each)
   return true
 end
 
+-- A pool with a connection to each of these backends.
+-- @return it; what is woken for half of the backends to be removed; that half which stays
+local function pool_to_halve(backends, connect)
+  local half, change = {}, host.waiter()
+  for index = 1, #backends / 2 do half[index] = backends[index] end
+  local pool = cueball.pool {
+    resolver = function(sink)
+      sink:set(backends)
+      change:wait()
+      sink:set(half)
+    end,
+    connect = connect,
+    max_connections = #backends,
+    rebalance_delay_ms = REBALANCE_DELAY_MS,
+  }
+  return pool, change, half
+end
+
 local function one_round(backends)
   local bare_began = host.now()
   local sockets, is_connected = connect_bare(backends)
@@ -64,19 +82,8 @@ local function one_round(backends)
   for _, socket in ipairs(sockets) do socket:close() end
   cueball.sleep(50)
 
-  local half, change = {}, host.waiter()
-  for index = 1, #backends / 2 do half[index] = backends[index] end
   local began = host.now()
-  local pool = cueball.pool {
-    resolver = function(sink)
-      sink:set(backends)
-      change:wait()
-      sink:set(half)
-    end,
-    connect = cueball.connection.tcp {},
-    max_connections = #backends,
-    rebalance_delay_ms = REBALANCE_DELAY_MS,
-  }
+  local pool, change, half = pool_to_halve(backends, cueball.connection.tcp {})
   milliseconds_until(function() return pool:stats().idle == #backends end)
   local start_ms = (host.now() - began) / 1e6
   assert(is_even(pool, #backends, 1))
@@ -91,19 +98,8 @@ end
 -- Processor time of the same without sockets: until all are there; when half of the backends are removed, until it is planned for; and
 -- from then on until the others have two connections each.
 local function one_round_without_sockets(backends)
-  local half, change = {}, host.waiter()
-  for index = 1, #backends / 2 do half[index] = backends[index] end
   local began = os.clock()
-  local pool = cueball.pool {
-    resolver = function(sink)
-      sink:set(backends)
-      change:wait()
-      sink:set(half)
-    end,
-    connect = function() return {} end,
-    max_connections = #backends,
-    rebalance_delay_ms = REBALANCE_DELAY_MS,
-  }
+  local pool, change, half = pool_to_halve(backends, function() return {} end)
   while pool:stats().idle < #backends do cueball.sleep(0) end
   local started = os.clock()
   change:wake()
