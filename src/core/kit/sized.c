@@ -17,6 +17,13 @@ static bool is_zero(const unsigned char *bytes, size_t count)
     return true;
 }
 
+void cueball__sized_init(void *to, uint32_t size, const void *defaults, size_t own)
+{
+    memset(to, 0, size);
+    memcpy(to, defaults, size < own ? size : own);
+    memcpy(to, &size, sizeof size);
+}
+
 bool cueball__sized_read(void *to, size_t own, size_t first, const void *from)
 {
     size_t size = size_said(from) ? size_said(from) : first;

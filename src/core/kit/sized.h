@@ -9,6 +9,8 @@
 /* Where a struct ended in the first version: behind this member. */
 #define CUEBALL__END_OF(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
 
+/* Gives a user's struct, which reaches as far as `size` says, the defaults. */
+void cueball__sized_init(void *to, uint32_t size, const void *defaults, size_t own);
 /* Copies what a user filled in, as far as both know it, onto defaults; `to` then has
  * struct_size `own`.  `first`: the size of the first version.  False: struct_size is
  * none, or a member that is not known here is set. */

@@ -116,9 +116,7 @@ void cueball_options_init_sized(cueball_options *options, uint32_t struct_size)
 {
     cueball_options whole;
     options_default(&whole);
-    memset(options, 0, struct_size);
-    memcpy(options, &whole, struct_size < sizeof whole ? struct_size : sizeof whole);
-    options->struct_size = struct_size;
+    cueball__sized_init(options, struct_size, &whole, sizeof whole);
 }
 
 /* The options as this version knows them; false: struct_size is none, or something

@@ -28,9 +28,7 @@ void cueball_tracker_options_init_sized(cueball_tracker_options *options, uint32
 {
     cueball_tracker_options whole;
     options_default(&whole);
-    memset(options, 0, struct_size);
-    memcpy(options, &whole, struct_size < sizeof whole ? struct_size : sizeof whole);
-    options->struct_size = struct_size;
+    cueball__sized_init(options, struct_size, &whole, sizeof whole);
 }
 
 bool cueball__tracker_options_read(cueball_tracker_options *options, const cueball_tracker_options *given)
