@@ -188,6 +188,7 @@ function Runner:done(task)
   if self.count == 0 and self ~= current then post(self) end
 end
 
+-- Ends the tasks of a runner, or of a helper, that are to be killed.
 local function kill_asked(self)
   local kills = self.kills
   if #kills == 0 then return end
@@ -196,6 +197,7 @@ local function kill_asked(self)
     if task.runner == self then
       task.runner = nil
       drop(self, task)
+      by_thread[task.thread] = nil
       kill(task.thread)
     end
   end
@@ -330,20 +332,8 @@ function Helper:done(task)
   while coroutine.status(self.thread) ~= "dead" do over:wait(LOOK_S) end
 end
 
-local function kill_helped(self)
-  for _, task in ipairs(self.kills) do
-    if task.runner == self then
-      task.runner = nil
-      drop(self, task)
-      by_thread[task.thread] = nil
-      kill(task.thread)
-    end
-  end
-  self.kills = {}
-end
-
--- Of the light thread that runs now. The entry thread of a request lives as long as the request. Another one may be killed, and its tasks
--- would go on in the request: an errand is soon over, a service would keep the request for ever.
+-- A helper in the light thread that runs now. The entry thread of a request lives as long as the request. Another one may be killed, and
+-- its tasks would go on in the request: an errand is soon over, a service would keep the request for ever.
 local function new_helper()
   local thread = running()
   local _, refusal = kill(thread) -- ngx_lua refuses in any case, and says why
@@ -396,13 +386,13 @@ function runner.help(waiter, helper)
     end
   end
   for _, task in ipairs(held) do push(task) end
-  kill_helped(helper)
+  kill_asked(helper)
   return helper
 end
 
 --- The wait is over: what is not done is left to the next helper, from its start.
 function runner.stop_helping(helper)
-  kill_helped(helper)
+  kill_asked(helper)
   for task in pairs(helper.tasks) do
     task.runner = nil
     by_thread[task.thread] = nil
