@@ -7,7 +7,8 @@ local shell = require "spec.support.shell"
 
 -- Offsets are those of machines with 64 bits.
 local FILE = shell.root .. "/spec/abi/0.1.txt"
-local HEADERS = { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" }
+local HEADERS = { "cueball_types", "cueball", "cueball_threaded", "cueball_visit", "cueball_notices", "cueball_terminal", "cueball_tracker",
+  "cueball_dns", "cueball_native" }
 
 local read = shell.read
 

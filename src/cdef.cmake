@@ -1,7 +1,8 @@
 # From the preprocessed cdef.h (IN), which includes every public header, makes
 #   CDEF: a Lua module that returns the declarations, for ffi.cdef;
 #   ABI:  a C file with cueball_layout_at(): where every member of every struct is.
-# VERSION is that of the build.  Run by CMakeLists.txt as cmake -DIN=… -DVERSION=… -DCDEF=… -DABI=… -P cdef.cmake.
+# VERSION is that of the build.  Run by CMakeLists.txt as cmake -DIN=… -DVERSION=… -DCDEF=… -DABI=… -P cdef.cmake; for a library
+# beside libcueball without CDEF, and with the HEADER it has and the FUNCTION that takes the place of cueball_layout_at().
 #
 # CMake's lists are text with semicolons, and brackets shield them: so ; [ ] become @ < > while the text is taken apart.
 cmake_minimum_required(VERSION 3.18)
@@ -13,13 +14,20 @@ if(text MATCHES "[@<>#\\\\]")
 endif()
 string(MD5 digest "${VERSION}\n${text}")
 
+if(NOT DEFINED HEADER)
+  set(HEADER "cdef.h")
+  set(FUNCTION "cueball_layout_at")
+endif()
+
 # The first line tells the version; the last type tells that these very declarations were made before.
-file(WRITE "${CDEF}.new" "-- Generated from src/include by cdef.cmake: do not edit.
+if(DEFINED CDEF)
+  file(WRITE "${CDEF}.new" "-- Generated from src/include by cdef.cmake: do not edit.
 return [==[
 /* cueball ${VERSION} */
 ${text}typedef struct cueball_cdef_${digest} cueball_cdef_${digest};
 ]==]
 ")
+endif()
 
 string(REPLACE ";" "@" rest "${text}")
 string(REPLACE "[" "<" rest "${rest}")
@@ -65,7 +73,7 @@ if(found EQUAL 0 OR NOT wanted EQUAL found)
 endif()
 
 file(WRITE "${ABI}.new" "/* Generated from src/include by cdef.cmake: do not edit. */
-#include \"cdef.h\"
+#include \"${HEADER}\"
 
 #define WHOLE(type) {#type, \"\", 0, (uint32_t)sizeof(type)}
 #define MEMBER(type, member) {#type, #member, (uint32_t)offsetof(type, member), (uint32_t)sizeof(((type *)0)->member)}
@@ -73,7 +81,7 @@ file(WRITE "${ABI}.new" "/* Generated from src/include by cdef.cmake: do not edi
 static const cueball_layout layouts[] = {
 ${table}};
 
-bool cueball_layout_at(uint32_t index, cueball_layout *layout)
+bool ${FUNCTION}(uint32_t index, cueball_layout *layout)
 {
     if (index >= sizeof layouts / sizeof *layouts) {
         return false;
@@ -84,5 +92,7 @@ bool cueball_layout_at(uint32_t index, cueball_layout *layout)
 ")
 
 # Written whole or not at all, so that a build that was broken off is not taken for a finished one.
-file(RENAME "${CDEF}.new" "${CDEF}")
+if(DEFINED CDEF)
+  file(RENAME "${CDEF}.new" "${CDEF}")
+endif()
 file(RENAME "${ABI}.new" "${ABI}")

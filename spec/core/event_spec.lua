@@ -230,10 +230,11 @@ describe("events", function()
     for kind = 0, tonumber(lib.CUEBALL_EVENT_LAST) do
       assert.is_true(ffi.string(lib.cueball_event_name(kind)) ~= "unknown")
     end
-    for cause = 0, 22 do
+    for cause = 0, tonumber(lib.CUEBALL_CAUSE_LAST) do
       assert.is_true(ffi.string(lib.cueball_cause_name(cause)) ~= "unknown")
     end
-    for error = -12, 0 do
+    assert.equal("waiting", ffi.string(lib.cueball_error_name(lib.CUEBALL_WAITING)))
+    for error = -16, 0 do
       assert.is_true(ffi.string(lib.cueball_error_name(error)) ~= "unknown")
       assert.is_true(#ffi.string(lib.cueball_error_message(error)) > 5)
       assert.is_nil(ffi.string(lib.cueball_error_message(error)):match "%.$")
@@ -245,7 +246,7 @@ describe("events", function()
       assert.equal(name, ffi.string(lib.cueball_slot_state_name(state)))
     end
     for _, name in ipairs { "event_name", "cause_name", "error_name", "pool_state_name", "slot_state_name" } do
-      for _, number in ipairs { -13, 24, 1000, -2147483648, 2147483647 } do
+      for _, number in ipairs { -17, 28, 1000, -2147483648, 2147483647 } do
         assert.equal("unknown", ffi.string(lib["cueball_" .. name](number)))
       end
     end

@@ -5,7 +5,7 @@ local build = os.getenv "CUEBALL_BUILD" or root .. "/build"
 
 -- Lowest first; a line is a layer, and within one the order counts too. A new file takes its place here.
 local ORDER = [[
-  kit/list kit/memory kit/check kit/sized kit/sort kit/random kit/histogram kit/timers kit/table kit/backoff
+  kit/list kit/memory kit/check kit/sized kit/sort kit/random kit/histogram kit/timers kit/table kit/backoff kit/trace
 
   pool/state pool/names pool/plan pool/health
   pool/options pool/event pool/action pool/explain pool/stats
@@ -15,7 +15,8 @@ local ORDER = [[
   pool/lease pool/claim
   pool/meet pool/owner
   pool/turn
-  pool/pool pool/input
+  pool/pool pool/input pool/manage
+  pool/copy pool/preview
 
   tracker/state tracker/text tracker/candidate tracker/accepted
   tracker/lookup tracker/name tracker/srv

@@ -31,8 +31,10 @@ describe("a struct with struct_size", function()
     end
     table.sort(sized)
     assert.same({
-      "cueball_backend_info", "cueball_backend_spec", "cueball_claim_options", "cueball_options", "cueball_stats",
-      "cueball_tracker_options", "cueball_tracker_stats",
+      "cueball_backend_info", "cueball_backend_spec", "cueball_change", "cueball_claim_options", "cueball_native_call",
+      "cueball_native_factory", "cueball_native_request", "cueball_native_resolver", "cueball_options", "cueball_preview",
+      "cueball_slot_info", "cueball_stats", "cueball_threaded_backend",
+      "cueball_threaded_claim_options", "cueball_threaded_options", "cueball_tracker_options", "cueball_tracker_stats",
     }, sized)
   end)
 

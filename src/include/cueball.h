@@ -62,7 +62,7 @@ typedef enum cueball_queue {
 
 /* What the priorities of backends mean (RFC 2782: lower numbers are preferred). */
 typedef enum cueball_priorities {
-    CUEBALL_PRIORITIES_STRICT = 0, /* backends are left alone while a better one is neither dead nor ejected */
+    CUEBALL_PRIORITIES_STRICT = 0, /* backends are left alone while a better one is neither dead, ejected nor drained */
     CUEBALL_PRIORITIES_IGNORED = 1
 } cueball_priorities;
 
@@ -151,7 +151,7 @@ CUEBALL_API int cueball_options_check(const cueball_options *options, char *text
 typedef enum cueball_pool_state {
     CUEBALL_POOL_STARTING = 0, /* no connection has opened yet, or none since it failed */
     CUEBALL_POOL_RUNNING = 1,
-    CUEBALL_POOL_FAILED = 2,   /* every backend is dead; probes go on trying */
+    CUEBALL_POOL_FAILED = 2,   /* every backend that is not drained is dead; probes go on trying */
     CUEBALL_POOL_STOPPING = 3, /* waits for leases, until drain_timeout_ms */
     CUEBALL_POOL_STOPPED = 4
 } cueball_pool_state;
@@ -182,6 +182,21 @@ CUEBALL_API int cueball_pool_stop(cueball_pool *pool, cueball_time now);
 
 CUEBALL_API int cueball_pool_state_of(const cueball_pool *pool); /* cueball_pool_state */
 CUEBALL_API const char *cueball_pool_state_name(int state);      /* "running"; static */
+
+/* From now on no claim is granted: claims wait, in their order and within their time
+ * limits.  One that may not wait, or finds max_waiters waiting, is refused with
+ * CUEBALL_EPAUSED.  Leases that are out go on and come back; connections are opened,
+ * checked and replaced as before, and the number of slots does not follow the load
+ * meanwhile.  Nobody is refused because every backend is dead: that is decided when
+ * the pool is resumed.  Waiting in a pause is not taken for overload.  Pausing again
+ * is harmless.  CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL: of a set. */
+CUEBALL_API int cueball_pool_paused(cueball_pool *pool, cueball_time now);
+/* Claims are granted again, those that wait first.  If every backend is dead, each is
+ * tried at once, and claims wait for what comes of it.  Of a pool that is not paused:
+ * harmless.  CUEBALL_EPOOL_STOPPING. */
+CUEBALL_API int cueball_pool_resumed(cueball_pool *pool, cueball_time now);
+/* Since when the pool is paused; CUEBALL_NEVER: it is not. */
+CUEBALL_API cueball_time cueball_pool_paused_since(const cueball_pool *pool);
 
 /* New options for a living pool; those of slots take effect as each slot comes
  * to its next step, claim_timeout_ms with the next claim.  CUEBALL_EINVAL. */
@@ -224,6 +239,22 @@ CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time
  * backend has that key. */
 CUEBALL_API int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms);
 
+/* The backend is to have no connection until it is restored: those at rest close at
+ * once, leased ones when they come back, attempts are given up, and the plan gives its
+ * part to others, within max_connections.  Nobody tries whether it lives.  Of a set the
+ * last connection stays until another is open.  A pool all of whose backends are
+ * drained is like one that knows none.  A backend that is removed and added anew, or
+ * gets another address, is not drained any more.  CUEBALL_ENOT_FOUND. */
+CUEBALL_API int cueball_pool_backend_drained(cueball_pool *pool, cueball_time now, const char *key);
+/* It is used again, as a backend that was dead and lives: see slow_start_ms.  Harmless
+ * if it is not drained.  CUEBALL_ENOT_FOUND. */
+CUEBALL_API int cueball_pool_backend_restored(cueball_pool *pool, cueball_time now, const char *key);
+/* The pauses of dead backends end now, that of `key` or all with NULL: they are tried as
+ * soon as there is a slot for that.  While every backend is dead, claims wait for what
+ * comes of it.  Of a backend that is alive: its slots that pause try at once.
+ * CUEBALL_ENOT_FOUND. */
+CUEBALL_API int cueball_pool_backend_retried(cueball_pool *pool, cueball_time now, const char *key);
+
 /* What is known of a backend.  The strings live as long as the backend: copy
  * what must last beyond the next input. */
 typedef struct cueball_backend_info {
@@ -238,6 +269,10 @@ typedef struct cueball_backend_info {
     uint32_t suspect;                       /* connections not known to work since another was found dead */
     double latency_ms;                      /* peak EWMA of its leases that went well; p2c only */
     double success_rate;                    /* share of its leases that go well, 0 to 1, of late; p2c only */
+    bool drained;                           /* cueball_pool_backend_drained() */
+    uint32_t want;                          /* slots it should have, by the last plan */
+    uint32_t attempt;                       /* dead: attempts in a row that came to nothing */
+    cueball_time back_at;                   /* ejected, dead: when it is used, or tried, again; CUEBALL_NEVER: not known */
 } cueball_backend_info;
 
 /* CUEBALL_ESTALE: gone, with its last connection. */
@@ -248,6 +283,52 @@ CUEBALL_API int cueball_pool_backend_spec(const cueball_pool *pool, cueball_hand
 /* The backend number `index`, in order of preference and from 0, those removed
  * last; false beyond the last. */
 CUEBALL_API bool cueball_pool_backend_at(const cueball_pool *pool, uint32_t index, cueball_backend_info *info);
+
+/* --------------------------------------------------------------- preview -- */
+
+/* A change that is not made: what would come of it? */
+typedef struct cueball_change {
+    uint32_t struct_size;
+    uint32_t added_count;
+    const cueball_backend_spec *added; /* backends that would be added; all have the struct_size of the first */
+    const char *const *removed;        /* keys of backends that would be removed, after that */
+    uint32_t removed_count;
+    uint32_t reserved;
+    const cueball_options *options; /* that the pool would have, before that; NULL: those it has */
+} cueball_change;
+
+typedef struct cueball_preview_backend {
+    const char *key;        /* lives as long as the backend, or as what was given */
+    uint32_t before, after; /* slots that it has, and would have */
+    bool added, removed;
+    bool dead; /* afterwards; or before, if it would be removed */
+    bool drained;
+} cueball_preview_backend;
+
+typedef struct cueball_preview {
+    uint32_t struct_size;
+    uint32_t backends;        /* written, or that would have been */
+    uint32_t opens, closes;   /* connections, until all is as it is to be */
+    uint32_t before, after;   /* slots in all */
+    bool settles;             /* within a day, and not too long to be worked out; else the rest is how it stands then */
+    bool knows_open;          /* open_time was measured */
+    bool knows_lease;         /* lease_time was measured */
+    cueball_time settle_time; /* until then */
+    cueball_time open_time;   /* how long an attempt was assumed to take, ns: the median so far */
+    cueball_time lease_time;  /* how long after now a lease was assumed to come back whose connection has to go: likewise */
+} cueball_preview;
+
+/* What the pool would do if the change came now, and nothing else: how many slots each
+ * backend would have in the end, and how long that would take.  The pool is not changed:
+ * a copy of it is, in a time of its own.  Assumed is that attempts at backends that live
+ * succeed, those at dead ones fail, both after open_time; that connections close at once
+ * and checks go well; that the load stays as it is, and only those leases come back whose
+ * connections have to go.  Fills in at most `room` of `backends`, known ones in order of
+ * preference first.  Costs as much as all slots times the steps it takes.  CUEBALL_EINVAL:
+ * a backend or an option is not fit.  CUEBALL_ENOT_FOUND: a key to be removed is unknown.
+ * CUEBALL_ENOMEM.  CUEBALL_EPOOL_STOPPING. */
+CUEBALL_API int cueball_pool_preview(const cueball_pool *pool, cueball_time now, const cueball_change *change, cueball_preview *preview,
+                                     cueball_preview_backend *backends, uint32_t room);
 
 /* ---------------------------------------------------------------- claims -- */
 
@@ -270,7 +351,7 @@ enum {
 
 typedef struct cueball_claim_options {
     uint32_t struct_size;
-    bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known */
+    bool error_on_empty;  /* CUEBALL_ENO_BACKENDS at once if no backend is known, or all are drained */
     double timeout_ms;    /* total wait; 0: the pool's claim_timeout_ms; INFINITY: for ever; negative: do not wait */
     uint64_t user;        /* comes back in the action that answers */
     cueball_owner *owner; /* of this pool; or NULL */
@@ -289,13 +370,17 @@ typedef struct cueball_grant {
  * the claim is queued, a GRANT or REFUSE action will answer it.  Refused:
  * CUEBALL_ECLAIM_TIMEOUT (it is not to wait and none is idle),
  * CUEBALL_EOVERLOADED, CUEBALL_ENO_BACKENDS, CUEBALL_EPOOL_FAILED,
- * CUEBALL_EPOOL_STOPPING; CUEBALL_EINVAL (it has to wait, and timeout_ms is not a
+ * CUEBALL_EPOOL_STOPPING, CUEBALL_EPAUSED; CUEBALL_EINVAL (it has to wait, and timeout_ms is not a
  * number, or struct_size is none), CUEBALL_ENOMEM.  `options` may be NULL: the pool's
  * own.  `grant` may not be NULL; of a claim that is refused it tells nothing. */
 CUEBALL_API int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant);
 /* A waiting claim is given up: no action will answer it.  If it was granted
  * meanwhile, the connection goes back.  CUEBALL_ESTALE: answered already. */
 CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time now, cueball_handle claim);
+/* When a waiting claim is refused at the latest; 0: it is answered, or over. */
+CUEBALL_API cueball_time cueball_pool_claim_deadline(const cueball_pool *pool, cueball_handle claim);
+/* Whose waiting claim it is: the `user` of its options; 0 too if it is answered, or over. */
+CUEBALL_API uint64_t cueball_pool_claim_user(const cueball_pool *pool, cueball_handle claim);
 
 /* A lease comes back.  CUEBALL_ESTALE: it came back before, or was taken away.
  * Released is proof that its backend works; closed says nothing; failed counts
@@ -303,6 +388,24 @@ CUEBALL_API int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time no
 CUEBALL_API int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_handle lease); /* fit for the next */
 CUEBALL_API int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* to be closed, nobody's fault */
 CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease);   /* likewise, its backend's fault */
+/* Its claimer is gone, and had no owner: as if that one had. */
+CUEBALL_API int cueball_pool_lease_revoked(cueball_pool *pool, cueball_time now, cueball_handle lease);
+/* Somebody in charge has ended it: the connection closes, whatever its claimer does with
+ * it just now. */
+CUEBALL_API int cueball_pool_lease_killed(cueball_pool *pool, cueball_time now, cueball_handle lease);
+/* The claimer of *lease gave its connection back in order, and had it again, `count`
+ * times, without asking: so many leases, each of which lasted spans[i] ns, are told at
+ * once, and *lease becomes the handle of the one that lasts, since `began`.  Counts as
+ * so many claims that were granted at once, and leases that were released: in the
+ * statistics, for max_uses, `outlier`, p2c, and as proof.  `spans` may be NULL: each is
+ * taken for its share of the time until `began`.  CUEBALL_ESTALE; CUEBALL_EINVAL: more
+ * than may be. */
+CUEBALL_API int cueball_pool_lease_repeated(cueball_pool *pool, cueball_time now, cueball_handle *lease, cueball_time began,
+                                            const uint32_t *spans, uint32_t count);
+/* How often a claimer may do so with this lease, by now.  0 if the lease is over, the
+ * connection is to go when it comes back, how it went was told, or leases are watched.
+ * That nobody waits, the caller knows. */
+CUEBALL_API uint32_t cueball_pool_lease_repeats_max(const cueball_pool *pool, cueball_time now, cueball_handle lease);
 /* The lease goes on: how it went, whichever way it ends.  Not well: the
  * connection may be fit, but what was answered on it is a failure of its backend
  * (for `outlier` and p2c; nobody dies of it).  Well: so it is though the
@@ -311,6 +414,36 @@ CUEBALL_API int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, 
 CUEBALL_API int cueball_pool_lease_reported(cueball_pool *pool, cueball_time now, cueball_handle lease, bool went_well);
 
 /* ----------------------------------------------------------- connections -- */
+
+typedef struct cueball_conn_info {
+    int32_t state; /* cueball_slot_state: CONNECTING, IDLE, BUSY, CHECKING or CLOSING */
+    uint32_t slot;
+    cueball_handle backend;
+} cueball_conn_info;
+
+/* What is known of a connection, or of the attempt at one, in O(1).  CUEBALL_ESTALE. */
+CUEBALL_API int cueball_pool_conn_info(const cueball_pool *pool, cueball_handle conn, cueball_conn_info *info);
+
+/* What is known of a slot. */
+typedef struct cueball_slot_info {
+    uint32_t struct_size;
+    int32_t state;          /* cueball_slot_state; FREE: nothing else counts */
+    uint32_t slot;          /* its number */
+    uint32_t attempt;       /* attempts in a row; connected: that came to this connection, as long as it has proven nothing */
+    uint32_t uses;          /* connected: leases of this connection, the present one included */
+    int32_t on_return;      /* BUSY: the cueball_cause for which it will be closed when it comes back; 0: it will not */
+    cueball_handle backend; /* whose */
+    cueball_handle conn;    /* the connection, or the attempt at it */
+    cueball_handle lease;   /* BUSY, and its claimer knows; else 0 */
+    cueball_time since;     /* in this state; IDLE: since it was released, opened or checked */
+    cueball_time opened_at; /* connected: when it opened */
+    cueball_time due;       /* CONNECTING, CHECKING, CLOSING: the pool waits no longer; BACKOFF: the next attempt; else NEVER */
+    bool unproven, suspect; /* connected: it has shown nothing but that it opened; it is not known to work since another was
+                                found dead */
+} cueball_slot_info;
+
+/* The slot number `index`, from 0; false beyond the last that ever was.  O(1). */
+CUEBALL_API bool cueball_pool_slot_at(const cueball_pool *pool, uint32_t index, cueball_slot_info *info);
 
 /* Each takes the `conn` of the action it reports on, or of a grant.
  * CUEBALL_ESTALE: the pool gave up on it before.  A connection that opened too
@@ -425,7 +558,11 @@ typedef enum cueball_event_kind {
     CUEBALL_EVENT_PRIORITY = 21,          /* count: backends of this priority and better are used from now on */
     CUEBALL_EVENT_BACKEND_LIMITED = 22,   /* backend, count: connections it takes, from: those the plan has for it */
     CUEBALL_EVENT_BACKEND_CHANGED = 23,   /* backend: its weight, priority or name is another; count: its weight */
-    CUEBALL_EVENT_LAST = 23               /* the greatest kind there is */
+    CUEBALL_EVENT_PAUSED = 24,            /* count: claims that wait */
+    CUEBALL_EVENT_RESUMED = 25,           /* count: claims that waited */
+    CUEBALL_EVENT_BACKEND_DRAINED = 26,   /* backend, count: its connections that are leased */
+    CUEBALL_EVENT_BACKEND_RESTORED = 27,  /* backend */
+    CUEBALL_EVENT_LAST = 27               /* the greatest kind there is */
 } cueball_event_kind;
 
 CUEBALL_API const char *cueball_event_name(int kind); /* "backend_dead"; static */
@@ -456,7 +593,9 @@ typedef enum cueball_cause {
     CUEBALL_CAUSE_LASTED = 21,   /* the connection stayed open */
     CUEBALL_CAUSE_RENEW = 22,    /* cueball_pool_renew() */
     CUEBALL_CAUSE_MAX_USES = 23, /* max_uses */
-    CUEBALL_CAUSE_LAST = 23      /* the greatest there is */
+    CUEBALL_CAUSE_DRAIN = 24,    /* its backend is drained */
+    CUEBALL_CAUSE_KILLED = 25,   /* cueball_pool_lease_killed() */
+    CUEBALL_CAUSE_LAST = 25      /* the greatest there is */
 } cueball_cause;
 
 CUEBALL_API const char *cueball_cause_name(int cause); /* static */
@@ -527,9 +666,18 @@ typedef struct cueball_stats {
     double wait_ms_p50, wait_ms_p90, wait_ms_p99, wait_ms_p999, wait_ms_max;           /* of granted claims */
     double lease_ms_p50, lease_ms_p90, lease_ms_p99, lease_ms_p999, lease_ms_max;      /* of ended leases */
     double create_ms_p50, create_ms_p90, create_ms_p99, create_ms_p999, create_ms_max; /* of attempts that opened */
+    uint32_t paused;                                                                   /* 1 while the pool is paused */
+    uint32_t drained_backends;                                                         /* known ones */
 } cueball_stats;
 
 CUEBALL_API void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats);
+
+/* Those that are now, in O(1). */
+typedef struct cueball_counts {
+    uint32_t idle, busy, connecting, backing_off, waiting, backends, dead_backends; /* as in cueball_stats */
+} cueball_counts;
+
+CUEBALL_API void cueball_pool_counts(const cueball_pool *pool, cueball_counts *counts);
 
 typedef enum cueball_measure {
     CUEBALL_MEASURE_WAIT = 0,  /* of granted claims */
@@ -542,6 +690,18 @@ CUEBALL_API uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause)
 
 /* The q-quantile (0 to 1) of a cueball_measure, in milliseconds; 0 where nothing was measured. */
 CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
+
+/* How many claims were refused with this cueball_error; 0 for what is none. */
+CUEBALL_API uint64_t cueball_pool_refused_by(const cueball_pool *pool, int error);
+/* How many times a backend was found dead for this cueball_cause, of the last attempt; 0 for what is none. */
+CUEBALL_API uint64_t cueball_pool_deaths_by(const cueball_pool *pool, int cause);
+/* A cueball_measure as a histogram that can be added to those of other pools: counts[i]
+ * becomes how many took bounds_ms[i] milliseconds at most, counted since the pool began.
+ * There are `count` bounds, which ascend.  Values are known to 1/32 of themselves, and count as
+ * the largest that they may have been.  *sum_ms becomes the sum of all, exact for leases,
+ * else right to 1/32.  Returns how many there are.  Counts and sum never fall. */
+CUEBALL_API uint64_t cueball_pool_histogram(const cueball_pool *pool, int measure, const double *bounds_ms, uint64_t *counts,
+                                            uint32_t count, double *sum_ms);
 
 /* ---------------------------------------------------------- explanations -- */
 
@@ -557,7 +717,9 @@ typedef enum cueball_reason {
     CUEBALL_REASON_PLANNING = 7,    /* backends were known, slots not yet made */
     CUEBALL_REASON_NO_BACKENDS = 8, /* none was known */
     CUEBALL_REASON_FORGOTTEN = 9,   /* too long ago to be on record */
-    CUEBALL_REASON_STALLED = 10     /* the host stood still: it came back to the pool so much later than its deadline */
+    CUEBALL_REASON_STALLED = 10,    /* the host stood still: it came back to the pool so much later than its deadline */
+    CUEBALL_REASON_PAUSED = 11,     /* the pool was paused */
+    CUEBALL_REASON_DRAINED = 12     /* every backend was drained */
 } cueball_reason;
 
 CUEBALL_API const char *cueball_reason_name(int reason); /* "busy"; static */

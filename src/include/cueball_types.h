@@ -62,10 +62,14 @@ typedef enum cueball_error {
     CUEBALL_EEXISTS = -9,        /* "exists": the backend is known already */
     CUEBALL_ENOT_FOUND = -10,    /* "not_found": no such backend */
     CUEBALL_ECANCELLED = -11,    /* "cancelled": the claimer's owner is gone; of bindings, never of the core */
-    CUEBALL_EDEADLOCK = -12      /* "deadlock": claims wait for each other's leases; of bindings, never of the core */
+    CUEBALL_EDEADLOCK = -12,     /* "deadlock": claims wait for each other's leases; of bindings, never of the core */
+    CUEBALL_ESCRIPT = -13,       /* "script": a script could not be loaded, or raised an error; never of the core */
+    CUEBALL_EFORKED = -14,       /* "forked": what was made before a fork is not for the child; never of the core */
+    CUEBALL_EUNSUPPORTED = -15,  /* "unsupported": the connection cannot be handed to threads; never of the core */
+    CUEBALL_EPAUSED = -16        /* "paused": the pool is paused, and the claim may not wait */
 } cueball_error;
 
-/* "claim_timeout"; "unknown" for a number that is not an error.  Static. */
+/* "claim_timeout"; "waiting" for CUEBALL_WAITING; "unknown" for a number that is not an error.  Static. */
 CUEBALL_API const char *cueball_error_name(int error);
 /* A sentence without a full stop, for people.  Static. */
 CUEBALL_API const char *cueball_error_message(int error);

@@ -56,3 +56,33 @@ double cueball__histogram_quantile(const cueball__histogram *histogram, double q
     assert(seen == histogram->total);
     return (double)histogram->max;
 }
+
+/* The largest value that is counted in the bucket. */
+static double bucket_last(uint32_t bucket)
+{
+    assert(bucket < CUEBALL__HISTOGRAM_BUCKETS);
+
+    if (bucket < 2 * CUEBALL__HISTOGRAM_PARTS)
+        return (double)bucket;
+    uint32_t shift = bucket / CUEBALL__HISTOGRAM_PARTS - 1;
+    return (double)(((uint64_t)(bucket - shift * CUEBALL__HISTOGRAM_PARTS + 1) << shift) - 1);
+}
+
+double cueball__histogram_below(const cueball__histogram *histogram, const double *bounds, double unit, uint64_t *counts, uint32_t count)
+{
+    uint64_t seen = 0;
+    uint32_t next = 0;
+    double sum = 0;
+    for (uint32_t bucket = 0; bucket < CUEBALL__HISTOGRAM_BUCKETS && seen < histogram->total; bucket++) {
+        if (histogram->counts[bucket] == 0)
+            continue;
+        while (next < count && !(bucket_last(bucket) <= bounds[next] * unit))
+            counts[next++] = seen;
+        seen += histogram->counts[bucket];
+        sum += bucket_middle(bucket) * (double)histogram->counts[bucket];
+    }
+    while (next < count)
+        counts[next++] = seen;
+    assert(seen == histogram->total);
+    return sum;
+}

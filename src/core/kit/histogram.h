@@ -24,6 +24,11 @@ void cueball__histogram_init(cueball__histogram *histogram);
  * itself for the last one.  0 when nothing was added. */
 double cueball__histogram_quantile(const cueball__histogram *histogram, double q);
 
+/* How many values are at most bounds[i] units of `unit` ns, in counts[i]; `bounds` ascend.  A
+ * value counts as the largest of its bucket.  Returns the sum of all values, right to
+ * 1/32, which never falls. */
+double cueball__histogram_below(const cueball__histogram *histogram, const double *bounds, double unit, uint64_t *counts, uint32_t count);
+
 /* `ns` is at most CUEBALL__HISTOGRAM_LARGEST.  With s the number of low bits
  * that are dropped, the bucket is 16 s + the five bits that stay (the first of
  * which is 1 unless s is 0), which leaves no gap between powers of two. */

@@ -71,6 +71,21 @@ static bool table_add_chunk(cueball__table *table)
     return true;
 }
 
+bool cueball__table_copy(cueball__table *copy, cueball__memory *memory, const cueball__table *table)
+{
+    cueball__table_init(copy, memory, table->size);
+    while (copy->chunks_n < table->chunks_n) {
+        if (!table_add_chunk(copy))
+            return false;
+        memcpy(copy->chunks[copy->chunks_n - 1], table->chunks[copy->chunks_n - 1], table->size * CUEBALL__CHUNK_MEMBERS);
+    }
+    copy->made = table->made;
+    copy->count = table->count;
+    copy->free = table->free;
+    assert(copy->size == table->size);
+    return true;
+}
+
 void *cueball__table_add(cueball__table *table, bool *is_new)
 {
     assert(table->count <= table->made);

@@ -35,6 +35,10 @@ typedef struct cueball__table {
 void cueball__table_init(cueball__table *table, cueball__memory *memory, size_t member_size);
 void cueball__table_deinit(cueball__table *table);
 
+/* Makes `copy`, which was not initialized, the same members in memory of their own, byte for
+ * byte.  False: there is no memory; it is to be deinitialized all the same. */
+bool cueball__table_copy(cueball__table *copy, cueball__memory *memory, const cueball__table *table);
+
 /* A member, zeroed but for its index and generation when it is handed out for
  * the first time and as it was left otherwise (see cueball__table_remove); NULL
  * without memory or beyond CUEBALL__MEMBERS_MAX. */

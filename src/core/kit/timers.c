@@ -214,6 +214,20 @@ cueball__timer *cueball__timers_take(cueball__timers *timers)
     return timer;
 }
 
+void cueball__timers_copy(cueball__timers *copy, const cueball__timers *timers,
+                          cueball__timer *(*twin_of)(void *user, cueball__timer *timer), void *user)
+{
+    *copy = (cueball__timers){ .current = timers->current, .now = timers->now, .earliest = timers->earliest, .count = timers->count };
+    copy->is_exact = timers->is_exact;
+    for (uint32_t place = 0; place <= PLACE_DUE; place++) {
+        cueball__timer *first = timers->lists[place], *timer = first;
+        while (timer != NULL) {
+            list_append(copy, place, twin_of(user, timer));
+            timer = timer->next != first ? timer->next : NULL;
+        }
+    }
+}
+
 cueball_time cueball__timers_deadline(cueball__timers *timers)
 {
     bucket found;

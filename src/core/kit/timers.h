@@ -60,6 +60,11 @@ void cueball__timers_collect(cueball__timers *timers, cueball_time now);
 /* The next of the due list, no longer armed; NULL if there is none. */
 cueball__timer *cueball__timers_take(cueball__timers *timers);
 
+/* Makes `copy` the same wheel, with the timers that twin_of() returns for those that are
+ * armed: copies of them. */
+void cueball__timers_copy(cueball__timers *copy, const cueball__timers *timers,
+                          cueball__timer *(*twin_of)(void *user, cueball__timer *timer), void *user);
+
 /* When collect() is due; CUEBALL_NEVER if nothing is armed.  Never late; it may
  * be early if more than 16 timers are near each other, and then the collect()
  * at that time comes closer, so a caller that sleeps until it makes progress. */

@@ -78,15 +78,14 @@ static void answer_take(cueball_pool *pool, cueball__claim *claim, cueball_actio
         action->slot = claim->slot->member.index;
         action->conn = claim->slot->conn;
         action->lease = claim->slot->lease;
+        CUEBALL__TRACE4(grant, pool, action->slot, action->lease, claim->waited);
         action->backend = cueball__member_handle(&claim->slot->backend->member);
     } else {
         assert(claim->state == CLAIM_REFUSED);
         action->kind = CUEBALL_ACTION_REFUSE;
         action->error = claim->error;
-        if (claim->error == CUEBALL_ECLAIM_TIMEOUT)
-            pool->counters.claim_timeouts++;
-        else
-            pool->counters.claims_refused++;
+        CUEBALL__TRACE3(refuse, pool, action->error, claim->waited);
+        pool->counters.refused_by[-claim->error]++;
     }
     if (claim->owner)
         cueball__list_remove(&claim->at_owner);

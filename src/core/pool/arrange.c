@@ -27,7 +27,7 @@ static void backend_reprieve(cueball_pool *pool, cueball__backend *backend)
     {
         cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         slot->unwanted = 0;
-        if (slot->on_return != CUEBALL_CAUSE_PLAN)
+        if (slot->on_return != CUEBALL_CAUSE_PLAN && slot->on_return != CUEBALL_CAUSE_DRAIN)
             continue;
         /* What was asked back already comes back, and is opened anew then. */
         if (cueball__chore_drop(pool, slot, CUEBALL__CHORE_RECALL) || !pool->is_set)
@@ -58,6 +58,27 @@ static void backend_shed(cueball_pool *pool, cueball__backend *backend, uint32_t
         }
     }
     assert(surplus == 0 || pool->is_set);
+}
+
+/* Drops all slots of a drained backend, whatever max_churn_rate is: nothing of it is to
+ * be lent.  A set's last connection stays until another is open, and then comes by here
+ * again. */
+void cueball__backend_empty(cueball_pool *pool, cueball__backend *backend)
+{
+    assert(backend->drained);
+    assert(!backend->dead);
+    backend->want = 0;
+    cueball__list_remove(&backend->wanting);
+    CUEBALL__LIST_EACH(link, following, &backend->slots)
+    {
+        cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
+        if (slot->unwanted || cueball__slot_is_last(pool, slot))
+            continue;
+        slot->unwanted = 1;
+        backend->have--;
+        cueball__slot_drop(pool, slot, CUEBALL_CAUSE_DRAIN);
+    }
+    assert(!cueball__link_is_linked(&backend->wanting));
 }
 
 /* Where there are fewer connections than backends, all of them may be probes of
@@ -91,16 +112,8 @@ static void pool_put_aside(cueball_pool *pool)
         cueball__backend *backend = pool->preference[i];
         backend->standby = backend->priority > priority;
         aside += backend->standby;
-        if (!backend->standby || !backend->dead)
-            continue;
-        cueball__probe_end(pool, backend);
-        backend->dead = false;
-        cueball__backend_trust(pool, backend);
-        pool->dead--;
-        if (cueball__pool_watches(pool, CUEBALL_EVENT_BACKEND_REVIVED))
-            cueball__event_add(pool, &(cueball_event){ .kind = CUEBALL_EVENT_BACKEND_REVIVED,
-                                                       .backend = cueball__member_handle(&backend->member),
-                                                       .cause = CUEBALL_CAUSE_PLAN });
+        if (backend->standby && backend->dead)
+            cueball__backend_excused(pool, backend);
     }
     bool differs = aside ? pool->standby == 0 || pool->priority != priority : pool->standby > 0;
     pool->standby = aside;
@@ -114,7 +127,7 @@ static void pool_put_aside(cueball_pool *pool)
  * slot gets one when its time comes, see probe.c. */
 static bool backend_is_planned(const cueball_pool *pool, const cueball__backend *backend, uint32_t *probes)
 {
-    if (backend->ejected || backend->standby)
+    if (backend->ejected || backend->standby || backend->drained)
         return false;
     if (!backend->dead)
         return true;
@@ -223,6 +236,10 @@ void cueball__pool_plan(cueball_pool *pool)
         if (backend->is_planned)
             backend_take_share(backend, &plan[planned++]);
         wanted += backend->want;
+        if (backend->drained) {
+            cueball__backend_empty(pool, backend);
+            continue;
+        }
         backend_reprieve(pool, backend);
         if (backend->have > backend->want)
             backend_shed(pool, backend, backend->have - backend->want);
@@ -230,6 +247,7 @@ void cueball__pool_plan(cueball_pool *pool)
         if (backend->have < backend->want)
             cueball__list_append(&pool->wanting, &backend->wanting);
     }
+    CUEBALL__TRACE3(plan, pool, wanted, pool->slots.count);
     cueball__event_note(pool, CUEBALL_EVENT_PLANNED, NULL, wanted);
 }
 

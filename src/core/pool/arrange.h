@@ -3,6 +3,7 @@
 
 #include "state.h"
 
+void cueball__backend_empty(cueball_pool *pool, cueball__backend *backend);
 void cueball__pool_plan(cueball_pool *pool);
 void cueball__pool_fill(cueball_pool *pool);
 void cueball__probes_begin(cueball_pool *pool);

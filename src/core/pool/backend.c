@@ -226,7 +226,9 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
     }
     if (backend->standby)
         pool->standby--;
-    backend->dead = backend->standby = false;
+    if (backend->drained)
+        pool->drained--;
+    backend->dead = backend->standby = backend->drained = false;
     backend->removed = true;
     cueball__outlier_forgive(pool, backend);
     cueball__outlier_returns(pool, backend);
@@ -373,12 +375,18 @@ static void backend_describe(const cueball_pool *pool, const cueball__backend *b
     info->takes = backend->takes;
     info->latency_ms = backend->latency.average / CUEBALL__NS_PER_MS;
     info->success_rate = cueball_latency_success_rate(&backend->latency, pool->now);
+    info->drained = backend->drained;
+    info->want = backend->want;
+    info->attempt = backend->dead ? backend->attempt : 0;
+    info->back_at = cueball__timer_is_armed(&backend->back) ? backend->back.deadline : CUEBALL_NEVER;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
         info->idle += slot->state == CUEBALL_SLOT_IDLE;
         info->busy += slot->state == CUEBALL_SLOT_BUSY;
         info->suspect += slot->suspect;
         info->connecting += slot->state == CUEBALL_SLOT_CONNECTING || slot->state == CUEBALL_SLOT_BACKOFF;
+        if (backend->dead && slot->state == CUEBALL_SLOT_BACKOFF)
+            info->back_at = slot->timer.deadline;
     }
 }
 

@@ -98,7 +98,8 @@ static int slots_check(const cueball_pool *pool, const disagreement *report)
     MUST(checks == pool->checks_running, "%u checks, %u counted", checks, pool->checks_running);
     MUST(cueball__idle_count(&pool->idle) + doubtful == rest, "%u idle, %u in the idle order", rest, cueball__idle_count(&pool->idle));
     MUST((rest == doubtful) == cueball__idle_is_empty(&pool->idle), "%u idle", rest);
-    MUST(pool->outlook.waiting == 0 || rest == 0, "%u claims wait while %u connections rest", pool->outlook.waiting, rest);
+    MUST(pool->outlook.waiting == 0 || rest == 0 || pool->is_paused, "%u claims wait while %u connections rest", pool->outlook.waiting,
+         rest);
     return CUEBALL_OK;
 }
 
@@ -147,6 +148,33 @@ static int preference_check(const cueball_pool *pool, const disagreement *report
     return CUEBALL_OK;
 }
 
+/* What people in charge asked for. */
+static int wishes_check(const cueball_pool *pool, const disagreement *report)
+{
+    uint32_t drained = 0, asked = 0;
+    for (uint32_t i = 0; i < pool->known; i++) {
+        const cueball__backend *backend = pool->preference[i];
+        drained += backend->drained;
+        asked += backend->asked;
+        MUST(!backend->asked || backend->dead, "backend %s is not dead", backend->key);
+        if (!backend->drained)
+            continue;
+        MUST(!(backend->dead || backend->ejected), "backend %s is drained", backend->key);
+        MUST(backend->want == 0 && (backend->have == 0 || (pool->is_set && backend->have == 1)),
+             "backend %s is drained and keeps %u slots of %u", backend->key, backend->have, backend->want);
+        for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
+            const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);
+            MUST(slot->state == CUEBALL_SLOT_BUSY || slot->state == CUEBALL_SLOT_CLOSING, "slot %u in state %u at a drained backend",
+                 slot->member.index, slot->state);
+        }
+    }
+    MUST(drained == pool->drained, "%u drained, %u counted", drained, pool->drained);
+    MUST(asked == pool->asked, "%u tried as asked, %u counted", asked, pool->asked);
+    MUST(!pool->is_paused || !(cueball__pool_is_over(pool) || pool->is_set), "paused");
+    MUST(!pool->is_paused || !cueball__timer_is_armed(&pool->sample), "paused");
+    return CUEBALL_OK;
+}
+
 static int backends_check(const cueball_pool *pool, const disagreement *report)
 {
     uint32_t dead = 0, slots = 0, ceiling = 0, ejected = 0, failing = 0, standby = 0, probed = 0;
@@ -185,11 +213,11 @@ static int backends_check(const cueball_pool *pool, const disagreement *report)
     MUST(standby == pool->standby, "%u stand by, %u counted", standby, pool->standby);
     MUST(ejected == pool->ejected, "%u ejected, %u counted", ejected, pool->ejected);
     MUST(failing == pool->failing, "%u failing, %u counted", failing, pool->failing);
-    MUST(ejected == 0 || dead + ejected < pool->known || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead,
-         pool->known);
-    MUST(pool->outlook.waiting > 0 || !pool->overload.lasts, "nobody waits");
-    MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || dead == pool->known, "%u of %u dead", dead, pool->known);
-    MUST(cueball__pool_is_over(pool) || pool->known == 0 || dead < pool->known || pool->state == CUEBALL_POOL_FAILED, "all dead");
+    uint32_t in_use = cueball__pool_in_use(pool);
+    MUST(ejected == 0 || dead + ejected < in_use || cueball__pool_is_over(pool), "%u ejected, %u dead of %u", ejected, dead, in_use);
+    MUST((pool->outlook.waiting > 0 && !pool->is_paused) || !pool->overload.lasts, "nobody waits, or all are to");
+    MUST(pool->state != CUEBALL_POOL_FAILED || pool->known == 0 || (dead == in_use && in_use > 0), "%u of %u dead", dead, in_use);
+    MUST(cueball__pool_is_over(pool) || in_use == 0 || dead < in_use || pool->state == CUEBALL_POOL_FAILED, "all dead");
     for (const cueball__link *link = pool->leaving.next; link != &pool->leaving; link = link->next) {
         const cueball__backend *backend = CUEBALL__OWNER(link, cueball__backend, leaving);
         if (backend_check(pool, backend, report) != CUEBALL_OK)
@@ -221,6 +249,7 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
     for (const cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next) {
         const cueball__claim *claim = CUEBALL__OWNER(link, cueball__claim, at_state);
         MUST(claim->state == CLAIM_WAITING, "claim %u", claim->member.index);
+        MUST(!cueball__timer_is_armed(&claim->timer) || claim->timer.deadline <= claim->limit, "claim %u", claim->member.index);
         MUST(claim->waiting_since >= last, "claim %u stands behind a younger one", claim->member.index);
         last = claim->waiting_since;
     }
@@ -229,7 +258,7 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
         MUST(claim->state == CLAIM_GRANTED || claim->state == CLAIM_REFUSED, "claim %u", claim->member.index);
         MUST(claim->state == CLAIM_REFUSED || claim->slot->state == CUEBALL_SLOT_BUSY, "claim %u", claim->member.index);
     }
-    bool may_wait = pool->state == CUEBALL_POOL_STARTING || pool->state == CUEBALL_POOL_RUNNING;
+    bool may_wait = !cueball__pool_is_over(pool) && !cueball__pool_is_failed(pool);
     MUST(pool->outlook.waiting == 0 || may_wait, "%u claims wait in state %u", pool->outlook.waiting, pool->state);
     return CUEBALL_OK;
 }
@@ -237,13 +266,14 @@ static int claims_check(const cueball_pool *pool, const disagreement *report)
 int cueball_pool_check(const cueball_pool *pool, char *text, size_t size)
 {
     const disagreement whole = { text, size }, *report = &whole;
-    if (slots_check(pool, report) != CUEBALL_OK || preference_check(pool, report) != CUEBALL_OK
+    if (slots_check(pool, report) != CUEBALL_OK || preference_check(pool, report) != CUEBALL_OK || wishes_check(pool, report) != CUEBALL_OK
         || backends_check(pool, report) != CUEBALL_OK || claims_check(pool, report) != CUEBALL_OK)
         return CUEBALL_EINVAL;
     MUST(pool->state != CUEBALL_POOL_STOPPED || pool->slots.count == 0, "%u slots", pool->slots.count);
     MUST(pool->outlook.deadline <= pool->timers.earliest, "-");
     MUST(pool->calm_until <= pool->outlook.deadline, "-");
-    MUST(!pool->calm_until || !(pool->outlook.waiting || pool->watched || pool->is_unsettled), "%u wait", pool->outlook.waiting);
+    MUST(!pool->calm_until || !(pool->outlook.waiting || pool->watched || pool->is_unsettled || pool->is_paused), "%u wait",
+         pool->outlook.waiting);
     MUST(pool->outlook.events <= pool->events_max, "%u", pool->outlook.events);
     return CUEBALL_OK;
 }

@@ -68,7 +68,8 @@ cueball__claim *cueball__claim_next_controlled(cueball_pool *pool)
     assert(pool->options.queue != CUEBALL_QUEUE_FIFO);
     while (pool->outlook.waiting > 0) {
         cueball__claim *oldest = CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state);
-        cueball_time waited = pool->now - oldest->waiting_since;
+        cueball_time since = oldest->waiting_since > pool->resumed_at ? oldest->waiting_since : pool->resumed_at;
+        cueball_time waited = pool->now - since; /* a pause is no overload */
         pool_observe(pool, waited);
         if (!pool->overload.lasts)
             return oldest;
@@ -89,29 +90,55 @@ void cueball__claims_refuse(cueball_pool *pool, cueball_error error)
     assert(pool->outlook.waiting == 0);
 }
 
+/* A claim may wait so long by overload control, from now on, or by its own time limit. */
+static void claim_bound(cueball_pool *pool, cueball__claim *claim)
+{
+    cueball_time wait_max = CUEBALL_NEVER;
+    if (pool->options.queue != CUEBALL_QUEUE_FIFO && !pool->is_paused)
+        wait_max = cueball__overload_wait_max(&pool->overload, pool->settings.target_claim_delay);
+    cueball_time bound = cueball__time_after(pool->now, wait_max);
+    claim->is_bounded = bound < claim->limit;
+    cueball__timers_arm(&pool->timers, &claim->timer, claim->is_bounded ? bound : claim->limit);
+}
+
+/* A pause is over: overload control counts the waits from now. */
+void cueball__claims_bound(cueball_pool *pool)
+{
+    assert(!pool->is_paused);
+    if (pool->options.queue == CUEBALL_QUEUE_FIFO)
+        return;
+    for (cueball__link *link = pool->queue.next; link != &pool->queue; link = link->next)
+        claim_bound(pool, CUEBALL__OWNER(link, cueball__claim, at_state));
+}
+
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim)
 {
     assert(claim->state == CLAIM_WAITING);
     assert(!cueball__timer_is_armed(&claim->timer));
     assert(claim->timer.deadline <= pool->now);
+    if (pool->is_paused && claim->limit > pool->now) { /* overload control is out of use */
+        claim_bound(pool, claim);
+        return;
+    }
+    claim->is_bounded &= !pool->is_paused;
     claim_refuse(pool, claim, claim->is_bounded ? CUEBALL_EOVERLOADED : CUEBALL_ECLAIM_TIMEOUT);
 }
 
-/* Why a claim that finds no idle connection may not wait; 0 if it may. */
+/* Why a claim that gets no connection at once may not wait; 0 if it may. */
 static int claim_objection(const cueball_pool *pool, const cueball_claim_options *options, cueball_time timeout)
 {
-    assert(cueball__idle_is_empty(&pool->idle));
-    assert(pool->doubtful_count == 0);
+    assert(pool->is_paused || cueball__idle_is_empty(&pool->idle));
+    assert(pool->is_paused || pool->doubtful_count == 0);
     if (cueball__pool_is_over(pool))
         return CUEBALL_EPOOL_STOPPING;
-    if (pool->state == CUEBALL_POOL_FAILED)
+    if (cueball__pool_is_failed(pool))
         return CUEBALL_EPOOL_FAILED;
-    if (options && options->error_on_empty && pool->known == 0)
+    if (options && options->error_on_empty && cueball__pool_in_use(pool) == 0)
         return CUEBALL_ENO_BACKENDS;
     if (timeout == 0)
-        return CUEBALL_ECLAIM_TIMEOUT;
+        return pool->is_paused ? CUEBALL_EPAUSED : CUEBALL_ECLAIM_TIMEOUT;
     if (pool->outlook.waiting >= pool->options.max_waiters)
-        return CUEBALL_EOVERLOADED;
+        return pool->is_paused ? CUEBALL_EPAUSED : CUEBALL_EOVERLOADED;
     return CUEBALL_OK;
 }
 
@@ -131,18 +158,14 @@ static int claim_queue(cueball_pool *pool, const cueball_claim_options *options,
     }
     claim->state = CLAIM_WAITING;
     claim->waiting_since = pool->now;
-    claim->waited = 0;
     claim->user = options ? options->user : 0;
     claim->owner = options ? options->owner : NULL;
     claim->ahead = pool->outlook.waiting++;
     if (claim->owner)
         cueball__list_append(&claim->owner->claims, &claim->at_owner);
     cueball__list_append(&pool->queue, &claim->at_state);
-    cueball_time wait_max = CUEBALL_NEVER;
-    if (pool->options.queue != CUEBALL_QUEUE_FIFO)
-        wait_max = cueball__overload_wait_max(&pool->overload, pool->settings.target_claim_delay);
-    claim->is_bounded = wait_max < timeout;
-    cueball__timers_arm(&pool->timers, &claim->timer, cueball__time_after(pool->now, claim->is_bounded ? wait_max : timeout));
+    claim->limit = cueball__time_after(pool->now, timeout);
+    claim_bound(pool, claim);
     pool->counters.queued++;
     if (pool->outlook.waiting > pool->waiting_max)
         pool->waiting_max = pool->outlook.waiting;
@@ -178,11 +201,9 @@ int cueball__claim_wait(cueball_pool *pool, const cueball_claim_options *options
     if (result == CUEBALL_OK)
         result = claim_queue(pool, options, timeout, grant);
     if (result < 0) {
+        CUEBALL__TRACE3(refuse, pool, result, 0);
         pool->counters.refused_at_once++;
-        if (result == CUEBALL_ECLAIM_TIMEOUT)
-            pool->counters.claim_timeouts++;
-        else
-            pool->counters.claims_refused++;
+        pool->counters.refused_by[-result]++;
         cueball__claim_note(pool, CUEBALL_EVENT_CLAIM_REFUSED, 0, options ? options->user : 0, result, pool->outlook.waiting);
         if (result == CUEBALL_ECLAIM_TIMEOUT)
             cueball__demand_unmet(pool);

@@ -7,6 +7,7 @@ void cueball__claim_note(cueball_pool *pool, cueball_event_kind kind, cueball_ha
 void cueball__queue_relieve(cueball_pool *pool);
 cueball__claim *cueball__claim_next_controlled(cueball_pool *pool);
 void cueball__claims_refuse(cueball_pool *pool, cueball_error error);
+void cueball__claims_bound(cueball_pool *pool);
 void cueball__claim_due(cueball_pool *pool, cueball__claim *claim);
 int cueball__claim_wait(cueball_pool *pool, const cueball_claim_options *options, cueball_grant *grant);
 cueball__slot *cueball__claim_cancel(cueball_pool *pool, cueball__claim *claim);

@@ -48,10 +48,12 @@ void cueball__slot_retry(cueball_pool *pool, cueball__slot *slot, cueball_time e
         return;
     }
     cueball__slot_pause(pool, slot, elapsed, has_opened, cause);
-    if (slot->backend->dead)
+    if (slot->backend->dead) {
+        cueball__probe_answered(pool, slot->backend);
         slot_yield(pool, slot);
-    else if (cueball__attempt_judge(pool, slot, outlived, blame))
+    } else if (cueball__attempt_judge(pool, slot, outlived, blame)) {
         cueball__backend_died(pool, slot->backend, slot->attempt, blame);
+    }
 }
 
 /* The connection is closed: what next? */

@@ -56,13 +56,14 @@ static uint32_t pool_unserved(const cueball_pool *pool)
     return served >= (double)pool->outlook.waiting ? 0 : pool->outlook.waiting - (uint32_t)served;
 }
 
-/* How long the oldest claim has waited. */
+/* How long the oldest claim has waited, but for a pause. */
 static cueball_time pool_longest_wait(const cueball_pool *pool)
 {
     assert((pool->outlook.waiting == 0) == cueball__list_is_empty(&pool->queue));
     if (pool->outlook.waiting == 0)
         return 0;
-    return pool->now - CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state)->waiting_since;
+    cueball_time since = CUEBALL__OWNER(pool->queue.next, cueball__claim, at_state)->waiting_since;
+    return pool->now - (since > pool->resumed_at ? since : pool->resumed_at);
 }
 
 /* Attempts that may be under way at once beyond the spares: one while it is not
@@ -128,6 +129,10 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
         return ceiling;
     if (pool->is_set)
         return spares;
+    if (pool->is_paused) { /* what waits, and what is not claimed, says nothing of the load */
+        uint32_t kept = pool->planned_target < ceiling ? pool->planned_target : ceiling;
+        return kept > spares ? kept : spares;
+    }
     uint32_t unserved = pool_unserved(pool);
     uint64_t in_use = (uint64_t)cueball__pool_busy(pool) + spares + pool->demand.is_unmet;
     uint64_t target = in_use + unserved;
@@ -153,6 +158,25 @@ uint32_t cueball__demand_target(const cueball_pool *pool)
     return target < ceiling ? (uint32_t)target : ceiling;
 }
 
+/* A pause begins: what is used meanwhile says nothing of the load. */
+void cueball__demand_paused(cueball_pool *pool)
+{
+    assert(pool->is_paused);
+    cueball__timers_cancel(&pool->timers, &pool->sample);
+}
+
+/* It is over, and the load is taken for what it was before. */
+void cueball__demand_resumed(cueball_pool *pool)
+{
+    assert(!pool->is_paused);
+    assert(pool->paused_since <= pool->now);
+    if (pool->demand.claimed_at > 0)
+        pool->demand.claimed_at += pool->now - pool->paused_since;
+    if (pool->demand.claimed_at > pool->now)
+        pool->demand.claimed_at = pool->now;
+    cueball__demand_changed(pool);
+}
+
 static void demand_judge(cueball_pool *pool)
 {
     if (cueball__demand_target(pool) != pool->planned_target)
@@ -165,7 +189,7 @@ void cueball__demand_changed(cueball_pool *pool)
 {
     if (!pool_has_demand(pool))
         return;
-    if (!cueball__timer_is_armed(&pool->sample))
+    if (!cueball__timer_is_armed(&pool->sample) && !pool->is_paused && !pool->is_forecast)
         cueball__timers_arm(&pool->timers, &pool->sample, cueball__time_after(pool->now, SAMPLE_GAP));
     demand_judge(pool);
 }

@@ -10,8 +10,10 @@ static cueball_reason pool_reason(const cueball_pool *pool)
 {
     uint32_t in_use = cueball__pool_busy(pool);
     uint32_t opening = pool->counts[CUEBALL_SLOT_CONNECTING];
-    if (pool->known == 0)
-        return CUEBALL_REASON_NO_BACKENDS;
+    if (pool->is_paused)
+        return CUEBALL_REASON_PAUSED;
+    if (cueball__pool_in_use(pool) == 0)
+        return pool->known > 0 ? CUEBALL_REASON_DRAINED : CUEBALL_REASON_NO_BACKENDS;
     if (in_use > 0 && opening > 0)
         return CUEBALL_REASON_GROWING;
     if (in_use > 0)

@@ -100,6 +100,7 @@ static bool claim_is_plain(const cueball_pool *pool)
 /* Most claims go this short way, which does the same as claim_in_full(). */
 int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim_options *options, cueball_grant *grant)
 {
+    CUEBALL__TRACE2(claim, pool, pool->outlook.waiting);
     if (!cueball__pool_is_calm(pool, now) || !claim_is_plain(pool))
         return claim_in_full(pool, now, options, grant);
     pool->now = now;
@@ -109,6 +110,7 @@ int cueball_pool_claim(cueball_pool *pool, cueball_time now, const cueball_claim
     if (options && options->owner)
         cueball__lease_own(slot, options->owner);
     cueball__grant_tell(slot, grant);
+    CUEBALL__TRACE4(grant, pool, slot->member.index, slot->lease, 0);
     CUEBALL__VERIFY(pool);
     return CUEBALL_OK;
 }
@@ -121,6 +123,21 @@ int cueball_pool_claim_cancelled(cueball_pool *pool, cueball_time now, cueball_h
     if (is_ours)
         cueball__claim_give_up(pool, claim);
     return cueball__turn_end(pool, is_ours ? CUEBALL_OK : CUEBALL_ESTALE);
+}
+
+uint64_t cueball_pool_claim_user(const cueball_pool *pool, cueball_handle handle)
+{
+    const cueball__claim *claim = cueball__table_find(&pool->claims, handle);
+    assert(!claim || claim->state != 0);
+    return claim && claim->state == CLAIM_WAITING ? claim->user : 0;
+}
+
+cueball_time cueball_pool_claim_deadline(const cueball_pool *pool, cueball_handle handle)
+{
+    const cueball__claim *claim = cueball__table_find(&pool->claims, handle);
+    bool waits = claim && claim->state == CLAIM_WAITING;
+    assert(!waits || pool->outlook.waiting > 0);
+    return !waits ? 0 : cueball__timer_is_armed(&claim->timer) ? claim->timer.deadline : CUEBALL_NEVER;
 }
 
 /* The slot that `lease` is on, if it still is, and if its claimer was told. */
@@ -167,6 +184,7 @@ int cueball_pool_lease_released(cueball_pool *pool, cueball_time now, cueball_ha
     pool->now = now;
     cueball__histogram_add(&pool->lease_histogram, now - slot->state_since);
     pool->lease_sum += now - slot->state_since;
+    CUEBALL__TRACE5(release, pool, slot->member.index, lease, CUEBALL_CAUSE_RELEASE, now - slot->state_since);
     if (slot->owned)
         cueball__lease_disown(slot);
     slot->state = CUEBALL_SLOT_IDLE;
@@ -184,6 +202,44 @@ int cueball_pool_lease_closed(cueball_pool *pool, cueball_time now, cueball_hand
 int cueball_pool_lease_failed(cueball_pool *pool, cueball_time now, cueball_handle lease)
 {
     return lease_end(pool, now, lease, CUEBALL_CAUSE_FAIL, &pool->counters.leases_failed);
+}
+
+int cueball_pool_lease_revoked(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    return lease_end(pool, now, lease, CUEBALL_CAUSE_OWNER, &pool->counters.leases_revoked);
+}
+
+int cueball_pool_lease_killed(cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    return lease_end(pool, now, lease, CUEBALL_CAUSE_KILLED, &pool->counters.leases_revoked);
+}
+
+/* What would have to be told of each lease by itself. */
+#define EACH_LEASE (1u << CUEBALL_EVENT_CLAIM_GRANTED | 1u << CUEBALL_EVENT_LEASE_ENDED | 1u << CUEBALL_EVENT_SLOT_STATE)
+
+uint32_t cueball_pool_lease_repeats_max(const cueball_pool *pool, cueball_time now, cueball_handle lease)
+{
+    const cueball__slot *slot = slot_by_lease(pool, lease);
+    if (!slot || slot->on_return || slot->backend->removed || now >= slot->retire_at || slot->went != WENT_UNTOLD)
+        return 0;
+    if (pool->is_set || pool->is_paused || cueball__pool_is_over(pool) || pool->watched & EACH_LEASE)
+        return 0;
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    return cueball__lease_uses_left(pool, slot);
+}
+
+int cueball_pool_lease_repeated(cueball_pool *pool, cueball_time now, cueball_handle *lease, cueball_time began, const uint32_t *spans,
+                                uint32_t count)
+{
+    cueball__turn_begin(pool, now);
+    cueball__slot *slot = slot_by_lease(pool, *lease);
+    if (!slot)
+        return cueball__turn_end(pool, CUEBALL_ESTALE);
+    if (count > cueball__lease_uses_left(pool, slot))
+        return cueball__turn_end(pool, CUEBALL_EINVAL);
+    cueball__lease_repeat(pool, slot, began, spans, count);
+    *lease = slot->lease;
+    return cueball__turn_end(pool, CUEBALL_OK);
 }
 
 int cueball_pool_lease_reported(cueball_pool *pool, cueball_time now, cueball_handle lease, bool went_well)
@@ -207,6 +263,18 @@ static cueball__slot *slot_by_conn(const cueball_pool *pool, cueball_handle conn
         return NULL;
     cueball__slot *slot = cueball__table_at(&pool->slots, index);
     return slot->state != CUEBALL_SLOT_FREE && slot->conn == conn ? slot : NULL;
+}
+
+int cueball_pool_conn_info(const cueball_pool *pool, cueball_handle conn, cueball_conn_info *info)
+{
+    const cueball__slot *slot = slot_by_conn(pool, conn);
+    if (!slot || slot->state == CUEBALL_SLOT_BACKOFF)
+        return CUEBALL_ESTALE;
+    info->state = slot->state;
+    info->slot = slot->member.index;
+    info->backend = cueball__member_handle(&slot->backend->member);
+    assert(info->backend != 0);
+    return CUEBALL_OK;
 }
 
 /* Takes the time.  Who reports may be late, because its loop stood still; what it
@@ -247,6 +315,7 @@ int cueball_pool_conn_opened(cueball_pool *pool, cueball_time now, cueball_handl
     slot->backend->unproven++;
     cueball_time took = pool->now - slot->state_since;
     cueball__histogram_add(&pool->create_histogram, took);
+    CUEBALL__TRACE4(opened, pool, slot->member.index, slot->backend->key, took);
     bool is_probe = slot->backend->dead;
     if (!is_probe)
         cueball__pool_connected(pool);

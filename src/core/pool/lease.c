@@ -31,11 +31,14 @@ static void slot_measure(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         cueball__latency_failed(pool, slot->backend, held);
 }
 
-static bool slot_is_used_up(const cueball_pool *pool, const cueball__slot *slot)
+/* How many leases of the connection may follow the present one. */
+uint32_t cueball__lease_uses_left(const cueball_pool *pool, const cueball__slot *slot)
 {
     assert(pool->options.max_uses > 0);
-    assert(!slot->owner);
-    return cueball__handle_generation(slot->lease) - slot->leases_before >= pool->options.max_uses;
+    uint32_t used = cueball__handle_generation(slot->lease) - slot->leases_before;
+    if (pool->options.max_uses == UINT32_MAX)
+        return UINT32_MAX;
+    return used < pool->options.max_uses ? pool->options.max_uses - used : 0;
 }
 
 /* What becomes of a connection that its claimer gave back in order; true: it can be
@@ -55,9 +58,11 @@ static bool slot_released(cueball_pool *pool, cueball__slot *slot, cueball_cause
         cueball__slot_close(pool, slot, slot->on_return);
     else if (slot->backend->removed)
         cueball__slot_close(pool, slot, CUEBALL_CAUSE_REMOVED);
+    else if (slot->backend->drained)
+        cueball__slot_close(pool, slot, CUEBALL_CAUSE_DRAIN);
     else if (pool->now >= slot->retire_at)
         cueball__slot_close(pool, slot, slot->renews ? CUEBALL_CAUSE_RENEW : CUEBALL_CAUSE_LIFETIME);
-    else if (slot_is_used_up(pool, slot) && cause == CUEBALL_CAUSE_RELEASE)
+    else if (cueball__lease_uses_left(pool, slot) == 0 && cause == CUEBALL_CAUSE_RELEASE)
         cueball__slot_close(pool, slot, CUEBALL_CAUSE_MAX_USES);
     else
         return true;
@@ -74,6 +79,7 @@ bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause c
     assert(slot->owned == cueball__link_is_linked(&slot->at_state));
     assert(!slot->doubted);
     assert(slot->state == CUEBALL_SLOT_BUSY);
+    CUEBALL__TRACE5(release, pool, slot->member.index, slot->lease, cause, pool->now - slot->state_since);
     cueball__latency_return(pool, slot);
     if (cause != CUEBALL_CAUSE_CANCEL) /* that one was no lease to anybody */
         slot_measure(pool, slot, cause);
@@ -104,4 +110,47 @@ bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause c
         cueball__slot_close(pool, slot, cause);
     }
     return false;
+}
+
+/* Notes in the histogram what `count` leases lasted; returns the longest, ns, and adds
+ * them up in *sum. */
+static cueball_time spans_measure(cueball_pool *pool, const uint32_t *spans, cueball_time each, uint32_t count, uint64_t *sum)
+{
+    assert(count > 0);
+    cueball_time longest = spans ? 0 : each;
+    for (uint32_t i = 0; i < count; i++) {
+        cueball_time span = spans ? spans[i] : each;
+        cueball__histogram_add(&pool->lease_histogram, span);
+        *sum += span;
+        longest = span > longest ? span : longest;
+    }
+    assert(*sum >= longest);
+    return longest;
+}
+
+/* The lease was given back and had again so many times.  p2c is told the mean, which
+ * weighs by the time since it was told last, and then the peak. */
+void cueball__lease_repeat(cueball_pool *pool, cueball__slot *slot, cueball_time began, const uint32_t *spans, uint32_t count)
+{
+    assert(slot->state == CUEBALL_SLOT_BUSY);
+    assert(count <= cueball__lease_uses_left(pool, slot));
+    began = began > pool->now ? pool->now : began < slot->state_since ? slot->state_since : began;
+    if (count > 0) {
+        uint64_t sum = 0;
+        cueball_time longest = spans_measure(pool, spans, (began - slot->state_since) / count, count, &sum);
+        pool->lease_sum += sum;
+        pool->counters.granted_at_once += count;
+        if (pool->failing)
+            cueball__outlier_forgive(pool, slot->backend);
+        cueball__latency_observe(pool, slot->backend, sum / count);
+        cueball__latency_observe(pool, slot->backend, longest);
+        cueball__slot_prove(pool, slot, CUEBALL_CAUSE_RELEASE);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        slot->lease = cueball__handle_next(slot->lease);
+    cueball__latency_return(pool, slot);
+    slot->state_since = began;
+    cueball__latency_lend(pool, slot);
+    assert(slot->state_since <= pool->now);
+    assert(slot->state == CUEBALL_SLOT_BUSY);
 }

@@ -3,6 +3,8 @@
 
 #include "state.h"
 
+void cueball__lease_repeat(cueball_pool *pool, cueball__slot *slot, cueball_time began, const uint32_t *spans, uint32_t count);
+uint32_t cueball__lease_uses_left(const cueball_pool *pool, const cueball__slot *slot);
 bool cueball__lease_end(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 
 /* The slot is leased from now on.  Each lease has a handle of its own, and that

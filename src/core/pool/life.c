@@ -95,7 +95,8 @@ static void backend_note(cueball_pool *pool, cueball_event_kind kind, const cueb
 void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause)
 {
     assert(!backend->ejected);
-    assert(pool->dead < pool->known);
+    assert(!backend->drained);
+    assert(pool->dead < cueball__pool_in_use(pool));
     assert(!backend->dead);
     assert(!backend->removed);
     assert(backend->total > 0);
@@ -106,9 +107,10 @@ void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32
     backend->attempt = attempts;
     pool->dead++;
     pool->probed++;
-    pool->counters.backend_deaths++;
+    pool->counters.deaths_by[cause]++;
     pool->plan_is_due = pool->is_unsettled = true;
     backend_distrust(pool, backend);
+    CUEBALL__TRACE4(dead, pool, backend->key, attempts, cause);
     backend_note(pool, CUEBALL_EVENT_BACKEND_DEAD, backend, attempts, cause);
     assert(pool->probed <= pool->dead);
     assert(backend->takes == 0);
@@ -126,11 +128,26 @@ static void backend_revived(cueball_pool *pool, cueball__backend *backend, cueba
     backend->revived_at = pool->now;
     pool->dead--;
     pool->plan_is_due = pool->is_unsettled = true;
+    CUEBALL__TRACE3(revived, pool, backend->key, cause);
     backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, cause);
     cueball__pool_connected(pool);
     assert(pool->probed <= pool->dead);
     assert(!cueball__link_is_linked(&backend->probe));
     assert(!cueball__timer_is_armed(&backend->back));
+}
+
+/* Nobody tries the dead backend from now on, so that nobody knows whether it is. */
+void cueball__backend_excused(cueball_pool *pool, cueball__backend *backend)
+{
+    assert(backend->dead);
+    assert(pool->dead > 0);
+    cueball__probe_end(pool, backend);
+    backend->dead = false;
+    cueball__backend_trust(pool, backend);
+    pool->dead--;
+    CUEBALL__TRACE3(revived, pool, backend->key, CUEBALL_CAUSE_PLAN);
+    backend_note(pool, CUEBALL_EVENT_BACKEND_REVIVED, backend, 0, CUEBALL_CAUSE_PLAN);
+    assert(pool->probed <= pool->dead);
 }
 
 /* The connection has shown that its backend works.  Of one that is suspect it says

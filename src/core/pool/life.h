@@ -5,6 +5,7 @@
 
 void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot);
 void cueball__backend_trust(cueball_pool *pool, cueball__backend *backend);
+void cueball__backend_excused(cueball_pool *pool, cueball__backend *backend);
 void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32_t attempts, cueball_cause cause);
 void cueball__slot_prove(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 

@@ -28,15 +28,13 @@ static void grant_note(cueball_pool *pool, const cueball__slot *slot, cueball_ha
     cueball__event_add(pool, &event);
 }
 
-/* Gives an open connection to the claim whose turn it is; false if none waits. */
-static bool claim_serve(cueball_pool *pool, cueball__slot *slot)
+/* Gives the claim an open connection that does not rest any more. */
+static void claim_grant(cueball_pool *pool, cueball__claim *claim, cueball__slot *slot)
 {
+    assert(!pool->is_paused);
     assert(!slot->owner);
     assert(slot->state != CUEBALL_SLOT_BACKOFF);
     assert(slot->state != CUEBALL_SLOT_CLOSING);
-    cueball__claim *claim = cueball__claim_next(pool);
-    if (!claim)
-        return false;
     cueball__claim_unqueue(pool, claim);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_BUSY, CUEBALL_CAUSE_CLAIM);
     cueball__slot_lend(slot, pool->now);
@@ -48,7 +46,9 @@ static bool claim_serve(cueball_pool *pool, cueball__slot *slot)
     slot->untold = 1;
     grant_note(pool, slot, cueball__member_handle(&claim->member), claim->user);
     cueball__answer_add(pool, claim);
-    return true;
+    if (slot->unproven) /* else nobody would notice that it lasted */
+        cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
+    slot->untimed |= !cueball__timer_is_armed(&slot->timer) || slot->unproven;
 }
 
 /* An open connection is free: for the claim that waits longest, or to rest. */
@@ -65,10 +65,9 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         cueball__slot_check(pool, slot);
         return;
     }
-    if (claim_serve(pool, slot)) {
-        if (slot->unproven) /* else nobody would notice that it lasted */
-            cueball__timers_arm(&pool->timers, &slot->timer, cueball__proof_due(pool, slot));
-        slot->untimed |= !cueball__timer_is_armed(&slot->timer) || slot->unproven;
+    cueball__claim *claim = pool->is_paused ? NULL : cueball__claim_next(pool);
+    if (claim) {
+        claim_grant(pool, claim, slot);
         return;
     }
     cueball__slot_set(pool, slot, CUEBALL_SLOT_IDLE, cause);
@@ -77,7 +76,7 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
         cueball__slot_arm_rest(pool, slot);
     slot->untimed = 0;
     assert(slot->state == CUEBALL_SLOT_IDLE);
-    assert(pool->outlook.waiting == 0);
+    assert(pool->outlook.waiting == 0 || pool->is_paused);
     assert(!slot->untimed);
 }
 
@@ -141,10 +140,24 @@ static cueball__slot *pool_take_idle(cueball_pool *pool)
     return slot;
 }
 
+/* The pause is over: those that waited get what rests. */
+void cueball__claims_serve(cueball_pool *pool)
+{
+    assert(!pool->is_paused);
+    while (!cueball__idle_is_empty(&pool->idle) || pool->doubtful_count > 0) {
+        cueball__claim *claim = cueball__claim_next(pool);
+        if (!claim)
+            break;
+        claim_grant(pool, claim, pool_take_idle(pool));
+        cueball__demand_peak(pool);
+    }
+    assert(pool->outlook.waiting == 0 || cueball__idle_is_empty(&pool->idle));
+}
+
 /* A claim comes: it has a connection at once, or waits, or is refused. */
 int cueball__claim_meet(cueball_pool *pool, const cueball_claim_options *options, cueball_grant *grant)
 {
-    if (cueball__idle_is_empty(&pool->idle) && pool->doubtful_count == 0)
+    if (pool->is_paused || (cueball__idle_is_empty(&pool->idle) && pool->doubtful_count == 0))
         return cueball__claim_wait(pool, options, grant);
     cueball__slot *slot = pool_take_idle(pool);
     pool->counters.granted_at_once++;
@@ -158,6 +171,7 @@ int cueball__claim_meet(cueball_pool *pool, const cueball_claim_options *options
         cueball__demand_changed(pool);
     grant_note(pool, slot, 0, options ? options->user : 0);
     cueball__grant_tell(slot, grant);
+    CUEBALL__TRACE4(grant, pool, slot->member.index, slot->lease, 0);
     assert(slot->lease == grant->lease);
     assert(slot->state == CUEBALL_SLOT_BUSY);
     return CUEBALL_OK;

@@ -8,6 +8,7 @@ void cueball__slot_offer(cueball_pool *pool, cueball__slot *slot, cueball_cause 
 void cueball__grants_recall(cueball_pool *pool);
 void cueball__lease_revoke(cueball_pool *pool, cueball__slot *slot, cueball_cause cause);
 void cueball__claim_give_up(cueball_pool *pool, cueball__claim *claim);
+void cueball__claims_serve(cueball_pool *pool);
 int cueball__claim_meet(cueball_pool *pool, const cueball_claim_options *options, cueball_grant *grant);
 
 static inline void cueball__grant_tell(const cueball__slot *slot, cueball_grant *grant)

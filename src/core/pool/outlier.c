@@ -21,9 +21,10 @@ void cueball__outlier_forgive(cueball_pool *pool, cueball__backend *backend)
 static bool pool_may_eject(const cueball_pool *pool)
 {
     assert(pool->options.outlier.max_ejected >= 0);
-    assert(pool->dead + pool->ejected <= pool->known);
-    uint32_t most = (uint32_t)(pool->options.outlier.max_ejected * (double)pool->known);
-    return pool->ejected < (most > 1 ? most : 1) && pool->dead + pool->ejected + 1 < pool->known;
+    uint32_t in_use = cueball__pool_in_use(pool);
+    assert(pool->dead + pool->ejected <= in_use);
+    uint32_t most = (uint32_t)(pool->options.outlier.max_ejected * (double)in_use);
+    return pool->ejected < (most > 1 ? most : 1) && pool->dead + pool->ejected + 1 < in_use;
 }
 
 /* One ejection is forgotten for each interval since the last was over. */
@@ -42,7 +43,7 @@ void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
 {
     assert(!backend->ejected || backend->failures == 0);
     uint32_t limit = pool->options.outlier.consecutive;
-    if (limit == 0 || backend->removed || backend->ejected)
+    if (limit == 0 || backend->removed || backend->ejected || backend->drained)
         return;
     if (backend->failures++ == 0)
         pool->failing++;
@@ -61,7 +62,7 @@ void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
                         cueball__time_after(pool->now, pool->settings.outlier_ejection * backend->ejections));
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_EJECTED, backend, backend->ejections);
     assert(backend->ejections > 0);
-    assert(pool->dead + pool->ejected < pool->known);
+    assert(pool->dead + pool->ejected < cueball__pool_in_use(pool));
     assert(cueball__timer_is_armed(&backend->back));
 }
 
@@ -94,11 +95,11 @@ void cueball__outlier_end(cueball_pool *pool)
     assert(pool->failing == 0);
 }
 
-/* All others died or were removed: those ejected are needed. */
+/* All others died, were drained or removed: those ejected are needed. */
 void cueball__outlier_panic(cueball_pool *pool)
 {
-    assert(pool->dead + pool->ejected <= pool->known);
-    if (pool->ejected == 0 || pool->dead + pool->ejected < pool->known)
+    assert(pool->dead + pool->ejected <= cueball__pool_in_use(pool));
+    if (pool->ejected == 0 || pool->dead + pool->ejected < cueball__pool_in_use(pool))
         return;
     for (uint32_t i = 0; i < pool->known; i++)
         cueball__outlier_returns(pool, pool->preference[i]);

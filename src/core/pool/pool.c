@@ -124,7 +124,7 @@ void cueball_pool_free(cueball_pool *pool)
 static void pool_stop(cueball_pool *pool)
 {
     cueball__pool_enter(pool, CUEBALL_POOL_STOPPING);
-    pool->hurries = false;
+    pool->hurries = pool->is_paused = false;
     cueball__timers_cancel(&pool->timers, &pool->rebalance);
     cueball__timers_cancel(&pool->timers, &pool->decoherence);
     cueball__timers_cancel(&pool->timers, &pool->sample);

@@ -10,7 +10,7 @@ uint32_t cueball__priority_used(const cueball_pool *pool)
         return best;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
-        if (!backend->dead && !backend->ejected && backend->priority < best)
+        if (!backend->dead && !backend->ejected && !backend->drained && backend->priority < best)
             best = backend->priority;
     }
     return best;

@@ -17,9 +17,9 @@ static uint32_t pool_live(const cueball_pool *pool)
     uint32_t live = 0;
     for (uint32_t i = 0; i < pool->known; i++) {
         const cueball__backend *backend = pool->preference[i];
-        live += !backend->dead && !backend->ejected && !backend->standby;
+        live += !backend->dead && !backend->ejected && !backend->standby && !backend->drained;
     }
-    assert(live <= pool->known - pool->dead);
+    assert(live <= cueball__pool_in_use(pool) - pool->dead);
     return live;
 }
 
@@ -85,8 +85,20 @@ void cueball__probe_end(cueball_pool *pool, cueball__backend *backend)
     }
     cueball__timers_cancel(&pool->timers, &backend->back);
     cueball__list_remove(&backend->probe);
+    cueball__probe_answered(pool, backend);
     assert(!cueball__link_is_linked(&backend->probe));
     assert(!cueball__timer_is_armed(&backend->back));
+}
+
+/* Something came of it, or will not. */
+void cueball__probe_answered(cueball_pool *pool, cueball__backend *backend)
+{
+    assert(!backend->asked || pool->asked > 0);
+    if (!backend->asked)
+        return;
+    backend->asked = false;
+    pool->asked--;
+    pool->is_unsettled = true;
 }
 
 /* The pauses are others from now on: what is left of one is no longer than a whole one. */

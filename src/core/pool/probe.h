@@ -9,6 +9,7 @@ void cueball__probe_slot_goes(cueball_pool *pool, cueball__backend *backend, con
 void cueball__probe_end(cueball_pool *pool, cueball__backend *backend);
 void cueball__probe_options_changed(cueball_pool *pool, cueball__backend *backend);
 bool cueball__probe_is_to_yield(cueball_pool *pool, const cueball__slot *slot);
+void cueball__probe_answered(cueball_pool *pool, cueball__backend *backend);
 void cueball__probe_due(cueball_pool *pool, cueball__backend *backend);
 
 #endif

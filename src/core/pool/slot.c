@@ -59,7 +59,7 @@ bool cueball__slot_is_wanted(const cueball_pool *pool, const cueball__slot *slot
 {
     assert(slot->state != CUEBALL_SLOT_FREE);
     assert(slot->backend->total > 0);
-    return !slot->unwanted && !slot->backend->removed && !cueball__pool_is_over(pool);
+    return !slot->unwanted && !slot->backend->removed && !slot->backend->drained && !cueball__pool_is_over(pool);
 }
 
 /* Begins the next attempt. */
@@ -82,6 +82,7 @@ void cueball__slot_open(cueball_pool *pool, cueball__slot *slot, cueball_cause c
         backend->attempt = slot->attempt;
     slot->renews = 0;
     pool->counters.attempts++;
+    CUEBALL__TRACE4(open, pool, slot->member.index, backend->key, slot->attempt);
     cueball__slot_set(pool, slot, CUEBALL_SLOT_CONNECTING, cause);
     cueball_time limit = cueball__backoff_limit(backoff, slot->attempt);
     cueball__timers_arm(&pool->timers, &slot->timer, cueball__time_after(pool->now, limit));
@@ -146,6 +147,7 @@ void cueball__slot_pause(cueball_pool *pool, cueball__slot *slot, cueball_time e
 bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
 {
     assert(!backend->removed);
+    assert(!backend->drained);
     assert(!cueball__pool_is_over(pool));
     if (!cueball__idle_reserve(&pool->idle, pool->slots.count + 1))
         return false;
@@ -386,7 +388,7 @@ bool cueball__slot_is_last(const cueball_pool *pool, const cueball__slot *slot)
  * back. */
 void cueball__slot_drop(cueball_pool *pool, cueball__slot *slot, cueball_cause cause)
 {
-    assert(cause == CUEBALL_CAUSE_PLAN || cause == CUEBALL_CAUSE_REMOVED || cause == CUEBALL_CAUSE_STOP);
+    assert(cause == CUEBALL_CAUSE_PLAN || cause == CUEBALL_CAUSE_REMOVED || cause == CUEBALL_CAUSE_STOP || cause == CUEBALL_CAUSE_DRAIN);
     assert(slot->state < CUEBALL__SLOT_STATES);
     switch ((cueball_slot_state)slot->state) {
     case CUEBALL_SLOT_CONNECTING:

@@ -10,7 +10,8 @@
  *     lease claim                 each by itself
  *     meet owner                  where a claim and a connection meet; whose they are
  *     turn                        begin, run what is due, settle, check
- *     pool input                  birth and end; the public facts
+ *     pool input manage           birth and end; the public facts
+ *     copy preview                what would come of a change
  *
  * What has to be done further up is returned, or noted in a flag or list of the pool,
  * and the turn looks at it. */
@@ -28,10 +29,12 @@
 #include "kit/sized.h"
 #include "kit/table.h"
 #include "kit/timers.h"
+#include "kit/trace.h"
 
 #define CUEBALL__NS_PER_MS 1000000.0
 #define CUEBALL__PERIOD_MIN UINT64_C(1000000) /* what is done for ever pauses so long, at least */
 #define CUEBALL__SLOT_STATES 7
+#define CUEBALL__ERRORS 32 /* more than there are: cueball_error */
 /* Where idle and busy slots are counted in pool->counts, both together, so that a
  * claim and a release need not count: how many of them rest, the idle order knows. */
 #define CUEBALL__COUNT_LENDABLE CUEBALL_SLOT_IDLE
@@ -98,6 +101,8 @@ typedef struct cueball__backend {
     bool standby;    /* left alone: the last plan found better ones alive */
     bool is_planned; /* the last plan was made for it, among others */
     bool said;       /* mark of cueball_pool_backends_replaced() */
+    bool drained;    /* somebody wants it to have no connection */
+    bool asked;      /* dead: it is tried at somebody's wish, and that has not come to anything yet */
     bool is_new;     /* came since the last plan, to a place of its own: it can have that of one that goes */
 } cueball__backend;
 
@@ -171,7 +176,10 @@ typedef struct cueball__claim {
     cueball_owner *owner;
     cueball__slot *slot; /* granted */
     cueball_time waiting_since;
-    cueball_time waited; /* answered: how long in all */
+    union {
+        cueball_time limit;  /* waiting: when it is refused for its own time limit */
+        cueball_time waited; /* answered: how long in all */
+    };
     uint64_t user;
     uint32_t ahead;
 } cueball__claim; /* a million may wait: two cache lines */
@@ -240,11 +248,13 @@ typedef struct cueball__settings {
 
 typedef struct cueball__counters {
     uint64_t granted_at_once, queued, refused_at_once;
-    uint64_t claim_timeouts, claims_refused, claims_cancelled;
+    uint64_t claims_cancelled;
     uint64_t leases_closed, leases_failed, leases_revoked;
     uint64_t attempts, opened, open_failures, open_timeouts, lost, checks, checks_failed;
-    uint64_t plans, shuffles, backend_deaths, ejections;
+    uint64_t plans, shuffles, ejections;
     uint64_t closed_by[CUEBALL_CAUSE_LAST + 1];
+    uint64_t refused_by[CUEBALL__ERRORS]; /* by the error, without its sign */
+    uint64_t deaths_by[CUEBALL_CAUSE_LAST + 1];
 } cueball__counters;
 
 struct cueball_pool {
@@ -283,6 +293,8 @@ struct cueball_pool {
     cueball__link wanting;      /* backends that have fewer slots than they should */
     cueball__backend **resting; /* p2c: those with connections at rest; room for known_max */
     uint32_t resting_count;
+    uint32_t drained;                /* backends */
+    uint32_t asked;                  /* dead backends that are tried at somebody's wish */
     uint32_t dead, ejected, failing; /* failing: backends whose last lease failed */
     uint32_t probed;                 /* dead backends that have a slot */
     uint32_t probes_max;             /* how many may have one, by the last plan */
@@ -299,7 +311,10 @@ struct cueball_pool {
     cueball__reasons reasons;
     uint32_t orphans; /* slots beyond the ceiling: leased when their backends were removed */
     bool is_set;
-    bool is_unsettled; /* something below, or the state, wants looking at */
+    bool is_forecast; /* a copy, to see what would come (preview.c): the load stays as it is */
+    bool is_paused;
+    cueball_time paused_since, resumed_at; /* 0: never */
+    bool is_unsettled;                     /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
     bool hurries;            /* nothing is open: what is new is planned for as soon as time advances, */
@@ -334,9 +349,23 @@ static inline bool cueball__pool_is_over(const cueball_pool *pool)
     return pool->state >= CUEBALL_POOL_STOPPING;
 }
 
+/* Backends that may have connections, be they dead or not. */
+static inline uint32_t cueball__pool_in_use(const cueball_pool *pool)
+{
+    assert(pool->drained <= pool->known);
+    return pool->known - pool->drained;
+}
+
 static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event_kind kind)
 {
     return pool->watched >> kind & 1;
+}
+
+/* The pool has failed, so that no claim may wait.  While it is paused, or a dead backend is
+ * tried because somebody asked for that, claims wait all the same. */
+static inline bool cueball__pool_is_failed(const cueball_pool *pool)
+{
+    return pool->state == CUEBALL_POOL_FAILED && !pool->is_paused && pool->asked == 0;
 }
 
 static inline bool cueball__slot_is_connected(const cueball__slot *slot)
@@ -375,7 +404,7 @@ static inline uint32_t cueball__pool_busy(const cueball_pool *pool)
 /* To be called when the deadline or what is asked here may have changed. */
 static inline void cueball__pool_calm(cueball_pool *pool)
 {
-    bool is_calm = !pool->outlook.waiting && !pool->watched && !pool->is_unsettled && !pool->failing
+    bool is_calm = !pool->outlook.waiting && !pool->is_paused && !pool->watched && !pool->is_unsettled && !pool->failing
                    && pool->options.balance != CUEBALL_BALANCE_P2C && !pool->is_set && pool->options.max_uses == UINT32_MAX;
     pool->calm_until = is_calm ? pool->outlook.deadline : 0;
 }

@@ -53,6 +53,15 @@ static void stats_quantiles(const cueball_pool *pool, cueball_stats *stats)
     stats->create_ms_max = (double)pool->create_histogram.max / CUEBALL__NS_PER_MS;
 }
 
+/* All of what is counted by its cause. */
+static uint64_t counted(const uint64_t *by_cause, size_t causes)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < causes; i++)
+        sum += by_cause[i];
+    return sum;
+}
+
 static void stats_gather(const cueball_pool *pool, cueball_stats *stats)
 {
     const cueball__counters *counters = &pool->counters;
@@ -74,8 +83,8 @@ static void stats_gather(const cueball_pool *pool, cueball_stats *stats)
     stats->claims = counters->granted_at_once + counters->queued + counters->refused_at_once;
     stats->granted = counters->granted_at_once + pool->wait_histogram.total;
     stats->granted_at_once = counters->granted_at_once;
-    stats->claim_timeouts = counters->claim_timeouts;
-    stats->claims_refused = counters->claims_refused;
+    stats->claim_timeouts = counters->refused_by[-CUEBALL_ECLAIM_TIMEOUT];
+    stats->claims_refused = counted(counters->refused_by, CUEBALL__ERRORS) - stats->claim_timeouts;
     stats->claims_cancelled = counters->claims_cancelled;
     stats->released = pool->lease_histogram.total - counters->leases_closed - counters->leases_failed - counters->leases_revoked;
     stats->leases_closed = counters->leases_closed;
@@ -86,15 +95,63 @@ static void stats_gather(const cueball_pool *pool, cueball_stats *stats)
     stats->open_failures = counters->open_failures;
     stats->open_timeouts = counters->open_timeouts;
     stats->lost = counters->lost;
-    for (size_t i = 0; i < sizeof counters->closed_by / sizeof *counters->closed_by; i++)
-        stats->closed += counters->closed_by[i];
+    stats->closed = counted(counters->closed_by, CUEBALL_CAUSE_LAST + 1);
     stats->checks = counters->checks;
     stats->checks_failed = counters->checks_failed;
     stats->plans = counters->plans;
     stats->shuffles = counters->shuffles;
-    stats->backend_deaths = counters->backend_deaths;
+    stats->backend_deaths = counted(counters->deaths_by, CUEBALL_CAUSE_LAST + 1);
     stats->ejections = counters->ejections;
+    stats->paused = pool->is_paused;
+    stats->drained_backends = pool->drained;
     stats_quantiles(pool, stats);
+}
+
+void cueball_pool_counts(const cueball_pool *pool, cueball_counts *counts)
+{
+    counts->idle = cueball__idle_count(&pool->idle) + pool->doubtful_count;
+    counts->busy = cueball__pool_busy(pool);
+    counts->connecting = pool->counts[CUEBALL_SLOT_CONNECTING];
+    counts->backing_off = pool->counts[CUEBALL_SLOT_BACKOFF];
+    counts->waiting = pool->outlook.waiting;
+    counts->backends = pool->known;
+    counts->dead_backends = pool->dead;
+    assert(counts->dead_backends <= counts->backends);
+}
+
+#define SLOT_FIRST CUEBALL__END_OF(cueball_slot_info, suspect)
+
+static void slot_describe(const cueball__slot *slot, cueball_slot_info *info)
+{
+    bool is_connected = cueball__slot_is_connected(slot);
+    bool awaits_time = slot->state != CUEBALL_SLOT_IDLE && slot->state != CUEBALL_SLOT_BUSY && cueball__timer_is_armed(&slot->timer);
+    info->attempt = slot->attempt;
+    info->uses = is_connected ? cueball__handle_generation(slot->lease) - slot->leases_before : 0;
+    info->on_return = slot->state == CUEBALL_SLOT_BUSY ? slot->on_return : 0;
+    info->backend = cueball__member_handle(&slot->backend->member);
+    info->conn = slot->conn;
+    info->lease = slot->state == CUEBALL_SLOT_BUSY && !slot->untold ? slot->lease : 0;
+    info->since = slot->state_since;
+    info->opened_at = is_connected ? slot->opened_at : 0;
+    info->due = awaits_time ? slot->timer.deadline : CUEBALL_NEVER;
+    info->unproven = slot->unproven;
+    info->suspect = slot->suspect;
+    assert(info->backend != 0);
+}
+
+bool cueball_pool_slot_at(const cueball_pool *pool, uint32_t index, cueball_slot_info *info)
+{
+    if (index >= pool->slots.made)
+        return false;
+    const cueball__slot *slot = cueball__table_at(&pool->slots, index);
+    cueball_slot_info whole;
+    memset(&whole, 0, sizeof whole);
+    whole.slot = index;
+    whole.state = slot->state;
+    if (slot->state != CUEBALL_SLOT_FREE)
+        slot_describe(slot, &whole);
+    cueball__sized_write(info, SLOT_FIRST, &whole, sizeof whole);
+    return true;
 }
 
 void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
@@ -102,4 +159,35 @@ void cueball_pool_stats(const cueball_pool *pool, cueball_stats *stats)
     cueball_stats whole;
     stats_gather(pool, &whole);
     cueball__sized_write(stats, FIRST, &whole, sizeof whole);
+}
+
+uint64_t cueball_pool_refused_by(const cueball_pool *pool, int error)
+{
+    return error < 0 && error > -CUEBALL__ERRORS ? pool->counters.refused_by[-error] : 0;
+}
+
+uint64_t cueball_pool_deaths_by(const cueball_pool *pool, int cause)
+{
+    return cause >= 0 && cause <= CUEBALL_CAUSE_LAST ? pool->counters.deaths_by[cause] : 0;
+}
+
+uint64_t cueball_pool_histogram(const cueball_pool *pool, int measure, const double *bounds_ms, uint64_t *counts, uint32_t count,
+                                double *sum_ms)
+{
+    const cueball__histogram *measured = &pool->lease_histogram;
+    uint64_t at_once = 0;
+    if (measure == CUEBALL_MEASURE_WAIT) {
+        measured = &pool->wait_histogram;
+        at_once = pool->counters.granted_at_once;
+    } else if (measure == CUEBALL_MEASURE_CREATE) {
+        measured = &pool->create_histogram;
+    }
+    double sum = cueball__histogram_below(measured, bounds_ms, CUEBALL__NS_PER_MS, counts, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (bounds_ms[i] >= 0)
+            counts[i] += at_once;
+    if (measured == &pool->lease_histogram)
+        sum = (double)pool->lease_sum;
+    *sum_ms = sum / CUEBALL__NS_PER_MS;
+    return measured->total + at_once;
 }

@@ -16,13 +16,13 @@
 #include "probe.h"
 #include "slot.h"
 
-/* Nothing can come of waiting: every backend is dead, or none was ever known
- * and the resolver cannot find any. */
-static bool pool_is_hopeless(const cueball_pool *pool)
+/* Every backend that is to have connections is dead, or none was ever known and the
+ * resolver cannot find any. */
+static bool pool_has_failed(const cueball_pool *pool)
 {
-    assert(pool->dead <= pool->known);
+    assert(pool->dead <= cueball__pool_in_use(pool));
     if (pool->known > 0)
-        return pool->dead == pool->known;
+        return pool->dead > 0 && pool->dead == cueball__pool_in_use(pool);
     return pool->resolver_has_failed && pool->state != CUEBALL_POOL_RUNNING;
 }
 
@@ -34,13 +34,13 @@ static void pool_judge(cueball_pool *pool)
             cueball__pool_enter(pool, CUEBALL_POOL_STOPPED);
         }
     } else if (!cueball__pool_is_over(pool)) {
-        bool is_hopeless = pool_is_hopeless(pool);
-        if (is_hopeless && pool->state != CUEBALL_POOL_FAILED) {
+        bool has_failed = pool_has_failed(pool);
+        if (has_failed && pool->state != CUEBALL_POOL_FAILED)
             cueball__pool_enter(pool, CUEBALL_POOL_FAILED);
-            cueball__claims_refuse(pool, CUEBALL_EPOOL_FAILED);
-        } else if (!is_hopeless && pool->state == CUEBALL_POOL_FAILED) {
+        else if (!has_failed && pool->state == CUEBALL_POOL_FAILED)
             cueball__pool_enter(pool, CUEBALL_POOL_STARTING);
-        }
+        if (cueball__pool_is_failed(pool))
+            cueball__claims_refuse(pool, CUEBALL_EPOOL_FAILED);
     }
 }
 
