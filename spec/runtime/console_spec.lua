@@ -1,0 +1,44 @@
+--- A console in the script of a runtime: the pools of threads are looked at, from outside, while they work.
+local app = require "spec.support.app"
+local host = require "cueball.host.uv"
+local remote = require "cueball.console.remote"
+local scripts = require "spec.support.scripts"
+local shell = require "spec.support.shell"
+
+describe("a console in a runtime", function()
+  it("is not offered by a dry run", function()
+    local town = scripts.town()
+    finally(function() town:finish() end)
+    local text = "local cueball = require 'cueball'\n"
+    town:load(text)
+    local report, message = town:reload(text .. "assert(cueball.console.listen('unix:/nowhere/sock')).close()", { dry_run = true })
+    assert.is_table(report, message)
+  end)
+
+  it("shows the pools of the script, and goes with it", function()
+    local folder = shell.must("mktemp -d"):match "[^\n]+"
+    finally(function() shell.must("rm -rf " .. shell.quote(folder)) end)
+    local address = "unix:" .. folder .. "/sock"
+    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { allow = 'write', name = 'lines' }))"):format(address))
+    finally(function()
+      one:free()
+      shell.must("rm -rf " .. shell.quote(folder))
+    end)
+    host.run(function()
+      local shown = {}
+      local console = assert(remote.connect { host = host, address = address, print = function(words) shown[#shown + 1] = words end })
+      assert.equal("lines", console.hello.name)
+      console:submit "pools()[1].pool"
+      console:submit "while true do end"
+      console:submit "set { spares = 1 }"
+      console:submit "changes()[1].undo"
+      assert.equal('"lines"', shown[1])
+      assert.matches("ran for more than 50 ms", shown[2])
+      assert.matches("spares = 2", shown[4])
+      one:stop(2000)
+      console:submit "1"
+      assert.is_true(console.is_over)
+      assert.is_nil(remote.connect { host = host, address = address })
+    end)
+  end)
+end)
