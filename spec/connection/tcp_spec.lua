@@ -157,13 +157,13 @@ describe("cueball.connection.tcp", function()
     end
     refuses({ timeout = 1 }, "cueball.connection.tcp: unknown option 'timeout'; there are connect_timeout_ms, "
       .. "keepalive_ms, nodelay, read_timeout_ms, send_timeout_ms")
-    refuses({ "x" }, "cueball.connection.tcp: unknown option 1;")
+    refuses({ "x" }, "cueball.connection.tcp: unknown option 1")
     refuses({ read_timeout_ms = "5" }, "cueball.connection.tcp: option 'read_timeout_ms' must be a number of "
-      .. 'milliseconds from 0.001 to 86400000, got "5"')
-    refuses({ send_timeout_ms = 0 }, "option 'send_timeout_ms' must be a number of milliseconds from 0.001 to 86400000, got 0")
+      .. 'milliseconds from 0.001 to 86400000, not "5"')
+    refuses({ send_timeout_ms = 0 }, "option 'send_timeout_ms' must be a number of milliseconds from 0.001 to 86400000, not 0")
     refuses({ keepalive_ms = 86400001 }, "option 'keepalive_ms' must be")
     refuses({ connect_timeout_ms = 0 / 0 }, "option 'connect_timeout_ms' must be")
-    refuses({ nodelay = 1 }, "option 'nodelay' must be true or false, got 1")
+    refuses({ nodelay = 1 }, "option 'nodelay' must be true or false, not 1")
     refuses(5, "cueball.connection.tcp: expected a table of options, got 5")
   end)
 end)

@@ -5,10 +5,13 @@
 --
 -- The connection that a lease holds is the library's client object, with all its commands. One that is left in the middle of something
 -- (subscribed, in a transaction, in another database …) is closed when it comes back, and replaced.
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
+local limits = require "cueball.connection.limits"
 local library = require "cueball.cosocket.library"
 local options = require "cueball.options"
-local secret = require "cueball.connection.secret"
+local secret = require "cueball.secret"
+local tls = require "cueball.connection.tls"
 local text_of = require("cueball.text").of
 local rawget, getmetatable, setmetatable, type = rawget, getmetatable, setmetatable, type
 
@@ -21,16 +24,12 @@ local OPTIONS = {
   password = secret.RULE,
   role = { check = function(value) return ROLES[value] ~= nil end, range = '"any", "primary" or "replica"' },
   database = options.whole(0, 2 ^ 31 - 1),
-  tls = { check = function(value) return type(value) == "boolean" or type(value) == "table" end, range = "true, false or a table" },
+  tls = tls.RULE,
   connect_timeout_ms = LIMIT,
   send_timeout_ms = LIMIT,
   read_timeout_ms = LIMIT,
 }
-
-local TLS_OPTIONS = {
-  server_name = options.of_type "string",
-  verify = options.of_type("boolean", "true or false"),
-}
+options.note("cueball.connection.redis", OPTIONS)
 
 local DEFAULT_TIMEOUT_MS = 60000
 
@@ -133,8 +132,10 @@ local function plain(command)
   end
 end
 
+local PIPELINES = { "init_pipeline", "cancel_pipeline" }
+
 local function with_pipelines(methods, redis)
-  for _, name in ipairs { "init_pipeline", "cancel_pipeline" } do
+  for _, name in ipairs(PIPELINES) do
     methods[name] = function(client, ...)
       client.cueball_piped = nil
       return redis[name](client, ...)
@@ -239,26 +240,14 @@ local function close(client)
   if socket.abort then socket:abort() else socket:close() end
 end
 
-local function secure(client, tls)
-  local settings = type(tls) == "table" and tls or {}
-  local socket = socket_of(client)
-  if not socket.sslhandshake then return nil, "this host's sockets have no TLS" end
-  -- lua-resty-core throws where a handshake fails at once.
-  local is_over, ok, message = pcall(socket.sslhandshake, socket, nil, settings.server_name, settings.verify ~= false)
-  if not is_over then return nil, "TLS: the handshake failed: " .. tostring(ok) end
-  if not ok then return nil, "TLS: " .. tostring(message) end
-  return true
-end
-
 -- @return true, and the secrets that were sent; or nil, message
-local function log_in(client, settings, backend, context)
-  local function abandoned() close(client) end
+local function log_in(client, settings, context)
   local username, password, message
   if settings.username then
-    username, message = secret.ask("username", settings.username, abandoned, backend, context)
+    username, message = context.secret("username", settings.username)
     if not username then return nil, message end
   end
-  password, message = secret.ask("password", settings.password, abandoned, backend, context)
+  password, message = context.secret("password", settings.password)
   if not password then return nil, message end
   local ok
   if username then
@@ -293,11 +282,10 @@ local function check(client, role)
 end
 
 -- A new connection is brought to where claimers expect it. It is asked something in any case, see check.
-local function greet(client, settings, backend, context)
+local function greet(client, settings, context)
   local ok, message, username, password = true, nil, nil, nil
-  if settings.tls then ok, message = secure(client, settings.tls) end
-  if ok and settings.password then
-    ok, username, password = log_in(client, settings, backend, context)
+  if settings.password then
+    ok, username, password = log_in(client, settings, context)
     if not ok then return nil, username end
   end
   if ok and settings.database and settings.database ~= 0 then ok, message = ask(client, "select", settings.database) end
@@ -307,28 +295,33 @@ local function greet(client, settings, backend, context)
   return true
 end
 
--- A socket takes whole milliseconds, and 0 for its default.
-local function whole(ms)
-  return ms > 1 and ms - ms % 1 or 1
-end
-
--- What connecting and greeting may take from now on.
-local function limit_of(settings, context)
-  local limit = context.timeout_ms
-  if settings.connect_timeout_ms and settings.connect_timeout_ms < limit then limit = settings.connect_timeout_ms end
-  return whole(limit)
-end
-
 -- The limits of use: a claimer may have set others.
 local function set_back(socket, settings)
   socket:settimeouts(settings.connect_timeout_ms or DEFAULT_TIMEOUT_MS, settings.send_timeout_ms, settings.read_timeout_ms)
 end
 
+-- TLS, within what connecting has left of its limit, and the greeting.
+local function secured_greeting(settings, backend, context, client, socket, deadline)
+  local ok, message = tls.secure(socket, settings.tls, backend, context, deadline)
+  if not ok then return nil, message end
+  local left = limits.whole((deadline - context.host.now()) / 1e6)
+  socket:settimeouts(left, left, left)
+  ok, message = greet(client, settings, context)
+  if not ok then return nil, tls.explained(message) end
+  tls.keep(socket) -- the server has answered, and sent its tickets before
+  return true
+end
+
 -- A new connection. The greeting is part of connecting, and so is its time.
-local function greeted(settings, backend, context, client, socket)
-  local limit = limit_of(settings, context)
-  socket:settimeouts(limit, limit, limit)
-  local ok, message = greet(client, settings, backend, context)
+local function greeted(settings, backend, context, client, socket, deadline)
+  local ok, message
+  if settings.tls then
+    ok, message = secured_greeting(settings, backend, context, client, socket, deadline)
+  else
+    local limit = limits.whole(limits.of_attempt(settings, context))
+    socket:settimeouts(limit, limit, limit)
+    ok, message = greet(client, settings, context)
+  end
   if not ok then
     close(client)
     return nil, message
@@ -343,12 +336,14 @@ local function connect(settings, backend, context)
     make, no_library = find_maker(context.host)
     if not make then return nil, no_library end
   end
-  local client, socket = make(limit_of(settings, context), settings.send_timeout_ms, settings.read_timeout_ms)
+  local limit = limits.whole(limits.of_attempt(settings, context))
+  local deadline = settings.tls and context.host.now() + limit * 1e6
+  local client, socket = make(limit, settings.send_timeout_ms, settings.read_timeout_ms)
   if not client then return nil, socket end
   local how, message = context.connect(socket)
   if how == "reused" then return client end
   if not how then return nil, message end
-  return greeted(settings, backend, context, client, socket)
+  return greeted(settings, backend, context, client, socket, deadline)
 end
 
 -- What connect does where a connection is parked.
@@ -383,13 +378,16 @@ local function broken_of_replica(client)
   return why, kind
 end
 
+-- What an open connection does not know.
+local FREE = { connect_timeout_ms = true, password = true }
+
 --- Makes a connection factory.
 -- @param given nil, or a table:
 --   password, username   for AUTH; a username needs a password, and Redis 6. Strings, or function(backend, context) → string; or nil,
 --                        message: asked at each connect, in its task
 --   database             a number, 0 by default
 --   role                 "primary" or "replica": an attempt to connect to another server fails; "any" by default
---   tls                  true, or { server_name =, verify = true }: TLS, where the host has it
+--   tls                  true, or a table of options (docs/tls.md): TLS; off by default
 --   connect_timeout_ms   limit of connecting, besides what is left of the pool's attempt (the shorter counts)
 --   send_timeout_ms, read_timeout_ms  of each command, 60000 by default
 --   Each _ms from 1 to 86400000.
@@ -400,10 +398,11 @@ local function redis(given)
   if settings.username and not settings.password then
     misuse.raise("cueball.connection.redis: option 'username' needs option 'password' beside it")
   end
-  if type(settings.tls) == "table" then options.check("cueball.connection.redis: option 'tls'", settings.tls, TLS_OPTIONS) end
+  settings.tls = tls.read("cueball.connection.redis", settings.tls)
   local role, is_broken = settings.role, settings.role == "replica" and broken_of_replica or broken
   local function connect_to(backend, context) return connect(settings, backend, context) end
-  return {
+  local factory = {
+    fault = settings.tls and function(host) return tls.fault(settings.tls, host) end or nil,
     connect = connect_to, close = close, park = park, broken = is_broken,
     evidence = function(client)
       local why, kind = is_broken(client)
@@ -425,6 +424,7 @@ local function redis(given)
       if socket.unwatch then socket:unwatch() end
     end,
   }
+  return made_of.note(factory, "cueball.connection.redis", given or {}, FREE)
 end
 
 return redis

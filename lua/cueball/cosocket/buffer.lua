@@ -68,6 +68,16 @@ function Buffer:take(count)
   return concat(pieces)
 end
 
+--- Takes a line, if it came in one piece and is all there is: the usual case.
+-- @return the line without its LF; or nil, and nothing was taken
+function Buffer:take_line()
+  local chunk = self.chunks[self.first]
+  if self.first ~= self.last or self.offset > 0 or find(chunk, "\n", 1, true) ~= #chunk then return nil end
+  self.size = 0
+  drop_first(self)
+  return (sub(chunk, 1, -2)) -- in brackets: LuaJIT gives up on code that ends with a call of such a function
+end
+
 function Buffer:take_all()
   return self:take(self.size)
 end
@@ -83,30 +93,46 @@ function Buffer:rewind()
   self.scan, self.scanned, self.carry = self.first, 0, ""
 end
 
+-- Goes on in the next chunk.
+-- @return the number of bytes before what is wanted; nil: it is not there; and whether the limit was reached
+local function search_chunk(self, wanted, keep, limit)
+  local text, from = self.chunks[self.scan], 1
+  if self.scan == self.first then from = self.offset + 1 end
+  local length = #text - from + 1
+  local cut = limit and self.scanned + length > limit
+  if cut then length = limit - self.scanned end
+  if keep > 0 or cut then
+    if from > 1 or cut then text = sub(text, from, from + length - 1) end
+    if self.carry ~= "" then text = self.carry .. text end
+    from = 1
+  end
+  local found = find(text, wanted, from, true)
+  if found then return self.scanned - #self.carry + found - from end
+  if cut then return nil, true end
+  if keep > 0 then self.carry = sub(text, -keep) end
+  self.scanned, self.scan = self.scanned + length, self.scan + 1
+  return nil, false
+end
+
+-- What search does beyond the first chunk.
+local function search_rest(self, wanted, keep, limit)
+  while self.scan <= self.last and (not limit or self.scanned < limit) do
+    local found, is_over = search_chunk(self, wanted, keep, limit)
+    if found or is_over then return found end
+  end
+  return nil
+end
+
 --- Goes on searching for a string.
 -- @param limit look at that many bytes from the start of the buffer and no further (nil: all)
 -- @return the number of bytes before it, or nil
 function Buffer:search(wanted, limit)
-  local chunks, keep = self.chunks, #wanted - 1
-  while self.scan <= self.last and (not limit or self.scanned < limit) do
-    local text, from = chunks[self.scan], 1
-    if self.scan == self.first then from = self.offset + 1 end
-    local length = #text - from + 1
-    local cut = limit and self.scanned + length > limit
-    if cut then length = limit - self.scanned end
-    if keep > 0 or cut then
-      if from > 1 or cut then text = sub(text, from, from + length - 1) end
-      if self.carry ~= "" then text = self.carry .. text end
-      from = 1
-    end
-    local found = find(text, wanted, from, true)
-    if found then return self.scanned - #self.carry + found - from end
-    if cut then return nil end
-    if keep > 0 then self.carry = sub(text, -keep) end
-    self.scanned = self.scanned + length
-    self.scan = self.scan + 1
-  end
-  return nil
+  local keep = #wanted - 1
+  if self.scan > self.last or limit and self.scanned >= limit then return nil end
+  -- Mostly that is all. LuaJIT compiles no function with a loop that is over so soon, so the others are looked through apart.
+  local found, is_over = search_chunk(self, wanted, keep, limit)
+  if found or is_over or self.scan > self.last then return found end
+  return search_rest(self, wanted, keep, limit)
 end
 
 --- After a search that saw everything and found nothing: how many of the last

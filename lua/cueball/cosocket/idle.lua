@@ -35,7 +35,31 @@ local function start_reading(self)
   self.transport:read(self.on_read)
 end
 
--- For cueball.cosocket.socket and settings: does a task wait there? Who is in it, or why is it not open, as a message. Has the
+local function disown(self)
+  if self.owner then
+    self.tasks:disown(self.owner, self)
+    self.owner = nil
+  end
+end
+
+-- A time limit, cut to what a lease's deadline leaves.
+local function within(self, limit_ms)
+  local deadline = self.deadline
+  if not deadline then return limit_ms end
+  return math.max(0, math.min(limit_ms, (deadline - self.tasks.now()) / 1e6))
+end
+
+-- Closes without asking who waits.
+local function shut(self, err)
+  self.is_open, self.is_reading, self.watcher = false, false, false
+  self.ended = self.ended or err
+  self.transport:close()
+  disown(self)
+end
+
+idle.disown, idle.within, idle.shut = disown, within, shut
+
+-- For cueball.cosocket.socket, settings and handshake: does a task wait there? Who is in it, or why is it not open, as a message. Has the
 -- transport read.
 idle.is_waiting, idle.busy, idle.unopened, idle.start_reading = is_waiting, busy, unopened, start_reading
 
@@ -97,7 +121,9 @@ end
 
 -- Asks the kernel.
 local function judge_look(self, now)
-  return use.judge(self.use, look(self, now))
+  local found = look(self, now)
+  if found then return use.judge(self.use, found) end
+  return nil
 end
 
 --- Is the socket fit for another use: open, nobody in it, no bytes that nobody asked for, no answer under way?
@@ -158,6 +184,11 @@ function Socket:has_delivered()
   return self.use.has_delivered
 end
 
+--- The receive that timed out just now waited for what nobody had asked for, such as news: no answer is under way.
+function Socket:expected_nothing()
+  use.expected_nothing(self.use)
+end
+
 --- The socket comes to rest. The first time ends the greeting: what was sent and received until then was its factory's doing.
 function Socket:rest()
   self.deadline = false
@@ -170,6 +201,24 @@ end
 function Socket:lend()
   self.deadline = false
   use.lent(self.use)
+end
+
+--- The descriptor, for others that read and write it past the socket while that rests: from now on the socket reads no more, until somebody
+-- receives.
+-- @return its number; or nil, why it cannot be had
+function Socket:lend_descriptor()
+  if self.transport ~= self.wire then
+    return nil, "TLS in this process cannot be handed to another thread: connect without TLS, or with a factory in C"
+  end
+  local transport = self.transport
+  local number = transport.descriptor and transport:descriptor()
+  if not number or not self.is_open then return nil, "its socket has no descriptor" end
+  if self.received.size > 0 then return nil, "its socket has received bytes that nobody has read" end
+  if self.is_reading then
+    self.is_reading = false
+    transport:pause()
+  end
+  return number
 end
 
 --- Whoever waits in the socket waits until then at most, however long its own limits are, until the socket rests or is lent again.
@@ -195,8 +244,7 @@ end
 --- Ends watch(): its fn will not be called, and somebody is about to use it.
 function Socket:unwatch()
   if getmetatable(self) ~= Socket then misuse.colon("sock:unwatch") end
-  self.watcher = false
-  self:lend()
+  self.watcher, self.deadline, self.use.was_lent = false, false, true
 end
 
 return idle

@@ -5,7 +5,7 @@
 --   function host.tcp() return socket.new(host, transport) end
 --
 -- `host.tasks` must be the host's scheduler (cueball.host.task).  The transport
--- is what docs/hosts.md says, and:
+-- is what docs/sockets.md says, and:
 --   * None of its callbacks comes inside a call of the transport, nor inside a
 --     task: they come from the event loop, and may run a task before they return.
 --   * transport:connect is called again after transport:close() (a cosocket may
@@ -32,6 +32,7 @@ local misuse = require "cueball.misuse"
 local task = require "cueball.host.task"
 local use = require "cueball.cosocket.use"
 require "cueball.cosocket.settings"
+require "cueball.cosocket.handshake"
 
 local TIMEOUT = task.TIMEOUT
 local bad_argument = arguments.bad
@@ -46,7 +47,7 @@ socket.SEND_PIECE = 1024 * 1024
 socket.DEFAULT_TIMEOUT_MS = arguments.DEFAULT_TIMEOUT_MS
 
 local Socket, busy, is_waiting, start_reading = idle.Socket, idle.busy, idle.is_waiting, idle.start_reading
-local unopened = idle.unopened
+local unopened, disown, shut, within = idle.unopened, idle.disown, idle.shut, idle.within
 
 -- Ties the socket to the current task (made in or connected by it).
 local function own(self)
@@ -64,6 +65,9 @@ function socket.new(host, transport)
   local self = setmetatable({
     tasks = host.tasks,
     transport = transport,
+    wire = transport,     -- what TLS stands on; the same without TLS
+    peer = nil,           -- the address it was connected to last
+    tls_context = false, client_cert = false, client_key = false, -- for the next handshake
     owner = nil,          -- the task whose killing closes this socket
     is_open = false,
     is_reading = false,   -- the transport has been told to read
@@ -89,28 +93,6 @@ function socket.new(host, transport)
   }, Socket)
   own(self)
   return self
-end
-
-local function disown(self)
-  if self.owner then
-    self.tasks:disown(self.owner, self)
-    self.owner = nil
-  end
-end
-
--- A time limit, cut to what a lease's deadline leaves.
-local function within(self, limit_ms)
-  local deadline = self.deadline
-  if not deadline then return limit_ms end
-  return math.max(0, math.min(limit_ms, (deadline - self.tasks.now()) / 1e6))
-end
-
--- Closes without asking who waits.
-local function shut(self, err)
-  self.is_open, self.is_reading, self.watcher = false, false, false
-  self.ended = self.ended or err
-  self.transport:close()
-  disown(self)
 end
 
 --- Closes at once, whoever waits in it: those get nil, "closed".  Unlike close()
@@ -186,6 +168,26 @@ local function make_on_written_for(self, writer)
   end
 end
 
+-- A connection begins: nothing is known of it yet.
+local function begin(self)
+  self.use = use.again(self.use)
+  self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
+  self.on_written, self.written_for = make_on_written(self), false
+  self.is_read_over, self.unsendable = false, false
+end
+
+--- A socket whose connection is open already, and has been lent.
+-- @param transport that is connected
+function socket.opened(host, transport)
+  local self = socket.new(host, transport)
+  begin(self)
+  self.use = use.new()
+  use.pooled(self.use)
+  use.lent(self.use)
+  self.is_open = true
+  return self
+end
+
 --- Connects; an open connection is closed before.
 -- @param address IP number, name, or "unix:/path"
 -- @param port 0 to 65535; left out for "unix:"
@@ -202,10 +204,8 @@ function Socket:connect(address, port)
   if self.is_open then shut(self) end
   address, port = arguments.host(address, port)
   if not address then return nil, port end
-  self.use = use.again(self.use)
-  self.received, self.ended, self.on_read = buffer.new(), nil, make_on_read(self)
-  self.on_written, self.written_for = make_on_written(self), false
-  self.is_read_over, self.unsendable = false, false
+  self.transport, self.peer = self.wire, address
+  begin(self)
   own(self)
   self.connector = me
   self.transport:connect(address, port, function(err) tasks:resume(me, err or true) end)
@@ -325,7 +325,8 @@ local function without_cr(line)
   return line
 end
 
-local function receive_line(self)
+-- A line that came in pieces, or with more behind it.
+local function receive_split_line(self)
   local received = self.received
   received:rewind()
   local length = received:search("\n")
@@ -337,6 +338,17 @@ local function receive_line(self)
   local line = received:take(length)
   received:take(1)
   return deliver(self, without_cr(line))
+end
+
+local function receive_line(self)
+  local received = self.received
+  if received.size == 0 then
+    local ok, err = wait_for_more(self)
+    if not ok then return give_up(self, err, without_cr(received:take_all())) end
+  end
+  local line = received:take_line()
+  if line then return deliver(self, without_cr(line)) end
+  return receive_split_line(self)
 end
 
 local function receive_all(self)
@@ -355,12 +367,13 @@ function Socket:receive(what)
   if getmetatable(self) ~= Socket then misuse.colon("sock:receive") end
   local err = may_receive(self)
   if err then return nil, err end
+  -- Before the numbers: LuaJIT compiles no tonumber of what is none.
+  if what == nil or what == "*l" then return receive_line(self) end
   local size = tonumber(what)
   if size then
     if size < 0 or size ~= size or size == math.huge then misuse.raise(bad_argument(1, "receive", "bad pattern argument")) end
     return receive_size(self, size - size % 1)
   end
-  if what == nil or what == "*l" then return receive_line(self) end
   if what == "*a" then return receive_all(self) end
   local is_unlike = type(what) == "string" and not what:find("^%*.$")
   local text = "bad pattern argument" .. (is_unlike and ": " .. what or "")
@@ -456,18 +469,12 @@ function Socket:getreusedtimes()
   return 0
 end
 
---- @return nil, "not supported"
-function Socket:sslhandshake()
-  if not self.is_open then return nil, unopened(self) end
-  return nil, "not supported"
-end
-
 --- Is this value a socket of this module's?
 function socket.is(value)
   return type(value) == "table" and getmetatable(value) == Socket
 end
 
 -- Methods that are called for each lease check by themselves what they are called on; others are the pool's own.
-misuse.guard(Socket, "sock", { "receiveuntil", "setoption", "close", "getreusedtimes", "setkeepalive", "sslhandshake", "abort" })
+misuse.guard(Socket, "sock", { "receiveuntil", "setoption", "close", "getreusedtimes", "setkeepalive", "abort" })
 
 return socket

@@ -17,6 +17,9 @@ local use = {}
 --- What is wrong with a socket in which bytes lie that nobody asked for.
 use.UNREAD = "unexpected data"
 
+--- How a connection under TLS ended that the peer closed without saying so in TLS (close_notify). Whoever reads on gets it for an error.
+use.TRUNCATED = "TLS: the connection was closed without a close_notify: it may be truncated"
+
 --- What is known of a connection that just opened.
 function use.new()
   return {
@@ -68,6 +71,11 @@ function use.receive_timed_out(self)
   self.unfinished = self.unfinished or RECEIVE_TIMED_OUT
 end
 
+--- The receive that timed out waited for what nobody had asked for: no answer is under way.
+function use.expected_nothing(self)
+  if self.unfinished == RECEIVE_TIMED_OUT and not self.is_out_of_step and not self.is_asked then self.unfinished = nil end
+end
+
 function use.send_timed_out(self)
   self.unfinished, self.is_out_of_step = SEND_TIMED_OUT, true
 end
@@ -93,7 +101,8 @@ local function kind_of_loss(self, message)
   if not self.has_delivered then return "lost" end
   -- A question that got no answer: a backend that has had enough of the connection closes like this, and so does one that dies.
   local is_answered = not self.is_asked or message == use.UNREAD
-  return is_answered and self.end_message == "closed" and "worn" or "unfit"
+  local is_orderly = self.end_message == "closed" or self.end_message == use.TRUNCATED -- many servers say nothing as they close
+  return is_answered and is_orderly and "worn" or "unfit"
 end
 
 --- May the connection be lent again?
