@@ -135,9 +135,9 @@ describe("the monitor", function()
     assert.equal(1, found["cueball_pool_resolver_up{" .. label .. "}"])
     assert.equal(1, found["cueball_backend_up{backend=10.0.0.1:7000," .. label .. "}"])
     assert.equal(1, found["cueball_backend_workers{backend=10.0.0.1:7000," .. label .. ",state=up}"])
-    assert.equal(0, found["cueball_pool_claim_wait_seconds{" .. label .. ",quantile=0.99,worker=0}"])
+    assert.equal(0, found["cueball_worker_claim_wait_seconds{" .. label .. ",quantile=0.99,worker=0}"])
     assert.equal(1, found["cueball_build_info{version=" .. cueball.version .. "}"])
-    assert.equal(40, found.families)
+    assert.equal(55, found.families)
     assert.matches("# EOF\n$", monitor.openmetrics())
     town:release "alice"
   end)
@@ -161,7 +161,7 @@ describe("the monitor", function()
     open()
     local ok, message = pcall(function() monitor.serve { host = town.world } end)
     assert.is_false(ok)
-    assert.matches("monitor_spec.lua:%d+: cueball.monitor.serve: this host serves no requests", message)
+    assert.matches("monitor_spec.lua:%d+: cueball.monitor.serve: this host %(sim%) cannot listen", message)
   end)
 end)
 
@@ -218,8 +218,8 @@ describe("the pools of several workers", function()
     two.pools[1].stats, old.pools[1].stats = one.pools[1].stats, one.pools[1].stats
     old.is_exiting = true
     local text = openmetrics.text { version = "1", workers = { one, two, old }, pools = {} }
-    assert.equal(1, select(2, text:gsub('cueball_pool_lease_seconds{pool="db",worker="0",quantile="0.5"} 1\n', "")))
-    assert.equal(1, select(2, text:gsub('cueball_pool_lease_seconds{pool="db",worker="1",quantile="0.999"} 1\n', "")))
+    assert.equal(1, select(2, text:gsub('cueball_worker_lease_seconds{pool="db",worker="0",quantile="0.5"} 1\n', "")))
+    assert.equal(1, select(2, text:gsub('cueball_worker_lease_seconds{pool="db",worker="1",quantile="0.999"} 1\n', "")))
   end)
 end)
 

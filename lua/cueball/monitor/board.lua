@@ -7,6 +7,7 @@
 -- What can go wrong: a worker is held up and thought dead: its snapshot was accumulated, so it counts from there on. Two change
 -- `accumulated` at once: there is a lock, which ends by itself. The dict is too small: that is published instead. There are many pools:
 -- what takes long is done in slices, none of which has the lock.
+local log = require "cueball.log"
 local json = require "cueball.monitor.json"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
@@ -79,6 +80,7 @@ local function counted(pools, base)
   for _, pool in ipairs(pools) do
     local counts, from = {}, base and base[pool.name] or {}
     for _, name in ipairs(snapshot.counters) do counts[name] = (pool.stats[name] or 0) - (from[name] or 0) end
+    for name, value in pairs(pool.counts or {}) do counts[name] = value - (from[name] or 0) end -- a worker of an older version has none
     by_pool[pool.name] = counts
   end
   return by_pool
@@ -131,7 +133,11 @@ local function rebased(self, taken)
   if not self.base then return taken end
   local counts = counted(taken.pools, self.base)
   for _, pool in ipairs(taken.pools) do
-    for name, value in pairs(counts[pool.name]) do pool.stats[name] = value end
+    pool.counts = pool.counts or {}
+    for name, value in pairs(counts[pool.name]) do
+      local of = snapshot.is_counter[name] and pool.stats or pool.counts
+      of[name] = value
+    end
   end
   return taken
 end
@@ -293,7 +299,9 @@ end
 -- @param shown  function(pause) → what the worker has, as snapshot.take
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
-  local memory, message = host.workers.open(host, DICT, PREFIX, function(level, text) host.log(level, "cueball.monitor: " .. text) end)
+  local memory, message = host.workers.open(host, DICT, PREFIX, function(level, text)
+    log.say(host, level, "cueball.monitor: " .. text, "shared_memory")
+  end)
   if not memory then return nil, message end
   local self = setmetatable({
     host = host, memory = memory, shown = shown,

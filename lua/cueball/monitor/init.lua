@@ -6,10 +6,12 @@
 -- docs/monitor.md says what is in it.
 local misuse = require "cueball.misuse"
 local hosts = require "cueball.host"
+local detail = require "cueball.monitor.detail"
 local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
 local options = require "cueball.options"
 local page = require "cueball.monitor.page"
+local server = require "cueball.monitor.server"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
 
@@ -23,9 +25,25 @@ local function view_of_this(pause)
   return { version = taken.version, workers = json.list { taken }, pools = snapshot.merge({ taken }, nil, pause) }
 end
 
+local SNAPSHOT_OPTIONS = {
+  detail = options.of_type "boolean",
+  pool = options.NAME,
+  where = options.of_type "boolean",
+  limit = options.whole(1, 1000000),
+  host = options.of_type("table", "a host"),
+}
+
 --- The pools of this process, as plain tables.
--- @return { version, pools = { { name, state, stats, options, backends, resolver, last_error }, … } }
-monitor.snapshot = snapshot.take
+-- @param given nil, or a table:
+--   detail  with all that is for people: signals, each connection, who holds them, who waits
+--   pool    the name of the only one that is wanted
+--   where   the tracebacks of those that hold or wait, too
+--   limit   entries of each list of details, 1,000 by default
+-- @return { version, time_s, process, pools = { { name, state, stats, options, backends, resolver, last_error }, … } }
+function monitor.snapshot(given)
+  given = options.check("cueball.monitor.snapshot", given, SNAPSHOT_OPTIONS)
+  return detail.snapshot(hosts.of("cueball.monitor.snapshot", given.host), given)
+end
 
 --- The same as OpenMetrics text.
 function monitor.openmetrics()
@@ -37,7 +55,7 @@ function monitor.json()
   return json.encode(view_of_this())
 end
 
-local FORMATS = { json = true, openmetrics = true }
+local FORMATS = { json = true, openmetrics = true, prometheus = true }
 
 -- ?format= comes first; then what the client says it takes; JSON by default.
 local function format_of(http, given)
@@ -47,29 +65,66 @@ local function format_of(http, given)
   return accept:find("application/openmetrics-text", 1, true) and "openmetrics" or "json"
 end
 
-local OPTIONS = {
-  format = { check = function(value) return FORMATS[value] ~= nil end, range = '"json" or "openmetrics"' },
+local OPTIONS = options.merge(server.OPTIONS, {
+  format = { check = function(value) return FORMATS[value] ~= nil end, range = '"json", "openmetrics" or "prometheus"' },
   host = options.of_type("table", "a host"),
-}
+})
 
---- Answers the request that is being served (content_by_lua) with all pools of all workers.
+options.note("cueball.monitor.snapshot", SNAPSHOT_OPTIONS)
+options.note(WHAT, OPTIONS)
+
+local LISTEN = "127.0.0.1:9190"
+
+-- Serves by itself, where no request is being answered.
+local function listen(host, given)
+  if given.format then misuse.raise(WHAT .. ": option 'format' is for a location of nginx") end
+  given.listen = given.listen or LISTEN
+  return server.start(WHAT, host, given)
+end
+
+-- The pools of the worker that answers, in detail.
+local function answer_detail(host, http)
+  local pause = slices.of(host)
+  local taken = detail.snapshot(host, { detail = true, pool = http.argument "pool", where = http.argument "where" == "1" }, pause)
+  http.answer(200, "application/json", page.snapshot(taken, pause))
+end
+
+--- Serves the pools.
+--
+-- On libuv it listens: at `listen`, 127.0.0.1:9190 by default.
+-- In nginx it answers the request that is being served (content_by_lua) with all pools of all workers.
 -- Without a lua_shared_dict "cueball" it shows those of this worker, and says so.
--- @param given nil, or { format = "json" or "openmetrics" }: whatever the client asks for
+-- @param given nil, or a table. On libuv:
+--   listen  "127.0.0.1:9190", "[::1]:0" (any port that is free), "unix:/path"
+--   token   who asks has to send it; without one the address must be this machine's own
+--   tls     options of cueball.tls.server: cert_file, key_file …
+--   hosts   names that the server is known by, beside "localhost" and numbers
+--   pools   names of the pools that are shown; all by default
+--   mode    of the path of a UNIX socket
+--   connections_max, streams_max   how many at once; readers of /events
+-- In nginx:
+--   format  "json", "openmetrics" or "prometheus": whatever the client asks for
+-- @return on libuv: the server: .address, :close(); or nil, message, name
 function monitor.serve(given)
-  given = options.check(WHAT, given, OPTIONS)
+  given = options.merge(options.check(WHAT, given, OPTIONS), {})
   local host = hosts.of(WHAT, given.host)
   local http = host.http
-  if not http then misuse.raise(WHAT .. ": this host serves no requests; see cueball.monitor.openmetrics() and .json()") end
+  if not http then return listen(host, given) end
   local format = format_of(http, given)
   if not FORMATS[format] then
-    return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics\n"):format(format))
+    return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics, prometheus\n"):format(format))
   end
+  if http.argument "detail" == "1" and format == "json" then return answer_detail(host, http) end
   local all, problem = host.board()
   local pause = slices.of(host)
   local view = all and all:view(pause) or view_of_this(pause)
   view.problem = problem
   if format == "json" then return http.answer(200, "application/json", page.json(view, pause)) end
-  http.answer(200, openmetrics.content_type, openmetrics.text(view, pause))
+  local names = http.argument "names"
+  if names and not openmetrics.names[names] then
+    return http.answer(400, "text/plain; charset=utf-8", ("unknown names %q; there are both, cueball, opentelemetry\n"):format(names))
+  end
+  http.answer(200, openmetrics.content_types[format], openmetrics.text(view, pause, { names = names, format = format }))
 end
 
 return monitor

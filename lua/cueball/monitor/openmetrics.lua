@@ -1,10 +1,10 @@
---- Pools as OpenMetrics text, which Prometheus and others read.
--- The format: https://github.com/OpenObservability/OpenMetrics/blob/main/specification/OpenMetrics.md
-local clean = require("cueball.text").clean
+--- Pools as OpenMetrics text, which Prometheus and others read: under cueball's own names, and under those that OpenTelemetry has for
+-- pools of connections (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/), as Prometheus writes these.
+local exposition = require "cueball.monitor.exposition"
+local measured = require "cueball.pool.counts"
+local label = exposition.label
 
-local openmetrics = {
-  content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8",
-}
+local openmetrics = { content_types = exposition.content_types }
 
 local COUNTERS = {
   { "claims", "claims", "Claims made." },
@@ -29,74 +29,113 @@ local COUNTERS = {
   { "backend_ejections", "ejections", "Times that a backend was ejected as an outlier." },
 }
 
+-- Counters by their reason: of snapshot's `counts`, what begins so.
+local REASONED = {
+  { "refusals", "refused_by_", "reason", "Claims refused, those at their time limit among them, by the name of the error." },
+  { "closes", "closed_by_", "reason", "Connections closed, by why." },
+  { "deaths", "died_of_", "cause", "Times that a backend was found dead, by what the last attempt came to." },
+}
+
+local HISTOGRAMS = {
+  { "claim_wait", "wait", "How long granted claims waited." },
+  { "lease", "lease", "How long leases lasted." },
+  { "create", "create", "How long attempts took that opened a connection." },
+}
+
 local CONNECTION_STATES = { "idle", "busy", "connecting", "backing_off", "checking", "closing" }
 local BACKEND_CONNECTION_STATES = { "idle", "busy", "connecting" }
-local BACKEND_STATES = { "up", "standby", "dead", "ejected", "removed" }
+local BACKEND_STATES = { "up", "standby", "dead", "ejected", "drained", "removed" }
 local POOL_STATES = { "starting", "running", "failed", "stopping", "stopped" }
 local QUANTILES = { { "p50", "0.5" }, { "p90", "0.9" }, { "p99", "0.99" }, { "p999", "0.999" } }
 
-local ESCAPES = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }
-
--- Labels in the order given: { "pool", "db", "state", "idle" }.
-local function labels_of(pairs_of)
-  local parts = {}
-  for index = 1, #pairs_of, 2 do
-    parts[#parts + 1] = ('%s="%s"'):format(pairs_of[index], (clean(tostring(pairs_of[index + 1])):gsub('[\\"\n]', ESCAPES)))
-  end
-  return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or ""
+-- The upper bounds of histograms, in seconds; and the names of their buckets in `counts`.
+local BOUNDS, BUCKETS = {}, {}
+for index, ms in ipairs(measured.bounds_ms) do BOUNDS[index] = exposition.number(ms / 1000) end
+for _, measure in ipairs(measured.measures) do
+  local names = { above = measure .. "_above", sum = measure .. "_sum_ms" }
+  for index = 1, #BOUNDS do names[index] = ("%s_le_%d"):format(measure, index) end
+  BUCKETS[measure] = names
 end
 
-local Text = {}
-Text.__index = Text
-
--- Begins a family; what follows is samples of it.
-function Text:family(name, kind, help, unit)
-  self.name, self.suffix = "cueball_" .. name, kind == "counter" and "_total" or kind == "info" and "_info" or ""
-  self:line(("# TYPE %s %s"):format(self.name, kind))
-  if unit then self:line(("# UNIT %s %s"):format(self.name, unit)) end
-  self:line(("# HELP %s %s"):format(self.name, help))
+-- Labels of all states, made once.
+local function states_of(names, label_name)
+  local made = {}
+  for index, name in ipairs(names) do made[index] = { name, label(label_name or "state", name) } end
+  return made
 end
 
-function Text:line(text)
-  self[#self + 1] = text
+local CONNECTIONS, BACKEND_CONNECTIONS = states_of(CONNECTION_STATES), states_of(BACKEND_CONNECTION_STATES)
+local BACKENDS, POOLS = states_of(BACKEND_STATES), states_of(POOL_STATES)
+
+local function family(text, name, kind, help, unit)
+  text:family("cueball_" .. name, kind, help, unit)
 end
 
-function Text:sample(labels, value)
-  self:line(("%s%s%s %.17g"):format(self.name, self.suffix, labels_of(labels), value))
-  if self.pause then self.pause() end
-end
+-- -------------------------------------------------------------------------- pools --
 
 local function write_counters(text, pools)
   for _, counter in ipairs(COUNTERS) do
-    text:family("pool_" .. counter[1], "counter", counter[3])
-    for _, pool in ipairs(pools) do text:sample({ "pool", pool.name }, pool.stats[counter[2]] or 0) end
+    family(text, "pool_" .. counter[1], "counter", counter[3])
+    for _, pool in ipairs(pools) do text:sample(pool.label, pool.stats[counter[2]] or 0) end
+  end
+end
+
+local function write_reasons(text, pools)
+  for _, one in ipairs(REASONED) do
+    family(text, "pool_" .. one[1], "counter", one[4])
+    for _, pool in ipairs(pools) do
+      local found = {}
+      for name in pairs(pool.counts) do
+        if name:sub(1, #one[2]) == one[2] then found[#found + 1] = name end
+      end
+      table.sort(found)
+      for _, name in ipairs(found) do
+        text:sample(pool.label .. "," .. label(one[3], name:sub(#one[2] + 1)), pool.counts[name])
+      end
+    end
+  end
+end
+
+local function write_histogram(text, pools, measure, label_of)
+  local names = BUCKETS[measure]
+  for _, pool in ipairs(pools) do
+    local counts = pool.counts
+    text:histogram(pool[label_of], BOUNDS, function(index) return counts[names[index]] or 0 end, counts[names.above] or 0,
+      (counts[names.sum] or 0) / 1000)
+  end
+end
+
+local function write_histograms(text, pools)
+  for _, one in ipairs(HISTOGRAMS) do
+    family(text, "pool_" .. one[1] .. "_seconds", "histogram", one[3], "seconds")
+    write_histogram(text, pools, one[2], "label")
   end
 end
 
 -- A family with one sample for each pool.
 local function write_gauge(text, pools, name, help, value_of, unit)
-  text:family("pool_" .. name, "gauge", help, unit)
-  for _, pool in ipairs(pools) do text:sample({ "pool", pool.name }, value_of(pool)) end
+  family(text, "pool_" .. name, "gauge", help, unit)
+  for _, pool in ipairs(pools) do text:sample(pool.label, value_of(pool)) end
 end
 
 -- A family with one sample for each pool and state.
 local function write_states(text, pools, name, help, states, counts_of)
-  text:family("pool_" .. name, "gauge", help)
+  family(text, "pool_" .. name, "gauge", help)
   for _, pool in ipairs(pools) do
     local counts = counts_of(pool)
-    for _, state in ipairs(states) do text:sample({ "pool", pool.name, "state", state }, counts[state] or 0) end
+    for _, state in ipairs(states) do text:sample(pool.label .. "," .. state[2], counts[state[1]] or 0) end
   end
 end
 
 local function write_gauges(text, pools)
   local function stat(name) return function(pool) return pool.stats[name] or 0 end end
-  write_states(text, pools, "connections", "Slots for connections, by state.", CONNECTION_STATES,
-    function(pool) return pool.stats end)
+  write_states(text, pools, "connections", "Slots for connections, by state.", CONNECTIONS, function(pool) return pool.stats end)
   write_gauge(text, pools, "connections_max", "The ceiling on connections.", function(pool) return pool.max_connections end)
   write_gauge(text, pools, "connections_wanted", "Connections that the last plan asks for.", stat "target")
   write_gauge(text, pools, "claims_waiting", "Claims in the queue.", stat "waiting")
   write_gauge(text, pools, "claims_waiting_max", "The most claims that ever waited at once, in one worker.", stat "waiting_max")
   write_gauge(text, pools, "overloaded", "Workers in which overload lasts.", stat "overloaded")
+  write_gauge(text, pools, "paused", "Workers in which the pool is paused.", stat "paused")
   write_gauge(text, pools, "memory_bytes", "Memory of the pool's core.", stat "memory_bytes", "bytes")
   write_gauge(text, pools, "backends", "Backends known, dead ones included.", stat "backends")
   write_gauge(text, pools, "backends_dead", "Backends that are dead, in the worker that sees most.", stat "dead_backends")
@@ -104,77 +143,138 @@ local function write_gauges(text, pools)
     function(pool) return pool.resolver.is_failing and 0 or 1 end)
   write_gauge(text, pools, "resolver_failing_seconds", "How long the resolver has failed, in the worker where it is longest.",
     function(pool) return (pool.resolver.since_ms or 0) / 1000 end, "seconds")
-  write_states(text, pools, "workers", "Workers that have the pool, by its state there.", POOL_STATES,
-    function(pool) return pool.states end)
+  write_states(text, pools, "workers", "Workers that have the pool, by its state there.", POOLS, function(pool) return pool.states end)
 end
+
+-- ----------------------------------------------------------------------- backends --
 
 local function each_backend(pools, fn)
   for _, pool in ipairs(pools) do
-    for _, backend in ipairs(pool.backends) do fn(pool, backend) end
+    for _, backend in ipairs(pool.backends) do fn(pool, backend, pool.label .. "," .. label("backend", backend.key)) end
   end
 end
 
 local function write_backends(text, pools)
-  text:family("backend_up", "gauge", "Whether a worker at least can use the backend.")
-  each_backend(pools, function(pool, backend)
-    text:sample({ "pool", pool.name, "backend", backend.key }, (backend.states.up or backend.states.standby) and 1 or 0)
+  family(text, "backend_up", "gauge", "Whether a worker at least can use the backend.")
+  each_backend(pools, function(_, backend, labels)
+    text:sample(labels, (backend.states.up or backend.states.standby) and 1 or 0)
   end)
-  text:family("backend_workers", "gauge", "Workers that see the backend in this state.")
-  each_backend(pools, function(pool, backend)
-    for _, state in ipairs(BACKEND_STATES) do
-      local count = backend.states[state]
-      if count then text:sample({ "pool", pool.name, "backend", backend.key, "state", state }, count) end
+  family(text, "backend_workers", "gauge", "Workers that see the backend in this state.")
+  each_backend(pools, function(_, backend, labels)
+    for _, state in ipairs(BACKENDS) do
+      local count = backend.states[state[1]]
+      if count then text:sample(labels .. "," .. state[2], count) end
     end
   end)
-  text:family("backend_connections", "gauge", "Connections to the backend, by state.")
-  each_backend(pools, function(pool, backend)
-    for _, state in ipairs(BACKEND_CONNECTION_STATES) do
-      text:sample({ "pool", pool.name, "backend", backend.key, "state", state }, backend[state])
-    end
+  family(text, "backend_connections", "gauge", "Connections to the backend, by state.")
+  each_backend(pools, function(_, backend, labels)
+    for _, state in ipairs(BACKEND_CONNECTIONS) do text:sample(labels .. "," .. state[2], backend[state[1]]) end
   end)
-end
-
-local function write_takes(text, pools)
-  text:family("backend_connections_taken", "gauge", "Connections that the backend takes, where the pool wants more.")
-  each_backend(pools, function(pool, backend)
-    if backend.takes then text:sample({ "pool", pool.name, "backend", backend.key }, backend.takes) end
+  family(text, "backend_connections_taken", "gauge", "Connections that the backend takes, where the pool wants more.")
+  each_backend(pools, function(_, backend, labels)
+    if backend.takes then text:sample(labels, backend.takes) end
   end)
 end
 
 -- Quantiles of several workers cannot be made into one: each has its own.  An old worker leaves its label to the new one.
 local function write_quantiles(text, workers, name, prefix, help)
-  text:family(name, "gauge", help, "seconds")
+  family(text, name, "summary", help, "seconds")
   local seen = {}
   for _, worker in ipairs(workers) do
-    local label = tostring(worker.id or worker.pid or 0)
-    if not worker.is_exiting and not seen[label] then
-      seen[label] = true
+    local number = tostring(worker.id or worker.pid or 0)
+    if not worker.is_exiting and not seen[number] then
+      seen[number] = true
       for _, pool in ipairs(worker.pools) do
+        local labels = ("%s,%s,"):format(label("pool", pool.name), label("worker", number))
         for _, quantile in ipairs(QUANTILES) do
-          text:sample({ "pool", pool.name, "worker", label, "quantile", quantile[2] }, pool.stats[prefix .. quantile[1]] / 1000)
+          text:sample(labels .. label("quantile", quantile[2]), pool.stats[prefix .. quantile[1]] / 1000)
         end
       end
     end
   end
 end
 
+-- ------------------------------------------------------------------- OpenTelemetry --
+
+local OTEL = "db_client_connection_"
+
+local OTEL_HISTOGRAMS = {
+  { "create_time", "create", "The time it took to create a new connection." },
+  { "wait_time", "wait", "The time it took to obtain an open connection from the pool." },
+  { "use_time", "lease", "The time between borrowing a connection and returning it to the pool." },
+}
+
+local function otel_gauge(text, pools, name, help, value_of)
+  text:family(OTEL .. name, "gauge", help)
+  for _, pool in ipairs(pools) do
+    local value = value_of(pool)
+    if value then text:sample(pool.otel_label, value) end
+  end
+end
+
+local function write_otel(text, pools)
+  text:family(OTEL .. "count", "gauge", "The number of connections that are currently in state described by the state attribute.")
+  for _, pool in ipairs(pools) do
+    text:sample(pool.otel_label .. ',db_client_connection_state="idle"', pool.stats.idle or 0)
+    text:sample(pool.otel_label .. ',db_client_connection_state="used"', pool.stats.busy or 0)
+  end
+  otel_gauge(text, pools, "max", "The maximum number of open connections allowed.", function(pool) return pool.max_connections end)
+  otel_gauge(text, pools, "idle_min", "The minimum number of idle open connections allowed.", function(pool) return pool.options.spares end)
+  otel_gauge(text, pools, "pending_requests", "The number of current pending requests for an open connection.",
+    function(pool) return pool.stats.waiting or 0 end)
+  text:family(OTEL .. "timeouts", "counter",
+    "The number of connection timeouts that have occurred trying to obtain a connection from the pool.")
+  for _, pool in ipairs(pools) do text:sample(pool.otel_label, pool.stats.claim_timeouts or 0) end
+  for _, one in ipairs(OTEL_HISTOGRAMS) do
+    text:family(OTEL .. one[1] .. "_seconds", "histogram", one[3], "seconds")
+    write_histogram(text, pools, one[2], "otel_label")
+  end
+end
+
+-- -------------------------------------------------------------------------- whole --
+
+--- Whose names there are.
+openmetrics.names = { both = true, cueball = true, opentelemetry = true }
+
+-- What the writers want of a pool, beside what it is.
+local function labelled(pools)
+  local made = {}
+  for index, pool in ipairs(pools) do
+    made[index] = setmetatable({
+      label = label("pool", pool.name), otel_label = label("db_client_connection_pool_name", pool.name), counts = pool.counts or {},
+    }, { __index = pool })
+  end
+  return made
+end
+
+--- The format that a client wants.
+-- @param accept its Accept header, or nil
+function openmetrics.format_for(accept)
+  return (accept or ""):find("application/openmetrics-text", 1, true) and "openmetrics" or "prometheus"
+end
+
 --- The text.
 -- @param view { version, workers, pools }: workers as snapshot.take makes them, with id, pid and is_exiting; pools of snapshot.merge
 -- @param pause nil, or of cueball.monitor.slices
-function openmetrics.text(view, pause)
-  local text = setmetatable({ pause = pause }, Text)
-  text:family("build", "info", "Which cueball this is.")
-  text:sample({ "version", view.version }, 1)
-  text:family("workers", "gauge", "Workers whose pools are shown here.")
-  text:sample({}, #view.workers)
-  write_gauges(text, view.pools)
-  write_counters(text, view.pools)
-  write_quantiles(text, view.workers, "pool_claim_wait_seconds", "wait_ms_", "How long granted claims waited.")
-  write_quantiles(text, view.workers, "pool_lease_seconds", "lease_ms_", "How long leases lasted.")
-  write_backends(text, view.pools)
-  write_takes(text, view.pools)
-  text:line "# EOF\n"
-  return table.concat(text, "\n")
+-- @param given nil, or { names = "both" (the default), "cueball" or "opentelemetry"; format = "openmetrics" (the default) or "prometheus" }
+function openmetrics.text(view, pause, given)
+  local names = given and given.names or "both"
+  local text, pools = exposition.new(pause, given and given.format or "openmetrics"), labelled(view.pools)
+  if names ~= "opentelemetry" then
+    family(text, "build", "info", "Which cueball this is.")
+    text:sample(label("version", view.version), 1)
+    family(text, "workers", "gauge", "Workers whose pools are shown here.")
+    text:sample("", #view.workers)
+    write_gauges(text, pools)
+    write_counters(text, pools)
+    write_reasons(text, pools)
+    write_histograms(text, pools)
+    write_quantiles(text, view.workers, "worker_claim_wait_seconds", "wait_ms_", "How long granted claims waited, in one worker.")
+    write_quantiles(text, view.workers, "worker_lease_seconds", "lease_ms_", "How long leases lasted, in one worker.")
+    write_backends(text, pools)
+  end
+  if names ~= "cueball" then write_otel(text, pools) end
+  return text:finish()
 end
 
 return openmetrics

@@ -78,4 +78,18 @@ function page.json(view, pause)
   return ('%s,"pools":[%s]}'):format(text:sub(1, -2), table.concat(pools, ","))
 end
 
+--- A snapshot as JSON, made in slices.
+-- @param taken { …, pools }
+function page.snapshot(taken, pause)
+  local head, pools = {}, {}
+  for name, value in pairs(taken) do
+    if name ~= "pools" then head[name] = value end
+  end
+  for index, pool in ipairs(taken.pools) do
+    pools[index] = json.encode(pool)
+    pause()
+  end
+  return with_list(head, "pools", pools)
+end
+
 return page

@@ -17,6 +17,10 @@ snapshot.counters = {
   "plans", "shuffles", "backend_deaths", "ejections",
 }
 
+--- The same as a set; whatever else is counted is among a pool's counts.
+snapshot.is_counter = {}
+for _, name in ipairs(snapshot.counters) do snapshot.is_counter[name] = true end
+
 -- Those that are the same in all workers, or the worst of all, and so do not add up.
 local GREATEST = {
   backends = true, dead_backends = true, ejected_backends = true, waiting_max = true, wait_ms_max = true, lease_ms_max = true,
@@ -30,9 +34,10 @@ end
 -- ------------------------------------------------------------------- this process --
 
 local function state_of(backend)
+  if backend.removed then return "removed" end
+  if backend.drained then return "drained" end
   if backend.dead then return "dead" end
   if backend.ejected then return "ejected" end
-  if backend.removed then return "removed" end
   return backend.standby and "standby" or "up"
 end
 
@@ -42,7 +47,8 @@ local function backends_of(pool)
     list[#list + 1] = {
       key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
       state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
-      takes = one.takes, suspect = one.suspect,
+      takes = one.takes, suspect = one.suspect, want = one.want, attempt = one.attempt, back_in_ms = one.back_in_ms,
+      since_ms = one.since_ms, total_max = one.total_max,
       latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = one.provenance,
     }
   end
@@ -63,26 +69,39 @@ local function resolver_of(pool)
   return { is_failing = state.failing, message = state.message, since_ms = state.since_ms }
 end
 
---- One pool: { name, state, stats, options, backends, resolver, last_error }.
+--- One pool: { name, state, stats, counts, options, backends, resolver, last_error }.
 function snapshot.of(pool, name)
   return {
-    name = name or pool.name, state = pool:state(), stats = pool:stats(), options = options_of(pool), backends = backends_of(pool),
+    name = name or pool.name, state = pool:state(), stats = pool:stats(), counts = pool:counts(), options = options_of(pool),
+    backends = backends_of(pool),
     resolver = resolver_of(pool),
     last_error = pool:last_error(),
   }
 end
 
 --- Every pool of this process.
--- Pools of one name are told apart: "db", "db#2".
--- @param pause nil, or of cueball.monitor.slices
--- @return { version, pools }
-function snapshot.take(pause)
-  local pools, seen = json.list {}, {}
+-- @return a list of { pool =, name = }: pools of one name are told apart: "db", "db#2"
+function snapshot.named()
+  local list, seen = {}, {}
   for _, pool in ipairs(registry.pools()) do
     local count = (seen[pool.name] or 0) + 1
     seen[pool.name] = count
-    pools[#pools + 1] = snapshot.of(pool, count > 1 and ("%s#%d"):format(pool.name, count) or nil)
-    if pause then pause() end
+    list[#list + 1] = { pool = pool, name = count > 1 and ("%s#%d"):format(pool.name, count) or pool.name }
+  end
+  return list
+end
+
+--- Every pool of this process, or those that are wanted.
+-- @param pause nil, or of cueball.monitor.slices
+-- @param given nil; or { is_wanted = nil or function(name, pool) → boolean, show = nil, for snapshot.of, or another in its place }
+-- @return { version, pools }
+function snapshot.take(pause, given)
+  local pools, is_wanted, show = json.list {}, given and given.is_wanted, given and given.show or snapshot.of
+  for _, one in ipairs(snapshot.named()) do
+    if not is_wanted or is_wanted(one.name, one.pool) then
+      pools[#pools + 1] = show(one.pool, one.name)
+      if pause then pause() end
+    end
   end
   return { version = native.version, pools = pools }
 end
@@ -103,6 +122,8 @@ local function count_in(counts, name)
   counts[name] = (counts[name] or 0) + 1
 end
 
+local ADDED_UP = { "total", "idle", "busy", "connecting" }
+
 local function add_backends(merged, by_key, backends)
   for _, one in ipairs(backends) do
     local sum = by_key[one.key]
@@ -115,7 +136,7 @@ local function add_backends(merged, by_key, backends)
       by_key[one.key] = sum
       merged[#merged + 1] = sum
     end
-    for _, name in ipairs { "total", "idle", "busy", "connecting" } do sum[name] = sum[name] + one[name] end
+    for _, name in ipairs(ADDED_UP) do sum[name] = sum[name] + one[name] end
     if one.takes then sum.takes = (sum.takes or 0) + one.takes end
     sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none
     count_in(sum.states, one.state)
@@ -125,10 +146,12 @@ end
 
 local function new_sum(pool, accumulated)
   local sum = {
-    name = pool.name, states = {}, stats = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
+    name = pool.name, states = {}, stats = {}, counts = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
     max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil },
   }
-  for name, value in pairs(accumulated or {}) do sum.stats[name] = value end
+  for name, value in pairs(accumulated or {}) do
+    if snapshot.is_counter[name] then sum.stats[name] = value else sum.counts[name] = value end
+  end
   return sum
 end
 
@@ -136,6 +159,7 @@ local function add_pool(sum, pool)
   sum.workers = sum.workers + 1
   count_in(sum.states, pool.state)
   add_stats(sum.stats, pool.stats)
+  for name, value in pairs(pool.counts or {}) do sum.counts[name] = (sum.counts[name] or 0) + value end
   add_backends(sum.backends, sum.by_key, pool.backends)
   -- A ceiling for the whole nginx is the same in all workers.
   local cap = pool.stats.allowed_to_all
@@ -152,7 +176,7 @@ end
 -- @param workers list of { pools, … } as snapshot.take returns it
 -- @param accumulated nil; or by pool the counters of workers that are gone
 -- @param pause nil, or of cueball.monitor.slices
--- @return a list of { name, workers, states = { running = 2 }, stats, options, max_connections (of all), resolver, last_error,
+-- @return a list of { name, workers, states = { running = 2 }, stats, counts, options, max_connections (of all), resolver, last_error,
 --   backends = { key, …, states = { up = 2 } } }
 function snapshot.merge(workers, accumulated, pause)
   local merged, by_name = json.list {}, {}

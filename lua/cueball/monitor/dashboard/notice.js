@@ -1,0 +1,72 @@
+// What stands above everything: that what is shown is old, that the process is another one, that a token is wanted. And what is told to those who listen.
+import { attribute, byId, h, keyed, setText, until } from "./dom.js";
+import { clock, plain } from "./format.js";
+
+export class Notices {
+  constructor(retry, takeToken) {
+    this.shown = new Map();
+    this.retry = retry;
+    this.takeToken = takeToken;
+    this.heard = [];
+  }
+
+  set(key, notice) {
+    if (notice) this.shown.set(key, { key, ...notice });
+    else if (!this.shown.delete(key)) return;
+    this.draw();
+  }
+
+  draw() {
+    keyed(byId("notices"), [...this.shown.values()], (one) => one.key, (one) => this.create(one), (node, one) => {
+      attribute(node, "data-kind", one.kind);
+      setText(node.querySelector(".text"), one.text);
+      const next = node.querySelector(".next");
+      if (next) until(next, one.retryAt ? one.retryAt - performance.now() : null);
+    });
+  }
+
+  create(one) {
+    const node = h("div", { class: "notice", role: one.kind === "bad" ? "alert" : "status" }, h("span", { class: "text" }));
+    if (one.key === "link") {
+      const button = h("button", { type: "button" }, "Try now");
+      button.addEventListener("click", this.retry);
+      node.append(h("span", { class: "next", "data-before": "again" }), button);
+    } else if (one.key === "token") {
+      node.append(this.tokenForm());
+    } else {
+      const button = h("button", { type: "button", "aria-label": "Close this notice" }, "Close");
+      button.addEventListener("click", () => this.set(one.key, null));
+      node.append(button);
+    }
+    return node;
+  }
+
+  tokenForm() {
+    const field = h("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
+    const form = h("form", { class: "token" }, field, h("button", {}, "Enter"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (field.value) this.takeToken(field.value);
+      field.value = "";
+    });
+    return form;
+  }
+
+  link({ kind, message, retryAt, status }, seenS) {
+    const old = seenS ? ` Shown is how it was at ${clock(seenS)}.` : "";
+    this.set("link", kind === "cut" ? { kind: "bad", text: `No connection to the program: ${plain(message, 200)}.${old}`, retryAt } : null);
+    const wanted = status === 403 ? `The program refuses: ${plain(message, 200)}. A token may help.` : `The program wants its token.${old}`;
+    this.set("token", kind === "locked" ? { kind: "bad", text: wanted } : null);
+  }
+
+  // To screen readers: what is worth an interruption, and not more often than each 3 s.
+  say(text) {
+    this.heard.push(text);
+    if (this.timer) return;
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      const list = this.heard.splice(0);
+      setText(byId("live"), list.slice(0, 3).join(". ") + (list.length > 3 ? `. And ${list.length - 3} more changes` : ""));
+    }, 3000);
+  }
+}
