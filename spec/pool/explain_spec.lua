@@ -201,7 +201,7 @@ describe("a refusal", function()
     town:claim("carol", { timeout_ms = 50 })
     town:claim("bob", { timeout_ms = 40 })
     town:advance(45)
-    assert.equal("claim timed out after 40 ms (1 ahead, 1 busy): 40 ms every connection was busy", town.refused)
+    assert.matches("^claim timed out after 40 ms %(1 ahead, 1 busy%): 40 ms every connection was busy; the oldest lease", town.refused)
     finish()
   end)
 
@@ -227,6 +227,18 @@ describe("a refusal", function()
     local waited, held = texts[1]:match("^overloaded: overloaded: refused after ([%d.]+) ms in the queue %(%d+ ahead, "
       .. "1 busy%): ([%d.]+) ms every connection was busy$")
     assert.equal(waited, held, texts[1])
+    finish()
+  end)
+
+  it("that waited for attempts says what the last one failed with, though no backend is dead yet", function()
+    open {
+      max_connections = 1, recovery = { default = { attempts = 5, timeout_ms = 40, delay_ms = 1, max_delay_ms = 1, spread = 0 } },
+      connect = function() town.world.sleep(1000) end,
+    }
+    local message
+    town.world.spawn(function() message = select(2, pool:claim { timeout_ms = 100 }) end)
+    town:advance(150)
+    assert.matches("1 connecting, failing: db1 %(the attempt took too long%)%): ", message)
     finish()
   end)
 end)

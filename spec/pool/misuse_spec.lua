@@ -51,7 +51,7 @@ describe("a dot for the colon", function()
     town:advance(200)
     assert_guarded(set, "set", "connections set state last_error resolver backends stats subscribe stop")
     assert_guarded(member, "member", "release close fail")
-    assert_guarded(sink, "sink", "add remove set fail recover sleep wake pause on_end is_wanted failed")
+    assert_guarded(sink, "sink", "add remove set complete fail recover sleep wake pause on_end is_wanted failed")
     assert_guarded(town.world.tcp(), "sock", "connect send receive receiveany receiveuntil settimeout setoption close abort watch")
     set:stop()
     town:advance(1)
@@ -96,6 +96,8 @@ describe("what is no", function()
   it("host is told by a pool, and leaves nothing behind", function()
     local given = { host = {}, resolver = function() end, connect = function() end }
     assert.blames("cueball.pool: option 'host' is no host (docs/hosts.md): it has no now", function() cueball.pool(given) end)
+    local said = "cueball.cosocket.load: option 'host' must be a host (docs/hosts.md), not 5"
+    assert.blames(said, function() cueball.cosocket.load("redis", 5) end)
   end)
 
   it("length is told by receive", function()

@@ -121,12 +121,12 @@ end)
 
 describe("stats", function()
   local NOW = [[ total idle busy connecting backing_off checking closing waiting backends dead_backends ejected_backends
-    target overloaded memory_bytes ]]
+    target overloaded memory_bytes paused paused_ms drained_backends ]]
   local COUNTERS = [[ waiting_max claims granted granted_at_once claim_timeouts claims_refused claims_cancelled released leases_closed
     leases_failed leases_revoked attempts opened open_failures open_timeouts lost closed checks checks_failed plans shuffles
     backend_deaths ejections
     closed_lost closed_fail closed_unfit closed_worn closed_timeout closed_close closed_owner closed_idle closed_lifetime
-    closed_max_uses closed_renew closed_plan closed_removed closed_stop ]]
+    closed_max_uses closed_renew closed_plan closed_removed closed_stop closed_drain closed_killed ]]
   local TIMES = [[ wait_ms_p50 wait_ms_p90 wait_ms_p99 wait_ms_p999 wait_ms_max
     lease_ms_p50 lease_ms_p90 lease_ms_p99 lease_ms_p999 lease_ms_max
     create_ms_p50 create_ms_p90 create_ms_p99 create_ms_p999 create_ms_max ]]

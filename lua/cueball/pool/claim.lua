@@ -36,10 +36,34 @@ function claim.open(pool)
   pool.waiting = setmetatable({}, pool.parking and { __mode = "v" } or nil)
 end
 
--- The core has answered the claim: its claimer wakes when the host comes to it.
-function Claim:answer(lease, message, name)
-  self.lease, self.is_answered = lease, true
-  self.waiter:wake(lease, message, name)
+-- The claimer goes on when the host comes to it.
+local function wake(self)
+  self.is_answered = true
+  if self.task then
+    self.pool.host.tasks:wake(self.task)
+  elseif self.waiter then
+    self.waiter:wake()
+  end
+end
+
+-- The core has granted the claim. What the lease is made of is noted, and the claimer makes it: LuaJIT compiles only so much in one piece,
+-- and releases come here.
+function Claim:grant(slot, handle, waited, ahead)
+  self.lent, self.tag = leases.lend(self.pool, slot, handle, self.holder)
+  self.lease, self.waited, self.ahead = handle, waited, ahead
+  wake(self)
+end
+
+-- The lease that was granted; nil: none was.
+local function lease_of(self)
+  if not self.lease then return nil end
+  return (leases.after_wait(self.pool, self.tag, self.lease, self.lent, self.began, self.waited, self.ahead))
+end
+
+-- The core has refused the claim.
+function Claim:answer(_, message, name)
+  self.message, self.name = message, name
+  wake(self)
 end
 
 -- For host.guard: the claimer's task was killed, and nobody will take the answer.
@@ -48,7 +72,7 @@ function Claim:abort()
   deadlock.wait_ended(self)
   if self.owner then owner.claim_ended(self.owner, self) end
   if self.lease then
-    self.lease:release()
+    lease_of(self):release()
   elseif not self.is_answered then
     pool.waiting[self.user] = nil
     pool:input("claim_cancelled", self.handle)
@@ -68,6 +92,8 @@ local CLAIM_RULES = {
   error_on_empty = options.of_type("boolean", "true or false"),
   owner = { check = owner.is, range = "of pool:owner()" },
 }
+options.note("pool:claim", CLAIM_RULES)
+options.note("pool:with", CLAIM_RULES)
 
 -- The options of the claim that is made just now: the core reads them within the call.
 local cdata = ffi.new "cueball_claim_options"
@@ -144,9 +170,9 @@ local function granted(pool, claimer, now)
 end
 
 -- When the claim is refused for its time limit, as host.now() counts.
-local function deadline_of(pool, timeout_ms)
+local function deadline_of(pool, now, timeout_ms)
   if timeout_ms == 0 then timeout_ms = pool.given.claim_timeout_ms or math.huge end
-  return timeout_ms < math.huge and pool.now() + timeout_ms * 1e6 or math.huge
+  return timeout_ms < math.huge and now + timeout_ms * 1e6 or math.huge
 end
 
 -- Takes back a claim that can never be served.
@@ -155,23 +181,27 @@ local function refuse_deadlock(made, message)
   return nil, message, "deadlock"
 end
 
--- Waits where the claimer is no task but a request: the host tells of its end by its owner, so that nothing is to be guarded.
-local function wait_unguarded(pool, made)
-  if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
-  local lease, message, name = made.waiter:wait()
-  deadlock.wait_ended(made)
-  if made.owner then owner.claim_ended(made.owner, made) end
-  return lease, message, name
+-- Has the claimer wait, if the answer is not there yet.
+local function sleep(self, host)
+  if self.is_answered then return end
+  self.waiter = host.waiter()
+  self.waiter:wait()
+end
+
+-- The same of a task of cueball's own scheduler, which may wait as host.can_wait said.
+local function sleep_in_task(self, tasks)
+  if self.is_answered then return end
+  self.task = tasks.running
+  tasks:suspend(self.task)
 end
 
 -- The claim is over and has been heard of: it may be used for the next wait of its task, and keeps nothing until then.
 local function rest(self, of_task)
-  self.pool, self.lease, self.holder = false, false, nil
+  self.pool, self.holder, self.task, self.waiter = false, nil, false, false
+  self.lease, self.tag, self.lent = false, false, false
+  if self.message then self.message, self.name = nil, nil end
   if self.owner then self.owner = nil end
   if self.site then self.site = nil end
-  local waiter = self.waiter
-  if not waiter.again then return end
-  waiter:again()
   of_task.claim = self
 end
 
@@ -182,8 +212,9 @@ local function claim_for_wait(pool, of_task)
     of_task.claim = false
   else
     made = setmetatable({ -- false where nil would do: LuaJIT makes no room for that
-      pool = false, user = 0, handle = 0, waiter = pool.host.waiter(), owner = nil, lease = false, is_answered = false,
-      site = nil, holder = nil, thread = false, deadline = 0, is_asking = false,
+      pool = false, user = 0, handle = 0, task = false, waiter = false, owner = nil, began = 0, deadline = 0,
+      is_answered = false, lease = false, tag = false, lent = false, waited = 0, ahead = 0, message = nil, name = nil,
+      site = nil, holder = nil, thread = false, is_asking = false,
     }, Claim)
   end
   made.pool, made.holder, made.handle, made.is_answered = pool, pool.claimer(), tonumber(pool.core.grant.claim), false
@@ -191,31 +222,38 @@ local function claim_for_wait(pool, of_task)
   return made
 end
 
+-- Waits where the claimer is no task but a request: the host tells of its end by its owner, so that nothing is to be guarded.
+local function wait_unguarded(pool, made)
+  if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
+  sleep(made, pool.host)
+  return true
+end
+
 -- Waits for the answer, in a task or, if of_task is nil, elsewhere.
--- → true, a lease; or true, nil, message, name; or false, an error: its claimer cannot wait
+-- @return false if its claimer cannot wait
 local function wait(pool, made, of_task)
+  local host = pool.host
   if of_task then
     of_task.waits = made
-  elseif not pcall(pool.host.guard, made) then
+  elseif not pcall(host.guard, made) then
     return false
   end
   if pool.leaks.has_collected then pool:pump() else pump_if_asked(pool) end
-  local waiter = made.waiter
-  local can_wait, lease, message, name
-  if of_task and waiter.wait_here then
-    can_wait, lease, message, name = true, waiter:wait_here()
+  local can_wait = true
+  if of_task and host.tasks then
+    sleep_in_task(made, host.tasks)
   else
-    can_wait, lease, message, name = pcall(waiter.wait, waiter)
+    can_wait = pcall(sleep, made, host)
   end
-  if of_task then of_task.waits = false else pool.host.unguard(made) end
-  return can_wait, lease, message, name
+  if of_task then of_task.waits = false else host.unguard(made) end
+  return can_wait
 end
 
 -- Parks the claimer until the core has an answer.
-local function await(pool, user, claimer)
+local function await(pool, user, claimer, now)
   local of_task = scope.of_task(pool)
   local made = claim_for_wait(pool, of_task)
-  made.user, made.deadline = user, deadline_of(pool, cdata.timeout_ms)
+  made.user, made.began, made.deadline = user, now, deadline_of(pool, now, cdata.timeout_ms)
   if claimer then made.owner = claimer end
   if not pool.host.can_wait() then
     made:abort()
@@ -225,14 +263,16 @@ local function await(pool, user, claimer)
   if claimer then owner.claim_began(claimer, made) end
   local never = deadlock.wait_began(made)
   if never then return refuse_deadlock(made, never) end
-  if pool.parking and pool.host.task() == nil then return wait_unguarded(pool, made) end
-  local can_wait, lease, message, name = wait(pool, made, of_task)
+  local is_request = pool.parking and pool.host.task() == nil
+  local can_wait
+  if is_request then can_wait = wait_unguarded(pool, made) else can_wait = wait(pool, made, of_task) end
   deadlock.wait_ended(made)
   if claimer then owner.claim_ended(claimer, made) end
   if not can_wait then
     made:abort()
     misuse.raise(CANNOT_WAIT)
   end
+  local lease, message, name = lease_of(made), made.message, made.name
   if of_task then rest(made, of_task) end
   return lease, message, name
 end
@@ -253,7 +293,7 @@ function claim_for(pool, given, who)
     if lease then return lease end
     return claim_for(pool, given, who)
   end
-  if result == WAITING then return await(pool, user, claimer) end
+  if result == WAITING then return await(pool, user, claimer, now) end
   pool:pump()
   if result == CLAIM_TIMEOUT and not may_wait and wanted_ms >= 0 and (wanted_ms > 0 or pool.given.claim_timeout_ms ~= 0) then
     misuse.raise("pool:claim: no connection is idle, and only a task can wait for one: call it inside cueball.run or cueball.spawn")
@@ -279,7 +319,13 @@ function claim.make_within(pool, given, span_ms, who)
   lease.deadline = deadline
   local slot = lease.tag.slot
   local socket = pool.sockets[slot] or pool.parking and pool.parking.socket(pool, slot)
-  if socket and socket.limit then socket:limit(deadline, pool.now) end
+  if socket and socket.limit then
+    socket:limit(deadline, pool.now)
+  else
+    local factory = pool.factories[slot]
+    local limit = (factory.given or factory).limit
+    if limit then pool:guarded("limit", limit, lease.connection, deadline) end
+  end
   return lease
 end
 
@@ -328,23 +374,22 @@ end
 
 --- The core has granted a claim that waited.
 -- @param action of the core
-function claim.granted(pool, user, slot, action)
-  local one, handle = take(pool, user), tonumber(action.lease)
+function claim.granted(pool, action)
+  local one, slot, handle = take(pool, tonumber(action.user)), action.slot, tonumber(action.lease)
   if not one then -- its claimer ended without telling anybody
     pool.core:lease_released(pool.now(), handle)
     return
   end
-  local plain = pool.tags[slot].plain
-  if plain then plain:unwatch() else leases.lend_connection(pool, slot) end
-  local lease = leases.after_wait(pool, slot, handle, one.holder, tonumber(action.waited) / 1e6, action.ahead)
-  if one.owner then lease.tag.owner = one.owner end
+  local tag = pool.tags[slot]
+  if tag.plain then tag.plain:unwatch() else leases.lend_connection(pool, slot) end
+  if one.owner then tag.owner = one.owner end
   if pool.notes_sites then leaks.lent(pool.leaks, slot, one.site) end
-  one:answer(lease)
+  if one.grant then one:grant(slot, handle, tonumber(action.waited), action.ahead) else one:answer(leases.new(pool, slot, handle)) end
 end
 
 --- The core has refused a claim that waited.
-function claim.refused(pool, user, action)
-  local one = take(pool, user)
+function claim.refused(pool, action)
+  local one = take(pool, tonumber(action.user))
   if one then one:answer(nil, pool:refusal(action.error, tonumber(action.waited) / 1e6, action.ahead)) end
 end
 

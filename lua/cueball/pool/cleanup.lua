@@ -7,6 +7,7 @@
 -- are closed, and the log says so.
 local text = require "cueball.text"
 local leaks = require "cueball.pool.leaks"
+local log = require "cueball.log"
 
 local cleanup = {}
 
@@ -18,15 +19,12 @@ function cleanup.open(pool)
   pool.reference = setmetatable({ pool = pool }, WEAK)
 end
 
-local function log(self, level, message)
-  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
-end
-
 local function close(self, slot, connection)
   local factory = self.factories[slot]
   self.host.spawn(function()
     local ok, message = xpcall(factory.close, text.traceback, connection)
-    if not ok then log(self, "warn", "closing a connection threw: " .. message) end
+    if ok then return end
+    log.say(self.host, "warn", "closing a connection threw: " .. message, "factory_threw", { pool = self.name, cause = "close" })
   end)
 end
 
@@ -38,16 +36,17 @@ local function execute(self)
   self.sink:finish()
   self.sink:kill()
   local slots = {}
-  for slot in pairs(self.connections) do slots[#slots + 1] = slot end
+  for slot in pairs(self.opened) do slots[#slots + 1] = slot end
   table.sort(slots)
-  log(self, "warn", ("the pool was dropped without pool:stop(); it is stopped, and its %d connections are closed"):format(#slots))
-  for _, slot in ipairs(slots) do close(self, slot, self.connections[slot]) end
+  log.say(self.host, "warn", ("the pool was dropped without pool:stop(); it is stopped, and its %d connections are closed"):format(#slots),
+    "pool_dropped", { pool = self.name, connections = #slots })
+  for _, slot in ipairs(slots) do close(self, slot, self.opened[slot]) end
 end
 
 --- Makes pool.cleanup, and looks from now on whether the pool was collected. The pool has its alarm and pool.leaks, and no resolver yet.
 function cleanup.watch(pool)
   local self = {
-    host = pool.host, name = pool.name, connections = pool.connections, factories = pool.factories,
+    host = pool.host, name = pool.name, opened = pool.opened, factories = pool.factories,
     sink = nil, -- of its resolver, see resolver_changed
     leaks = pool.leaks, pool_alarm = pool.alarm, alarm = nil,
   }

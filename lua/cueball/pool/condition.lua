@@ -51,11 +51,12 @@ function condition.socket_of(host, connection, client)
 end
 
 --- Asks a factory whether a connection at rest still works: its check, or its broken, if it has one.
+-- @param timeout_ms how long that may take
 -- @return true; or false, message, and whether it threw: then the message has a traceback
-function condition.check(factory, connection)
+function condition.check(factory, connection, timeout_ms)
   local ok, fit, message = true, true, nil
   if factory.check then
-    ok, fit, message = xpcall(factory.check, text.traceback, connection)
+    ok, fit, message = xpcall(factory.check, text.traceback, connection, timeout_ms)
   elseif factory.broken then
     ok, message = xpcall(factory.broken, text.traceback, connection)
     fit = not message
@@ -77,33 +78,51 @@ end
 local function known_kind(pool, member, kind)
   if condition.KINDS[kind] then return kind end
   pool:log("warn", ("the connection factory's %s says the kind %s; there are lost, timeout, unfit and worn")
-    :format(member, text.message(kind)))
+    :format(member, text.message(kind)), "factory_mistaken", { cause = member })
   return "unfit"
 end
 
 --- What a factory says about a connection that comes back.
 -- @param factory of the connection
 -- @param socket  under it, or nil
--- @return nil if it may be lent again; or message, kind
+-- @return nil if it may be lent again; or message, kind. The kind "dirty": it may be, once the factory's reset has cleaned it
 function condition.broken(pool, factory, connection, socket)
   if not factory.broken or socket and factory.asks_socket then return nil end
   local ok, message, kind = pool:guarded("broken", factory.broken, connection)
   if not ok then return "its factory cannot tell whether it is fit", "unfit" end
   if not message then return nil end
+  if kind == "dirty" then return message, factory.reset and kind or "unfit" end
   return message, kind == nil and kind_by(socket) or kind ~= nil and known_kind(pool, "broken", kind)
 end
 
 --- Asks whether a connection that comes back may be lent again: its factory, and its socket.
 -- @param factory, socket as above
--- @return nil if it may; or message, kind
+-- @return nil if it may; or message, kind, as condition.broken
 function condition.judge(pool, factory, connection, socket)
   local message, kind = condition.broken(pool, factory, connection, socket)
   -- Whoever waits in the socket while nobody has the connection is a reader of the factory's own.
-  if message or not socket or socket.reader then return message, kind end
-  local fit
-  fit, message, kind = socket:is_fit()
-  if fit then return nil end
-  return message, kind
+  if message and kind ~= "dirty" or not socket or socket.reader then return message, kind end
+  local fit, why, its_kind = socket:is_fit()
+  if fit then return message, kind end
+  return why, its_kind
+end
+
+--- Asks a factory to clean a connection that it calls dirty: its reset, which may wait.
+-- @param socket     under it, or nil
+-- @param timeout_ms how long that may take
+-- @return nil if it is clean and fit now; or message, kind
+function condition.clean(pool, factory, connection, socket, timeout_ms)
+  local ok, is_clean, message, kind = xpcall(factory.reset, text.traceback, connection, timeout_ms)
+  if not ok then
+    pool:log("error", "the connection factory's reset threw: " .. is_clean, "factory_threw", { cause = "reset" })
+    return "its factory could not clean it", "unfit"
+  end
+  if not is_clean then
+    message = message ~= nil and message or "its factory could not clean it"
+    return message, kind == nil and kind_by(socket) or known_kind(pool, "reset", kind)
+  end
+  message, kind = condition.judge(pool, factory, connection, socket)
+  return message, kind == "dirty" and "unfit" or kind -- one that cannot be cleaned is not tried for ever
 end
 
 --- A claimer closes the connection: what do its factory and its socket know of the backend? Its `broken` is not asked, as nobody is to get

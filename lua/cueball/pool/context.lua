@@ -1,8 +1,23 @@
 --- What a connection factory is given for its sockets, on hosts where a pool holds its connections itself. Where the host parks them,
 -- pool.parking has functions of the same names.
 local address = require "cueball.address"
+local misuse = require "cueball.misuse"
+local text = require "cueball.text"
 
 local context = {}
+
+local LEVELS = { debug = true, info = true, warn = true, error = true }
+
+--- What a factory is given as `log`. Not every host knows what to do with another level: that is the factory's mistake, and told as such.
+-- @return function(level, message, has_lines, event); has_lines: the message is not made one line; event: for our own
+function context.logger(pool)
+  return function(level, message, has_lines, event)
+    if not LEVELS[level] then
+      misuse.raise('context.log: the level must be "debug", "info", "warn" or "error", not ' .. text.show(level))
+    end
+    pool:log(level, has_lines and message or text.message(message), event or "factory_says")
+  end
+end
 
 --- The options of a socket's connect that name the connection to keepalive pools of the host, if it has some.
 function context.options(pool, slot)
@@ -18,6 +33,15 @@ function context.lend_connect(socket, connect)
     if not how then return nil, message end
     return 1
   end
+end
+
+--- Closes what an attempt connected and came to nothing: its factory may have left it open.
+function context.close_client(given)
+  local client = given.client
+  if type(client) ~= "table" then return end
+  local socket = rawget(client, "_sock") or rawget(client, "sock") or client
+  local close = socket.abort or socket.close
+  if close then pcall(close, socket) end
 end
 
 --- Completes what a factory is given, for sockets and the clients built on them:

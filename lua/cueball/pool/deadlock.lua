@@ -25,6 +25,10 @@ local function wait_of(holder)
   return claim and not claim.is_answered and claim or nil
 end
 
+--- The same, for others.
+-- @return the claim: { pool =, thread =, began =, … }, or nil
+deadlock.wait_of = wait_of
+
 -- How many leases are of backends that were removed: the pool may have other connections besides them.
 local function removed_of(pool)
   local count = 0
@@ -116,10 +120,11 @@ end
 -- The claims that this one waits for: a list of { slot =, claim = }; nil: a connection may come free by itself.
 local function blockers_of(claim)
   local pool = claim.pool
-  if goes_on(pool) or may_be_ended(pool.host, claim.owner) then return nil end
+  if not pool.detects_deadlocks or goes_on(pool) or may_be_ended(pool.host, claim.owner) then return nil end
   local list = {}
   for slot in pairs(pool.lent) do list[#list + 1] = { slot = slot, claim = wait_of(pool.holders[slot]) } end
   if #list == 0 or not is_exhausted(pool) then return nil end
+  if #list < pool.core.numbers.busy then return nil end -- others than tasks have the rest: threads
   for _, one in ipairs(list) do
     if not holds(one.claim, pool, one.slot) then return nil end
   end

@@ -4,6 +4,7 @@
 local native = require "cueball.native"
 local door = require "cueball.pool.core"
 local faults = require "cueball.pool.faults"
+local sentence = require "cueball.log.sentence"
 local lib, ffi = native.lib, native.ffi
 
 local events = {}
@@ -11,15 +12,15 @@ local events = {}
 local CAPACITY, CAPACITY_FOR_THE_LOG = 4096, 256 -- events kept until they are read, which is after each input
 local ALL = 2 ^ (tonumber(lib.CUEBALL_EVENT_LAST) + 1) - 1
 
-local function bit_of(kind) return 2 ^ tonumber(kind) end
-
 -- The kinds that the log needs; the others cost nothing until somebody subscribes.
-local FOR_THE_LOG = bit_of(lib.CUEBALL_EVENT_POOL_STATE) + bit_of(lib.CUEBALL_EVENT_BACKEND_ADDED)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_REMOVED) + bit_of(lib.CUEBALL_EVENT_BACKEND_DEAD)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_REVIVED) + bit_of(lib.CUEBALL_EVENT_MEMORY_SHORT)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_EJECTED) + bit_of(lib.CUEBALL_EVENT_BACKEND_RETURNED)
-  + bit_of(lib.CUEBALL_EVENT_BACKEND_LIMITED) + bit_of(lib.CUEBALL_EVENT_PRIORITY)
-  + bit_of(lib.CUEBALL_EVENT_OVERLOADED) + bit_of(lib.CUEBALL_EVENT_RELIEVED)
+local FOR_THE_LOG, IS_FOR_THE_LOG = 0, {}
+for name in ([[ POOL_STATE BACKEND_ADDED BACKEND_REMOVED BACKEND_DEAD BACKEND_REVIVED MEMORY_SHORT BACKEND_EJECTED BACKEND_RETURNED
+    BACKEND_LIMITED PRIORITY OVERLOADED RELIEVED PAUSED RESUMED BACKEND_DRAINED BACKEND_RESTORED ]]):gmatch "%S+" do
+  FOR_THE_LOG, IS_FOR_THE_LOG[name:lower()] = FOR_THE_LOG + 2 ^ tonumber(lib["CUEBALL_EVENT_" .. name]), true
+end
+
+--- The same kinds, by name: a set.
+events.FOR_THE_LOG = IS_FOR_THE_LOG
 
 -- Has the core note the kinds that are wanted. Events that were not read are lost by it.
 local function watch(pool)
@@ -29,7 +30,7 @@ local function watch(pool)
   if mask == self.watched then return end
   self.watched = mask
   if pool.core:watch(mask, mask == FOR_THE_LOG and CAPACITY_FOR_THE_LOG or CAPACITY) < 0 then
-    pool:log("error", "no memory to watch events")
+    pool:log("error", "no memory to watch events", "memory_short")
   end
 end
 
@@ -61,6 +62,16 @@ function events.subscribe(pool, fn)
   end
 end
 
+--- Ends the subscriptions of all functions for which is_over(fn) is true.
+function events.unsubscribe(pool, is_over)
+  local others = {}
+  for _, one in ipairs(pool.events.subscribers) do
+    if one.fn and is_over(one.fn) then one.fn = nil else others[#others + 1] = one end
+  end
+  pool.events.subscribers = others
+  watch(pool)
+end
+
 -- The key of a backend. Removed backends may be gone from the core by the time their event is read; a backend whose adding was among too
 -- many events has no key at all.
 local function backend_key(pool, handle)
@@ -82,8 +93,6 @@ local function forget_removed(pool)
     end
   end
 end
-
-local ALL_PRIORITIES = 0xffffffff
 
 -- What the resolver said of the backend: the core does not know.
 local function provenance_of(pool, kind, key)
@@ -124,7 +133,8 @@ local function handle_of(value)
 end
 
 local COUNTED = {}
-for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected backend_limited overloaded priority"):gmatch "%S+" do
+for kind in ("backend_dead planned shuffled slot_state claim_waiting backend_ejected backend_limited overloaded priority paused resumed "
+  .. "backend_drained"):gmatch "%S+" do
   COUNTED[kind] = true
 end
 
@@ -147,62 +157,29 @@ local function table_of(pool, event)
   if state_name then
     made.from, made.to = state_name(event.from), state_name(event.to)
   end
+  if made.kind == "paused" then made.by = pool.paused_by end
   made.error, made.message = made.error or error_of(pool, made), message_of(pool, made)
   if made.kind == "backend_changed" then add_change(pool, made, event) end
+  if made.kind == "paused" then made.by = pool.paused_by end
   return made
 end
 
-local function say_of_backend(what)
-  return function(pool, event)
-    pool:log("debug", ("backend %s %s%s"):format(event.backend, what, event.provenance and ": " .. event.provenance or ""))
-  end
+-- What else follows from an event that is told.
+local NOTE = {
+  backend_dead = function(pool, event) faults.note_death(pool, event.backend, event.time_ms) end,
+  backend_revived = function(pool, event) faults.note_revival(pool, event.backend) end,
+}
+
+local function say(pool, event)
+  if NOTE[event.kind] then NOTE[event.kind](pool, event) end
+  if IS_FOR_THE_LOG[event.kind] then pool:tell(sentence.of(pool, event)) end
 end
-
-local DEATHS = {
-  failed = "failed", timeout = "took too long", lost = "opened and broke", fail = "failed its claimer", unfit = "failed its check",
-}
-local PROOFS = { release = "came back in order", check = "passed its check", worn = "delivered what was asked for", lasted = "lasted" }
-
-local SAY = {
-  pool_state = function(pool, event)
-    local level = event.to == "failed" and "error" or "info"
-    pool:log(level, ("%s (was %s)%s"):format(event.to, event.from, event.message and ": " .. event.message or ""))
-  end,
-  backend_added = say_of_backend "added",
-  backend_removed = say_of_backend "removed",
-  backend_dead = function(pool, event)
-    local message = event.error or "no reason known"
-    faults.note_death(pool, event.backend, event.time_ms)
-    pool:log("warn", ("backend %s is dead after %d attempts, the last one %s: %s"):format(event.backend, event.count,
-      DEATHS[event.cause] or event.cause, message))
-  end,
-  backend_revived = function(pool, event)
-    faults.note_revival(pool, event.backend)
-    if event.cause == "plan" then return pool:log("debug", "backend " .. event.backend .. " is left alone now") end
-    pool:log("info", ("backend %s is alive again: a connection %s"):format(event.backend, PROOFS[event.cause] or event.cause))
-  end,
-  backend_limited = function(pool, event)
-    pool:log("info", ("%s takes %d, the pool wants %d: the rest goes to others"):format(event.backend, event.count, event.wanted))
-  end,
-  backend_ejected = function(pool, event)
-    local message = event.error or "no reason known"
-    pool:log("warn", ("backend %s is left out for a while, its leases failed: %s"):format(event.backend, message))
-  end,
-  backend_returned = function(pool, event) pool:log("info", "backend " .. event.backend .. " is used again") end,
-  priority = function(pool, event)
-    local all = event.count == ALL_PRIORITIES
-    pool:log("info", all and "backends of all priorities are used" or ("backends of priority %d and better are used"):format(event.count))
-  end,
-  overloaded = function(pool, event) pool:log("warn", ("overloaded, %d claims wait"):format(event.count)) end,
-  relieved = function(pool) pool:log("info", "no longer overloaded") end,
-  memory_short = function(pool) pool:log("error", "out of memory: connections are opened later") end,
-}
 
 local function tell(pool, event)
   for _, subscriber in ipairs(pool.events.subscribers) do
     local ok, message = true, nil
     if subscriber.fn then ok, message = pool:call(subscriber.fn, event) end
-    if not ok then pool:log("error", "a subscriber threw: " .. message) end
+    if not ok then pool:log("error", "a subscriber threw: " .. message, "subscriber_threw") end
   end
 end
 
@@ -225,7 +202,7 @@ function events.read(pool)
       self.removed[tonumber(core.event.backend)] = true
       faults.forget(pool, event.backend)
     end
-    if SAY[event.kind] then SAY[event.kind](pool, event) end
+    say(pool, event)
     tell(pool, event)
   end
   if next(self.removed) then forget_removed(pool) end

@@ -20,14 +20,13 @@ local TEXT = {
   elsewhere = "other workers had all connections",
   forgotten = "longer ago than is on record",
   stalled = "the event loop stood still",
+  paused = "the pool was paused",
+  drained = "every backend was drained",
 }
 
---- What held a claim that waited so long and is answered now.
--- @param waited_ms milliseconds
--- @return a list of { reason =, ms = } in order; the ms add up to waited_ms
-function explain.parts(pool, waited_ms)
-  local now = pool.now()
-  local count = pool.core:explain(math.max(0, now - waited_ms * 1e6), now, room, ROOM)
+-- What held a claim from then until then, in nanoseconds.
+local function parts_of(pool, begun, ended)
+  local count = pool.core:explain(begun, ended, room, ROOM)
   local parts = {}
   for index = 0, count - 1 do
     local reason = ffi.string(lib.cueball_reason_name(room[index].reason))
@@ -38,16 +37,24 @@ function explain.parts(pool, waited_ms)
   return parts
 end
 
+--- What held a claim that waited so long and is answered now.
+-- @param waited_ms milliseconds
+-- @return a list of { reason =, ms = } in order; the ms add up to waited_ms
+function explain.parts(pool, waited_ms)
+  local now = pool.now()
+  return parts_of(pool, math.max(0, now - waited_ms * 1e6), now)
+end
+
 local NO_BACKENDS = tonumber(lib.CUEBALL_REASON_NO_BACKENDS)
 
 --- The same in short: every claim that waits is noted, and few are asked. explain.listed makes a list of it.
+-- @param began, waited  nanoseconds
 -- @return a list as of explain.parts; or the number of a reason, if there was one all the time
-function explain.noted(pool, waited_ms)
-  local now = pool.now()
-  local count = pool.core:explain(math.max(0, now - waited_ms * 1e6), now, room, ROOM)
+function explain.noted(pool, began, waited)
+  local count = pool.core:explain(began, began + waited, room, ROOM)
   local reason = tonumber(room[0].reason)
   if count == 1 and reason ~= NO_BACKENDS then return reason end
-  return explain.parts(pool, waited_ms)
+  return parts_of(pool, began, began + waited)
 end
 
 --- What explain.noted noted, as a list.

@@ -1,10 +1,14 @@
 --- Connection factories: what an application gives, checked and completed.
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
+local text = require "cueball.text"
 
 local factory = {}
 
-local MEMBERS = { connect = true, close = true, check = true, broken = true, evidence = true, watch = true, unwatch = true, park = true }
+local MEMBERS = {
+  connect = true, close = true, check = true, broken = true, evidence = true, reset = true, limit = true, watch = true,
+  unwatch = true, park = true, fault = true, fits = true, descriptor = true, pointer = true,
+}
 
 local function is_factory(value)
   return type(value) == "function" or type(value) == "table" and type(value.connect) == "function"
@@ -29,11 +33,13 @@ end
 --- Completes a factory.
 -- @param what  who asks, for messages
 -- @param given a function, or a table that the rule let pass
+-- @param host  of the pool
 -- @return a table of its functions, and
 --   inspects     connections that come back are asked about
 --   asks_socket  `broken` asks the socket only, which the pool does itself
+--   asks_descriptor  `broken` asks the descriptor only, which a pool for threads does itself
 --   bare, parked the short ways of cueball's own factories, see cueball.pool.perform and cueball.nginx.parking
-function factory.read(what, given)
+function factory.read(what, given, host)
   if type(given) == "function" then given = { connect = given } end
   local made = { close = close_by_method }
   for member in pairs(MEMBERS) do
@@ -43,8 +49,11 @@ function factory.read(what, given)
     end
     made[member] = value or made[member]
   end
+  local fault = made.fault and made.fault(host)
+  if fault then misuse.raise(("%s: the connection factory cannot work on this host: %s"):format(what, text.message(fault))) end
   made.inspects = made.broken ~= nil or made.watch ~= nil
   made.asks_socket = made.broken ~= nil and made.broken == given.asks_socket
+  made.asks_descriptor = made.broken ~= nil and made.broken == given.asks_descriptor
   made.parked = short_way(given.parked, made, "connect", "park", "broken")
   made.bare = short_way(given.bare, made, "watch", "unwatch")
   return made

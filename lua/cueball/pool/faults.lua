@@ -3,6 +3,7 @@
 -- pool.faults is written here only. Of each backend two messages are kept: the one since a connection to it opened, which is what it does
 -- now, and the one at all: why a backend is dead is not forgotten because another connection opened.
 local native = require "cueball.native"
+local secrets = require "cueball.pool.secrets"
 local ffi = native.ffi
 
 local faults = {}
@@ -13,6 +14,7 @@ local ERROR_MAX = 200 -- bytes of each one's error
 function faults.open(pool)
   pool.faults = {
     latest = nil,            -- "key: message", or "resolver: message"
+    latest_key = nil,        -- of the backend that failed last
     current = {}, last = {}, -- by key, see above
     dead_since = {},         -- by key, in ms
     dead_longest = {},       -- keys of those dead for longest, so that no claim has to look for them
@@ -23,9 +25,11 @@ end
 -- @param message bounded and clean: of text.message
 function faults.note(pool, key, message)
   local self = pool.faults
+  if message then message = secrets.hide(pool, message) end
   self.current[key] = message
   if not message then return end
   self.last[key] = message
+  self.latest_key = key
   self.latest = ("%s: %s"):format(key, message)
 end
 
@@ -37,6 +41,13 @@ end
 --- The last thing that went wrong; nil: nothing yet.
 function faults.latest(pool)
   return pool.faults.latest
+end
+
+--- The backend that failed last, if no connection to it has opened since: "db1 (connection refused)"; nil: none does.
+function faults.failing(pool)
+  local key = pool.faults.latest_key
+  local message = key and pool.faults.current[key]
+  return message and ("%s (%s)"):format(key, message:sub(1, ERROR_MAX))
 end
 
 --- What went wrong with a backend since a connection to it opened, or else at all.
@@ -58,6 +69,12 @@ function faults.note_death(pool, key, time_ms)
   self.dead_since[key] = time_ms
   local longest = self.dead_longest
   if #longest < NAMED_MAX then longest[#longest + 1] = key end
+end
+
+--- For how long a backend has been dead, in ms; nil: it is not.
+function faults.dead_ms(pool, key)
+  local since = pool.faults.dead_since[key]
+  return since and math.max(0, pool.now() / 1e6 - since) or nil
 end
 
 -- Those dead for longest, of all.
@@ -112,7 +129,7 @@ end
 
 --- Whether a backend is known to be dead.
 function faults.has_dead(pool)
-  return next(pool.faults.dead_since) ~= nil
+  return pool.faults.dead_longest[1] ~= nil
 end
 
 -- For those whose death has not been read from the core's events yet.

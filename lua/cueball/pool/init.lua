@@ -3,25 +3,32 @@
 -- The core is polled: after whatever was told to it, `pump` does its actions,
 -- reads its events and sets one alarm for its deadline.
 local claim = require "cueball.pool.claim"
+local counts = require "cueball.pool.counts"
 local cleanup = require "cueball.pool.cleanup"
 local door = require "cueball.pool.core"
 local events = require "cueball.pool.events"
 local factory = require "cueball.pool.factory"
 local faults = require "cueball.pool.faults"
+local holders = require "cueball.pool.holders"
 local hosts = require "cueball.host"
 local inspection = require "cueball.pool.inspection"
 local leaks = require "cueball.pool.leaks"
 local lease = require "cueball.pool.lease"
 local listener = require "cueball.pool.listener"
+local log = require "cueball.log"
+local manage = require "cueball.pool.manage"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local owner = require "cueball.pool.owner"
 local perform = require "cueball.pool.perform"
+local plan = require "cueball.pool.plan"
 local pool_options = require "cueball.pool.options"
 local readiness = require "cueball.pool.readiness"
 local refusal = require "cueball.pool.refusal"
 local registry = require "cueball.pool.registry"
+local reset = require "cueball.pool.reset"
 local scope = require "cueball.pool.scope"
+local secrets = require "cueball.pool.secrets"
 local sink = require "cueball.resolver.sink"
 local stats = require "cueball.pool.stats"
 local text = require "cueball.text"
@@ -41,13 +48,16 @@ local function quota_of(what, own, cdata, host, is_set)
 end
 
 -- Starts a resolver in the place of the one before, if there was one.
-local function start_resolver(self, resolver)
+local function start_resolver(self, resolver, is_deferred)
+  local known = {}
+  for key in pairs(self.of_core.said) do known[key] = true end
   local of = self.cleanup and self.reference or { pool = self }
   self.sink = sink.new {
-    resolver = resolver, listener = self.listener, is_weak = self.cleanup ~= nil, before = self.sink,
+    resolver = resolver, is_deferred = is_deferred, listener = self.listener,
+    is_weak = self.cleanup ~= nil, before = self.sink, inherited = known,
     host = self.host, recovery = self.given.recovery,
-    log = function(level, message)
-      if of.pool then of.pool:log(level, message) end
+    log = function(level, message, event, facts)
+      if of.pool then of.pool:log(level, message, event, facts) end
     end,
   }
   cleanup.resolver_changed(self)
@@ -61,7 +71,7 @@ function Pool.new(given)
 end
 
 -- The state of each file's own. Where one refers to another's, that comes first.
-local OWNERS_OF_STATE = { cleanup, faults, leaks, lease, perform, scope, claim, events, readiness }
+local OWNERS_OF_STATE = { cleanup, secrets, faults, leaks, lease, perform, scope, claim, events, readiness }
 
 -- What wakes the pool at the core's deadline. A set acts by itself, and stays.
 local function alarm_of(self)
@@ -76,9 +86,9 @@ end
 
 -- Who hears the resolver: the pool's listener, and behind it the quota, if there is one, and the core.
 local function listen(self, shared, cdata)
-  local of_core = listener.of_core(self)
-  self.quota = shared and shared:quota_of(self, cdata, of_core) or nil
-  self.listener = listener.new(self, self.quota or of_core)
+  self.of_core = listener.of_core(self)
+  self.quota = shared and shared:quota_of(self, cdata, self.of_core) or nil
+  self.listener = listener.new(self, self.quota or self.of_core)
   if self.quota then self.quota:begin() end
 end
 
@@ -87,30 +97,58 @@ local function name_of(own)
   return own.name or type(resolver) == "table" and type(resolver.name) == "string" and text.message(resolver.name) or "pool"
 end
 
+--- Reads the options of a pool, and makes none.
+-- @param what who asks, for messages
+-- @return { own = those of the Lua side, core = those of the core as they were given, cdata = a cueball_options, host =, connect = the
+--   factory, completed }; mistakes raise an error at the caller's line
+function Pool.read(given, what)
+  local own, core, cdata = pool_options.read(what, given)
+  local host = hosts.of(what, own.host)
+  return { own = own, core = core, cdata = cdata, host = host, connect = factory.read(what, own.connect, host) }
+end
+
+-- The core: of a set, or shared with the threads of the process, or the pool's alone.
+local function core_of(own, cdata, host, of_set, threaded)
+  local seed, now = own.seed or host.seed(), host.now()
+  if threaded then return door.new_shared(threaded, cdata, seed, now) end
+  return door.new(cdata, seed, now, of_set ~= nil)
+end
+
 --- The same, for others that make pools.
 -- @param what   who asks, for messages
 -- @param of_set nil; or, for the pool of a set: leases are asked back with of_set:recall(slot, lease, cause), and when all is done that the
 --   core wants of_set:drained(is_well) is called: if it returns true there may be more
-function Pool.new_for(given, what, of_set)
-  local own, core, cdata = pool_options.read(what, given)
-  local connect, host = factory.read(what, own.connect), hosts.of(what, own.host)
+-- @param is_deferred whether its resolver begins in the event loop's next turn, and so the pool; at once by default
+function Pool.new_for(given, what, of_set, is_deferred)
+  local read = Pool.read(given, what)
+  local own, core, cdata, host = read.own, read.core, read.cdata, read.host
   host.pool_begins() -- what cannot be loaded (for want of descriptors, say) is an error now, before there is half a pool
   local shared = quota_of(what, own, cdata, host, of_set ~= nil)
-  local made, message = door.new(cdata, own.seed or host.seed(), host.now(), of_set ~= nil)
-  if not made then misuse.raise(what .. ": " .. message) end
+  local threaded, fault = nil, nil
+  if not of_set then threaded, fault = host.threaded(name_of(own), read.connect) end
+  if fault then misuse.raise(what .. ": " .. fault) end
+  local made, message = core_of(own, cdata, host, of_set, threaded)
+  if not made then
+    if threaded then threaded:abandon() end
+    misuse.raise(what .. ": " .. message)
+  end
   local self = setmetatable({
     name = name_of(own), host = host, now = host.now, claimer = host.claimer, core = made, given = options.merge({}, core),
-    of_set = of_set, factory = nil, parking = nil, quota = nil, listener = nil, sink = nil,
-    stoppers = {}, alarm = nil, alarm_at = NEVER, is_pumping = false, is_over = false,
+    of_set = of_set, threaded = threaded, factory = nil, parking = nil, quota = nil, listener = nil, of_core = nil, sink = nil,
+    stoppers = {}, alarm = nil, alarm_at = NEVER, is_pumping = false, is_over = false, oldest_lease = nil,
   }, Pool)
   self.parking = not of_set and host.parking(self) or nil
   for _, one in ipairs(OWNERS_OF_STATE) do one.open(self) end
-  self.factory = factory.for_pool(self, connect)
+  self.factory = factory.for_pool(self, read.connect)
   pool_options.follow(self, own)
   self.alarm = alarm_of(self)
   listen(self, shared, cdata)
-  if not of_set and not self.parking then cleanup.watch(self) end
-  start_resolver(self, own.resolver)
+  if threaded then
+    threaded:begin(self)
+  elseif not of_set and not self.parking then
+    cleanup.watch(self)
+  end
+  start_resolver(self, own.resolver, is_deferred)
   registry.add(self)
   self:pump()
   return self
@@ -118,10 +156,15 @@ end
 
 -- ----------------------------------------------------- for our own modules --
 
-Pool.stats, Pool.backends = stats.numbers, stats.backends
+Pool.stats, Pool.backends, Pool.connections = stats.numbers, stats.backends, stats.connections
+Pool.leases, Pool.waiters, Pool.tree = holders.leases, holders.waiters, holders.tree
+for name, method in pairs(manage.methods) do Pool[name] = method end
+Pool.plan = plan.plan
 Pool.cause, Pool.refusal = refusal.cause, refusal.text
 Pool.unfit, Pool.inspect = inspection.unfit, inspection.inspect
 Pool.inspect_plain, Pool.inspect_closed = inspection.inspect_plain, inspection.inspect_closed
+Pool.clean, Pool.cleaning_ms = reset.begin, reset.limit_ms
+Pool.counts, Pool.waits = counts.of, counts.waits
 
 --- Calls what is not cueball's own and may not wait: the pool is in the middle of something, and a task that waits may be killed there.
 -- @return what xpcall returns; a message has a traceback
@@ -131,15 +174,35 @@ function Pool:call(fn, ...)
   return xpcall(fn, traceback, ...)
 end
 
+--- Tells a record of the log, without secrets.
+-- @param record as of cueball.log; time_s may be left out
+function Pool:tell(record)
+  record.pool, record.message = self.name, secrets.hide(self, record.message)
+  for name, value in pairs(record.fields) do
+    if type(value) == "string" then record.fields[name] = secrets.hide(self, value) end
+  end
+  log.tell(self.host, record)
+end
+
 --- One line in the log.
-function Pool:log(level, message)
-  self:call(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
+-- @param event what happened, a name of docs/logs.md
+-- @param facts nil, or what is known of it: { backend =, cause =, … = strings, numbers, booleans }
+function Pool:log(level, message, event, facts)
+  local fields = {}
+  for name, value in pairs(facts or {}) do
+    if type(value) == "string" then value = text.message(value) end
+    if name ~= "backend" and name ~= "cause" then fields[name] = value end
+  end
+  self:tell {
+    level = level, event = event, backend = facts and facts.backend, cause = facts and facts.cause,
+    message = text.clean_lines(message), fields = fields,
+  }
 end
 
 --- Calls what a factory brought; a throw is logged and goes no further.
 function Pool:guarded(what, fn, ...)
   local ok, message, kind = self:call(fn, ...)
-  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message)) end
+  if not ok then self:log("error", ("the connection factory's %s threw: %s"):format(what, message), "factory_threw", { cause = what }) end
   return ok, message, kind
 end
 
@@ -153,10 +216,12 @@ end
 -- The core has let go of its last connection.
 local function close_down(self)
   self.is_over = true
+  log.flush(self.host, self.name)
   leaks.close(self.leaks)
   self.alarm:close()
   cleanup.over(self)
   if self.parking then self.parking.close_down(self) end
+  if self.threaded then self.threaded:close_down() end
   if self.quota then self.quota:close() end
   perform.abandon(self)
   self.sink:end_soon(function()
@@ -174,14 +239,24 @@ function Pool:pump()
   self.is_pumping = false
   if self.core.outlook.events ~= 0 then events.read(self) end
   if self.quota then self.quota:pumped() end
+  if self.threaded then self.threaded:pumped() end
   if self.readiness then readiness.look(self) end
   if self.core:state_of() == door.STOPPED then
     if not self.is_over then close_down(self) end
-  elseif self.alarm_at == NEVER then
+  elseif self.alarm_at == NEVER or self.threaded then -- which hears at once of deadlines before the one that it was told last
     set_alarm(self, tonumber(self.core:deadline()))
   elseif self.core.outlook.deadline < self.alarm_at then
     set_alarm(self, tonumber(self.core.outlook.deadline))
   end
+end
+
+--- The same after a lease was released. What the core wants then is mostly one thing, that the connection goes to the claim that waits
+-- longest.
+function Pool:hand_over()
+  local outlook = self.core.outlook
+  if outlook.answers == 0 or self.is_pumping or self.quota then return self:pump() end
+  perform.answer(self)
+  if outlook.actions ~= 0 or outlook.deadline < self.alarm_at or outlook.events ~= 0 then self:pump() end
 end
 
 --- Tells the core a fact, and does what follows.
@@ -307,6 +382,22 @@ function Pool:set_for(given, what)
   self:input("options_changed", cdata)
 end
 
+--- Reads options that are to become exactly what a new declaration of the pool says: what is not in that has its default then.
+-- @param names a list of options that pool:set can change; others stay
+-- @param read  of Pool.read
+-- @return what pool:take wants; mistakes raise an error at the caller's line and change nothing
+function Pool:prepare(names, read, what)
+  local own, merged, cdata = pool_options.exactly(self, what, names, read)
+  return { own = own, merged = merged, cdata = cdata }
+end
+
+--- Takes options that were prepared.
+function Pool:take(prepared)
+  self.given = prepared.merged
+  pool_options.follow(self, prepared.own)
+  self:input("options_changed", prepared.cdata)
+end
+
 -- What pool:renew can be told.
 local RENEW_RULES = {
   backend = options.of_type "string",
@@ -315,7 +406,8 @@ local RENEW_RULES = {
     range = "a number of milliseconds from 0 to 86400000",
   },
 }
-local RENEW_OVER_MS = 10000
+options.note("pool:renew", RENEW_RULES)
+Pool.RENEW_OVER_MS = 10000 -- where nothing else is said
 
 --- Connections opened before now are replaced, one after the other: at rest when
 -- their time comes, leased ones when they come back after it, attempts under way
@@ -328,20 +420,23 @@ function Pool:renew(given)
   if given ~= nil then options.check("pool:renew", given, RENEW_RULES) end
   if self.of_set then misuse.raise("pool:renew: a set's connections are recalled, not renewed") end
   local key = given and given.backend
-  if self:input("renew", key, given and given.over_ms or RENEW_OVER_MS) >= 0 then return true end
+  if self:input("renew", key, given and given.over_ms or Pool.RENEW_OVER_MS) >= 0 then return true end
   return nil, "no backend has the key " .. text.show(key), "not_found"
 end
 
-local function replace(self, given)
-  local own = pool_options.replaced(given)
+--- The same but for renewing, for others: `what` as of Pool.new_for.
+-- @return whether connections are to be renewed
+function Pool:replace_for(given, what)
+  local own, renews = pool_options.replaced(what, given)
   if own.connect then
-    self.factory = factory.for_pool(self, factory.read("pool:replace", own.connect))
-    self:set_for({}, "pool:replace")
+    self.factory = factory.for_pool(self, factory.read(what, own.connect, self.host))
+    self:set_for({}, what)
   end
   if own.resolver and not self.sink.has_ended then
     self.sink:kill()
     start_resolver(self, own.resolver)
   end
+  return renews
 end
 
 --- Another resolver or connection factory; connections and leases are kept, and
@@ -350,18 +445,8 @@ end
 --   replaced as by pool:renew()
 -- @return true; mistakes raise an error at the caller's line
 function Pool:replace(given)
-  if type(given) == "table" and given.renew ~= nil then
-    if type(given.renew) ~= "boolean" or given.renew and not given.connect then
-      misuse.raise("pool:replace: option 'renew' must be true or false, beside option 'connect'")
-    end
-    local renew = given.renew
-    given = options.merge({}, given)
-    given.renew = nil
-    replace(self, given)
-    return not renew or self:renew()
-  end
-  replace(self, given)
-  return true
+  local renews = self:replace_for(given, "pool:replace")
+  return not renews or self:renew()
 end
 
 --- Stops the pool: claims are refused, idle connections close, leases are waited
@@ -383,7 +468,9 @@ function Pool:__tostring()
 end
 
 misuse.guard(Pool, "pool", {
-  "owner", "state", "last_error", "resolver", "stats", "backends", "subscribe", "set", "renew", "replace", "stop", "ready",
+  "owner", "state", "last_error", "resolver", "stats", "backends", "subscribe", "set", "renew", "replace", "stop", "ready", "connections",
+  "leases", "waiters", "tree", "plan",
 })
+misuse.guard(Pool, "pool", manage.names)
 
 return Pool

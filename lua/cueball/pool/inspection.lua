@@ -19,20 +19,31 @@ function inspection.unfit(pool, slot, message, kind)
   local conn, cause, key = pool.conns[slot], CAUSES[kind], pool.slot_backends[slot].key
   if kind == "lost" or kind == "timeout" then faults.note(pool, key, text.message(message)) end
   if not cause then return pool.core:conn_lost(pool.now(), conn) end
-  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, text.message(message)))
+  pool:log("debug", ("a connection to %s is not lent again: %s"):format(key, text.message(message)), "connection_unfit",
+    { backend = key, cause = kind })
   pool.core:conn_unfit(pool.now(), conn, cause)
 end
 
---- A connection comes back: is it fit? If so it is watched while it rests.
-function inspection.inspect(pool, slot, connection)
-  local factory = pool.factories[slot]
-  if not factory.inspects then return end
-  local socket, conn = pool.sockets[slot], pool.conns[slot]
-  local message, kind = condition.judge(pool, factory, connection, socket)
+--- A connection that came back was judged: if it is fit, it is watched while it rests.
+-- @param message, kind  of cueball.pool.condition; nil: it is fit
+function inspection.settle(pool, slot, message, kind)
+  local socket = pool.sockets[slot]
   if not message and socket and pool.core.outlook.waiting > 0 then message, kind = condition.at_handover(socket) end
-  if pool.conns[slot] ~= conn then return end -- a `broken` that waited: the lease was taken away meanwhile
   if message then return pool:unfit(slot, message, kind) end
   perform.rest(pool, slot)
+end
+
+--- A connection comes back: is it fit?
+-- @return true if it is dirty: then it is to be cleaned first, see cueball.pool.reset, and the core has not been told anything
+function inspection.inspect(pool, slot, connection)
+  local factory = pool.factories[slot]
+  if not factory.inspects then return false end
+  local conn = pool.conns[slot]
+  local message, kind = condition.judge(pool, factory, connection, pool.sockets[slot])
+  if pool.conns[slot] ~= conn then return false end -- a `broken` that waited: the lease was taken away meanwhile
+  if kind == "dirty" then return true end
+  inspection.settle(pool, slot, message, kind)
+  return false
 end
 
 --- The same of a connection that is nothing but a socket.

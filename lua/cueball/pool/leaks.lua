@@ -108,6 +108,12 @@ local function describe(self, slot)
   return ("a lease on %s, %s,"):format(backend and backend.key or "a backend", site)
 end
 
+-- The same for programs.
+local function facts_of(self, slot)
+  local backend = self.pool.slot_backends[slot]
+  return { backend = backend and backend.key, slot = slot, site = self.sites[slot] }
+end
+
 --- Notes a lease on this slot that is out.
 -- @param site where it was claimed, or nil
 function leaks.lent(self, slot, site)
@@ -149,7 +155,8 @@ function leaks.sweep(self)
   table.sort(lost)
   for _, slot in ipairs(lost) do
     if pool.core:lease_closed(pool.now(), pool.lent[slot]) >= 0 then
-      pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed")
+      pool:log("error", describe(self, slot) .. " was collected without having been released; its connection is closed",
+        "lease_collected", facts_of(self, slot))
       leaks.back(self, slot)
     end
   end
@@ -172,7 +179,9 @@ local function warn(self)
       local held_ms = (now - since) / 1e6
       if held_ms >= limit then
         self.warned[slot] = true
-        pool:log("warn", ("%s has been held for %.6g ms"):format(describe(self, slot), held_ms))
+        local facts = facts_of(self, slot)
+        facts.held_ms = held_ms
+        pool:log("warn", ("%s has been held for %.6g ms"):format(describe(self, slot), held_ms), "lease_overdue", facts)
       else
         are_out = true
       end

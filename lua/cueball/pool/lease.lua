@@ -39,20 +39,30 @@ function lease.closed(pool, slot)
   pool.lent[slot] = nil
 end
 
+--- The lease on this slot is over for its claimer, though the pool does not count it as released yet.
+-- @param tag of the connection
+function lease.returned(pool, slot, tag)
+  tag.owner = nil
+  pool.tags[slot] = tag
+  rawset(pool.holders, slot, nil)
+  if pool.notes_sites then leaks.back(pool.leaks, slot) end
+end
+
 --- The connection of this slot is about to be lent, and is watched no longer.
 function lease.lend_connection(pool, slot)
-  local connection, factory, socket = pool.connections[slot], pool.factories[slot], pool.sockets[slot]
+  local connection, factory, socket = pool.opened[slot], pool.factories[slot], pool.sockets[slot]
   if socket then socket:lend() end
   if factory.unwatch then pool:guarded("unwatch", factory.unwatch, connection) end
 end
 
--- The connection of this slot, which is not watched any more, is lent to this holder.
+--- The connection of this slot, which is not watched any more, is lent.
+-- @param holder who claimed it
 -- @return it, and its tag
-local function lend(pool, slot, handle, holder)
-  local connection, tag = pool.connections[slot], pool.tags[slot]
+function lease.lend(pool, slot, handle, holder)
+  local connection, tag = pool.opened[slot], pool.tags[slot]
   pool.lent[slot] = handle
   -- Set raw: the table is weak, and LuaJIT would look for what its metatable says of it.
-  if pool.detects_deadlocks then rawset(pool.holders, slot, holder) end
+  rawset(pool.holders, slot, holder)
   if pool.detects_leaks then
     pool.tags[slot] = false -- only the lease holds it now; a key that comes and goes has LuaJIT make the table anew
     local looked_for = pool.leaks
@@ -63,18 +73,17 @@ end
 
 --- A lease on the connection of this slot, which is not watched any more.
 function lease.new(pool, slot, handle)
-  local connection, tag = lend(pool, slot, handle, pool.claimer())
+  local connection, tag = lease.lend(pool, slot, handle, pool.claimer())
   -- In brackets: LuaJIT gives up on code that ends with a call of such a function.
   return (setmetatable({ pool = pool, tag = tag, handle = handle, connection = connection }, Lease))
 end
 
---- The same for a claim that waited.
--- @param holder who claimed it
-function lease.after_wait(pool, slot, handle, holder, waited_ms, ahead)
-  local connection, tag = lend(pool, slot, handle, holder)
+--- A lease on a connection that was lent to a claim that waited.
+-- @param began, waited  since when, and for how long, in nanoseconds
+function lease.after_wait(pool, tag, handle, connection, began, waited, ahead)
   return (setmetatable({
     pool = pool, tag = tag, handle = handle, connection = connection,
-    waited_ms = waited_ms, ahead = ahead, wait_parts = explain.noted(pool, waited_ms),
+    waited_ms = waited / 1e6, ahead = ahead, wait_parts = explain.noted(pool, began, waited),
     dead = faults.has_dead(pool) and faults.dead(pool) or nil,
   }, Lease))
 end
@@ -100,7 +109,7 @@ local function released(self, pool, tag, connection)
     if pool.notes_sites then leaks.back(pool.leaks, slot) end
   end
   local outlook = pool.core.outlook
-  if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:pump() end
+  if outlook.actions ~= 0 or outlook.deadline < pool.alarm_at or outlook.events ~= 0 then pool:hand_over() end
   if result < 0 then
     if pool.parking then pool.parking.close(pool, slot, connection) end
     return stale()
@@ -120,8 +129,9 @@ function Lease:release()
   if pool.lent[slot] == self.handle then -- is_current
     if tag.plain then
       pool:inspect_plain(slot, tag)
-    elseif not (pool.parking and pool.parking.put(pool, slot, connection)) then
-      pool:inspect(slot, connection)
+    elseif not (pool.parking and pool.parking.put(pool, slot, connection)) and pool:inspect(slot, connection) then
+      self.tag = nil
+      return pool:clean(slot, tag, connection, self.handle)
     end
   end
   return released(self, pool, tag, connection)

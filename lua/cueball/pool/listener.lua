@@ -9,14 +9,18 @@ local lib, ffi = native.lib, native.ffi
 
 local listener = {}
 
+-- Last resorts come after all others: their priority begins here.
+local LAST_RESORT, PRIORITY_MAX = 32768, 65535
+
 -- ---------------------------------------------------------------- the core's --
 
 local Core = {}
 Core.__index = Core
 
-local function write_spec(backend, spec)
+local function write_spec(self, backend, spec)
   spec.key, spec.name, spec.address = backend.key, backend.name, backend.address
   spec.port, spec.weight, spec.priority = backend.port, backend.weight, backend.priority
+  if self.last_resorts[backend.key] then spec.priority = math.min(LAST_RESORT + backend.priority, PRIORITY_MAX) end
 end
 
 -- A result of the core's as a listener answers.
@@ -27,23 +31,49 @@ end
 
 --- Tells a pool's core what a resolver says.
 function listener.of_core(pool)
-  return setmetatable({ pool = pool }, Core)
+  return setmetatable({
+    pool = pool,
+    said = {},         -- by key: the backends that the core knows, as the resolver said them
+    last_resorts = {}, -- by key: true for those that the connection factory calls that
+  }, Core)
 end
 
+-- The core is told within the change, and may open connections at once: what is remembered is written down first.
+
 function Core:added(backend)
-  local spec = ffi.new "cueball_backend_spec"
-  write_spec(backend, spec)
-  return answer(self.pool:input("backend_added", spec))
+  local said, key = self.said, backend.key
+  local before, spec = said[key], ffi.new "cueball_backend_spec"
+  said[key] = backend
+  write_spec(self, backend, spec)
+  local ok, message, name = answer(self.pool:input("backend_added", spec))
+  if not ok then said[key] = before end
+  return ok, message, name
 end
 
 function Core:removed(key)
+  self.said[key], self.last_resorts[key] = nil, nil
   return answer(self.pool:input("backend_removed", key))
 end
 
 function Core:replaced(backends)
-  local specs = ffi.new("cueball_backend_spec[?]", #backends)
-  for index, backend in ipairs(backends) do write_spec(backend, specs[index - 1]) end
-  return answer(self.pool:input("backends_replaced", specs, #backends))
+  local specs, said, last_resorts = ffi.new("cueball_backend_spec[?]", #backends), {}, {}
+  for index, backend in ipairs(backends) do
+    said[backend.key], last_resorts[backend.key] = said[backend.key] or backend, self.last_resorts[backend.key]
+    write_spec(self, backend, specs[index - 1])
+  end
+  local before, resorts_before = self.said, self.last_resorts
+  self.said, self.last_resorts = said, last_resorts
+  local ok, message, name = answer(self.pool:input("backends_replaced", specs, #backends))
+  if not ok then self.said, self.last_resorts = before, resorts_before end
+  return ok, message, name
+end
+
+--- The connection factory has learnt whether a backend is a last resort.
+function Core:learnt(key, is_last_resort)
+  local backend = self.said[key]
+  if not backend or (self.last_resorts[key] or false) == is_last_resort then return end
+  self.last_resorts[key] = is_last_resort or nil
+  self:added(backend)
 end
 
 function Core:failing(message)

@@ -32,8 +32,22 @@ local OWN = {
   leak_warning_ms = { check = is_warning_time, range = "a number of milliseconds from 1 to 86400000, or false for none" },
 }
 
+options.note("cueball.pool", OWN, {})
+
 -- Of these.
 local CHANGEABLE = { name = true, leak_detection = true, deadlock_detection = true, leak_warning_ms = true, claim_sites = true }
+
+local changeable = {}
+for name in pairs(CHANGEABLE) do changeable[name] = OWN[name] end
+options.note("pool:set", changeable, {})
+options.note("pool:replace", {
+  resolver = OWN.resolver, connect = OWN.connect, renew = options.of_type("boolean", "true or false, beside option 'connect'"),
+})
+
+-- And what they are where nobody has said.
+local INITIAL = { leak_detection = true, deadlock_detection = true, leak_warning_ms = false, claim_sites = false }
+
+local REQUIRED = { "resolver", "connect" }
 
 --- Reads the options of a new pool.
 -- @param what who asks, for messages
@@ -42,7 +56,7 @@ function pool_options.read(what, given)
   local own, core = options.split(what, given, OWN)
   local cdata = options.read(what, core, OWN)
   cdata.has_check = factory.has_check(own.connect)
-  for _, name in ipairs { "resolver", "connect" } do
+  for _, name in ipairs(REQUIRED) do
     if own[name] == nil then misuse.raise(("%s: option '%s' is required: %s"):format(what, name, OWN[name].range)) end
   end
   return own, core, cdata
@@ -65,18 +79,59 @@ function pool_options.changed(pool, what, given)
   return own, merged, cdata
 end
 
+--- Reads options that a living pool might have, and changes nothing.
+-- @return a cueball_options; mistakes raise
+function pool_options.foreseen(pool, what, given)
+  local own, core = options.split(what, given, OWN)
+  for name in pairs(own) do
+    if not CHANGEABLE[name] then misuse.raise(("%s: option '%s' cannot be changed"):format(what, name)) end
+  end
+  local cdata = options.read(what, options.merge(pool.given, core), CHANGEABLE)
+  cdata.has_check = factory.has_check(pool.factory.given or pool.factory)
+  return cdata
+end
+
+--- Whether pool:set can change an option.
+function pool_options.is_changeable(name)
+  return CHANGEABLE[name] or not OWN[name]
+end
+
+--- Reads options that a living pool is to have exactly as a new declaration says, see Pool:prepare.
+-- @return as pool_options.changed
+function pool_options.exactly(pool, what, names, read)
+  local own, merged, core = {}, options.merge({}, pool.given), {}
+  for _, name in ipairs(names) do
+    if OWN[name] then
+      own[name] = read.own[name]
+      if own[name] == nil then own[name] = INITIAL[name] end
+    else
+      core[name] = options.merge({}, { value = read.core[name] }).value
+      merged[name] = core[name]
+    end
+  end
+  local cdata = options.read(what, merged, CHANGEABLE)
+  cdata.has_check = factory.has_check(pool.factory.given or pool.factory)
+  if pool.quota then pool.quota:options_changed(what, core, cdata) end
+  return own, merged, cdata
+end
+
 --- Reads what pool:replace is given.
--- @return { resolver =, connect = }; mistakes raise
-function pool_options.replaced(given)
-  local own, core = options.split("pool:replace", given, OWN)
+-- @return { resolver =, connect = }, and whether connections are to be renewed; mistakes raise
+function pool_options.replaced(what, given)
+  local own, core = options.split(what, given, OWN)
+  local renews = core.renew
+  core.renew = nil
+  if renews ~= nil and (type(renews) ~= "boolean" or renews and not own.connect) then
+    misuse.raise(("%s: option 'renew' must be true or false, beside option 'connect'"):format(what))
+  end
   for _, list in ipairs { own, core } do
     for name in pairs(list) do
       if name ~= "resolver" and name ~= "connect" then
-        misuse.raise(("pool:replace: option '%s' is not for replace; use pool:set"):format(tostring(name)))
+        misuse.raise(("%s: option '%s' is not for replace; use %s"):format(what, tostring(name), (what:gsub("replace$", "set"))))
       end
     end
   end
-  return own
+  return own, renews
 end
 
 --- The pool follows options of the Lua side, as far as they are given.

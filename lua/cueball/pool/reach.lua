@@ -55,10 +55,12 @@ local function look_into(self, value, depth)
   end
 end
 
+local STEPS = { 1, -1 } -- locals; then arguments without names
+
 -- The locals of one frame. `get` is debug.getlocal for its coroutine.
 local function look_at_frame(self, info, get)
   local passes_on = info.source:find(PASSES_ON) ~= nil
-  for _, step in ipairs { 1, -1 } do   -- locals; then arguments without names
+  for _, step in ipairs(STEPS) do
     local index = step
     local name, value = get(index)
     while name do
@@ -116,7 +118,7 @@ end
 
 -- Whether a frame has what is wanted as a local, or its function has it as an upvalue: itself, not in a table.
 local function frame_has(thread, level, info, is_it)
-  for _, step in ipairs { 1, -1 } do
+  for _, step in ipairs(STEPS) do
     local index = step
     local name, value = debug.getlocal(thread, level, index)
     while name do

@@ -13,6 +13,7 @@ local RULES = {
   connections = options.whole(1, 1000000),
   timeout_ms = options.TIMEOUT,
 }
+options.note("pool:ready", RULES)
 
 -- Connections that are open: at rest, leased, or being checked.
 local function open_in(pool)

@@ -1,5 +1,6 @@
 --- What a pool looks like at one moment, as plain tables. These are methods of the pool.
 local faults = require "cueball.pool.faults"
+local manage = require "cueball.pool.manage"
 local native = require "cueball.native"
 local lib, ffi = native.lib, native.ffi
 
@@ -13,7 +14,7 @@ end
 
 -- The causes for which connections are closed.
 local CLOSED_BY = {}
-for cause in ("TIMEOUT LOST PLAN CLOSE FAIL UNFIT IDLE LIFETIME REMOVED STOP OWNER WORN RENEW MAX_USES"):gmatch "%S+" do
+for cause in ("TIMEOUT LOST PLAN CLOSE FAIL UNFIT IDLE LIFETIME REMOVED STOP OWNER WORN RENEW MAX_USES DRAIN KILLED"):gmatch "%S+" do
   CLOSED_BY[tonumber(lib["CUEBALL_CAUSE_" .. cause])] = "closed_" .. cause:lower()
 end
 
@@ -26,14 +27,24 @@ function stats.numbers(pool)
   for _, member in ipairs(MEMBERS) do numbers[member] = tonumber(room[member]) end
   for cause, name in pairs(CLOSED_BY) do numbers[name] = tonumber(core:closed_by(cause)) end
   numbers.memory_bytes = tonumber(core:memory())
+  local _, paused_ms = manage.methods.is_paused(pool)
+  numbers.paused_ms = paused_ms or 0
   if pool.parking then pool.parking.count(pool, numbers) end
   if pool.quota then numbers.allowed, numbers.allowed_to_all = pool.quota:numbers() end
   return numbers
 end
 
+local NEVER = 0xffffffffffffffffULL
+
+-- How long until then; nil: nobody knows.
+local function back_in(pool, at)
+  if at == NEVER then return nil end
+  return math.max(0, (tonumber(at) - pool.now()) / 1e6)
+end
+
 --- The backends, those preferred first:
 -- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
---   removed, latency_ms, success_rate, error, provenance }
+--   removed, drained, want, attempt, since_ms, back_in_ms, latency_ms, success_rate, error, provenance }
 function stats.backends(pool)
   local core, list = pool.core, {}
   local info = core.info
@@ -45,10 +56,59 @@ function stats.backends(pool)
       total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
-      success_rate = info.success_rate, error = faults.of_now(pool, key, info.dead),
+      drained = info.drained, want = info.want, attempt = info.attempt > 0 and info.attempt or nil,
+      since_ms = info.dead and faults.dead_ms(pool, key) or nil,
+      back_in_ms = back_in(pool, info.back_at), success_rate = info.success_rate, error = faults.of_now(pool, key, info.dead),
       provenance = not info.removed and pool.listener:provenance_of(key) or nil,
     }
   end
+  return list
+end
+
+local STATES = { backoff = "backing_off" } -- that have another name in Lua
+
+-- What the core said of a slot. Other threads may have changed it meanwhile: the backend is asked for by what was copied.
+local function connection_of(pool, slot, now, key)
+  local since, opened_at, due = tonumber(slot.since), tonumber(slot.opened_at), slot.due
+  local state = ffi.string(lib.cueball_slot_state_name(slot.state))
+  local is_connected = opened_at > 0
+  local one = {
+    slot = slot.slot, backend = key, state = STATES[state] or state, since_ms = math.max(0, (now - since) / 1e6),
+    attempt = slot.attempt > 0 and slot.attempt or nil, uses = is_connected and slot.uses or nil,
+    age_ms = is_connected and math.max(0, (now - opened_at) / 1e6) or nil,
+    lease = slot.lease ~= 0 and tonumber(slot.lease) or nil,
+    unproven = slot.unproven or nil, suspect = slot.suspect or nil,
+  }
+  if state == "backoff" then one.next_attempt_ms = back_in(pool, due) end
+  if slot.on_return ~= 0 then one.closes_for = ffi.string(lib.cueball_cause_name(slot.on_return)) end
+  if state == "backoff" or state == "connecting" then one.error = faults.of_now(pool, key, true) end
+  return one
+end
+
+--- Every slot that there is, by backend in their order, and by number:
+-- a list of { slot, backend, state, since_ms, attempt, uses, age_ms, lease, next_attempt_ms, closes_for, unproven, suspect, error }
+function stats.connections(pool)
+  local core, now, list, ranks, keys = pool.core, pool.now(), {}, {}, {}
+  local info, slot, index = core.info, core.slot, 0
+  while core:backend_at(index) do
+    local handle = tonumber(info.backend)
+    ranks[handle], keys[handle] = index, ffi.string(info.key)
+    index = index + 1
+  end
+  index = 0
+  while core:slot_at(index) do
+    local handle = slot.state ~= lib.CUEBALL_SLOT_FREE and tonumber(slot.backend)
+    if handle and keys[handle] then
+      local one = connection_of(pool, slot, now, keys[handle])
+      one.rank, list[#list + 1] = ranks[handle], one
+    end
+    index = index + 1
+  end
+  table.sort(list, function(a, b)
+    if a.rank ~= b.rank then return a.rank < b.rank end
+    return a.slot < b.slot
+  end)
+  for _, one in ipairs(list) do one.rank = nil end
   return list
 end
 
