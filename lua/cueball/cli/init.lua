@@ -4,14 +4,23 @@
 --   help                          what `cueball help NAME` prints
 --   define(parser)                declares its arguments to argparse
 --   run(given, system) → status   does it; `given` is what argparse read.  A mistake of the caller's: nil, message
+--   ends_options                  optional: the first word that is no option ends them, and what follows it is handed on as it is. The set
+--                                 of the options that have an argument
 --
 -- Modules are loaded to read the command line, so what takes long to load belongs into `run`.
 local cli = {}
 
 -- In the order in which help lists them.
 local COMMANDS = {
+  { name = "attach", module = "cueball.cli.attach", summary = "A prompt in a program that runs, over its console" },
+  { name = "repl", module = "cueball.cli.repl", summary = "A prompt for Lua and pools, on the event loop or in virtual time" },
   { name = "resolve", module = "cueball.cli.resolve", summary = "Find the nodes of a service, once or as they change" },
+  { name = "run", module = "cueball.cli.run", summary = "Run a Lua script in the event loop" },
+  { name = "bench", module = "cueball.cli.bench", summary = "Put load on a pool and measure it" },
+  { name = "top", module = "cueball.cli.top", summary = "Watch the pools of a running program" },
+  { name = "completions", module = "cueball.cli.completions", summary = "Print completion for a shell" },
 }
+cli.commands = COMMANDS
 
 local status = require "cueball.cli.status"
 
@@ -30,7 +39,7 @@ Options:
 The manual is cueball(1).
 ]]
 
-local function help_text()
+function cli.help_text()
   local lines = {}
   for index, command in ipairs(COMMANDS) do lines[index] = ("  %-14s  %s\n"):format(command.name, command.summary) end
   return HELP:format(table.concat(lines))
@@ -42,7 +51,8 @@ local function command_named(name)
   end
 end
 
-local function make_parser()
+--- The parser of the whole command line.
+function cli.parser()
   local parser = require "argparse" "cueball":add_help(false):require_command(false):command_target "command"
   parser:flag "-h --help":target "help_of_all"   -- a command's own flag would take this one back
   parser:flag "-V --version"
@@ -86,14 +96,35 @@ local function print_text(system, text)
 end
 
 local function print_help(system, topic)
-  if not topic then return print_text(system, help_text()) end
+  if not topic then return print_text(system, cli.help_text()) end
   local command = command_named(topic)
   if not command then return misused(system, ("there is no command '%s'"):format(topic)) end
   return print_text(system, command.help)
 end
 
+-- The command line with "--" where the options of the command end: argparse would read those of a script as its own.
+local function with_options_ended(arguments)
+  local command = arguments[1] and command_named(arguments[1])
+  local valued = command and command.ends_options
+  if not valued then return arguments end
+  local index = 2
+  while arguments[index] do
+    local word = arguments[index]
+    if word == "--" then return arguments end
+    if word == "-" or word:sub(1, 1) ~= "-" then
+      local ended = { unpack(arguments, 1, index - 1) }
+      ended[index] = "--"
+      for rest = index, #arguments do ended[rest + 1] = arguments[rest] end
+      return ended
+    end
+    index = index + (valued[word] and 2 or 1)
+  end
+  return arguments
+end
+
 local function run(arguments, system)
-  local is_read, given = make_parser():pparse(arguments)
+  arguments = with_options_ended(arguments)
+  local is_read, given = cli.parser():pparse(arguments)
   local name = arguments[1]
   if not is_read then return misused(system, given, name) end
   if given.version then

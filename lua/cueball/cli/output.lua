@@ -22,8 +22,8 @@ output.names = {
   removal = { "target", "address", "name", "family", "no_service" },
 }
 
--- Whether colour is wanted there: the option decides, then NO_COLOR (no-color.org), then whether a person looks.
-local function is_colored(system, file, color)
+--- Whether colour is wanted there: the option decides, then NO_COLOR (no-color.org), then whether a person looks.
+function output.is_colored(system, file, color)
   if color ~= "auto" then return color == "always" end
   local no_color = system.environment "NO_COLOR"
   if no_color and no_color ~= "" or system.environment "TERM" == "dumb" then return false end
@@ -38,8 +38,8 @@ function output.new(system, options)
     is_json = options.json,
     has_why = options.why,
     is_aligned = system.is_terminal(system.stdout),
-    is_colored = is_colored(system, system.stdout, options.color or "auto"),
-    is_error_colored = is_colored(system, system.stderr, options.color or "auto"),
+    is_colored = output.is_colored(system, system.stdout, options.color or "auto"),
+    is_error_colored = output.is_colored(system, system.stderr, options.color or "auto"),
   }, Output)
 end
 

@@ -18,6 +18,77 @@ function read.time(text)
   return ms
 end
 
+local SPAN_MS = { us = 0.001, ms = 1, s = 1000, m = 60000 }
+
+--- "0", "500us", "5ms", "1.5s" → milliseconds, from 0
+function read.span(text)
+  local number, unit = text:match "^(%d+%.?%d*)(%l*)$"
+  local ms = number and (SPAN_MS[unit] and tonumber(number) * SPAN_MS[unit] or unit == "" and tonumber(number))
+  if not ms or ms > TIME_MS_MAX then
+    return nil, "must be a time from 0 to 1440m, such as 500us, 5ms or 2s (a bare number is milliseconds)"
+  end
+  return ms
+end
+
+--- "5ms" → { 5, 5 }; "2ms-8ms" → { 2, 8 }
+function read.spread(text)
+  local low, high = text:match "^([^-]+)%-([^-]+)$"
+  low, high = read.span(low or text), read.span(high or text)
+  if not low or not high or high < low then return nil, "must be a time such as 5ms, or two with a dash between them such as 2ms-8ms" end
+  return { low, high }
+end
+
+local RATE_S = { [""] = 1, s = 1, m = 60 }
+
+--- "2000/s", "2000", "120/m" → a second
+function read.rate(text)
+  local number, unit = text:match "^(%d+%.?%d*)/?(%l?)$"
+  local rate = number and RATE_S[unit] and tonumber(number) / RATE_S[unit]
+  if not rate or rate <= 0 or rate > 1e6 then return nil, "must be a rate of at most 1000000/s, such as 2000/s or 90/m" end
+  return rate
+end
+
+--- A reader of whole numbers.
+function read.whole(low, high)
+  return function(text)
+    local number = text:match "^%d+$" and tonumber(text)
+    if not number or number < low or number > high then return nil, ("must be a whole number from %d to %d"):format(low, high) end
+    return number
+  end
+end
+
+local WORDS = { ["true"] = true, ["false"] = false }
+
+--- "recovery.default.timeout_ms=500" → { recovery = { default = { timeout_ms = 500 } } }, in `into`
+-- @return into; or nil, message
+function read.assignment(text, into)
+  local path, value = text:match "^([%a_][%w_.]*)=(.*)$"
+  if not path then return nil, "must be NAME=VALUE, such as spares=4 or recovery.default.timeout_ms=500" end
+  local typed = WORDS[value]
+  if typed == nil then typed = tonumber(value) or value end
+  local node, last = into, path
+  for part, rest in path:gmatch "([^.]+)%.()" do
+    node[part] = type(node[part]) == "table" and node[part] or {}
+    node, last = node[part], path:sub(rest)
+  end
+  node[last] = typed
+  return into
+end
+
+local ESCAPES = { n = "\n", r = "\r", t = "\t", ["\\"] = "\\" }
+
+--- "PING\\r\\n" with its escapes read: \n, \r, \t, \\, \xHH
+function read.escaped(text)
+  local fault
+  local made = text:gsub("\\(.?)(%x?%x?)", function(letter, digits)
+    if letter == "x" and #digits == 2 then return string.char(tonumber(digits, 16)) end
+    if not ESCAPES[letter] then fault = true return "" end
+    return ESCAPES[letter] .. digits
+  end)
+  if fault then return nil, "has an escape that is none of \\n, \\r, \\t, \\\\ and \\xHH" end
+  return made
+end
+
 --- "8080" → 8080
 function read.port(text)
   local port = text:match "^%d+$" and tonumber(text)

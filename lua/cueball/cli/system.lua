@@ -2,6 +2,8 @@
 --
 --   system.stdout, system.stderr    files
 --   system.is_terminal(file)        whether a person looks at it
+--   system.is_terminal_input()      whether standard input is one
+--   system.input(host)              an iterator over the pieces of standard input, for a task: it waits on that event loop
 --   system.environment(name)        a variable of the environment, or nil
 --   system.time()                   seconds since 1970, UTC, with a fraction
 --   system.is_reader_gone()         whether stdout is a pipe whose other end was closed
@@ -16,13 +18,32 @@ ffi.cdef [[
   int cueball_cli_gettimeofday(struct cueball_cli_time *time, void *zone) __asm__("gettimeofday");
 ]]
 
-local STDOUT, STDERR = 1, 2
+local STDIN, STDOUT, STDERR = 0, 1, 2
 local POLLERR = 8
 
 local system = { stdout = io.stdout, stderr = io.stderr, environment = os.getenv }
 
 function system.is_terminal(file)
   return ffi.C.cueball_cli_isatty(file == io.stdout and STDOUT or STDERR) == 1
+end
+
+function system.is_terminal_input()
+  return ffi.C.cueball_cli_isatty(STDIN) == 1
+end
+
+local PIECE = 65536
+
+function system.input(host)
+  local native = require "cueball.native"
+  local room = native.ffi.new("char[?]", PIECE)
+  local poll = host.poll and host.poll(STDIN) or nil
+  return function()
+    if poll and not poll:wait "r" then poll = nil end -- a file: it need not be waited for
+    local count = native.lib.cueball_terminal_read(STDIN, room, PIECE)
+    if count > 0 then return native.ffi.string(room, count) end
+    if poll then poll:close() end
+    return nil
+  end
 end
 
 local time = ffi.new "struct cueball_cli_time"

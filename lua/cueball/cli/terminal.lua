@@ -1,0 +1,102 @@
+--- The terminal of the process (src/include/cueball_terminal.h), for prompts and screens, on any host that can wait for a descriptor.
+--
+--   local terminal, message = require("cueball.cli.terminal").open()
+--   terminal:watch(host, { key = function(bytes) … end, news = function(what) … end })
+--   terminal:raw(true)
+--   local columns, rows = terminal:size()
+--   terminal:close()
+local native = require "cueball.native"
+local lib, ffi = native.lib, native.ffi
+
+local terminal = {}
+
+local STDIN, STDOUT = 0, 1
+local ROOM = 65536
+local EAGAIN = ffi.os == "Linux" and 11 or 35
+local COLUMNS, ROWS = 80, 24 -- where the terminal does not say
+
+local Terminal = {}
+Terminal.__index = Terminal
+
+local NEWS = {
+  [tonumber(lib.CUEBALL_TERMINAL_INTERRUPTED)] = "interrupted", [tonumber(lib.CUEBALL_TERMINAL_RESIZED)] = "resized",
+  [tonumber(lib.CUEBALL_TERMINAL_CONTINUED)] = "continued",
+}
+
+--- Takes the terminal on standard input.
+-- @return it; or nil, message
+function terminal.open()
+  local bell = lib.cueball_terminal_open(STDIN)
+  if bell < 0 then return nil, ("standard input is no terminal that can be used (error %d)"):format(-bell) end
+  return setmetatable({ bell = bell, polls = {}, room = ffi.new("char[?]", ROOM) }, Terminal)
+end
+
+-- A poll on the descriptor; an error where the host has none.
+local function poll_of(self, host, fd, fn)
+  local poll = host.poll and host.poll(fd)
+  if not poll then error("the event loop cannot wait for the terminal", 0) end
+  self.polls[#self.polls + 1] = poll
+  assert(poll:watch(fn))
+  return poll
+end
+
+local function read(self, on_key)
+  local count = lib.cueball_terminal_read(STDIN, self.room, ROOM)
+  if count > 0 then return on_key(ffi.string(self.room, count)) end
+  if count == -EAGAIN then return end
+  self.keys:unwatch()
+  on_key(nil)
+end
+
+-- All news there are, but for some.
+local function tell(self, but)
+  local news = NEWS[lib.cueball_terminal_next()]
+  while news do
+    if news ~= but then self.on_news(news) end
+    news = NEWS[lib.cueball_terminal_next()]
+  end
+end
+
+--- From now on what happens is told, outside of any task.
+-- @param on { key = function(bytes; nil: the end), news = function("interrupted", "resized" or "continued") }
+function Terminal:watch(host, on)
+  self.keys = poll_of(self, host, STDIN, function() read(self, on.key) end)
+  self.on_news = on.news
+  poll_of(self, host, self.bell, function() tell(self) end)
+end
+
+--- A Ctrl-C that came so far, and was not told, will not be: it was for what is over.
+function Terminal:forget_interrupts()
+  tell(self, "interrupted")
+end
+
+--- Keys as they are pressed, or lines.
+function Terminal:raw(is_raw)
+  lib.cueball_terminal_raw(is_raw)
+end
+
+local columns, rows = ffi.new "int[1]", ffi.new "int[1]"
+
+--- @return its columns and rows
+function Terminal:size()
+  if lib.cueball_terminal_size(STDOUT, columns, rows) ~= 0 then return COLUMNS, ROWS end
+  return columns[0], rows[0]
+end
+
+--- How often Ctrl-C was pressed: may be asked in the middle of anything.
+function Terminal:interrupts()
+  return lib.cueball_terminal_interrupts()
+end
+
+--- Somebody has heard of the Ctrl-C's so far.
+function Terminal:heard()
+  lib.cueball_terminal_heard()
+end
+
+function Terminal:close()
+  for _, poll in ipairs(self.polls) do poll:close() end
+  self.polls = {}
+  lib.cueball_terminal_close()
+end
+
+return terminal

@@ -1,0 +1,328 @@
+--- One connection to a console, from its first line to its end. Called in a task, or in a request, of the host.
+--
+-- The happy path: an HTTP upgrade, or none; {"hello":1,…}; then one request after the other, each answered by lines that end with
+-- {"id":…,"done":true}. Text that is no JSON is Lua as people type it, and its answer is text.
+-- What can go wrong: a browser was talked into connecting (refused by its first line); the token is wrong; a line is too long; the peer
+-- does not read what it asked for (it is dropped after 5 s); it asks for something that waits, and goes away (that is interrupted).
+local log = require "cueball.log"
+local native = require "cueball.native"
+local protocol = require "cueball.console.protocol"
+local seat = require "cueball.console.seat"
+local text = require "cueball.text"
+
+local connection = {}
+
+local Connection = {}
+Connection.__index = Connection
+
+local BEGIN_MS, SEND_MS = 10000, 5000 -- who connects has to have said who he is within the first of them
+local QUICK_MS, LOOK_MS = 60, 200 -- how long an answer is waited for before the peer is listened to again, and how long then
+local QUEUE_MAX = 256 * 1024       -- bytes that are to be sent, of what runs beside
+local HEADERS_MAX = 50
+local COMPLETED_MAX = 8192         -- bytes of a text whose last word is completed
+
+-- --------------------------------------------------------------------------- sending --
+
+-- @return true; or nil: the peer is gone, or does not read
+local function send(self, line)
+  if self.is_gone then return nil end
+  local sent = self.stream:send(line)
+  if not sent then self.is_gone = true end
+  return sent and true or nil
+end
+
+-- Something is to be shown: it is sent by the task of the connection, which has the stream.
+local function queue(self, words, kind)
+  local line
+  if self.is_text then line = words .. "\n" else line = protocol.write { id = self.id, text = words, kind = kind } end
+  if self.queued + #line > QUEUE_MAX then
+    self.dropped = self.dropped + 1
+    return
+  end
+  self.queue[#self.queue + 1], self.queued = line, self.queued + #line
+end
+
+local function flush(self)
+  local lines = self.queue
+  if #lines == 0 and self.dropped == 0 then return end
+  local dropped = self.dropped
+  self.queue, self.queued, self.dropped = {}, 0, 0
+  if dropped > 0 then
+    lines[#lines + 1] = self.is_text and ("… %d more lines\n"):format(dropped)
+      or protocol.write { id = self.id, text = ("… %d more lines"):format(dropped), kind = "note" }
+  end
+  send(self, table.concat(lines))
+end
+
+local function answer(self, message)
+  flush(self)
+  message.id = self.id
+  return send(self, protocol.write(message))
+end
+
+-- ------------------------------------------------------------------------- beginning --
+
+local function is_equal(a, b)
+  if type(a) ~= "string" then return false end
+  local differs = #a == #b and 0 or 1
+  for index = 1, #b do -- as long whatever is wrong
+    if a:byte(index) ~= b:byte(index) then differs = 1 end
+  end
+  return differs == 0
+end
+
+-- Who it is, for changes() and the log.
+local function who_of(peer)
+  local parts = {}
+  if peer.uid then parts[#parts + 1] = "uid " .. peer.uid end
+  if peer.pid and peer.pid > 0 then parts[#parts + 1] = "pid " .. peer.pid end
+  parts[#parts + 1] = text.message(peer.address)
+  return table.concat(parts, ", ")
+end
+
+local BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+  .. "This is a console of cueball: use `cueball attach`.\n"
+
+local ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
+  .. "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+
+-- `cueball top` asks for a snapshot as it asks a monitor.
+local function answer_snapshot(self, headers)
+  local token = self.settings.token
+  if token and not is_equal((headers.authorization or ""):match "^Bearer (.*)$", token) then
+    return send(self, BAD_REQUEST)
+  end
+  local taken = self.settings.snapshot()
+  local body = protocol.write(taken)
+  send(self, ANSWER:format(#body) .. body)
+end
+
+local function first_line(self)
+  return self.lines:next(math.max(1, (self.begin_by - self.host.now()) / 1e6))
+end
+
+-- The rest of an HTTP request that asks for an upgrade. What a browser sends has an Origin, or asks for something else.
+local function upgrade(self, first)
+  local headers = {}
+  for _ = 1, HEADERS_MAX do
+    local line = first_line(self)
+    if not line then return nil end
+    if line == "" then break end
+    local name, value = line:match "^([%w-]+):(.*)$"
+    if name then headers[name:lower()] = text.trimmed(value) end
+  end
+  if first:find "^GET /snapshot[? ]" and not headers.origin and not headers["sec-fetch-site"] then
+    answer_snapshot(self, headers)
+    return nil
+  end
+  if not first:find "^GET %S+ HTTP/1%.1$" or headers.upgrade ~= protocol.UPGRADE or headers.origin then
+    send(self, BAD_REQUEST)
+    return nil
+  end
+  return send(self, ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n"):format(protocol.UPGRADE))
+end
+
+local function refuse(self, message)
+  if self.is_text then send(self, message .. "\n") else answer(self, { error = message, done = true }) end
+end
+
+local function hello_of(self)
+  local process = self.settings.process()
+  return {
+    hello = protocol.VERSION, cueball = native.version, pid = process.pid, worker = process.worker, host = self.host.name,
+    age_s = process.age_s, name = self.settings.name, role = self.allow,
+  }
+end
+
+-- @return true: he may sit down
+local function let_in(self, message)
+  local settings = self.settings
+  if settings.token and not is_equal(message and message.token, settings.token) then
+    log.say(self.host, "warn", ("cueball: a console was not given its token, by %s"):format(who_of(self.peer)), "access_refused",
+      { cause = "token" })
+    refuse(self, message and message.token ~= nil and "this token is wrong" or "this console wants a token")
+    return false
+  end
+  if message and message.hello ~= protocol.VERSION then
+    refuse(self, ("this program speaks version %d of the protocol"):format(protocol.VERSION))
+    return false
+  end
+  self.seat = seat.new {
+    host = self.host, allow = self.allow, who = who_of(self.peer), budget_ms = settings.budget_ms, values = settings.values,
+    output = function(words, kind) queue(self, words, kind) end, is_terminal = message and message.terminal == true,
+  }
+  return true
+end
+
+-- -------------------------------------------------------------------------- requests --
+
+local handle
+
+-- While something runs, the peer may say that it is to end, and nothing else.
+local function listen_meanwhile(self)
+  local line, message = self.lines:next(LOOK_MS)
+  if line then
+    local asked = protocol.read(line)
+    if asked and asked.interrupt then
+      self.seat:interrupt()
+    else
+      self.waiting_lines[#self.waiting_lines + 1] = line
+      if #self.waiting_lines > 100 then self.is_gone = true end
+    end
+  elseif message ~= "timeout" then
+    self.is_gone = true
+  end
+end
+
+-- Runs fn in a task, and waits for it.
+-- @return what fn returned; nil: it threw, or the peer is gone
+local function beside(self, fn)
+  local host = self.host
+  local result, waiter = nil, host.waiter()
+  host.spawn(function()
+    local ok, first, second = xpcall(fn, text.traced)
+    result = { ok, first, second }
+    waiter:wake()
+    if not ok then error(first, 0) end
+  end)
+  if not result then waiter:wait(QUICK_MS) end
+  while not result and not self.is_gone do
+    flush(self)
+    listen_meanwhile(self)
+  end
+  if not result then self.seat:interrupt() end
+  if not result or not result[1] then return nil end
+  return result[2], result[3]
+end
+
+local run
+
+local function refuse_long(self)
+  refuse(self, ("a line may have %d bytes at most"):format(protocol.LINE_MAX))
+end
+
+local function run_text(self, line)
+  self.pending = self.pending and self.pending .. "\n" .. line or line
+  if #self.pending > protocol.LINE_MAX then
+    self.pending = nil
+    return refuse(self, ("what goes on over several lines may have %d bytes at most"):format(protocol.LINE_MAX))
+  end
+  local status, is_well = beside(self, function() return run(self, self.pending, "table") end)
+  flush(self)
+  if status ~= "incomplete" then self.pending = nil end
+  self.is_well = is_well
+end
+
+local REQUESTS = {}
+
+-- What readers may take of the program's time together: a command that ran for 50 ms has the next one wait for 200.
+local PAUSE_FROM_MS, PAUSE_FACTOR, PAUSE_MAX_MS = 5, 4, 1000
+local free_at = 0
+
+function run(self, input, form)
+  local host = self.host
+  if not self.seat.is_reader then return self.seat:run(input, form) end
+  local wait_ms = (free_at - host.now()) / 1e6
+  if wait_ms > 0 then host.sleep(wait_ms) end
+  local status, is_well = self.seat:run(input, form)
+  local used_ms = self.seat.used_ms
+  if used_ms >= PAUSE_FROM_MS then
+    free_at = math.max(free_at, host.now()) + math.min(used_ms * PAUSE_FACTOR, PAUSE_MAX_MS) * 1e6
+  end
+  return status, is_well
+end
+
+function REQUESTS.run(self, asked)
+  local status, is_well = beside(self, function() return run(self, asked.run, asked.form) end)
+  answer(self, { done = true, status = status or "done", is_well = is_well or false })
+end
+
+function REQUESTS.complete(self, asked)
+  local found, start
+  if #asked.complete <= COMPLETED_MAX then
+    found, start = beside(self, function() return self.seat:complete(asked.complete, asked.position) end)
+  end
+  answer(self, { done = true, list = self.settings.list(found or {}), start = start or 1, more = found and found.more })
+end
+
+function REQUESTS.snapshot(self)
+  local taken = beside(self, function() return self.settings.snapshot() end)
+  answer(self, { done = true, snapshot = taken })
+end
+
+function REQUESTS.interrupt() end -- what it was for is over
+
+local FORMS = { table = true, lua = true, json = true }
+
+local function is_request(asked)
+  if asked.run ~= nil then return type(asked.run) == "string" and (asked.form == nil or FORMS[asked.form]) end
+  if asked.complete ~= nil then
+    local position = asked.position
+    return type(asked.complete) == "string" and type(position) == "number" and position >= 0 and position % 1 == 0
+  end
+  return asked.snapshot ~= nil or asked.interrupt ~= nil
+end
+
+function handle(self, line)
+  if self.is_text then return run_text(self, line) end
+  local asked, message = protocol.read(line)
+  self.id = asked and (type(asked.id) == "number" and asked.id or nil)
+  if not asked then return answer(self, { error = message, done = true }) end
+  if not is_request(asked) then
+    return answer(self, { error = "expected run, complete, snapshot or interrupt", done = true })
+  end
+  for name, fn in pairs(REQUESTS) do
+    if asked[name] ~= nil then return fn(self, asked) end
+  end
+end
+
+local function next_line(self)
+  if #self.waiting_lines > 0 then return table.remove(self.waiting_lines, 1) end
+  local line, message = self.lines:next()
+  if message == "too long" then refuse_long(self) end
+  return line
+end
+
+local function serve_all(self)
+  local line = first_line(self)
+  if not line then return end
+  if line:find "^%u+ %S+ HTTP/" then
+    if not upgrade(self, line) then return end
+    line = first_line(self)
+    if not line then return end
+  end
+  local first = line:find "^%s*{" and protocol.read(line)
+  self.is_text = not (first and first.hello)
+  if not let_in(self, first and first.hello and first or nil) then return end
+  if not self.is_text then
+    if not send(self, protocol.write(hello_of(self))) then return end
+    line = next_line(self)
+  end
+  while line and not self.is_gone do
+    handle(self, line)
+    if self.is_gone or self.seat.session.is_over then break end
+    line = next_line(self)
+  end
+end
+
+--- Serves a connection until its end.
+-- @param stream   a socket: receiveany, send, settimeouts
+-- @param peer     { address =, uid =, pid = }
+-- @param settings { host =, token =, allow = "read" or "write", budget_ms =, values =, name =, process = fn() → { pid, worker, age_s },
+--   snapshot = fn() → a table, list = fn(table) → a list for JSON }
+function connection.serve(stream, peer, settings)
+  local self = setmetatable({
+    host = settings.host, stream = stream, peer = peer, settings = settings, allow = settings.allow, seat = nil, id = nil, lines = nil,
+    is_text = false, is_gone = false, queue = {}, queued = 0, dropped = 0, waiting_lines = {}, pending = nil,
+    begin_by = settings.host.now() + BEGIN_MS * 1e6,
+  }, Connection)
+  self.lines = protocol.lines(stream, protocol.LINE_MAX, function(_, ms)
+    stream:settimeouts(SEND_MS, SEND_MS, ms or 0)
+    if not ms and settings.forever then settings.forever(stream) end
+  end, settings.host.now)
+  local ok, message = xpcall(serve_all, text.traced, self)
+  if self.seat then self.seat:close() end
+  if not ok then error(message, 0) end
+end
+
+return connection

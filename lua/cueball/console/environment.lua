@@ -1,0 +1,67 @@
+--- The globals of a session: a table of its own that falls back to those of the Lua state, and whose `print` and `io.write` show text above
+-- the line that is being typed.
+local text = require "cueball.text"
+
+local environment = {}
+
+local function joined(...)
+  local parts = {}
+  for index = 1, select("#", ...) do parts[index] = text.of((select(index, ...))) end
+  return parts
+end
+
+-- io.write and io.stdout:write: what has no line end yet waits for it.
+local function writer(session)
+  local pending = ""
+  return function(...)
+    pending = pending .. table.concat(joined(...))
+    local lines = pending:match "^(.*)\n"
+    if lines then
+      pending = pending:sub(#lines + 2)
+      session:print(lines)
+    end
+  end
+end
+
+local function io_of(session)
+  local write = writer(session)
+  local file = setmetatable({}, { __index = function(_, name)
+    local member = io.stdout[name]
+    return type(member) == "function" and function(_, ...) return member(io.stdout, ...) end or member
+  end })
+  function file.write(self, ...)
+    write(...)
+    return self
+  end
+  return setmetatable({ stdout = file, write = function(...) return file:write(...) end }, { __index = io })
+end
+
+-- load and its like: what they make is of the session, and may be interrupted like what is typed.
+local function add_loaders(globals, adopt)
+  local function made(chunk, message)
+    if not chunk then return nil, message end
+    return adopt(chunk)
+  end
+  function globals.load(chunk, name, mode, of) return made(load(chunk, name, mode, of or globals)) end
+  function globals.loadstring(chunk, name) return made(load(chunk, name, "bt", globals)) end
+  function globals.loadfile(path, mode, of) return made(loadfile(path, mode, of or globals)) end
+  function globals.dofile(path)
+    local chunk, message = globals.loadfile(path)
+    if not chunk then error(message, 0) end -- as Lua does: the message has its place
+    return chunk()
+  end
+end
+
+--- Makes the globals of a session.
+function environment.new(session)
+  local globals = setmetatable({}, { __index = _G })
+  globals._G = globals
+  globals.cueball = require "cueball"
+  globals.world = session.world
+  function globals.print(...) session:print(table.concat(joined(...), "\t")) end
+  globals.io = io_of(session)
+  add_loaders(globals, session.adopt)
+  return globals
+end
+
+return environment

@@ -1,0 +1,159 @@
+--- Lists as consoles show them: rows with columns, as a table for people, as Lua or as JSON.
+--
+--   local list = listing.new({ { pool = "db", idle = 3 } }, { "pool", "idle" })
+--   list.more = 12                  so many rows were left out
+--   listing.text(list, "table")     "POOL  IDLE\ndb       3"
+local json = require "cueball.monitor.json"
+local show = require "cueball.console.show"
+local text = require "cueball.text"
+
+local listing = {}
+
+local CELL_MAX = 60
+local columns_of = setmetatable({}, { __mode = "k" })
+
+--- Marks rows as a list with these columns.
+-- @param rows    list of tables
+-- @param columns names of the members to show, in order; one that no row has is left out
+function listing.new(rows, columns)
+  columns_of[rows] = columns
+  return rows
+end
+
+--- Whether a value is such a list.
+function listing.is(value)
+  return columns_of[value] ~= nil
+end
+
+local UNITS = { { 86400000, "d" }, { 3600000, "h" }, { 60000, "m" }, { 1000, "s" } }
+
+-- 1234.5 → "1.23s"
+local function span(ms)
+  for _, unit in ipairs(UNITS) do
+    if ms >= unit[1] then return ("%.3g%s"):format(ms / unit[1], unit[2]) end
+  end
+  return ("%.3gms"):format(ms)
+end
+
+-- A traceback in one line, the innermost call first.
+local function frames(traceback)
+  return text.clean((traceback:gsub("^stack traceback:%s*", ""):gsub("\n%s*", " < ")))
+end
+
+local function cell(name, value)
+  if value == nil then return "" end
+  if name == "where" and type(value) == "string" then return frames(value) end
+  if type(value) == "number" then
+    if name:find "_ms$" then return value < 1e9 * 1000 and span(value) or "-" end
+    if name == "time_s" then return os.date("!%Y-%m-%d %H:%M:%SZ", value) end
+    return value % 1 == 0 and math.abs(value) <= 2 ^ 53 and ("%.0f"):format(value) or ("%.6g"):format(value)
+  elseif type(value) == "table" then
+    if next(value) == nil then return "" end
+    return (show.value(value, { width = 1e6, entries = 20 }):gsub("\n", " "))
+  end
+  local shown = text.clean(tostring(value))
+  return shown
+end
+
+local function characters(value)
+  return select(2, value:gsub("[^\128-\191]", ""))
+end
+
+local function is_wide(name)
+  return name == "error" or name == "message" or name == "undo" or name == "who" or name == "site" or name == "key" or name == "backend"
+    or name == "where"
+end
+
+local function cells_of(list, columns)
+  local rows, widths, right, used = {}, {}, {}, {}
+  for index, one in ipairs(list) do
+    rows[index] = {}
+    for at, name in ipairs(columns) do
+      local shown = cell(name, one[name])
+      if not is_wide(name) and characters(shown) > CELL_MAX then
+        shown = shown:sub(1, CELL_MAX):gsub("[\192-\255]?[\128-\191]*$", "") .. "…"
+      end
+      rows[index][at] = shown
+      widths[at] = math.max(widths[at] or 0, characters(shown))
+      if type(one[name]) == "number" and name ~= "time_s" then right[at] = true end
+      used[at] = used[at] or shown ~= ""
+    end
+  end
+  return rows, widths, right, used
+end
+
+local function line_of(cells, widths, right, used)
+  local parts = {}
+  for at, shown in ipairs(cells) do
+    if used[at] then
+      local gap = (" "):rep(widths[at] - characters(shown))
+      parts[#parts + 1] = right[at] and gap .. shown or shown .. gap
+    end
+  end
+  return (table.concat(parts, "  "):gsub(" +$", ""))
+end
+
+local function table_text(list)
+  local columns = columns_of[list]
+  local rows, widths, right, used = cells_of(list, columns)
+  local head, lines = {}, {}
+  for at, name in ipairs(columns) do
+    head[at] = (name:gsub("_ms$", ""):gsub("_s$", ""):gsub("_", " ")):upper()
+    widths[at] = math.max(widths[at] or 0, #head[at])
+  end
+  if #rows == 0 then return "none" end
+  lines[1] = line_of(head, widths, right, used)
+  for index, cells in ipairs(rows) do lines[index + 1] = line_of(cells, widths, right, used) end
+  return table.concat(lines, "\n")
+end
+
+local function plain(list)
+  local rows = json.list {}
+  for index, one in ipairs(list) do rows[index] = one end
+  return rows
+end
+
+local FORMS = { table = true, lua = true, json = true }
+
+--- Whether there is a form of this name.
+function listing.is_form(name)
+  return FORMS[name] == true
+end
+
+-- What JSON cannot say is said in words; a table that is not plain data, too.
+local function for_json(value, depth)
+  local kind = type(value)
+  if kind == "table" and depth < 8 then
+    local made = {}
+    local is_list = value[1] ~= nil or listing.is(value)
+    if is_list then
+      json.list(made)
+      for index, one in ipairs(value) do made[index] = for_json(one, depth + 1) end
+      return made
+    end
+    for key, one in next, value do made[text.of(key)] = for_json(one, depth + 1) end
+    return made
+  elseif kind == "string" or kind == "number" or kind == "boolean" or kind == "nil" then
+    return value
+  end
+  return show.value(value)
+end
+
+--- A value in a form.
+-- @param value  anything; a list of listing.new is a table in the form "table"
+-- @param form   "table", "lua" or "json"
+-- @param limits nil, or as for show.value
+function listing.text(value, form, limits)
+  if form == "json" then
+    if value == nil then return "null" end
+    return json.encode { value = for_json(value, 0) }:match "^{%s*\"value\"%s*:%s*(.*)}$"
+  end
+  if form == "table" and listing.is(value) then
+    local shown = table_text(value)
+    return value.more and ("%s\n… %d more"):format(shown, value.more) or shown
+  end
+  local shown = show.value(listing.is(value) and plain(value) or value, limits)
+  return type(value) == "table" and listing.is(value) and value.more and ("%s -- … %d more"):format(shown, value.more) or shown
+end
+
+return listing

@@ -1,0 +1,233 @@
+--- The verbs that change nothing. Each gives copies: a list of plain rows.
+local ask = require "cueball.console.ask"
+local changes = require "cueball.console.changes"
+local listing = require "cueball.console.listing"
+local log = require "cueball.log"
+local misuse = require "cueball.misuse"
+local monitor_plan = require "cueball.monitor.plan"
+local options = require "cueball.options"
+local text = require "cueball.text"
+
+local TEXT, SPAN = ask.TEXT, ask.SPAN
+local is, limited, rules = ask.is, ask.limited, ask.rules
+
+local LEVELS = { check = function(value) return value == "debug" or value == "info" or value == "warn" or value == "error" end,
+  range = '"debug", "info", "warn" or "error"', is_text = true }
+
+local function copy(row)
+  local made = {}
+  for name, value in pairs(row) do
+    local kind = type(value)
+    if kind == "table" then
+      made[name] = copy(value)
+    elseif kind == "string" or kind == "number" or kind == "boolean" then
+      made[name] = value
+    elseif name ~= "pool" then
+      made[name] = text.message(value) -- a task, an owner
+    end
+  end
+  return made
+end
+
+-- The rows of all pools that are meant, as fn(pool, name, add) adds them.
+local function gather(asked, columns, fn)
+  local found, message, kind = ask.pools(asked.pool)
+  if not found then return nil, message, kind end
+  local rows = {}
+  for _, one in ipairs(found) do
+    fn(one.pool, one.name, function(row)
+      row.pool = one.name
+      rows[#rows + 1] = row
+    end)
+  end
+  return limited(rows, columns, asked.limit)
+end
+
+-- --------------------------------------------------------------------------- pools --
+
+local POOL_COLUMNS = { "pool", "state", "paused", "backends", "dead", "total", "max", "idle", "busy", "connecting", "waiting", "claims",
+  "claim_timeouts", "wait_p99_ms", "error" }
+
+local function pools(asked)
+  return gather(asked, POOL_COLUMNS, function(pool, _, add)
+    local state, stats = pool:state(), pool:stats()
+    if not is(asked.state, state) then return end
+    local is_paused = pool.is_paused and not pool.of_set and pool:is_paused() or nil
+    add {
+      state = state, paused = is_paused or nil, backends = stats.backends, dead = stats.dead_backends,
+      total = stats.idle + stats.busy + (stats.connecting or 0), max = pool:max_connections(), idle = stats.idle, busy = stats.busy,
+      connecting = stats.connecting, waiting = stats.waiting, claims = stats.claims, claim_timeouts = stats.claim_timeouts,
+      wait_p99_ms = stats.wait_ms_p99, error = pool:last_error(),
+    }
+  end)
+end
+
+-- ------------------------------------------------------------------------ backends --
+
+local BACKEND_COLUMNS = { "pool", "backend", "state", "since_ms", "total", "total_max", "takes", "idle", "busy", "connecting", "latency_ms",
+  "success_rate", "back_in_ms", "error" }
+
+local function state_of(backend)
+  if backend.drained then return "drained" end
+  if backend.dead then return "dead" end
+  if backend.ejected then return "ejected" end
+  if backend.removed then return "removed" end
+  return backend.standby and "standby" or "up"
+end
+
+local function is_older(asked, ms)
+  return asked.older == nil or ms ~= nil and ms >= asked.older
+end
+
+local function backends(asked)
+  return gather(asked, BACKEND_COLUMNS, function(pool, _, add)
+    for _, one in ipairs(pool:backends()) do
+      local row = copy(one)
+      row.backend, row.state = one.key, state_of(one)
+      if row.latency_ms == 0 then row.latency_ms = nil end
+      if is(asked.backend, row.backend) and is(asked.state, row.state) and is_older(asked, one.since_ms) then add(row) end
+    end
+  end)
+end
+
+-- ------------------------------------------------- connections, leases and waiters --
+
+-- What a pool tells by a method that takes { limit = }; sets have none of it.
+local function told(pool, method, limit)
+  if pool.of_set or type(pool[method]) ~= "function" then return {} end
+  local ok, list = pcall(pool[method], pool, limit and { limit = limit } or nil)
+  return ok and list or {}
+end
+
+local CONNECTION_COLUMNS = { "pool", "backend", "slot", "state", "since_ms", "age_ms", "uses", "lease", "attempt", "next_attempt_ms",
+  "error" }
+
+local function connections(asked)
+  return gather(asked, CONNECTION_COLUMNS, function(pool, _, add)
+    for _, one in ipairs(told(pool, "connections")) do
+      local passes = is(asked.backend, one.backend) and is(asked.state, one.state)
+      if passes and is_older(asked, one.since_ms) then add(copy(one)) end
+    end
+  end)
+end
+
+local LEASE_COLUMNS = { "pool", "lease", "backend", "slot", "held_ms", "is_overdue", "site", "task", "owner", "where" }
+
+local function leases(asked)
+  return gather(asked, LEASE_COLUMNS, function(pool, _, add)
+    for _, one in ipairs(told(pool, "leases")) do
+      local row = copy(one)
+      row.lease = row.id
+      if is(asked.backend, row.backend) and is_older(asked, row.held_ms) then
+        if not asked.where then row.where = nil end
+        add(row)
+      end
+    end
+  end)
+end
+
+local WAITER_COLUMNS = { "pool", "number", "waited_ms", "remaining_ms", "site", "task", "holds", "where" }
+
+local function waiters(asked)
+  return gather(asked, WAITER_COLUMNS, function(pool, _, add)
+    for _, one in ipairs(told(pool, "waiters")) do
+      local row = copy(one)
+      row.where = asked.where and row.where or nil
+      if is_older(asked, row.waited_ms) then add(row) end
+    end
+  end)
+end
+
+-- -------------------------------------------------------- events, changes, options --
+
+local EVENT_COLUMNS = { "time_s", "level", "pool", "backend", "event", "cause", "message" }
+
+local function events(asked)
+  local rows = {}
+  for _, record in ipairs(log.recent { pool = asked.pool, level = asked.level }) do
+    if is(asked.backend, record.backend) and is(asked.event, record.event) and is(asked.cause, record.cause) then
+      rows[#rows + 1] = record
+    end
+  end
+  local limit = asked.limit or 50
+  local last = {}
+  for index = math.max(1, #rows - limit + 1), #rows do last[#last + 1] = copy(rows[index]) end
+  for index, row in ipairs(last) do row.pool = rows[#rows - #last + index].pool end
+  local list = listing.new(last, EVENT_COLUMNS)
+  if #rows > limit then list.more = #rows - limit end
+  return list
+end
+
+local CHANGE_COLUMNS = { "number", "time_s", "who", "what", "pool", "old", "new", "undo" }
+
+local function changes_made(asked)
+  local rows = {}
+  for _, one in ipairs(changes.list()) do
+    if is(asked.pool, one.pool) then rows[#rows + 1] = one end
+  end
+  return limited(rows, CHANGE_COLUMNS, asked.limit)
+end
+
+-- The value of an option by its path, "recovery.default.retries".
+local function value_at(given, path)
+  for part in path:gmatch "[^.]+" do
+    if type(given) ~= "table" then return nil end
+    given = given[part]
+  end
+  return given
+end
+
+local function settings(asked)
+  return gather(asked, { "pool", "option", "value", "default", "given" }, function(pool, _, add)
+    for _, option in ipairs(options.all()) do
+      local value = value_at(pool.given, option.name)
+      if is(asked.option, option.name) then
+        local is_given = value ~= nil
+        local default = options.default_of(option.name)
+        if value == nil then value = default end
+        if value == math.huge then value = false end
+        add { option = option.name, value = value, default = default, given = is_given or nil }
+      end
+    end
+  end)
+end
+
+local PLAN = { add = true, remove = true }
+
+local function plan(asked, _, others)
+  local found, message, kind = ask.pools_to_change(asked.pool)
+  if not found then return nil, message, kind end
+  local one = found[1].pool
+  if type(one.plan) ~= "function" then misuse.raise "plan: this pool cannot tell" end
+  local given = {}
+  for name, value in pairs(others) do given[name] = value end
+  for name in pairs(PLAN) do given[name] = asked[name] end
+  local objection = monitor_plan.objection(one, given)
+  if objection then return nil, objection, "invalid" end
+  local made, why, name = one:plan(given)
+  if not made then return nil, why, name end
+  return copy(made)
+end
+
+local LIST = { check = function(value) return type(value) == "table" end, range = "a list of backends", is_list = true,
+  read = function(word) return { word } end }
+
+return {
+  { name = "pools", kind = "look", help = "the pools: state, connections, claims that wait", run = pools,
+    options = rules { state = TEXT } },
+  { name = "backends", kind = "look", help = "the backends: state and since when, connections, errors", run = backends,
+    options = rules { backend = TEXT, state = TEXT, older = SPAN } },
+  { name = "connections", kind = "look", help = "every connection, and what it does", run = connections,
+    options = rules { backend = TEXT, state = TEXT, older = SPAN } },
+  { name = "leases", kind = "look", help = "who holds connections, for how long; where = true: and where he is now", run = leases,
+    options = rules { backend = TEXT, older = SPAN, where = options.of_type("boolean", "true or false") } },
+  { name = "waiters", kind = "look", help = "who waits for a connection", run = waiters,
+    options = rules { older = SPAN, where = options.of_type("boolean", "true or false") } },
+  { name = "events", kind = "look", help = "what happened last", run = events,
+    options = rules { backend = TEXT, level = LEVELS, event = TEXT, cause = TEXT } },
+  { name = "changes", kind = "look", help = "what was changed through consoles, by whom, and the line that undoes it", run = changes_made,
+    options = rules {} },
+  { name = "settings", kind = "look", help = "the options of a pool as they are now", run = settings, options = rules { option = TEXT } },
+  { name = "plan", kind = "look", help = "what the planner would do: remove=, add= or options", run = plan, takes_others = true,
+    options = { pool = TEXT, add = LIST, remove = LIST } },
+}

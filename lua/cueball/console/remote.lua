@@ -1,0 +1,217 @@
+--- Being attached to a console: the other end of cueball.console.connection. A prompt uses it like a session of its own process.
+--
+--   local one, message, name = remote.connect { host = host, address = "unix:/run/app.sock", print = function(text, kind) … end }
+--   one:submit "backends()"       in a task: waits for the answer → "done" or "incomplete"
+--   one:complete(line, position), one:interrupt(), one:prompt(is_more)
+--   one:snapshot()                → as cueball.monitor.snapshot { detail = true }; or nil, message
+--   one:close()
+--   one.hello                     { name, pid, worker, role, age_s, host, cueball }
+local address_of = require "cueball.address"
+local protocol = require "cueball.console.protocol"
+local text = require "cueball.text"
+
+local remote = {}
+
+local Remote = {}
+Remote.__index = Remote
+
+local CONNECT_MS, HELLO_MS = 5000, 10000
+local FOREVER_MS = 0x7fffffff
+local WORKER_TRIES = 200
+
+local function lost(self, message)
+  self.is_over, self.status = true, 3
+  self.stream:abort()
+  return nil, "the connection to the program ended: " .. message, "closed"
+end
+
+-- The next message.
+local function receive(self, timeout_ms)
+  local line, message = self.lines:next(timeout_ms)
+  if not line then return lost(self, message) end
+  local answer, fault = protocol.read(line)
+  if not answer then return lost(self, fault) end
+  return answer
+end
+
+local function send(self, message)
+  local sent, why = self.stream:send(protocol.write(message))
+  if not sent then return lost(self, why) end
+  return true
+end
+
+-- Asks, and waits for the end of the answer; what is to be shown meanwhile is shown.
+-- @return the last message; or nil, message
+local function ask(self, message)
+  if self.is_over then return nil, "the connection to the program has ended", "closed" end
+  self.count = self.count + 1
+  message.id = self.count
+  local ok, why, name = send(self, message)
+  if not ok then return nil, why, name end
+  while true do
+    local answer
+    answer, why, name = receive(self, FOREVER_MS)
+    if not answer then return nil, why, name end
+    if type(answer.text) == "string" then
+      self.out(answer.text, answer.kind)
+    elseif answer.done and (answer.id == nil or answer.id == self.count) then
+      if answer.error then return nil, text.message(answer.error), "failed" end
+      return answer
+    end
+  end
+end
+
+-- ------------------------------------------------------------------------ connecting --
+
+-- Through the HTTP that all consoles speak first: one in nginx is a location there.
+local function upgrade(self, path)
+  local sent = self.stream:send(("GET %s HTTP/1.1\r\nHost: cueball\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"):format(path,
+    protocol.UPGRADE))
+  local status = sent and self.lines:next(HELLO_MS)
+  if not status then return nil, "it closed the connection: is it a console, and may you use it?" end
+  if not status:find "^HTTP/1%.1 101" then return nil, "it is no console: " .. text.message(status) end
+  repeat
+    local line, message = self.lines:next(HELLO_MS)
+    if not line then return nil, message end
+  until line == ""
+  return true
+end
+
+local function say_hello(self, given)
+  local hello = { hello = protocol.VERSION, token = given.token, terminal = given.is_terminal or nil }
+  local sent, message = self.stream:send(protocol.write(hello))
+  local line
+  if sent then line, message = self.lines:next(HELLO_MS) end
+  if not line then return nil, message end
+  local answer = protocol.read(line)
+  if not answer then return nil, "it is no console" end
+  if answer.error then return nil, text.message(answer.error) end
+  self.hello, self.began_at = answer, self.host.now()
+  return true
+end
+
+local function connect_once(given)
+  local host, port = address_of.split(given.address)
+  if not host then return nil, port, "failed" end
+  local stream = given.host.tcp()
+  stream:settimeouts(CONNECT_MS, CONNECT_MS, HELLO_MS)
+  local ok, message
+  if address_of.is_unix(host) then ok, message = stream:connect(host) else ok, message = stream:connect(host, port or 0) end
+  if not ok then return nil, ("%s: %s"):format(text.message(given.address), message), "failed" end
+  local self = setmetatable({
+    host = given.host, stream = stream, out = given.print or function() end, lines = nil, count = 0, hello = nil, began_at = 0,
+    form = given.form, failed = 0, is_over = false, status = 0, is_remote = true, interrupts = 0,
+  }, Remote)
+  self.lines = protocol.lines(stream, protocol.ANSWER_MAX, function(_, ms)
+    stream:settimeouts(CONNECT_MS, CONNECT_MS, ms or FOREVER_MS)
+  end, given.host.now)
+  ok, message = upgrade(self, given.path or "/console")
+  if ok then ok, message = say_hello(self, given) end
+  if ok then return self end
+  stream:abort()
+  return nil, ("%s: %s"):format(text.message(given.address), message), "failed"
+end
+
+--- Connects, in a task.
+-- @param given
+--   host     whose sockets are used
+--   address  "unix:/path" or "IP:PORT"
+--   token    nil, or what the console wants to hear
+--   path     of the location in nginx, "/console" by default
+--   worker   the number of the nginx worker that is wanted; nil: any
+--   form     how results are shown: "table" (the default), "lua" or "json"
+--   is_terminal whether a person looks at it: results have their numbers
+--   print    function(text, kind): shows lines
+-- @return it; or nil, message, "failed"
+function remote.connect(given)
+  for _ = 1, given.worker and WORKER_TRIES or 1 do
+    local one, message, name = connect_once(given)
+    if not one then return nil, message, name end
+    if not given.worker or one.hello.worker == given.worker then return one end
+    one:close()
+    if one.hello.worker == nil then return nil, ("%s: it has no workers"):format(given.address), "failed" end
+  end
+  return nil, ("%s: worker %d took none of %d connections"):format(given.address, given.worker, WORKER_TRIES), "failed"
+end
+
+-- ------------------------------------------------------------------------- a session --
+
+--- Runs what was typed there, and waits until it is over.
+-- @return "done" or "incomplete"
+function Remote:submit(input)
+  if not input:find "%S" then return "done" end
+  self.interrupts = 0
+  local answer, message = ask(self, { run = input, form = self.form })
+  if not answer then
+    self.failed = self.failed + 1
+    self.out(message, "error")
+    return "done"
+  end
+  if answer.status == "incomplete" then return "incomplete" end
+  if not answer.is_well then self.failed = self.failed + 1 end
+  if input:find "^%s*:%s*quit" then self.is_over = true end
+  return "done"
+end
+
+local function candidates(list)
+  local found = {}
+  for _, one in ipairs(type(list) == "table" and list or {}) do
+    if type(one) == "table" and type(one.text) == "string" then
+      found[#found + 1] = { text = one.text, note = type(one.note) == "string" and one.note or nil }
+    end
+  end
+  return found
+end
+
+--- What the word at the cursor could become.
+-- @return list of { text =, note = }, and where the word begins
+function Remote:complete(line, position)
+  local answer = ask(self, { complete = line, position = position })
+  if not answer then return {}, position + 1 end
+  return candidates(answer.list), type(answer.start) == "number" and answer.start or position + 1
+end
+
+--- Has what was submitted ended, from elsewhere. The third time the program is left.
+-- @return whether there was something
+function Remote:interrupt()
+  self.interrupts = self.interrupts + 1
+  if self.interrupts >= 3 then
+    self.stream:abort()
+  else
+    self.host.spawn(function() self.stream:send(protocol.write { interrupt = true }) end)
+  end
+  return true
+end
+
+local function age_text(seconds)
+  if seconds < 60 then return ("%ds"):format(seconds) end
+  if seconds < 3600 then return ("%dm"):format(seconds / 60) end
+  if seconds < 86400 then return ("%dh%02dm"):format(seconds / 3600, seconds % 3600 / 60) end
+  return ("%dd%02dh"):format(seconds / 86400, seconds % 86400 / 3600)
+end
+
+--- What stands before a line: the process, what one may do there, and how long it has run.
+function Remote:prompt(is_more)
+  local hello = self.hello
+  local who = ("%s[%s]"):format(text.message(hello.name or "cueball"), text.message(hello.pid or "?"))
+  if hello.worker then who = ("%s worker %s"):format(who, text.message(hello.worker)) end
+  local age = type(hello.age_s) == "number" and " " .. age_text(hello.age_s + (self.host.now() - self.began_at) / 1e9) or ""
+  local words = ("%s %s%s"):format(who, text.message(hello.role), age)
+  return is_more and (" "):rep(#words - 1) .. ">> " or words .. "> "
+end
+
+--- All that is to be seen of the pools there.
+-- @return a table; or nil, message, name
+function Remote:snapshot()
+  local answer, message, name = ask(self, { snapshot = true })
+  if not answer then return nil, message, name end
+  if type(answer.snapshot) ~= "table" then return nil, "it made no snapshot", "failed" end
+  return answer.snapshot
+end
+
+function Remote:close()
+  self.is_over = true
+  self.stream:abort()
+end
+
+return remote

@@ -1,0 +1,32 @@
+--- cueball.console.serve(options): answers the HTTP request that is being served as a console, on hosts that serve requests (nginx). What
+-- comes next on its connection is the console's; the worker serves others meanwhile. docs/console.md.
+local connection = require "cueball.console.connection"
+local hosts = require "cueball.host"
+local log = require "cueball.log"
+local misuse = require "cueball.misuse"
+local options = require "cueball.options"
+local protocol = require "cueball.console.protocol"
+local settings = require "cueball.console.settings"
+
+local WHAT = "cueball.console.serve"
+
+options.note(WHAT, settings.RULES)
+
+--- Answers the request.
+-- @param given a table:
+--   token  required: who connects to nginx is not known otherwise
+--   allow, budget_ms, name, values, host  as of cueball.console.listen
+return function(given)
+  given = options.check(WHAT, given, settings.RULES)
+  if not given.token then misuse.raise(WHAT .. ": option 'token' is required, as every user of this machine can connect to nginx") end
+  local host = hosts.of(WHAT, given.host)
+  local http = host.http
+  if not http or not http.upgrade then misuse.raise(WHAT .. ": this host serves no requests; use cueball.console.listen") end
+  local is_wanted = http.header "Upgrade" == protocol.UPGRADE and not http.header "Origin"
+  if not is_wanted then
+    return http.answer(400, "text/plain; charset=utf-8", "This is a console of cueball: use `cueball attach`.\n")
+  end
+  local stream, peer = http.upgrade(protocol.UPGRADE)
+  if not stream then return log.say(host, "warn", WHAT .. ": " .. peer, "access_refused", { cause = "upgrade" }) end
+  connection.serve(stream, peer, settings.of(WHAT, given, host))
+end

@@ -1,0 +1,144 @@
+--- cueball attach: a program in a process of its own, entered by the command, from scripts and from a terminal.
+local command = require "spec.support.command"
+local shell = require "spec.support.shell"
+local status = require "cueball.cli.status"
+local tmux = require "spec.support.tmux"
+local uv = require "luv"
+
+local PROGRAM = [[
+  local cueball = require "cueball"
+  local to, allow = ...
+  cueball.run(function()
+    pool = cueball.pool {
+      name = "db", max_connections = 4, connect = function() return {} end,
+      resolver = cueball.resolver.static { "127.0.0.1:1", "127.0.0.1:2" },
+    }
+    assert(cueball.console.listen(to, { allow = allow, name = "shop" }))
+    pool:ready { connections = 2 }
+    print "ready"
+    io.stdout:flush()
+    cueball.sleep(600000)
+  end)
+]]
+
+local folder, program
+
+-- Starts the program; it is killed by its pid at the end.
+local function start(allow)
+  local path = folder .. "/program.lua"
+  shell.write(path, PROGRAM)
+  local stdout, line = uv.new_pipe(false), ""
+  local root, build = shell.root, os.getenv "CUEBALL_BUILD" or "build"
+  program = assert(uv.spawn("luajit", {
+    args = { path, "unix:" .. folder .. "/sock", allow }, stdio = { nil, stdout, 2 }, env = {
+      "PATH=" .. os.getenv "PATH", "CUEBALL_LOG=none", ("LUA_CPATH=%s/?.so;;"):format(build),
+      ("LUA_PATH=%s/lua/?.lua;%s/lua/?/init.lua;%s/lua/?.lua;;"):format(root, root, build), "CUEBALL_BUILD=" .. build,
+      "LD_PRELOAD=" .. (os.getenv "CUEBALL_PRELOAD" or ""), "ASAN_OPTIONS=" .. (os.getenv "ASAN_OPTIONS" or ""), -- a sanitized library
+    },
+  }, function() end))
+  stdout:read_start(function(_, data) line = line .. (data or "\n") end)
+  while not line:find "\n" do uv.run "once" end
+  stdout:close()
+  assert(line:find "ready", "the program did not start: " .. line)
+end
+
+local function stop()
+  if not program then return end
+  local is_over = false
+  local handle = program
+  program = nil
+  handle:kill "sigkill"
+  handle:close(function() is_over = true end)
+  while not is_over do uv.run "once" end
+end
+
+local function attach(arguments)
+  return command.shell(("cueball attach unix:%s/sock %s"):format(folder, arguments))
+end
+
+describe("cueball attach", function()
+  setup(function() folder = shell.must("mktemp -d"):match "[^\n]+" end)
+  teardown(function() shell.must("rm -rf " .. shell.quote(folder)) end)
+  after_each(function()
+    tmux.stop_all()
+    stop()
+  end)
+
+  it("runs one command for a script, and says by its status how it went", function()
+    start "read"
+    assert.same({ status.found, "2\n", "" }, { attach "-e '1 + 1'" })
+    local code, out = attach "--json -e 'pools()'"
+    assert.equal(status.found, code)
+    assert.matches('^%[{.*"pool":"db".*}%]\n$', out)
+    assert.same({ status.found, '{ 1, a = "x" }\n', "" }, { attach "--lua -e '{ 1, a = [[x]] }'" })
+    local err
+    code, out, err = attach "-e 'x = 5' -e 'x' -e 'nope()' -e '99'"
+    assert.same({ status.failed, "5\n" }, { code, out })
+    assert.matches("attempt to call global 'nope'", err)
+    assert.same({ status.failed, "", "-e is not finished: for i = 1, 2 do\n" }, { attach "-e 'for i = 1, 2 do'" })
+  end)
+
+  it("reads a pipe, with inputs of several lines", function()
+    start "read"
+    local code, out = command.shell(("printf 'for i = 1, 2 do\\nprint(i)\\nend\\n:backends form=json\\n' | cueball attach unix:%s/sock")
+      :format(folder))
+    assert.equal(status.found, code)
+    assert.matches('^1\n2\n%[{.*"backend":"127.0.0.1:1".*}%]\n$', out)
+    local err
+    code, out, err = command.shell(("printf 'if true then\\n' | cueball attach unix:%s/sock"):format(folder))
+    assert.same({ status.failed, "", "the input ends in the middle of: if true then\n" }, { code, out, err })
+  end)
+
+  it("says what is wrong with how it is called, and with the program", function()
+    local code, _, err = attach "-e 1"
+    assert.equal(status.timeout, code)
+    assert.matches("sock: [%l ]+\n$", err) -- no such file, or the last one's, which nobody has
+    for arguments, pattern in pairs {
+      ["10.0.0.1"] = "there is no port", ["unix:x -e 1"] = "expected unix:/PATH", ["unix:/x --json --lua"] = "exclude each other",
+      ["unix:/x --worker one"] = "must be a whole number", ["unix:/x --path x"] = "must be a path", [""] = "give the ADDRESS",
+      ["unix:/x --token-file /nowhere"] = "No such file",
+    } do
+      code, _, err = command.run("attach " .. arguments)
+      assert.equal(status.usage, code, arguments)
+      assert.matches(pattern, err)
+    end
+  end)
+
+  it("is a prompt on a terminal: it completes there, is interrupted there, and leaves the program as it was", function()
+    start "write"
+    local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
+    pane:wait_for "shop%[%d+%] write %d+%w+>"
+    pane:type "backe"
+    pane:keys "Tab"
+    pane:wait_for "> backends"
+    pane:type "()"
+    pane:keys "Enter"
+    pane:wait_for "127.0.0.1:2"
+    pane:type "set { max_connections = 6 }"
+    pane:keys "Enter"
+    pane:type "changes()[1].undo"
+    pane:keys "Enter"
+    pane:wait_for 'set { max_connections = 4, pool = '
+    pane:type "require('cueball').sleep(600000)"
+    pane:keys "Enter"
+    pane:keys "C-c"
+    pane:wait_for "interrupted"
+    pane:type "while true do end"
+    pane:keys "Enter"
+    pane:wait_for "ran for more than 50 ms"
+    pane:keys "C-d"
+    assert.equal(status.found, pane:status())
+    assert.same({ status.found, "6\n", "" }, { attach "-e 'pool:max_connections()'" })
+  end)
+
+  it("tells that the program has gone", function()
+    start "read"
+    local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
+    pane:wait_for "read %d+%w+>"
+    stop()
+    pane:type "1"
+    pane:keys "Enter"
+    pane:wait_for "the connection to the program ended"
+    assert.equal(status.timeout, pane:status())
+  end)
+end)

@@ -1,0 +1,96 @@
+--- cueball repl without a terminal: scripts, pipes, -e; what goes where, and the exit status.
+local command = require "spec.support.command"
+local shell = require "spec.support.shell"
+
+local quote = shell.quote
+
+describe("cueball repl", function()
+  local folder
+
+  setup(function() folder = shell.must "mktemp -d" end)
+  teardown(function() shell.run("rm -rf " .. quote(folder)) end)
+
+  local function write(name, text)
+    shell.write(folder .. "/" .. name, text)
+    return quote(folder .. "/" .. name)
+  end
+
+  local function run(arguments, input)
+    return command.run("repl " .. arguments .. " <" .. (input and write("input", input) or "/dev/null"))
+  end
+
+  it("runs what -e says, prints the results, and ends with 0", function()
+    local status, out, err = run "-e '1 + 1' -e 'x = { 1, a = 2 }' -e x"
+    assert.same({ 0, "2\n{ 1, a = 2 }\n", "" }, { status, out, err })
+  end)
+
+  it("ends with 1 at the first failure, which is told on stderr", function()
+    local status, out, err = run [[-e 'print "before"' -e 'error "no"' -e 'print "after"']]
+    assert.same({ 1, "before\n", "input 2:1: no\n" }, { status, out, err })
+    status, out, err = run "-e 'for i = 1, 2 do'"
+    assert.same({ 1, "", "-e: it is not finished: for i = 1, 2 do\n" }, { status, out, err })
+  end)
+
+  it("reads a pipe without a prompt, line by line, and what is not finished goes on", function()
+    local status, out, err = run("",
+      "#!/usr/bin/env cueball-repl\nx = 1\nfor i = 1, 2 do\n  print(i)\nend\nx + 1\n:quit 7\nprint 'after'\n")
+    assert.same({ 7, "1\n2\n2\n", "" }, { status, out, err })
+    status, out, err = run("", "print(1)\nf(\n")
+    assert.same({ 1, "1\n", "the input ends in the middle of: f(\n" }, { status, out, err })
+    status, out, err = run("", "nil, 'gone', 'x'\nlocal function f() error 'deep' end\nf()\nprint 'after'")
+    assert.same({ 1, "" }, { status, out })
+    assert.is_truthy(err:find('^nil, "gone", "x"\ninput 2:1: deep\n'), err)
+  end)
+
+  it("lets the loop go on while a pipe is slow", function()
+    local spawns = [[do cueball.spawn(function() cueball.sleep(10) print "meanwhile" end) end]]
+    local status, out = command.shell(("{ echo '%s'; sleep 1; echo 2; } | cueball repl"):format(spawns))
+    assert.same({ 0, "meanwhile\n2\n" }, { status, out })
+  end)
+
+  it("runs a script with its arguments; what it sets stays", function()
+    local script = write("script.lua",
+      "local a, b = ...\nfound = a .. b\ncueball.sleep(1)\nprint(cueball.run(function() return found end))")
+    local status, out = run(script .. " one two -e found")
+    assert.same({ 0, "onetwo\n\"onetwo\"\n" }, { status, out })
+    local err
+    status, out, err = run(write("broken.lua", "\nlocal x = nil\nx.y = 1"))
+    assert.same({ 1, "" }, { status, out })
+    assert.is_truthy(err:find "broken.lua:3: attempt to index local 'x'", err)
+    status, out, err = run(quote(folder .. "/nothing.lua"))
+    assert.same({ 1, "" }, { status, out })
+    assert.is_truthy(err:find "cannot open", err)
+  end)
+
+  it("lives in virtual time with --sim, and the same seed gives the same", function()
+    local line = "--sim --seed 7 "
+      .. "-e ':pool \"10.0.0.1:80,10.0.0.2:80\" max=4' -e ':watch' -e ':step 1s' -e ':kill 10.0.0.1' -e ':step 5m' -e 'world.time_ms()'"
+    local status, out, err = run(line)
+    assert.equal(0, status, err)
+    assert.equal("301000\n", out)
+    assert.is_truthy(err:find("10.0.0.1:80 is dead after 3 attempts", 1, true))
+    assert.equal(err, select(3, run(line)))
+    assert.is_true(err ~= select(3, run((line:gsub("seed 7", "seed 8")))))
+  end)
+
+  it("is told from wrong usage", function()
+    for arguments, message in pairs {
+      ["--seed 5"] = "option '--seed' is of --sim", ["--sim --seed x"] = "must be a whole number",
+      ["--nonsense"] = "unknown option '--nonsense'",
+    } do
+      local status, out, err = run(arguments)
+      assert.same({ 2, "" }, { status, out })
+      assert.is_truthy(err:find(message, 1, true), err)
+    end
+    local status, _, err = run "-i"
+    assert.equal(4, status)
+    assert.is_truthy(err:find "no terminal", err)
+  end)
+
+  it("tells the log on stderr, from CUEBALL_LOG on", function()
+    local line = "repl -e 'cueball.host().log(\"info\", \"said\")' </dev/null"
+    assert.is_truthy(select(3, command.run(line)):find("info: said", 1, true))
+    local _, out, err = command.run(line, "CUEBALL_LOG=warn")
+    assert.same({ "", "" }, { out, err:find("said", 1, true) and err or "" })
+  end)
+end)

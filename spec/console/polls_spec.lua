@@ -1,0 +1,109 @@
+--- What thousands of polls leave behind in the program: nothing.
+local cueball = require "cueball"
+local host = require "cueball.host.uv"
+local remote = require "cueball.console.remote"
+local shell = require "spec.support.shell"
+
+local POLLS, SESSIONS = 3000, 200
+
+local folder, pool, console
+
+local function kib()
+  for _ = 1, 3 do collectgarbage() end
+  return collectgarbage "count"
+end
+
+local function descriptors()
+  return tonumber((shell.must "ls /proc/$PPID/fd | wc -l"))
+end
+
+local function attach()
+  return assert(remote.connect { host = host, address = "unix:" .. folder .. "/sock", form = "json" })
+end
+
+local function polls(one, count)
+  for _ = 1, count do
+    one:submit "leases { older = '1s' }"
+    one:submit ":backends form=json"
+    one:submit "x = #backends() return pools { state = 'running' }[1].pool .. '!'"
+  end
+end
+
+describe("polls of a console", function()
+  before_each(function()
+    folder = shell.must("mktemp -d"):match "[^\n]+"
+    host.run(function()
+      pool = cueball.pool { name = "db", resolver = cueball.resolver.static { "127.0.0.1:1" }, connect = function() return {} end }
+      pool:ready()
+    end)
+    console = assert(cueball.console.listen("unix:" .. folder .. "/sock"))
+  end)
+  after_each(function()
+    host.run(function()
+      console:close()
+      pool:stop()
+      host.sleep(1)
+    end)
+    shell.must("rm -rf " .. shell.quote(folder))
+  end)
+
+  it("leave memory as it was, in one session", function()
+    host.run(function()
+      local one = attach()
+      polls(one, 200)
+      local before = kib()
+      polls(one, POLLS / 3)
+      assert.is_true(kib() - before < 160, ("%d KiB more"):format(kib() - before))
+      assert.equal(0, one.failed)
+      one:close()
+    end)
+  end)
+
+  it("leave memory and descriptors as they were, each in a session of its own", function()
+    host.run(function()
+      local function sit()
+        local one = attach()
+        polls(one, 1)
+        one:complete("back", 4)
+        one:close()
+        host.sleep(1)
+      end
+      for _ = 1, 20 do sit() end
+      local before, open = kib(), descriptors()
+      for _ = 1, SESSIONS do sit() end
+      assert.equal(open, descriptors())
+      assert.is_true(kib() - before < 200, ("%d KiB more"):format(kib() - before))
+    end)
+  end)
+
+  it("that nobody reads drop the peer, and hold so much at most", function()
+    host.run(function()
+      local before = kib()
+      local stream = host.tcp()
+      assert(stream:connect("unix:" .. folder .. "/sock"))
+      stream:settimeout(200)
+      local line = "for i = 1, 60 do print(('x'):rep(1000)) end\n"
+      local sent, ok, message = 0
+      repeat
+        ok, message = stream:send(line)
+        sent = sent + 1
+      until not ok or sent > 100000
+      assert.is_string(message) -- "timeout"; on a machine that is slow the peer is dropped by now
+      assert.is_true(kib() - before < 2000, ("%d KiB more"):format(kib() - before))
+      local one = attach()
+      polls(one, 1)
+      assert.equal(0, one.failed)
+      one:close()
+      host.sleep(5500) -- a peer that does not read for 5 s is dropped: then what lies in the kernel is all that is left
+      stream:settimeout(20000)
+      local size, got, why = 0
+      repeat
+        got, why = stream:receiveany(65536)
+        size = size + (got and #got or 0)
+      until not got
+      assert.is_true(why ~= "timeout", "it was not dropped")
+      assert.is_true(size < 2e6)
+      stream:close()
+    end)
+  end)
+end)

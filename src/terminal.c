@@ -1,0 +1,238 @@
+/* The terminal, see cueball_terminal.h.  What a signal's handler touches is written with the signals blocked, or is one
+ * sig_atomic_t. */
+#define _DEFAULT_SOURCE
+#define _DARWIN_C_SOURCE
+
+#include "cueball_terminal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define UNHEARD_MAX 3
+
+static const int signals[] = { SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT };
+#define SIGNALS ((int)(sizeof(signals) / sizeof(signals[0])))
+
+static struct sigaction before[SIGNALS];
+static bool is_taken[SIGNALS];
+static struct termios ordinary, raw;
+static int terminal_fd = -1;
+static int bell[2] = { -1, -1 };
+static volatile sig_atomic_t is_raw_now, interrupts, unheard, has_interrupt, has_resize, has_continued;
+
+/* Only what is safe in a handler: tcsetattr is, by POSIX. */
+static void apply(const struct termios *mode)
+{
+    while (tcsetattr(terminal_fd, TCSANOW, mode) != 0 && errno == EINTR) {
+    }
+}
+
+static void end_by(int number)
+{
+    if (is_raw_now)
+        apply(&ordinary);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* The process stops inside of raise(), and goes on there: then the terminal is taken again, unless the process goes on
+ * in the background, where to ask for it would stop it once more. */
+static void suspend(void)
+{
+    sigset_t stop;
+    if (is_raw_now)
+        apply(&ordinary);
+    signal(SIGTSTP, SIG_DFL);
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTSTP);
+    raise(SIGTSTP);
+    sigprocmask(SIG_UNBLOCK, &stop, NULL);
+    sigprocmask(SIG_BLOCK, &stop, NULL);
+}
+
+static void hear(int number);
+
+static void take(int number, struct sigaction *was)
+{
+    struct sigaction action = { .sa_handler = hear, .sa_flags = SA_RESTART };
+    sigfillset(&action.sa_mask);
+    sigaction(number, &action, was);
+}
+
+static void ring(volatile sig_atomic_t *what)
+{
+    *what = 1;
+    ssize_t written = write(bell[1], "!", 1);
+    (void)written; /* a full pipe is readable anyway */
+}
+
+static void hear(int number)
+{
+    int saved = errno;
+    switch (number) {
+    case SIGINT:
+        interrupts++;
+        if (++unheard >= UNHEARD_MAX)
+            end_by(number);
+        ring(&has_interrupt);
+        break;
+    case SIGWINCH:
+        ring(&has_resize);
+        break;
+    case SIGTSTP:
+        suspend();
+        take(SIGTSTP, NULL);
+        break;
+    case SIGCONT:
+        if (is_raw_now && tcgetpgrp(terminal_fd) == getpgrp())
+            apply(&raw);
+        ring(&has_continued);
+        break;
+    default:
+        end_by(number);
+    }
+    errno = saved;
+}
+
+static void close_at_exit(void)
+{
+    cueball_terminal_close();
+}
+
+static int open_bell(void)
+{
+    if (pipe(bell) != 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        (void)fcntl(bell[i], F_SETFL, fcntl(bell[i], F_GETFL) | O_NONBLOCK);
+        (void)fcntl(bell[i], F_SETFD, FD_CLOEXEC);
+    }
+    return 0;
+}
+
+int cueball_terminal_open(int input)
+{
+    static bool is_registered;
+    assert(input >= 0);
+    if (terminal_fd >= 0)
+        return -EALREADY;
+    assert(bell[0] < 0 && bell[1] < 0 && !is_raw_now);
+    if (tcgetattr(input, &ordinary) != 0)
+        return -errno;
+    int failed = open_bell();
+    if (failed)
+        return failed;
+    assert(bell[0] >= 0 && bell[1] >= 0 && bell[0] != bell[1]);
+    raw = ordinary;
+    raw.c_iflag &= ~(tcflag_t)(ICRNL | INLCR | IGNCR | IXON | ISTRIP);
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | IEXTEN);
+    raw.c_lflag |= ISIG;
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    terminal_fd = input;
+    is_raw_now = interrupts = unheard = has_interrupt = has_resize = has_continued = 0;
+    for (int i = 0; i < SIGNALS; i++) {
+        take(signals[i], &before[i]);
+        /* Where somebody else hears these four they stay as they are. */
+        bool is_ending = signals[i] == SIGTERM || signals[i] == SIGHUP || signals[i] == SIGQUIT || signals[i] == SIGTSTP;
+        is_taken[i] = !is_ending || before[i].sa_handler == SIG_DFL;
+        if (!is_taken[i])
+            sigaction(signals[i], &before[i], NULL);
+    }
+    if (!is_registered)
+        is_registered = atexit(close_at_exit) == 0;
+    return bell[0];
+}
+
+void cueball_terminal_close(void)
+{
+    if (terminal_fd < 0)
+        return;
+    assert(bell[0] >= 0 && bell[1] >= 0);
+    (void)cueball_terminal_raw(false);
+    assert(!is_raw_now);
+    for (int i = 0; i < SIGNALS; i++) {
+        if (is_taken[i])
+            sigaction(signals[i], &before[i], NULL);
+    }
+    close(bell[0]);
+    close(bell[1]);
+    bell[0] = bell[1] = terminal_fd = -1;
+}
+
+int cueball_terminal_raw(bool is_raw)
+{
+    if (terminal_fd < 0)
+        return -EBADF;
+    is_raw_now = is_raw;
+    return tcsetattr(terminal_fd, TCSADRAIN, is_raw ? &raw : &ordinary) == 0 ? 0 : -errno;
+}
+
+int cueball_terminal_size(int fd, int *columns, int *rows)
+{
+    struct winsize size;
+    assert(columns && rows);
+    if (ioctl(fd, TIOCGWINSZ, &size) != 0)
+        return -errno;
+    if (size.ws_col == 0 || size.ws_row == 0)
+        return -ENOTTY;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return 0;
+}
+
+/* Whether it was set; it is not any more. */
+static bool clear(volatile sig_atomic_t *what)
+{
+    assert(what == &has_interrupt || what == &has_resize || what == &has_continued);
+    bool was = *what != 0;
+    if (was)
+        *what = 0;
+    return was;
+}
+
+int cueball_terminal_next(void)
+{
+    char rung[64];
+    while (bell[0] >= 0 && read(bell[0], rung, sizeof(rung)) > 0) {
+    }
+    if (clear(&has_interrupt)) {
+        cueball_terminal_heard();
+        return CUEBALL_TERMINAL_INTERRUPTED;
+    }
+    if (clear(&has_continued))
+        return CUEBALL_TERMINAL_CONTINUED;
+    return clear(&has_resize) ? CUEBALL_TERMINAL_RESIZED : CUEBALL_TERMINAL_NOTHING;
+}
+
+int cueball_terminal_interrupts(void)
+{
+    return (int)interrupts;
+}
+
+void cueball_terminal_heard(void)
+{
+    unheard = 0;
+}
+
+int cueball_terminal_read(int fd, char *bytes, int size)
+{
+    assert(fd >= 0 && bytes && size > 0);
+    struct pollfd one = { .fd = fd, .events = POLLIN };
+    int ready = poll(&one, 1, 0);
+    if (ready == 0)
+        return -EAGAIN;
+    if (ready < 0)
+        return errno == EINTR ? -EAGAIN : -errno;
+    ssize_t count = read(fd, bytes, (size_t)size);
+    if (count >= 0)
+        return (int)count;
+    return errno == EINTR ? -EAGAIN : -errno;
+}
