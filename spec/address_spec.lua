@@ -31,12 +31,18 @@ describe("address", function()
   it("refuses the rest", function()
     for _, text in ipairs {
       "", "db.example:80", "10.0.0.1:", ":80", "10.0.0.1:x", "[10.0.0.1:80", "[::1]:", "[]:80", "[db]:80", "10.0.0.1:-1",
-      "10.0.0.1:8 ", "unix:x",
+      "10.0.0.1:8 ", "/run/x",
     } do
       local host, message = address.split(text)
       assert.is_nil(host, text)
       assert.equal(("%q is not an address: expected IP, IP:PORT, [IPv6]:PORT or unix:/PATH"):format(text), message)
     end
+    for _, text in ipairs { "unix:", "unix:x", "unix:./x" } do
+      assert.same({ nil, ("%q: expected unix:/PATH"):format(text) }, { address.split(text) })
+    end
+    local ABSTRACT = ": abstract sockets are not supported, only sockets with a path: unix:/PATH"
+    assert.same({ nil, '"unix:@db"' .. ABSTRACT }, { address.split "unix:@db" })
+    assert.same({ nil, 'not a backend: its address "unix:@db"' .. ABSTRACT }, { address.backend { address = "unix:@db" } })
     assert.same({ nil, '"[::1]:65536": port 65536 is not from 0 to 65535' }, { address.split "[::1]:65536" })
     assert.is_nil((address.split("10.0.0.1:" .. ("9"):rep(400))))
   end)

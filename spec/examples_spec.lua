@@ -1,4 +1,5 @@
 --- Every example runs as it stands, from any folder, and leaves nothing behind.
+local postgres = require "spec.support.postgres"
 local root, build = os.getenv "CUEBALL_ROOT", os.getenv "CUEBALL_BUILD"
 
 -- Runs a command in a folder that is not ours. What is not LuaJIT must not load a sanitizer's library: the scripts see
@@ -13,7 +14,7 @@ local function run(command)
 end
 
 local function example(name)
-  return run(("CUEBALL_LOG=warn timeout 60 '%s/examples/run' examples/%s.lua 2>&1"):format(root, name))
+  return run(("CUEBALL_LOG=warn timeout 300 '%s/examples/run' examples/%s.lua 2>&1"):format(root, name))
 end
 
 -- The ports of the servers that the quickstart started.
@@ -78,6 +79,44 @@ pool_failed	pool stranger has failed: dead: HOST:PORT (login: DENIED)
 ]], (output:gsub("%d%S+ %a+ cueball stranger: [^\n]*\n", "")))
   end)
 
+  it("of LDAP: bound connections over two servers, one of which is killed", function()
+    local status, output = example "ldap"
+    assert.equal(0, status, output)
+    assert.equal([[
+ann@example.org
+dn:uid=app,dc=example
+true
+false	bind: invalidCredentials (49)
+0 dead, 0 connections were lost
+200 of 200 searches were answered or told why not, though one server was killed
+pool stranger has failed: dead: HOST (bind: invalidCredentials (49))
+]], (output:gsub("%d%S+ %a+ cueball %a+: [^\n]*\n", "")))
+  end)
+
+  it("of memcached: an unmodified client library over two servers, one of which is killed", function()
+    local status, output = example "memcached"
+    assert.equal(0, status, output)
+    assert.equal([[
+400 of 400 served
+3 connections to each
+3 connections to each
+nearly all served, though one server was killed
+one server is dead, and asked now and then whether it is back
+]], (output:gsub("%d%S+ %a+ cueball %a+: [^\n]*\n", "")))
+  end)
+
+  it("of PostgreSQL: a primary is killed, a standby promoted, and writes go on", function()
+    local status, output = example "postgres"
+    assert.equal(0, status, output)
+    assert.equal([[
+cue
+23505	duplicate key value violates unique constraint "goods_pkey" (Key (id)=(1) already exists.)
+3
+3	idle
+2400 numbers are there
+]], (output:gsub("%d%S+ %a+ cueball %a+: [^\n]*\n", ""):gsub("%d+ queries were told: [^\n]*\n", "")))
+  end)
+
   it("of DNS: a pool follows a zone, and an hour without any", function()
     local status, output = example "dns"
     assert.equal(0, status, output)
@@ -97,19 +136,94 @@ an hour without DNS:
   end)
 
   it("of DNS: it asks the real one, too", function()
-    local status, output = run(("CUEBALL_LOG=warn timeout 60 '%s/examples/run' examples/dns.lua localhost:80 2>&1"):format(root))
+    local status, output = run(("CUEBALL_LOG=warn timeout 300 '%s/examples/run' examples/dns.lua localhost:80 2>&1"):format(root))
     assert.equal(0, status, output)
     assert.is_truthy(output:find("  127.0.0.1:80  localhost\n    A 127.0.0.1 of localhost from hosts file, TTL 60 s\n", 1, true), output)
-    status, output = run(("timeout 60 '%s/examples/run' examples/dns.lua db:99999 2>&1"):format(root))
+    status, output = run(("timeout 300 '%s/examples/run' examples/dns.lua db:99999 2>&1"):format(root))
     assert.equal(1, status, output)
     assert.equal('"db:99999": "99999" is no port: expected a number from 0 to 65535\n', output)
   end)
 
-  it("in C: the core on a poll() loop", function()
-    local status, output = run(("timeout 60 '%s/example_core' 2>&1"):format(build))
+  it("of a console: it looks at itself, and tells how to undo what was changed", function()
+    local socket = select(2, run "mktemp -u"):match "[^\n]+"
+    local status, output = run(("CONSOLE_SOCKET='%s' CUEBALL_LOG=none timeout 300 '%s/examples/run' examples/console.lua --once 2>&1")
+      :format(socket, root))
+    assert.equal(0, status, output)
+    assert.matches("\necho  running ", output)
+    assert.matches('set { max_connections = 4, pool = "echo" }\n', output)
+    assert.matches("no lease is like that", output)
+  end)
+
+  it("of TLS: sessions are resumed, and nobody is trusted without a reason", function()
+    local status, output = run(("CUEBALL_LOG=none timeout 300 '%s/examples/run' examples/tls.lua 2>&1"):format(root))
+    assert.equal(0, status, output)
+    assert.equal([[
+olleh over TLSv1.3, a full handshake
+olleh over TLSv1.3, resumed
+olleh over TLSv1.3, resumed
+TLS: self-signed certificate (subject CN=localhost)
+]], output)
+  end)
+
+  it("of the dashboard: it serves the page, and leaves no server", function()
+    local port = require("spec.support.port").free()
+    local status, output = run(("CUEBALL_LOG=warn CUEBALL_DASHBOARD_PORT=%d timeout 300 '%s/examples/run' examples/dashboard.lua 1 2>&1")
+      :format(port, root))
+    assert.equal(0, status, output)
+    assert.equal(("open http://127.0.0.1:%d/ in a browser; Ctrl-C ends this\n"):format(port), output)
+    assert.is_false(is_listening(port))
+  end)
+
+  it("of the monitor: a server goes away, and it is to be seen", function()
+    local status, output = example "monitor"
+    assert.equal(0, status, output)
+    assert.matches('cueball_pool_deaths_total{pool="echo",cause="%l+"} 1', output)
+    assert.matches("connections, dead: connection refused", output)
+    assert.matches("connections, well", output)
+  end)
+
+  it("in C: the core alone under poll(2)", function()
+    local status, output = run(("timeout 300 '%s/examples/poll_loop' 2>&1"):format(build))
     assert.equal(0, status, output)
     assert.is_truthy(output:find("all 6 claims are answered, 4 connections are idle\n", 1, true), output)
     assert.is_truthy(output:find("the pool is stopped\n", 1, true), output)
+  end)
+
+  it("in C: ten threads claim, and a server goes away", function()
+    local status, output = run(("CUEBALL_LOG=warn timeout 300 '%s/examples/claimers' 2>&1"):format(build))
+    assert.equal(0, status, output)
+    assert.truthy(output:find("3 servers, 15 connections are open\n", 1, true), output)
+    assert.equal([[
+10 threads made 500 requests each: 5000 were answered, 0 were not
+the pool is stopped, 0 connections are open
+]], output:match "(10 threads .*)$")
+  end)
+
+  it("in C: threads share connections that libpq makes", function()
+    finally(postgres.remove_all)
+    local server = postgres.start {}
+    local status, output = run(("CUEBALL_LOG=warn PGUSER=postgres PGDATABASE=postgres timeout 300 '%s/examples/postgres' %s 2>&1"):format(
+      build, server.backend))
+    assert.equal(0, status, output)
+    assert.equal([[
+8 threads wrote 800 rows, over 4 connections at most: yes
+a transaction was left open: 800 rows are there still
+connections were ended by the server: well
+the pool is stopped
+]], output)
+  end)
+end)
+
+describe("an example in C", function()
+  it("claims asynchronously under epoll, hundreds of claims at a time", function()
+    local status, output = run(("CUEBALL_LOG=none timeout 300 '%s/examples/own_loop' 2>&1"):format(build))
+    assert.equal(0, status, output)
+    local waited, at_once, first, second = output:match
+      "^3000 jobs, 0 failed; (%d+) claims waited, up to (%d+) at a time\nserver 1 had (%d+), server 2 had (%d+)\n$"
+    assert.is_truthy(waited, output)
+    assert.is_true(tonumber(waited) > 1000 and tonumber(at_once) > 100, output)
+    assert.equal(3000, first + second)
+    assert.is_true(tonumber(first) > 0 and tonumber(second) > 0, output) -- whoever answers faster has more
   end)
 end)
 

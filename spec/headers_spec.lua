@@ -3,7 +3,8 @@
 
 local program = require "spec.support.program"
 
-local HEADERS = { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" }
+local HEADERS = { "cueball_types", "cueball", "cueball_threaded", "cueball_visit", "cueball_notices", "cueball_terminal", "cueball_tracker",
+  "cueball_dns", "cueball_native", "cueball_runtime", "cueball_tls", "cueball_http" }
 local STRICT = "-Wall -Wextra -Wpedantic -Wshadow -Werror -Isrc/include -c -o /dev/null "
 local COMPILERS = {
   "cc -std=c99 -Wstrict-prototypes " .. STRICT, "cc -std=c11 " .. STRICT, "cc -std=c17 " .. STRICT,
@@ -87,6 +88,119 @@ describe("the installed library", function()
     program.must(("cmake -S %s -B %s -DCMAKE_PREFIX_PATH=%s && cmake --build %s"):format(here, tree, prefix, tree))
     assert.equal(told, program.must(tree .. "/consumer"))
     assert.equal(told, program.must(tree .. "/consumer-static"))
+  end)
+
+  it("has TLS as a component, and as a package of pkg-config's", function()
+    local here, tree = program.folder(), program.folder() .. "/secure"
+    program.write("secure.c", [[
+#include <cueball_tls.h>
+#include <stdio.h>
+
+int main(void)
+{
+    cueball_tls_context *context = NULL;
+    if (cueball_tls_context_new(CUEBALL_TLS_CLIENT, &context) != CUEBALL_OK)
+        return 1;
+    cueball_tls_context_free(context);
+    puts(cueball_tls_version_text());
+    return 0;
+}
+]])
+    program.write("CMakeLists.txt", [[
+cmake_minimum_required(VERSION 3.18)
+project(secure LANGUAGES C)
+find_package(cueball 0.1 REQUIRED COMPONENTS tls)
+add_executable(secure secure.c)
+target_link_libraries(secure PRIVATE cueball::tls)
+add_executable(secure-static secure.c)
+target_link_libraries(secure-static PRIVATE cueball::tls_static)
+]])
+    program.must(("cmake -S %s -B %s -DCMAKE_PREFIX_PATH=%s && cmake --build %s"):format(here, tree, prefix, tree))
+    local version = require("cueball.native").version
+    assert.equal(version, program.must(tree .. "/secure"))
+    assert.equal(version, program.must(tree .. "/secure-static"))
+    local find = ("export PKG_CONFIG_PATH=$(dirname $(find %s -name cueball-tls.pc)); "):format(prefix)
+    program.must(find .. ("cc -o %s/secure.out %s/secure.c $(pkg-config --cflags --libs cueball-tls)"):format(here, here))
+    local run = ("LD_LIBRARY_PATH=$(pkg-config --variable=libdir cueball-tls) %s/secure.out"):format(here)
+    assert.equal(version, program.must(find .. run))
+    program.must(find .. ("cc -o %s/secure.out %s/secure.c $(pkg-config --cflags cueball-tls) "):format(here, here)
+      .. "$(pkg-config --libs --static cueball-tls | "
+      .. "sed \"s|-lcueball_tls|$(pkg-config --variable=libdir cueball-tls)/libcueball_tls.a|\")")
+    assert.equal(version, program.must(here .. "/secure.out"))
+  end)
+
+  it("has HTTP as a component, and as a package of pkg-config's", function()
+    local here, tree = program.folder(), program.folder() .. "/web"
+    program.write("web.c", [[
+#include <cueball_http.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(void)
+{
+    const char *text = "GET /here HTTP/1.1\r\nHost: x\r\n\r\n";
+    size_t taken = 0;
+    cueball_http *http = NULL;
+    cueball_http_request request;
+    if (cueball_http_new(1024, 8, &http) != CUEBALL_OK)
+        return 1;
+    if (cueball_http_feed(http, text, strlen(text), &taken) != CUEBALL_HTTP_REQUEST
+        || cueball_http_request_of(http, &request) != CUEBALL_OK)
+        return 2;
+    printf("%s %s %s\n", cueball_http_version_text(), request.method, request.target);
+    cueball_http_free(http);
+    return 0;
+}
+]])
+    program.write("CMakeLists.txt", [[
+cmake_minimum_required(VERSION 3.18)
+project(web LANGUAGES C)
+find_package(cueball 0.1 REQUIRED COMPONENTS http)
+add_executable(web web.c)
+target_link_libraries(web PRIVATE cueball::http)
+add_executable(web-static web.c)
+target_link_libraries(web-static PRIVATE cueball::http_static)
+]])
+    program.must(("cmake -S %s -B %s -DCMAKE_PREFIX_PATH=%s && cmake --build %s"):format(here, tree, prefix, tree))
+    local answer = require("cueball.native").version .. " GET /here"
+    assert.equal(answer, program.must(tree .. "/web"))
+    assert.equal(answer, program.must(tree .. "/web-static"))
+    local find = ("export PKG_CONFIG_PATH=$(dirname $(find %s -name cueball-http.pc)); "):format(prefix)
+    program.must(find .. ("cc -o %s/web.out %s/web.c $(pkg-config --cflags --libs cueball-http)"):format(here, here))
+    assert.equal(answer, program.must(find .. ("LD_LIBRARY_PATH=$(pkg-config --variable=libdir cueball-http) %s/web.out"):format(here)))
+  end)
+
+  it("is found with the runtime, by CMake and by pkg-config", function()
+    local here, tree = program.folder(), program.folder() .. "/runtime"
+    program.write("threads.c", [[
+#include <cueball_runtime.h>
+#include <stdio.h>
+int main(void)
+{
+    cueball_runtime_options options = { .text = "require 'cueball'" };
+    cueball_runtime *runtime;
+    if (cueball_runtime_start(&options, &runtime) != CUEBALL_OK)
+        return puts(cueball_last_error());
+    cueball_runtime_free(runtime);
+    puts(cueball_version());
+    return 0;
+}
+]])
+    program.write("CMakeLists.txt", [[
+cmake_minimum_required(VERSION 3.18)
+project(threads LANGUAGES C)
+find_package(cueball 0.1 REQUIRED COMPONENTS runtime)
+add_executable(threads threads.c)
+target_link_libraries(threads PRIVATE cueball::runtime)
+]])
+    program.must(("cmake -S %s -B %s -DCMAKE_PREFIX_PATH=%s && cmake --build %s"):format(here, tree, prefix, tree))
+    local version = require("cueball.native").version
+    local alone = "unset LUA_PATH LUA_CPATH; " -- its modules are found from where the library is
+    assert.equal(version, program.must(alone .. tree .. "/threads"))
+    local find = ("export PKG_CONFIG_PATH=$(dirname $(find %s -name cueball-runtime.pc)); "):format(prefix)
+    program.must(find .. ("cc -o %s/threads.out %s/threads.c $(pkg-config --cflags --libs cueball-runtime)"):format(here, here))
+    local run = ("LD_LIBRARY_PATH=$(pkg-config --variable=libdir cueball-runtime) %s/threads.out"):format(here)
+    assert.equal(version, program.must(alone .. find .. run))
   end)
 
   it("is not found by who asks for another minor version", function()

@@ -16,7 +16,8 @@ end
 -- ------------------------------------------------------------------ the core: text --
 
 local CORE_INCLUDES = set [[
-  assert.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h stddef.h stdint.h stdio.h string.h ]]
+  assert.h float.h inttypes.h limits.h math.h stdarg.h stdbool.h stddef.h stdint.h stdio.h string.h
+  sys/sdt.h ]] -- the last one makes notes for tracers, and calls nothing: src/core/kit/trace.h
 
 -- Whatever reaches the machine. The symbols below are the stronger check; this one names the line.
 local CORE_CALLS = set [[
@@ -291,16 +292,20 @@ end)
 
 -- The rooms of lua/cueball. A module belongs to the room whose name is the longest beginning of its own; cueball itself is "init".
 local ROOMS = {
-  address = "base", cdef = "base", luajit = "base", misuse = "base", native = "base", options = "base", random = "base", text = "base",
+  address = "base", cdef = "base", luajit = "base", log = "base", made_of = "base", misuse = "base",
+  native = "base", options = "base", random = "base",
+  secret = "base", text = "base",
   host = "host", cosocket = "cosocket", dns = "dns", resolver = "resolver", connection = "connection", pool = "pool", set = "set",
-  nginx = "nginx", monitor = "monitor", cli = "cli",
+  nginx = "nginx", monitor = "monitor", http = "http", cli = "cli", tls = "tls", runtime = "runtime", console = "console",
 }
 
 -- What each room may use beside itself and base.
 local MAY_USE = {
-  base = {}, host = set "cosocket dns", cosocket = set "host", dns = {}, resolver = set "dns host", connection = set "cosocket",
-  pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver", monitor = set "host",
-  cli = set "host dns resolver init", init = set "host pool set nginx monitor",
+  base = {}, tls = {}, host = set "cosocket dns tls", cosocket = set "host tls", dns = {}, resolver = set "dns host",
+  connection = set "cosocket tls", pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver",
+  monitor = set "host http log tls", http = set "host log",
+  cli = set "host dns resolver init console", init = set "host cosocket pool set nginx monitor",
+  runtime = set "host init monitor pool set", console = set "host init monitor pool set resolver connection log",
 }
 
 -- What single modules may use besides: where rooms meet.
@@ -309,8 +314,11 @@ local MEETINGS = {
   ["cueball.host.contract"] = set "cueball.nginx.quota",                          -- what shares max_connections, for all hosts
   ["cueball.nginx.lazy"] = set "cueball.monitor.board",                           -- what nginx's host has of other rooms
   ["cueball.nginx.parking"] = set "cueball.pool.condition cueball.pool.context",  -- does a part of the pool's own work
-  ["cueball.nginx.parked"] = set "cueball.pool.condition",
+  ["cueball.nginx.parked"] = set "cueball.pool.condition cueball.pool.context",
   ["cueball.monitor.snapshot"] = set "cueball.pool.registry",                     -- which pools there are
+  ["cueball.cli.run"] = set "cueball.pool.registry",
+  ["cueball.monitor.signals"] = set "cueball.pool.counts",                        -- what is measured, and how
+  ["cueball.monitor.openmetrics"] = set "cueball.pool.counts",
 }
 
 local function room_of(module)

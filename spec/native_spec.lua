@@ -24,7 +24,10 @@ describe("native", function()
   it("lists every struct of the headers and its members", function()
     local native = require "cueball.native"
     local header = ""
-    for _, name in ipairs { "cueball_types", "cueball", "cueball_visit", "cueball_tracker", "cueball_dns" } do
+    for _, name in ipairs {
+      "cueball_types", "cueball", "cueball_threaded", "cueball_visit", "cueball_notices", "cueball_terminal", "cueball_tracker",
+      "cueball_dns", "cueball_native", "cueball_tls", "cueball_http",
+    } do
       header = header .. read(("%s/src/include/%s.h"):format(root, name))
     end
     header = header .. read(root .. "/src/core/internal.h")

@@ -205,13 +205,13 @@ end)
 describe("connection.tcp", function()
   it("refuses mistakes at the caller's line", function()
     local tcp = cueball.connection.tcp
-    local MS = "must be a number of milliseconds from 0.001 to 86400000, got "
+    local MS = "must be a number of milliseconds from 0.001 to 86400000, not "
     local function raises(message, fn) assert.blames("cueball.connection.tcp: " .. message, fn) end
     raises("option 'read_timeout_ms' " .. MS .. "0", function() tcp { read_timeout_ms = 0 } end)
     raises("option 'send_timeout_ms' " .. MS .. '"1"', function() tcp { send_timeout_ms = "1" } end)
     raises("option 'connect_timeout_ms' " .. MS .. "86400001", function() tcp { connect_timeout_ms = 86400001 } end)
-    raises("option 'nodelay' must be true or false, got 1", function() tcp { nodelay = 1 } end)
-    raises("unknown option 'timeout'; there are connect_timeout_ms, keepalive_ms, nodelay, read_timeout_ms, send_timeout_ms",
+    raises("option 'nodelay' must be true or false, not 1", function() tcp { nodelay = 1 } end)
+    raises("unknown option 'timeout'; there are connect_timeout_ms, keepalive_ms, nodelay, read_timeout_ms, send_timeout_ms, tls",
       function() tcp { timeout = 5 } end)
     raises("expected a table of options, got 5", function() tcp(5) end)
   end)

@@ -32,6 +32,19 @@ describe("a text that is cleaned", function()
   end)
 end)
 
+describe("a text that is trimmed", function()
+  it("has no blanks around it", function()
+    for given, expected in pairs { [""] = "", [" \t\n"] = "", ["a"] = "a", ["  a b\n"] = "a b", ["\r\n x"] = "x" } do
+      assert.equal(expected, text.trimmed(given))
+    end
+  end)
+
+  it("is looked at once, however many blanks it has", function()
+    local blanks = (" "):rep(4 * 1024 * 1024) -- a pattern would take hours for them
+    assert.equal(#blanks + 2, #text.trimmed(blanks .. "x" .. blanks .. "x" .. blanks))
+  end)
+end)
+
 describe("a message", function()
   local throws = setmetatable({}, { __tostring = function() error "no text" end })
   local number = setmetatable({}, { __tostring = function() return 5 end })

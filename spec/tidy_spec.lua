@@ -11,14 +11,14 @@ local LONG_FILES = {
   ["spec/core/balance_spec.lua"] = 519,
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
-  ["spec/cosocket/socket_spec.lua"] = 644,
+  ["spec/cosocket/socket_spec.lua"] = 643,
   ["spec/dns/client_spec.lua"] = 522,
-  ["spec/fuzz/pool_fuzz.c"] = 1275,
-  ["spec/host/uv_spec.lua"] = 722,
+  ["spec/fuzz/pool_fuzz.c"] = 1448,
+  ["spec/host/uv_spec.lua"] = 726,
   ["spec/nginx/sim_quota_spec.lua"] = 811,
   ["spec/pool/factory_spec.lua"] = 517,
   ["spec/resolver/sink_spec.lua"] = 514,
-  ["src/include/cueball.h"] = 636,
+  ["src/include/cueball.h"] = 798,
 }
 
 local LONG_FUNCTIONS = {
@@ -27,13 +27,12 @@ local LONG_FUNCTIONS = {
   ["bench/simulations/overload.lua: overload.rfc"] = 78,
   ["spec/core/plan_spec.lua: model"] = 69,
   ["spec/fuzz/pool_fuzz.c: step"] = 71,
-  ["spec/nginx/everything_spec.lua: gives every lease back, keeps to the cap, and blames nobody wrongly"] = 65,
 }
 
 -- By the first folder below src/; those of the headers for users do not count.
 local FEW_ASSERTS = {
   ["src/dns"] = 0,
-  ["src"] = 0,
+  ["src"] = 2,
 }
 
 -- They say little, or meant several things in this house. "monitor" is what people look at, and nothing else.
@@ -149,6 +148,27 @@ int main(void)
       end
     end
     assert_tidy(tidy.complaints(FUNCTION_LINES_MAX, found, LONG_FUNCTIONS))
+  end)
+end)
+
+describe("a loop", function()
+  -- LuaJIT before May 2023, which Debian 12 has, ends `for _, x in ipairs { "a", "b" } do` early at times, once the loop around it is
+  -- compiled: it forwards loads from a table of constants that was made in the same trace (LuaJIT's issues 980 and 994).
+  it("goes through no list of constants that is made in its head", function()
+    local function walks_constants(line) return line:find "^%s+for .* in ipairs%s*%(?{%s*[%d\"'-][^({]*}" ~= nil end
+    assert.is_true(walks_constants [[  for _, name in ipairs { "a", 'b' } do]])
+    assert.is_true(walks_constants [[  for _, step in ipairs({ 1, -1 }) do]])
+    assert.is_false(walks_constants [[for _, name in ipairs { "a", "b" } do]])
+    assert.is_false(walks_constants [[  for _, name in ipairs { first(), "b" } do]])
+    local found = {}
+    for _, path in ipairs(sources) do
+      if path:find "^lua/.*%.lua$" or path:find "^spec/support/.*%.lua$" then
+        for line in tidy.read(path):gmatch "[^\n]+" do
+          if walks_constants(line) then found[#found + 1] = path .. ": " .. line end
+        end
+      end
+    end
+    assert.same({}, found)
   end)
 end)
 

@@ -31,6 +31,17 @@ function address.path_fault(host)
   return ("the path of a UNIX socket has %d bytes, %d at most fit"):format(length, PATH_MAX)
 end
 
+--- Why an address cannot be that of a UNIX socket though it begins like one.
+-- @return a text; nil: it does not begin so, or it is one
+function address.unix_fault(given)
+  local rest = given:match "^unix:(.*)$"
+  if not rest or rest:sub(1, 1) == "/" then return nil end
+  if rest:find "^[@%z]" then
+    return ("%s: abstract sockets are not supported, only sockets with a path: unix:/PATH"):format(text.show(given))
+  end
+  return ("%s: expected unix:/PATH"):format(text.show(given))
+end
+
 --- Connects a socket, or a client that is connected like one, to a backend.
 -- @param socket_options the last argument of its connect
 -- @return what its connect returns
@@ -54,6 +65,8 @@ function address.split(given)
     if fault then return nil, fault end
     return given, 0
   end
+  local fault = address.unix_fault(given)
+  if fault then return nil, fault end
   if address.family(given) then return given, nil end
   local host, port = given:match "^%[(.-)%]:(%d+)$"
   if not host then host, port = given:match "^%[(.-)%]$", "" end
@@ -97,6 +110,7 @@ function address.backend(given)
   end
   local host, port = given.address, given.port
   local fault = text_fault("address", host)
+  if not fault and address.unix_fault(host) then fault = "its address " .. address.unix_fault(host) end
   if not fault and not address.is_unix(host) then
     if not address.family(host) then
       fault = ("its address %s is neither an IP address nor unix:/PATH"):format(text.show(host))

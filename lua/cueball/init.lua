@@ -42,20 +42,24 @@ end
 -- Likewise what most programs do without: cueball.balancer{…}, cueball.monitor.serve().
 local LATER = {
   balancer = function() return require("cueball.nginx.balancer").new end,
+  cosocket = function() return require "cueball.cosocket" end,
+  log = function() return require "cueball.log" end,
   monitor = function() return require "cueball.monitor" end,
+  native = function(face) return face.connection.native end,
 }
 
 setmetatable(cueball, {
   __index = function(self, name)
     local load = LATER[name]
     if not load then return nil end
-    rawset(self, name, load())
+    rawset(self, name, load(self))
     return self[name]
   end,
 })
 
 cueball.resolver = package_of "cueball.resolver"
 cueball.connection = package_of "cueball.connection"
+cueball.console = package_of "cueball.console"
 
 --- The host that is used where none is named.
 function cueball.host()

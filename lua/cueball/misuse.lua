@@ -11,6 +11,12 @@ local function is_own(info)
   return info.source:sub(1, #OWN_FILES) == OWN_FILES
 end
 
+--- Whether a function is cueball's own.
+-- @param info of debug.getinfo(…, "S")
+function misuse.is_own(info)
+  return OWN_FILES ~= nil and is_own(info)
+end
+
 -- Where cueball was called: "file:line: "; "" if that is not known, as with error(): a function in C called it (pcall, say), or nobody.
 local function place_of_call()
   local level = 3 -- who called misuse.raise
@@ -30,6 +36,12 @@ end
 -- @param message what the program did wrong
 function misuse.raise(message)
   error(place_of_call() .. message, 0)
+end
+
+--- Where cueball was called: "file:line", or "?" if that is not known.
+function misuse.site()
+  local place = place_of_call()
+  return place ~= "" and place:sub(1, -3) or "?"
 end
 
 --- Raises an error: a method was called with a dot for the colon.

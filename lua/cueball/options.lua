@@ -77,6 +77,11 @@ local function unknown(name, known, also)
   return ("unknown option '%s'; there are %s"):format(text.message(name), table.concat(names, ", "))
 end
 
+-- What a value is that may not be shown.
+local function kind_of(value)
+  return type(value) == "string" and "the string that was given" or "a " .. type(value)
+end
+
 --- Checks a small table of options.
 -- @param what   who asks, for messages: "pool:claim"
 -- @param given  the table, or nil
@@ -91,7 +96,7 @@ function options.check(what, given, rules)
     local rule = rules[name]
     if not rule then object(what, unknown(name, rules)) end
     if not rule.check(value) then
-      local shown = rule.is_secret and "a " .. type(value) or options.show(value)
+      local shown = rule.is_secret and kind_of(value) or options.show(value)
       object(what, ("option '%s' must be %s, not %s"):format(name, rule.range, shown))
     end
   end
@@ -158,6 +163,72 @@ end
 
 describe_all()
 
+-- Of functions, by name: { rules = of options.check, or nil; has_core = whether the core's options are among them, but for some }
+local noted = {}
+
+--- A function takes these options: for who helps people to type them.
+-- @param what  "pool:claim"
+-- @param rules as for options.check
+-- @param core  nil; or: a table whose keys are options of the core that it does not take, and all others it does
+-- @return rules
+function options.note(what, rules, core)
+  noted[what] = { rules = rules, core = core }
+  return rules
+end
+
+--- Whether a function is known for its options.
+function options.is_noted(what)
+  return noted[what] ~= nil
+end
+
+-- What there is at a path in the core's list: "recovery.default"; nil: nothing.
+local function node_at(path)
+  local node = tree
+  for part in path:gmatch "[^.]+" do
+    if node.kind then return nil end
+    node = node[part]
+    if not node then return nil end
+  end
+  return node
+end
+
+local range_of
+
+-- The default of an option as a program would write it.
+local function initial_value(option)
+  if option.kind == CHOICE then return option.choices[tonumber(option.initial) + 1] end
+  if option.initial == math.huge then return false end
+  return tonumber(option.initial)
+end
+
+--- The default of an option of the core as a program would write it; nil: there is no such option.
+-- @param path "max_connections", "recovery.default.attempts"
+function options.default_of(path)
+  local option = node_at(path)
+  return option and option.kind and initial_value(option)
+end
+
+local function described_option(name, option)
+  if not option.kind then return { name = name, range = "a table" } end
+  return { name = name, range = ("%s; default %s"):format(range_of(option), tostring(initial_value(option))), choices = option.choices }
+end
+
+--- What options a function takes.
+-- @param what of options.note
+-- @param path "" for those of the table itself; "recovery.default" for those of a table in it
+-- @return a list of { name =, range = in words, choices = a list or nil }, by name; nil: it is not known
+function options.taken(what, path)
+  local known, list = noted[what], {}
+  if not known then return nil end
+  for name, rule in pairs(path == "" and known.rules or {}) do list[#list + 1] = { name = name, range = rule.range } end
+  local node = known.core and node_at(path)
+  for name, option in pairs(node and not node.kind and node or {}) do
+    if path ~= "" or known.core[name] == nil then list[#list + 1] = described_option(name, option) end
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
 --- Every option of the core, in its order: { name, kind, min, max, initial, may_be_none, choices }.
 function options.all()
   return described
@@ -177,7 +248,7 @@ local function choice_index(option, value)
   end
 end
 
-local function range_of(option)
+function range_of(option)
   if option.kind == CHOICE then return '"' .. table.concat(option.choices, '" or "') .. '"' end
   local kind = option.kind == COUNT and "a whole number" or "a number"
   local unit = option.kind == DURATION and " (milliseconds)" or option.kind == RATE and " (per second)" or ""

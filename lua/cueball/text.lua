@@ -89,6 +89,15 @@ function text.first_line(value)
   return text.message((text.of(value):match "^[^\r\n]*"))
 end
 
+--- Without the blanks before and behind it. A pattern such as "(.-)%s*$" would look at a long run of blanks once for each of them, which
+-- takes seconds for what a peer may send.
+function text.trimmed(value)
+  local from, to = find(value, "%S"), #value
+  if not from then return "" end
+  while find(value, "^%s", to) do to = to - 1 end
+  return sub(value, from, to)
+end
+
 --- For xpcall, where an error goes on: a string gets a traceback. An error that is no string (busted's are tables) stays what it is.
 function text.traced(thrown)
   return type(thrown) == "string" and debug.traceback(thrown, 2) or thrown

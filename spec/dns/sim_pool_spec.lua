@@ -50,6 +50,32 @@ describe("a pool on resolver.dns", function()
     town:stop()
   end)
 
+  it("has the backends of another domain go, once all of its own are known", function()
+    local ZONES = ZONE .. [[
+      other.example  60 A 10.0.0.2
+      other.example  60 A 10.0.0.3
+      gone.example   NXDOMAIN
+    ]]
+    local pool = open { zone = ZONES }
+    town:advance(1000)
+    pool:replace { resolver = cueball.resolver.dns { domain = "other.example", default_port = 5432 } }
+    assert.equal("10.0.0.1:5432 10.0.0.2:5432", town:keys())
+    town:advance(1000)
+    assert.equal("10.0.0.2:5432 10.0.0.3:5432", town:keys())
+    -- One whose followers know all of it already tells it at once.
+    local same = cueball.pool { host = town.world, recovery = pool.given.recovery, connect = function() return {} end,
+      resolver = cueball.resolver.static { "10.0.0.9:1" } }
+    same:replace { resolver = cueball.resolver.dns { domain = "other.example", default_port = 5432 } }
+    town:advance(0)
+    assert.equal("10.0.0.2:5432 10.0.0.3:5432", town:keys(same))
+    same:stop()
+    -- One that finds nothing keeps what is known.
+    pool:replace { resolver = cueball.resolver.dns { domain = "gone.example", default_port = 5432 } }
+    town:advance(10000)
+    assert.equal("10.0.0.2:5432 10.0.0.3:5432", town:keys())
+    town:stop()
+  end)
+
   it("follows changes, and keeps the connections of what did not change", function()
     open {}
     town:advance(1000)

@@ -18,6 +18,8 @@
  *   that delivered or lasted; it dies of what it did, not of what claimers did;
  * - what is lost, unfit or renewed is lent no more; dead backends have a fifth of
  *   the slots at most, and one with a single slot none, while others live;
+ * - while the pool is paused nothing is granted, and nobody refused for overload or
+ *   because all backends are dead; a drained backend is neither lent from nor opened to;
  * - once faults end the distribution is the plan's; after stop() all is closed;
  *   after free() no byte is held.
  *
@@ -96,8 +98,10 @@ typedef struct world {
     cueball_time least_span;           /* the least there was for a connection to have lasted */
     cueball_handle blamed[BLAMED_MAX]; /* backends against which there was evidence */
     uint32_t blamed_n;
-    uint64_t timeouts;  /* attempts and checks, after the last input */
-    cueball_stats told; /* the same counts as the pool's, as far as they can be known here */
+    bool is_paused;
+    cueball_time paused_at, resumed_at; /* the last times */
+    uint64_t timeouts;                  /* attempts and checks, after the last input */
+    cueball_stats told;                 /* the same counts as the pool's, as far as they can be known here */
 } world;
 
 static world the_world;
@@ -450,6 +454,12 @@ static bool has_lasted(const world *w, cueball_handle backend)
     return false;
 }
 
+static bool conn_is_drained(const world *w, cueball_handle backend)
+{
+    cueball_backend_info info = { .struct_size = sizeof info };
+    return cueball_pool_backend_info(w->pool, backend, &info) == CUEBALL_OK && info.drained;
+}
+
 /* Whether the backend may have been left alone for a better one, which forgets that
  * it was dead. */
 static bool has_better(const world *w, uint32_t priority)
@@ -471,7 +481,7 @@ static bool was_dead(const world *w, cueball_handle backend)
 
 static void check_revival(const world *w, const cueball_backend_info *info)
 {
-    bool has_reason = w->proven == info->backend || has_lasted(w, info->backend) || has_better(w, info->priority);
+    bool has_reason = w->proven == info->backend || has_lasted(w, info->backend) || has_better(w, info->priority) || info->drained;
     if (!has_reason)
         tell_backends(w);
     MUST(has_reason, "backend %s revived without proof", info->key);
@@ -502,7 +512,8 @@ static void check_backends(world *w, const cueball_stats *stats)
             continue;
         if (is_late)
             blame(w, info.backend);
-        living += !info.dead && info.total > 0; /* others may be new, and not planned for yet */
+        MUST(!info.drained || info.idle + info.connecting == 0, "backend %s is drained", info.key);
+        living += !info.dead && !info.drained && info.total > 0; /* others may be new, and not planned for yet */
         probes += info.dead && info.idle + info.connecting > 0;
         if (info.dead && !was_dead(w, info.backend))
             MUST(is_blamed(w, info.backend), "backend %s died, and nothing was wrong with it", info.key);
@@ -582,6 +593,7 @@ static void op_claim(world *w)
         cueball_pool_stats(w->pool, &stats);
         MUST(stats.waiting == 0, "granted at once while %u wait", stats.waiting);
         granted(w, grant.lease, grant.conn, grant.slot, owner_index);
+        MUST(!w->is_paused && !conn_is_drained(w, grant.backend), "granted in a pause, or from a drained backend");
         check_fit(w, grant.conn);
         break;
     case CUEBALL_WAITING: {
@@ -600,6 +612,7 @@ static void op_claim(world *w)
     default:
         MUST(result != CUEBALL_ENOMEM || has_failed_memory, "no memory, though there is");
         MUST(result < 0 && result != CUEBALL_ESTALE, "%d", result);
+        MUST(w->is_paused ? result != CUEBALL_EPOOL_FAILED && result != CUEBALL_EOVERLOADED : result != CUEBALL_EPAUSED, "%d", result);
         w->told.claims_refused++;
     }
 }
@@ -647,6 +660,31 @@ static void lease_end(world *w, unsigned how, cueball_handle handle)
     uint64_t *counters[] = { &w->told.released, &w->told.leases_closed, &w->told.leases_failed };
     ++*counters[how % 3];
     lease_forget(w, meant);
+}
+
+/* A lease that was given back and had again, a few times, without the pool. */
+static void op_repeat(world *w)
+{
+    static const uint32_t spans[] = { 5, 0, UINT32_MAX, 70000 };
+    cueball_handle handle = lease_pick(w);
+    unsigned how = next_byte(w);
+    cueball_time now = begin(w);
+    lease *meant = lease_find(w, handle);
+    uint32_t count = how % 5, most = cueball_pool_lease_repeats_max(w->pool, now, handle);
+    MUST(meant || most == 0, "lease %" PRIx64 " may be repeated %u times", handle, most);
+    int result = cueball_pool_lease_repeated(w->pool, now, &handle, now - (how >> 4), how & 8 ? spans : NULL, count);
+    TELL("repeat lease %" PRIx64 " %u times: %d\n", handle, count, result);
+    MUST(meant || result == CUEBALL_ESTALE, "%d", result);
+    MUST(!meant || result == CUEBALL_OK || (result == CUEBALL_EINVAL && count > most), "%d", result);
+    if (result != CUEBALL_OK)
+        return;
+    w->told.claims += count;
+    w->told.granted += count;
+    w->told.granted_at_once += count;
+    w->told.released += count;
+    meant->lease = handle_seen(w, handle);
+    if (count > 0)
+        w->proven = conn_find(w, meant->conn)->backend;
 }
 
 typedef enum { REPORT_OPENED, REPORT_FAILED, REPORT_FIT, REPORT_UNFIT, REPORT_LOST, REPORT_CLOSED, REPORTS } report;
@@ -756,6 +794,9 @@ static void answer_told(world *w, const cueball_action *action)
     MUST(answered->handle == action->claim, "claim %" PRIu64 " under another handle", action->user);
     MUST(action->waited <= w->known - answered->begun, "claim %" PRIu64, action->user);
     check_reasons(w, answered->begun, action->waited);
+    cueball_time answered_at = answered->begun + action->waited;
+    MUST(!w->is_paused || answered_at <= w->paused_at || action->error == CUEBALL_ECLAIM_TIMEOUT,
+         "claim %" PRIu64 " is answered in a pause", action->user);
     if (action->kind == CUEBALL_ACTION_GRANT) {
         MUST(action->waited < answered->limit, "claim %" PRIu64 " is granted at its deadline", action->user);
         for (uint32_t i = w->oldest_open; i < action->user && !w->was_lifo; i++)
@@ -765,7 +806,9 @@ static void answer_told(world *w, const cueball_action *action)
         MUST(action->waited >= answered->limit, "claim %" PRIu64 " is refused early", action->user);
         w->told.claim_timeouts++;
     } else if (action->error == CUEBALL_EOVERLOADED) {
-        MUST((double)action->waited >= w->target_ms * 1e6, "claim %" PRIu64 " is refused after %" PRIu64, action->user, action->waited);
+        cueball_time since = answered_at >= w->resumed_at && w->resumed_at > answered->begun ? w->resumed_at : answered->begun;
+        MUST((double)(answered_at - since) >= w->target_ms * 1e6, "claim %" PRIu64 " is refused after %" PRIu64, action->user,
+             action->waited);
         w->told.claims_refused++;
     } else {
         MUST(action->error == CUEBALL_EPOOL_FAILED || action->error == CUEBALL_EPOOL_STOPPING, "%d", action->error);
@@ -806,7 +849,8 @@ static void recall_told(world *w, const cueball_action *action)
          action->lease);
     bool is_of_conn = action->cause == CUEBALL_CAUSE_LOST || action->cause == CUEBALL_CAUSE_UNFIT || action->cause == CUEBALL_CAUSE_WORN
                       || action->cause == CUEBALL_CAUSE_TIMEOUT;
-    MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_STOP || is_of_conn,
+    MUST(action->cause == CUEBALL_CAUSE_PLAN || action->cause == CUEBALL_CAUSE_REMOVED || action->cause == CUEBALL_CAUSE_STOP
+             || action->cause == CUEBALL_CAUSE_DRAIN || is_of_conn,
          "asked back for %d", action->cause);
 }
 
@@ -993,8 +1037,129 @@ static void op_stop(world *w)
     if (!w->is_stopping)
         w->drain_at = w->known + (cueball_time)(w->options.drain_timeout_ms * 1e6);
     w->is_stopping = true;
+    w->is_paused = false;
     MUST(cueball_pool_stop(w->pool, now) == CUEBALL_OK, "stop");
     TELL("stop\n");
+}
+
+static void op_pause(world *w, bool ends)
+{
+    cueball_time now = begin(w);
+    int result = ends ? cueball_pool_resumed(w->pool, now) : cueball_pool_paused(w->pool, now);
+    TELL("%s: %d\n", ends ? "resume" : "pause", result);
+    int expected = w->is_set && !ends ? CUEBALL_EINVAL : w->is_stopping ? CUEBALL_EPOOL_STOPPING : CUEBALL_OK;
+    MUST(result == expected, "%d", result);
+    if (result != CUEBALL_OK || w->is_paused != ends)
+        return;
+    w->is_paused = !ends;
+    *(ends ? &w->resumed_at : &w->paused_at) = w->known;
+    MUST((cueball_pool_paused_since(w->pool) == CUEBALL_NEVER) == ends, "paused or not");
+}
+
+/* What is said of each slot adds up to the statistics. */
+static void op_slots(world *w)
+{
+    uint32_t counts[CUEBALL_SLOT_CLOSING + 1] = { 0 };
+    cueball_slot_info slot = { .struct_size = sizeof slot };
+    cueball_stats stats = { .struct_size = sizeof stats };
+    uint32_t known = 0;
+    for (uint32_t i = 0; cueball_pool_slot_at(w->pool, i, &slot); i++) {
+        MUST(slot.slot == i && slot.since <= w->known && slot.opened_at <= w->known, "slot %u", i);
+        counts[slot.state]++;
+        known += slot.lease != 0 && lease_find(w, slot.lease) != NULL;
+    }
+    cueball_pool_stats(w->pool, &stats);
+    MUST(counts[CUEBALL_SLOT_IDLE] == stats.idle && counts[CUEBALL_SLOT_BUSY] == stats.busy, "%u idle", counts[CUEBALL_SLOT_IDLE]);
+    MUST(counts[CUEBALL_SLOT_BACKOFF] == stats.backing_off && counts[CUEBALL_SLOT_CLOSING] == stats.closing, "%u pause",
+         counts[CUEBALL_SLOT_BACKOFF]);
+    MUST(known <= w->leases_n, "%u leases of %u", known, w->leases_n);
+}
+
+static void op_kill(world *w)
+{
+    cueball_handle handle = lease_pick(w);
+    cueball_time now = begin(w);
+    lease *meant = lease_find(w, handle);
+    int result = cueball_pool_lease_killed(w->pool, now, handle);
+    TELL("kill lease %" PRIx64 ": %d\n", handle, result);
+    MUST(result == (meant ? CUEBALL_OK : CUEBALL_ESTALE), "kill: %d", result);
+    if (!meant)
+        return;
+    const conn *on = conn_find(w, meant->conn);
+    if (on->unfit_for == CUEBALL_CAUSE_WORN && !on->is_lost)
+        w->proven = on->backend;
+    w->told.leases_revoked++;
+    lease_forget(w, meant);
+}
+
+/* A preview is told, and changes nothing. */
+static void op_preview(world *w)
+{
+    unsigned how = next_byte(w);
+    cueball_backend_spec specs[3];
+    const char *removed[2] = { keys[how % KEYS], keys[how / 8 % KEYS] };
+    cueball_change change = { .struct_size = sizeof change, .added_count = how % 4, .added = specs, .removed = removed };
+    change.removed_count = how / 4 % 3;
+    for (uint32_t i = 0; i < change.added_count; i++)
+        specs[i] = read_spec(next_byte(w));
+    cueball_options options = w->options;
+    options.max_connections = how % 7 + 1;
+    change.options = how & 128 ? &options : NULL;
+    cueball_stats before = { .struct_size = sizeof before }, after = before;
+    cueball_outlook outlook = *cueball_pool_outlook(w->pool);
+    cueball_pool_stats(w->pool, &before);
+    cueball_preview told = { .struct_size = sizeof told };
+    cueball_preview_backend rows[2 * KEYS];
+    bool may_fail = w->fail_for > 0;
+    int result = cueball_pool_preview(w->pool, w->now, &change, &told, rows, 2 * KEYS);
+    TELL("preview: %d, %u backends, %u opens, %u closes, %g ms\n", result, told.backends, told.opens, told.closes,
+         (double)told.settle_time / 1e6);
+    MUST(result == CUEBALL_OK || result == CUEBALL_ENOT_FOUND || (result == CUEBALL_EPOOL_STOPPING && w->is_stopping)
+             || (result == CUEBALL_ENOMEM && may_fail),
+         "%d", result);
+    cueball_pool_stats(w->pool, &after);
+    MUST(memcmp(&before, &after, sizeof before) == 0, "a preview changes the statistics");
+    MUST(memcmp(&outlook, cueball_pool_outlook(w->pool), sizeof outlook) == 0, "a preview changes the outlook");
+    uint32_t sum = 0;
+    for (uint32_t i = 0; result == CUEBALL_OK && i < told.backends; i++)
+        sum += rows[i].after;
+    MUST(sum == told.after && told.after <= (change.options ? options : w->options).max_connections + w->is_set + 1U, "%u slots of %u", sum,
+         told.after);
+}
+
+/* What people in charge do. */
+static void op_manage(world *w)
+{
+    unsigned how = next_byte(w);
+    const char *key = keys[how / 8 % KEYS];
+    int result = CUEBALL_OK;
+    switch (how % 8) {
+    case 0:
+        op_pause(w, false);
+        break;
+    case 1:
+        op_pause(w, true);
+        break;
+    case 2:
+    case 3:
+        result = cueball_pool_backend_drained(w->pool, begin(w), key);
+        TELL("drain %s: %d\n", key, result);
+        break;
+    case 4:
+        result = cueball_pool_backend_restored(w->pool, begin(w), key);
+        TELL("restore %s: %d\n", key, result);
+        break;
+    case 5:
+        result = cueball_pool_backend_retried(w->pool, begin(w), how & 128 ? NULL : key);
+        TELL("retry %s: %d\n", key, result);
+        break;
+    case 6:
+        op_kill(w);
+        break;
+    default:
+        (how & 128 ? op_slots : op_preview)(w);
+    }
+    MUST(result == CUEBALL_OK || result == CUEBALL_ENOT_FOUND, "%d", result);
 }
 
 static void op_watch(world *w)
@@ -1082,10 +1247,10 @@ static void step(world *w)
             op_stop(w);
         else if (op == 38)
             op_renew(w);
-        else if (op & 128)
-            op_watch(w);
+        else if (op == 58)
+            op_repeat(w);
         else
-            op_look(w);
+            (op & 128 ? op_watch : op == 78 || op == 98 ? op_manage : op_look)(w);
         break;
     default:
         w->fail_after = next_byte(w) % 8;
@@ -1122,8 +1287,11 @@ static bool is_even(const world *w)
     uint64_t scratch[2 * KEYS];
     cueball_backend_info infos[KEYS + 1];
     uint32_t count = 0;
-    while (count < KEYS + 1 && cueball_pool_backend_at(w->pool, count, &infos[count]))
-        count++;
+    for (; count < KEYS + 1; count++) {
+        infos[count].struct_size = sizeof *infos;
+        if (!cueball_pool_backend_at(w->pool, count, &infos[count]))
+            break;
+    }
     if (count > KEYS)
         return false; /* removed ones are still there */
     bool has_probes = w->options.max_connections > 1;
@@ -1132,6 +1300,8 @@ static bool is_even(const world *w)
         if (infos[i].priority < best && !(infos[i].dead && infos[i].total == 0))
             best = infos[i].priority;
     for (uint32_t i = 0; i < count; i++) {
+        if (infos[i].drained)
+            return false;
         bool is_dead = infos[i].dead && (has_probes || infos[i].total > 0);
         if (infos[i].removed || is_dead || infos[i].ejected || infos[i].idle != infos[i].total)
             return false;
@@ -1160,6 +1330,9 @@ static void heal(world *w)
     span_seen(w, &options);
     cueball_pool_options_changed(w->pool, begin(w), &options);
     w->options = options;
+    op_pause(w, true);
+    for (unsigned i = 0; i < KEYS; i++)
+        (void)cueball_pool_backend_restored(w->pool, begin(w), keys[i]);
     cueball_backend_spec spec = read_spec(0);
     cueball_pool_backend_added(w->pool, begin(w), &spec);
     check(w);

@@ -252,6 +252,19 @@ describe("a connection factory in nginx", function()
     assert.not_equal("what is left", one:ask "/short") -- it is parked now: nothing has to be limited
   end)
 
+  it("that fails after it has connected leaves no connection open, though it closes none", function()
+    start { claim_timeout_ms = 500, factories = [[function(library) return { one = function(_, context)
+      local red = library:new()
+      local how, message = context.connect(red)
+      if not how then return nil, message end
+      return nil, "not today"
+    end } end]] }
+    get "one"
+    nginx.until_true(function() return stat("one", "attempts") >= 5 and backend:clients() == 0 end, function()
+      return backend:clients() .. " are open"
+    end)
+  end)
+
   it("is not asked twice for the backend that has just failed, where another has an idle connection", function()
     local other = redis.start()
     other:call("SET", "key", "value")

@@ -56,6 +56,8 @@ describe("resolver.from", function()
       [long] = ('%q is neither an address nor a name: the part %q has 64 octets, and 63 are the most'):format(long, ("a"):rep(64)),
       ["1.2.3"] = '"1.2.3"' .. NUMBER, ["1.2.3.4.5:80"] = '"1.2.3.4.5:80"' .. NUMBER, ["12345"] = '"12345"' .. NUMBER,
       ["unix:run"] = '"unix:run": expected unix:/PATH', ["unix:"] = '"unix:": expected unix:/PATH',
+      ["unix:/" .. ("x"):rep(107)] = "the path of a UNIX socket has 108 bytes, 107 at most fit",
+      ["unix:@db"] = '"unix:@db": abstract sockets are not supported, only sockets with a path: unix:/PATH',
       ["http://db/"] = "\"http://db/\": \"//db/\" is no port: expected a number from 0 to 65535",
       ["-.a/b"] = '"-.a/b" is neither an address nor a name: "/" is no part of a host name',
     } do assert.equal(message, kind(text, { default_port = 99 }), text) end

@@ -444,3 +444,55 @@ describe("set:stop", function()
     assert.same({}, town.world.leaks())
   end)
 end)
+
+describe("set:replace", function()
+  it("keeps connections; with renew they are asked back, one after the other", function()
+    open { target = 2 }
+    town:advance(10)
+    assert.is_true(set:replace { connect = cueball.connection.tcp {} })
+    town:advance(20000)
+    assert.is_true(set:replace { connect = cueball.connection.tcp {}, renew = true })
+    town:advance(20000)
+    assert.trace(town, [[
+      [   0] added db3.1
+      [   0] added db2.1
+      [20010] removed db2.1 (renew)
+      [20012] added db2.2
+      [25010] removed db3.1 (renew)
+      [25012] added db3.2]])
+    set:stop()
+    town:advance(100)
+    assert.same({}, town.world.leaks())
+  end)
+
+  it("follows another resolver", function()
+    open { target = 1 }
+    town:advance(10)
+    assert.is_true(set:replace { resolver = cueball.resolver.static(sim_pool.backends(1, 1)) })
+    town:advance(1000)
+    assert.equal("db1.1", set:connections()[1].key)
+    set:stop()
+    town:advance(100)
+    assert.same({}, town.world.leaks())
+  end)
+
+  it("is done when the set stops in the middle of it, or is told to do it again", function()
+    open { target = 2 }
+    town:advance(10)
+    for _ = 1, 2 do set:replace { connect = cueball.connection.tcp {}, renew = true } end
+    town:advance(100)
+    set:stop()
+    town:advance(100)
+    assert.same({}, town.world.leaks())
+  end)
+
+  it("checks what it is told", function()
+    open()
+    assert.blames("set:replace: option 'renew' must be true or false, beside option 'connect'", function() set:replace { renew = true } end)
+    assert.blames("set:replace: option 'target' is not for replace; use set:set", function() set:replace { target = 1 } end)
+    assert.blames("set:replace: it must be called with a colon, on its object: set:replace(…), not set.replace(…)",
+      function() set.replace {} end)
+    set:stop()
+    town:advance(100)
+  end)
+end)

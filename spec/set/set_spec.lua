@@ -231,7 +231,7 @@ describe("pool:set", function()
     for _ = 1, 4 do town:claim "alice" end
     town:claim "bob"
     town:advance(100)
-    assert.equal("claim timed out after 77 ms (0 ahead, 4 busy): 77 ms every connection was busy", town.refused)
+    assert.matches("^claim timed out after 77 ms %(0 ahead, 4 busy%): 77 ms every connection was busy;", town.refused)
   end)
 
   it("does not heed what becomes of the tables it was given", function()

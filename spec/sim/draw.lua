@@ -6,6 +6,7 @@ local draw = {}
 local STREAM = 11 -- apart from those of cueball.host.sim
 draw.ENDURING_STREAM = 12
 draw.ROUGH_STREAM = 13
+draw.DIRTY_STREAM = 24
 
 local Chance = {}
 Chance.__index = Chance
@@ -168,6 +169,20 @@ function draw.faults(chance)
     slow_ms = { 1, 400 },
   }
   return factory, wire
+end
+
+--- How often connections come back dirty, and what goes wrong as they are cleaned: in some seeds.
+-- @param factory the probabilities so far
+-- @return whether the factory has a reset
+function draw.dirt(chance, factory)
+  if not chance:is(0.4) then return false end
+  factory.dirty = chance:one_of { 0.05, 0.3, 1 }
+  local calm = chance:one_of { 0.9, 0.5 }
+  for _, one in ipairs { { "reset_throws", 0.3 }, { "reset_fails", 0.4 }, { "reset_hangs", 0.3 }, { "reset_leaves_it", 0.3 } } do
+    factory[one[1]] = fault(chance, calm, one[2])
+  end
+  factory.reset_is_slow = chance:one_of { 0, 0.5, 1 }
+  return chance:is(0.9) -- else they say dirty, and have none
 end
 
 --- How often each kind of step is taken, some never.

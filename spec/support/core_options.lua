@@ -63,11 +63,13 @@ function core_options.options(changes, base)
   return options
 end
 
+local OPERATIONS = { "default", "initial", "connect" }
+
 --- Every operation's recovery at once, beside the options.
 function core_options.recovery(values, options)
   options = with(options)
   for name, value in pairs(values) do
-    for _, operation in ipairs { "default", "initial", "connect" } do
+    for _, operation in ipairs(OPERATIONS) do
       options["recovery." .. operation .. "." .. name] = value
     end
   end

@@ -253,13 +253,14 @@ end
 --- All backends in order of preference: list of tables.
 function World:backends()
   local list, info = {}, ffi.new "cueball_backend_info"
+  info.struct_size = ffi.sizeof(info)
   while lib.cueball_pool_backend_at(self.pool, #list, info) do
     list[#list + 1] = {
       handle = info.backend, key = ffi.string(info.key), name = ffi.string(info.name), address = ffi.string(info.address),
       port = info.port, weight = info.weight, total = info.total, idle = info.idle, busy = info.busy,
       connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
       priority = info.priority, standby = info.standby, takes = info.takes, suspect = info.suspect,
-      latency_ms = info.latency_ms, success_rate = info.success_rate,
+      latency_ms = info.latency_ms, success_rate = info.success_rate, drained = info.drained, want = info.want,
     }
   end
   return list
@@ -272,7 +273,8 @@ function World:layout()
     return a.key < b.key or (a.key == b.key and not a.removed and b.removed)
   end)
   for i, one in ipairs(list) do
-    list[i] = ("%s %d%s%s"):format(one.key, one.total, one.dead and " dead" or "", one.removed and " removed" or "")
+    list[i] = ("%s %d%s%s%s"):format(one.key, one.total, one.dead and " dead" or "", one.removed and " removed" or "",
+      one.drained and " drained" or "")
   end
   return table.concat(list, ", ")
 end
@@ -420,6 +422,7 @@ end
 --- All statistics, as numbers.
 function World:stats()
   local stats = ffi.new "cueball_stats"
+  stats.struct_size = ffi.sizeof(stats)
   lib.cueball_pool_stats(self.pool, stats)
   return World.numbers(stats, "cueball_stats")
 end

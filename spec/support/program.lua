@@ -3,6 +3,7 @@
 --     local program = require "spec.support.program"
 --     setup(program.setup) teardown(program.teardown)
 --     program.run("timers_test", "spec/core/timers_test.c src/core/kit/timers.c")   -- raises with what it wrote
+--     program.linked("mailbox_test", "spec/threaded/mailbox_test.c")   -- the same, with the library
 --     program.must "cc -c file.c"                   -- any command, from the root: what it wrote; raises if it fails
 --     program.write("file.c", text)                 -- into a folder of the spec's own: the file's path
 --     program.folder()
@@ -44,6 +45,19 @@ function program.run(name, sources, arguments)
   local path = quote(folder .. "/" .. name)
   must(("${CC:-cc} -std=c11 -O1 -g -DCUEBALL_CHECKS=1 -Isrc/include -Isrc/core -o %s %s -lm"):format(path, sources))
   return must(path .. " " .. (arguments or ""))
+end
+
+-- A library with a sanitizer can only be loaded into a program that has it, too.
+local function sanitizers(build)
+  local found = shell.read(build .. "/CMakeCache.txt"):match "CUEBALL_SANITIZE:STRING=([%w,]+)"
+  return found and "-fsanitize=" .. found .. " -fno-sanitize-recover=all" or ""
+end
+
+--- The same for a program that is linked with the libcueball that was built.
+function program.linked(name, sources, arguments)
+  local build = os.getenv "CUEBALL_BUILD" or shell.root .. "/build"
+  local flags = ("%s -L%s -lcueball -Wl,-rpath,%s -pthread"):format(sanitizers(build), quote(build), quote(build))
+  return program.run(name, sources .. " " .. flags, arguments)
 end
 
 return program

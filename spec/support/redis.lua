@@ -4,6 +4,7 @@
 --   local one = redis.start { "--requirepass secret" }
 --   one.port, one.backend ("127.0.0.1:PORT")
 --   one:call("CLIENT", "LIST") → what redis-cli prints
+--   one.secure      "127.0.0.1:PORT" of TLS, where it was started with `tls`, see there
 --   one:clients() → how many connections it has, not counting the one that asks
 --   redis.replica_of(one); one:follow(other), one:lead()
 --   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
@@ -39,6 +40,13 @@ local function launch(self)
   self.has_exited = false
   local arguments = { "--port", tostring(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp",
     "--repl-diskless-sync-delay", "0" }
+  if self.tls then
+    local ca = self.tls.client_ca
+    for _, words in ipairs { "--tls-port", tostring(self.tls_port), "--tls-cert-file", self.tls.certificate.cert, "--tls-key-file",
+      self.tls.certificate.key, "--tls-ca-cert-file", ca or self.tls.certificate.cert, "--tls-auth-clients", ca and "yes" or "no" } do
+      arguments[#arguments + 1] = words
+    end
+  end
   for _, words in ipairs(self.arguments) do
     for word in words:gmatch "%S+" do arguments[#arguments + 1] = word end
   end
@@ -82,12 +90,17 @@ end
 function Redis:pause() uv.kill(self.pid, "sigstop") end
 function Redis:go_on() uv.kill(self.pid, "sigcont") end
 
---- @param arguments nil, or a list of further arguments; and password, if it is to have one
+--- @param arguments nil, or a list of further arguments; and password, if it is to have one; and tls = { certificate =, client_ca = a path,
+--   if clients have to prove who they are }: then self.secure is the backend of its TLS port
 function redis.start(arguments)
   arguments = arguments or {}
   local port = free_port()
   local self = setmetatable({ port = port, backend = "127.0.0.1:" .. port, arguments = {}, password = arguments.password }, Redis)
   for index, words in ipairs(arguments) do self.arguments[index] = words end
+  if arguments.tls then
+    self.tls, self.tls_port = arguments.tls, free_port()
+    self.secure = "127.0.0.1:" .. self.tls_port
+  end
   if self.password then table.insert(self.arguments, "--requirepass " .. self.password) end
   launch(self)
   return self

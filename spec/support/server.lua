@@ -5,7 +5,7 @@
 --   local one = server.echo()                             sends back what comes, closes when the peer does
 --   one.port, one.clients, one:close()                    closes the clients too
 --   local path = server.listen_unix(path, on_client)
---   local other = server.process()                        an echo server in another process: port, kill(signal)
+--   local other = server.process()                        an echo server in another process: port, pid, kill(signal)
 --   server.open_handles()                                 luv handles that are active or open, counted by kind
 --   server.left_open(before)                              kinds of which there are more than then, in a text; fewer there may be: what
 --                                                         an earlier spec left as garbage is closed when it is collected
@@ -75,7 +75,7 @@ function server.process()
   local out = uv.new_pipe(false)
   local self = {}
   local process
-  process = assert(uv.spawn("luajit", {
+  process, self.pid = assert(uv.spawn("luajit", {
     args = { "spec/support/server.lua" }, stdio = { nil, out, 2 },
   }, function()
     self.is_over = true

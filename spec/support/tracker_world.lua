@@ -126,6 +126,8 @@ local function set_recovery(recovery, changes)
   end
 end
 
+local RECOVERIES = { "recovery_dns", "recovery_dns_srv" }
+
 --- The options as C has them, and what they point to. dns and dns_srv are tables of changes to the recovery.
 function World.options(changes)
   local options, kept = ffi.new "cueball_tracker_options", {}
@@ -142,7 +144,7 @@ function World.options(changes)
       options[name] = value
     end
   end
-  for _, recovery in ipairs { "recovery_dns", "recovery_dns_srv" } do
+  for _, recovery in ipairs(RECOVERIES) do
     options[recovery].spread = changes.spread or 0
   end
   return options, kept
@@ -264,13 +266,16 @@ local function backend_text(backend)
   return text
 end
 
+local TEXTS = { "address", "name", "owner", "server", "srv_name", "srv_server" }
+local NUMBERS = { "port", "priority", "weight", "type", "ttl", "srv_ttl", "is_additional" }
+
 --- The facts of a backend with strings for strings.
 local function facts(backend)
   local found = { text = backend_text(backend), targets_from = World.TARGETS[backend.targets_from], removal = REMOVALS[backend.removal] }
-  for _, name in ipairs { "address", "name", "owner", "server", "srv_name", "srv_server" } do
+  for _, name in ipairs(TEXTS) do
     found[name] = ffi.string(backend[name])
   end
-  for _, name in ipairs { "port", "priority", "weight", "type", "ttl", "srv_ttl", "is_additional" } do
+  for _, name in ipairs(NUMBERS) do
     found[name] = backend[name]
   end
   return found

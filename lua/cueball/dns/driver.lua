@@ -26,6 +26,7 @@
 --
 -- A backend is { address, port, name, key, weight, priority, provenance, why }: key is "address:port", provenance a
 -- text, why = { record, owner, server, ttl, targets_from, srv_name, srv_server, srv_ttl, is_additional, removal }.
+local log = require "cueball.log"
 local native = require "cueball.native"
 local address = require "cueball.address"
 local answers = require "cueball.dns.answer"
@@ -61,7 +62,10 @@ local FAMILY_OF = { [RR_A] = 1, [RR_AAAA] = 2 } -- CUEBALL_FAMILY_…
 local function complain(self, what, message)
   if self.complaints[what] == message then return end
   self.complaints[what] = message
-  if message then self.host.log("warn", ("cueball dns %s: %s"):format(self.options.domain, message)) end
+  if not message then return end
+  local domain = self.options.domain
+  log.say(self.host, "warn", ("cueball dns %s: %s"):format(domain, message), "dns_faulty",
+    { cause = what, domain = domain, error = message })
 end
 
 --- Makes one; it does nothing before start.

@@ -43,6 +43,7 @@ local RULES = {
   host = options.of_type("table", "a host"),
 }
 dns_options.rules = RULES
+options.note("cueball.resolver.dns", RULES)
 
 local function raise(what, message, ...)
   misuse.raise(said("%s: " .. message, what, ...))

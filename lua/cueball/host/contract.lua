@@ -35,13 +35,26 @@ local DEFAULTS = {
   is_forking = function() return never end,
   tcp = function() return function() misuse.raise "tcp: this host has no sockets" end end,
   is_socket = function() return never end,
-  library = function(host) return function(name) return require("cueball.cosocket.library").on(host)(name) end end,
-  dns = never, http = never, proxy = never, tasks = never, limited_tcp = never,
+  tls = function() return require "cueball.host.tls" end,
+  library = function(host)
+    local find
+    return function(name)
+      find = find or require("cueball.cosocket.library").on(host)
+      return find(name)
+    end
+  end,
+  time_s = function() return function() return os.time() end end,
+  borrow = function() return function() return nil, "this host makes no sockets of descriptors" end end,
+  udp = function() return function() misuse.raise "udp: this host has no datagram sockets" end end,
+  dns = never, poll = never, listen = never, http = never, proxy = never, tasks = never, limited_tcp = never,
+  callback_setter = function() return nothing end,
   on_signal = function() return function() return nil, "this host hears no signals" end end,
+  terminal = function() return function() return nil, "this host has no terminal" end end,
   versions = function() return function() return {} end end,
   workers = function() return require "cueball.host.process" end,
   quota = function() return function(...) return require("cueball.nginx.quota").read(...) end end,
   parking = function() return nothing end,
+  threaded = function() return nothing end,
   set_factory = function() return function(factory) return factory end end,
   pool_begins = function() return nothing end,
   board = function() return function() return nil end end,

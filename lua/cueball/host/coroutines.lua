@@ -8,6 +8,7 @@
 --   coroutines.wait()              → what the task is woken with; yields up to the scheduler
 --   coroutines.leads_to(co, top)   may the coroutine `co` wait for the task whose coroutine is `top`?
 --   coroutines.raw_resume          coroutine.resume as it was: the scheduler's own
+--   coroutines.WAIT                what it returns of a task that waits
 --   coroutines.depth               how many tasks are running, one inside the other: the scheduler keeps it
 local registry = debug.getregistry()
 -- The functions were replaced already, by a module that is no longer in package.loaded.
@@ -16,10 +17,10 @@ if registry["cueball.coroutines"] then return registry["cueball.coroutines"] end
 local create, resume, running, wrap = coroutine.create, coroutine.resume, coroutine.running, coroutine.wrap
 local yield, isyieldable = coroutine.yield, coroutine.isyieldable or function() return true end
 
-local coroutines = { depth = 0, raw_resume = resume }
-
 -- What a coroutine that waits yields; nobody else has it.
 local WAIT = setmetatable({}, { __tostring = function() return "a wait of cueball's" end })
+
+local coroutines = { depth = 0, raw_resume = resume, WAIT = WAIT }
 
 local WEAK = { __mode = "k" }
 local resumers = setmetatable({}, WEAK)     -- while a coroutine runs: the one that resumed it
@@ -43,6 +44,28 @@ end
 function run(co, ...)
   resumers[co], can_yield[co] = running(), isyieldable()
   return returned(co, resume(co, ...))
+end
+
+local run_watched
+
+local function returned_watched(enter, leave, co, ok, first, ...)
+  leave()
+  resumers[co] = nil
+  if not ok or first ~= WAIT then return ok, first, ... end
+  waiting[co] = true
+  return run_watched(enter, leave, co, yield(WAIT))
+end
+
+function run_watched(enter, leave, co, ...)
+  waiting[co] = nil
+  resumers[co], can_yield[co] = running(), isyieldable()
+  enter()
+  return returned_watched(enter, leave, co, resume(co, ...))
+end
+
+--- As coroutine.resume, in a task: calls enter() whenever the coroutine begins to run, and leave() whenever it waits, and at its end.
+function coroutines.watched(enter, leave, co, ...)
+  return run_watched(enter, leave, co, ...)
 end
 
 local function resume_in_task(co, ...)

@@ -6,6 +6,7 @@ local ffi = require "ffi"
 pcall(ffi.cdef, [[
   int cueball_process_kill(int pid, int signal) __asm__("kill");
   int cueball_process_getpid(void) __asm__("getpid");
+  unsigned int cueball_process_geteuid(void) __asm__("geteuid");
 ]])
 
 local ESRCH = 3
@@ -39,6 +40,17 @@ function process.name()
   return process.pid() .. ".0"
 end
 
+local TICKS_PER_S = 100 -- USER_HZ: what proc(5) counts in, on every Linux that LuaJIT runs on
+local loaded_at = os.time()
+
+--- For how long this process has run, in seconds; where there is no /proc, since this module was loaded.
+function process.age_s()
+  local pid, _, start = status "self"
+  local up = pid and (read "/proc/uptime" or ""):match "^[%d.]+"
+  if not up then return os.time() - loaded_at end
+  return math.max(0, tonumber(up) - tonumber(start) / TICKS_PER_S)
+end
+
 --- Could it be what process.name() returns somewhere?
 function process.is_name(text)
   return text:find "^%d+%.%d+$" ~= nil
@@ -64,6 +76,11 @@ end
 --- The number of this process in the system. Another process may have it later.
 function process.pid()
   return ffi.C.cueball_process_getpid()
+end
+
+--- The number of the user as whom this process acts.
+function process.uid()
+  return ffi.C.cueball_process_geteuid()
 end
 
 --- The number of this process among the workers, from 0; nil: it is no worker.

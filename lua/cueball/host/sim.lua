@@ -21,6 +21,7 @@
 --   world.compute(ms)           time goes on, and with it servers and wires; nothing here runs: the program computes
 --   world.advance(ms)           all that is due in the next ms happens; now is exactly there afterwards
 --   world.server(address, port [, behaviour])   → server, see cueball.host.sim.server and .behaviour
+--   world.servers                            the latest of each address: world.servers["10.0.0.1:80"]
 --   world.zone(text), world.nameserver(address [, behaviour]), world.dns   see cueball.host.sim.dns
 --   world.unreachable(address [, flag])         nothing travels to or from it: connects hang. false: it arrives now
 --   world.faults { refuse=, hang=, reset=, cut=, join=, slow=, slow_ms= }   probabilities for all servers; false: none
@@ -40,7 +41,9 @@
 -- alarm, in world.at or in a behaviour is raised where the world is driven (run, advance, step).
 -- Time ends at 2^53 ns (104 days): what is to come later never comes.
 require "cueball.luajit"
+local addresses = require "cueball.address"
 local ends = require "cueball.host.sim.ends"
+local log = require "cueball.log"
 local text = require "cueball.text"
 local misuse = require "cueball.misuse"
 local contract = require "cueball.host.contract"
@@ -107,7 +110,7 @@ local function add_tasks(world, state, options)
     now = world.now,
     turn = function() state.is_turn_due = true end,
     timer = function() end,   -- the limits stand in the clock's own queue
-    log = function(level, message) world.log(level, message) end,
+    log = function(level, message) log.say(world, level, message, "task_threw") end,
     -- The first one is what a person has to look at.
     threw = function(message)
       if options.task_errors == "raise" then state.failure = state.failure or { message = message } end
@@ -221,8 +224,12 @@ local function add_network(world, state, options)
   end
   world.is_socket = socket.is
 
+  world.servers = {}
+
   function world.server(address, port, given)
-    return net:add_server(address, port, given)
+    local server = net:add_server(address, port, given)
+    world.servers[port and addresses.join(address, port) or address] = server
+    return server
   end
 
   function world.unreachable(address, flag)

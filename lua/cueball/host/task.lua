@@ -48,6 +48,7 @@ local text = require "cueball.text"
 local timers = require "cueball.host.timers"
 
 local co_create, co_resume, co_running, co_status = coroutine.create, coroutines.raw_resume, coroutine.running, coroutine.status
+local WAIT = coroutines.WAIT
 
 local task = {}
 
@@ -105,10 +106,8 @@ local function abort_owned(self, t)
   end)
 end
 
--- After a task came back from running: it waits, or it is over.
-local function settle(self, t, outer, ok, message)
-  self.running = outer
-  coroutines.depth = coroutines.depth - 1
+-- After a task came back from running, and does not just wait: it is over, or was killed while it ran.
+local function settle(self, t, ok, message)
   local co = t.co
   if t.is_done or co_status(co) == "dead" then t.co = nil end   -- whoever keeps the task does not keep what it worked on
   if co_status(co) ~= "dead" then
@@ -127,11 +126,26 @@ local function settle(self, t, outer, ok, message)
   if not ok then report(self, message, debug.traceback(co, text.of(message))) end
 end
 
-local function step(self, t, ...)
+local function came_back(self, t, outer, ok, message)
+  self.running = outer
+  coroutines.depth = coroutines.depth - 1
+  if message ~= WAIT or t.is_done then settle(self, t, ok, message) end
+end
+
+-- The task goes on with this value. Its results are named, since LuaJIT compiles no call that ends with those of another.
+local function step(self, t, value)
   local outer = self.running
   self.running = t
   coroutines.depth = coroutines.depth + 1
-  settle(self, t, outer, co_resume(t.co, ...))
+  local ok, message = co_resume(t.co, value)
+  came_back(self, t, outer, ok, message)
+end
+
+local function begin(self, t, ...)
+  local outer = self.running
+  self.running = t
+  coroutines.depth = coroutines.depth + 1
+  came_back(self, t, outer, co_resume(t.co, ...))
 end
 
 --- Runs fn(...) in a new task, at once, until it first waits.
@@ -150,7 +164,7 @@ function Tasks:spawn(fn, ...)
     owned = nil, owned_count = 0,
   }
   self.living[t] = true
-  step(self, t, ...)
+  begin(self, t, ...)
   return t
 end
 
@@ -352,23 +366,6 @@ function Waiter:wait(timeout_ms)
     return nil, "timeout"
   end
   return woken_with(self)
-end
-
---- The same, without a time limit, for who has asked host.can_wait() just now.
-function Waiter:wait_here()
-  self.used = true
-  if self.woken then return woken_with(self) end
-  local tasks = self.tasks
-  self.waiting = tasks.running
-  tasks:suspend(self.waiting)
-  return woken_with(self)
-end
-
---- Makes a waiter whose wait is over one that was not used.
-function Waiter:again()
-  self.waiting, self.woken, self.used, self.a = nil, false, false, nil
-  if self.count > 1 then self.b, self.more = nil, nil end
-  self.count = 0
 end
 
 --- The task goes on, in its turn, never inside this call.  Before wait:

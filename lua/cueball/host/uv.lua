@@ -10,14 +10,22 @@
 --
 -- Log lines go to stderr, from the level in CUEBALL_LOG on (debug, info, warn,
 -- error or none; info if it is not set).  host.log_to(fn) sends them elsewhere.
+local form = require "cueball.log.form"
+local log = require "cueball.log"
 local ffi = require "cueball.luajit"
 local contract = require "cueball.host.contract"
+local datagram = require "cueball.cosocket.datagram"
+local datagrams = require "cueball.host.uv.datagram"
 local dns = require "cueball.host.uv.dns"
+local listener = require "cueball.host.uv.listener"
+local poll = require "cueball.host.uv.poll"
 local polled_of = require "cueball.host.uv.polled"
 local signal = require "cueball.host.uv.signal"
 local alarms_of = require "cueball.host.alarms"
 local socket = require "cueball.cosocket.socket"
+local stderr = require "cueball.log.stderr"
 local task = require "cueball.host.task"
+local terminal = require "cueball.host.uv.terminal"
 local text = require "cueball.text"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
@@ -62,6 +70,12 @@ function host.now()
 end
 local now = host.now
 
+--- Seconds since 1970, with microseconds.
+function host.time_s()
+  local seconds, microseconds = uv.gettimeofday()
+  return seconds + microseconds / 1e6
+end
+
 --- A whole number from 0 to 2^53-1 from the system's random source.
 function host.seed()
   local seed = 0
@@ -82,9 +96,7 @@ local level_min = log_level()
 
 local function log_to_stderr(level, message)
   if LEVELS[level] < level_min then return end
-  local seconds, microseconds = uv.gettimeofday()
-  io.stderr:write(("%s.%03dZ %s %s\n"):format(os.date("!%Y-%m-%dT%H:%M:%S", seconds),
-    math.floor(microseconds / 1000), level, message))
+  stderr.write(("%s %s %s"):format(form.time(host.time_s()), level, message))
 end
 
 --- One line to wherever the program wants it.
@@ -130,7 +142,7 @@ tasks = task.new {
   -- An active idle handle keeps libuv from sleeping, and runs before it polls.
   turn = function() turn_handle:start(run_turn) end,
   timer = function(at) start_timer(wait_timer, at, run_expired) end,
-  log = function(level, message) host.log(level, message) end,
+  log = function(level, message) log.say(host, level, message, "task_threw") end,
   is_prompt = not vim,   -- a task there may run the loop itself (vim.wait)
 }
 host.tasks = tasks
@@ -150,11 +162,26 @@ end)
 check_handle:start(function() polls.done, polls.done_at = polls.begun, now() end)
 prepare_handle:unref()
 check_handle:unref()
-signal.install(host, uv)
+terminal.install(host, uv, signal.install(host, uv))
+poll.install(host, uv)
+listener.install(host, uv)
 versions.install(host, uv, lib)
 
 function host.tcp()
   return socket.new(host, transport.new(uv, tasks))
+end
+
+--- A socket over a connected descriptor that stays somebody else's: docs/hosts.md.
+-- @return socket; or nil, message
+function host.borrow(fd)
+  local over, message = transport.over(uv, tasks, fd)
+  if not over then return nil, message end
+  return socket.opened(host, over)
+end
+
+--- A socket for datagrams: docs/hosts.md.
+function host.udp()
+  return datagram.new(host, datagrams.new(uv, tasks))
 end
 
 --- Is it a socket of this host?
@@ -235,6 +262,13 @@ function host.run(fn, ...)
   local values = result.values
   if not values[1] then error(values[2], 0) end
   return unpack(values, 2, values.count)
+end
+
+--- What changes how luv calls callbacks, which ends the program when one throws (src/runtime/callback.c). Not every luv has it.
+-- @return a lua_CFunction, which is not for Lua to call; or nil
+function host.callback_setter()
+  local path = package.searchpath("luv", package.cpath)
+  return path and package.loadlib(path, "luv_set_callback") or nil
 end
 
 return contract.complete(host)

@@ -5,6 +5,7 @@
 --
 -- A socket belongs to the request, or task, that made it, and to no other: what crosses from one to the next is nginx's keepalive
 -- pool. So a host of this kind has `keepalive`, and pools park their connections (cueball.nginx.parking).
+local log = require "cueball.log"
 local misuse = require "cueball.misuse"
 local ffi = require "ffi"
 local base = require "resty.core.base"
@@ -35,6 +36,9 @@ function host.now()
 end
 local now = host.now
 
+--- Seconds since 1970, as nginx has them: with milliseconds.
+host.time_s = ngx.now
+
 --- A whole number from 0 to 2^53-1 from the system's random source.
 function host.seed()
   local file = assert(io.open("/dev/urandom", "rb"))
@@ -58,7 +62,7 @@ function host.log_to(fn)
   host.log = fn or log_to_nginx
 end
 
-runner.log = function(level, message) host.log(level, message) end
+runner.log = function(level, message, event) log.say(host, level, message, event) end
 
 -- Tasks -----------------------------------------------------------------
 
@@ -319,8 +323,8 @@ end
 local function live_as_long_as_the_request()
   local record = request.record()
   runner.has_to_end = function() return not record or request.is_over(record) end
-  host.log("warn", "cueball: lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
-    .. "This is for development: it is slow, and the limits of a pool hold for one request only.")
+  log.say(host, "warn", "cueball: lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
+    .. "This is for development: it is slow, and the limits of a pool hold for one request only.", "code_cache_off")
 end
 
 --- Where workers are still to be forked nothing can be begun.

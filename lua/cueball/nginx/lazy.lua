@@ -4,6 +4,7 @@ local server_of = function() return require "cueball.nginx.server" end
 return {
   dns = function(host) return require("cueball.nginx.dns").new(host) end,
   workers = function() return server_of().workers end,
+  tls = function() return require "cueball.nginx.tls" end,
   http = function() return server_of().http end,
   proxy = function() return require "cueball.nginx.balancer.upstream" end,
   library = function() return require("cueball.nginx.library").load end,

@@ -1,6 +1,7 @@
 --- One connection of a pool that is parked in a keepalive pool of its own between two leases (cueball.nginx.parking): taking it, or opening
 -- it anew where it was dropped meanwhile, and parking it again. The pool's slot holds this, and a claimer what was taken.
 local condition = require "cueball.pool.condition"
+local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local broken = condition.broken
 
@@ -67,6 +68,9 @@ local function untrack(self)
   self.socket = nil
 end
 
+local UNREAD = "connection in dubious state" -- what ngx_lua calls bytes that nobody has read
+local TICKETS = " (bytes came that nobody has read: tickets of TLS 1.3, perhaps, which `park` of cueball.connection.tcp { tls = … } reads)"
+
 -- Parks in the way that may raise an error: `park` of a client does, if the lease ends in another request than began it.
 local function put_anyhow(self, connection)
   untrack(self)
@@ -76,7 +80,8 @@ local function put_anyhow(self, connection)
     return true
   end
   pcall(self.given.close, connection)
-  message = "it could not be parked: " .. text.message(ok and message or is_parked)
+  message = text.message(ok and message or is_parked)
+  message = "it could not be parked: " .. message .. (message == UNREAD and TICKETS or "")
   if self.known then return false, self.keepalive.not_parked(self.known, message) end
   return false, message, "unfit"
 end
@@ -132,11 +137,12 @@ function Parked:take(limit_ms)
   local ok, connection, message = xpcall(self.given.connect, traceback, self.backend, context)
   if ok and connection then return taken(self, connection) end
   self.is_taken = false
+  plain.close_client(context)
   if not ok then
-    context.log("error", ("connecting to %s threw: %s"):format(self.backend.key, connection))
-    return nil, connection:match "^[^\n]*"
+    context.log("error", ("connecting to %s threw: %s"):format(self.backend.key, connection), false, "factory_threw")
+    return nil, context.hide(connection:match "^[^\n]*")
   else
-    return nil, message ~= nil and text.message(message) or "the connection factory returned nothing"
+    return nil, message ~= nil and context.hide(text.message(message)) or "the connection factory returned nothing"
   end
 end
 
@@ -158,11 +164,15 @@ function Parked:fault(pool, connection)
   local socket = self.socket
   if self.broken and socket and not self.broken(connection) and self.keepalive.is_fit(socket) then return nil end
   local message, kind = broken(pool, self.given, connection, socket)
-  if message or not socket then return message, kind end
-  local fit
-  fit, message, kind = socket:is_fit()
-  if fit then return nil end
-  return message, kind
+  if message and kind ~= "dirty" or not socket then return message, kind end
+  local fit, why, its_kind = socket:is_fit()
+  if fit then return message, kind end
+  return why, its_kind
+end
+
+--- Has a dirty connection cleaned, in the request that has it: it waits there. As condition.clean.
+function Parked:clean(pool, connection, limit_ms)
+  return condition.clean(pool, self.given, connection, self.socket, limit_ms)
 end
 
 return Parked

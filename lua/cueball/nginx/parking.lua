@@ -22,7 +22,7 @@ local Parked = require "cueball.nginx.parked"
 local plain = require "cueball.pool.context"
 
 local getmetatable, setmetatable, pcall, rawequal, type = getmetatable, setmetatable, pcall, rawequal, type
-local fault_of, put, take_if_parked = Parked.fault, Parked.put, Parked.take_if_parked
+local fault_of, put, take_if_parked, clean = Parked.fault, Parked.put, Parked.take_if_parked, Parked.clean
 
 local parking = {}
 parking.__index = parking
@@ -171,12 +171,12 @@ end
 
 -- Takes what is parked, has the factory check it, and parks it again.
 -- @return whether it is fit, and a message, as a factory's check
-local function check(parked)
+local function check(parked, timeout_ms)
   local given = parked.given
   local connection, message = parked:take()
   if not connection then return false, message end
   local fit, has_thrown
-  fit, message, has_thrown = condition.check(given, connection)
+  fit, message, has_thrown = condition.check(given, connection, timeout_ms)
   if fit and parked.socket then fit, message = parked.socket:is_fit() end
   if fit then return parked:put(connection) end
   pcall(given.close, connection)
@@ -214,10 +214,10 @@ function parking.factory(pool, given)
     local options = connection.context.socket_options
     if keepalive.discard(options) then table.insert(pool.parking.empty, options.pool) end
   end
-  factory.broken, factory.evidence = given.broken, given.evidence
-  function factory.check(connection)
-    if is_parked(connection) then return check(connection) end
-    if given.check then return given.check(connection) end
+  factory.broken, factory.evidence, factory.reset = given.broken, given.evidence, given.reset
+  function factory.check(connection, timeout_ms)
+    if is_parked(connection) then return check(connection, timeout_ms) end
+    if given.check then return given.check(connection, timeout_ms) end
     local message = given.broken and given.broken(connection)
     return not message, message
   end
@@ -338,10 +338,15 @@ end
 --- A connection comes back: parks it if it is fit, else closes it and tells the core.
 -- @return true; false if it is not of those that are parked, and nothing was done
 function parking.put(pool, slot, connection)
-  local parked = pool.connections[slot]
+  local parked = pool.opened[slot]
   if getmetatable(parked) ~= Parked then return false end
   if rawequal(connection, parked) then return true end
   local message, kind = fault_of(parked, pool, connection)
+  if kind == "dirty" then
+    local lease = pool.lent[slot]
+    message, kind = clean(parked, pool, connection, pool:cleaning_ms())
+    if pool.lent[slot] ~= lease then message, kind = "its lease was taken away while it was cleaned", "unfit" end
+  end
   if message then
     pcall(parked.given.close, connection)
   else
@@ -355,7 +360,7 @@ end
 
 --- The socket under what a claimer has taken from this slot; nil if there is none, or it could not be found.
 function parking.socket(pool, slot)
-  local parked = pool.connections[slot]
+  local parked = pool.opened[slot]
   return getmetatable(parked) == Parked and parked.is_taken and parked.socket or nil
 end
 
@@ -363,7 +368,7 @@ end
 function parking.close(pool, slot, connection)
   if getmetatable(connection) == Parked then return end
   local factory = pool.factories[slot]
-  if getmetatable(pool.connections[slot]) == Parked or pool.connections[slot] == nil then pcall(factory.given.close, connection) end
+  if getmetatable(pool.opened[slot]) == Parked or pool.opened[slot] == nil then pcall(factory.given.close, connection) end
 end
 
 return parking

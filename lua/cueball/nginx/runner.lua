@@ -67,7 +67,7 @@ end
 
 local function call(fn, ...)
   local ok, message = xpcall(fn, text.traceback, ...)
-  if not ok then runner.log("error", message) end
+  if not ok then runner.log("error", message, "task_threw") end
 end
 
 local alarms = alarms_of.new {
@@ -123,7 +123,7 @@ local function begin(task, by)
   if thread then return true end
   by.tasks[task], task.runner = nil, nil
   by.count = by.count - 1
-  runner.log("error", "a task could not begin: " .. tostring(message))
+  runner.log("error", "a task could not begin: " .. tostring(message), "task_not_begun")
   return false
 end
 
@@ -289,7 +289,7 @@ function runner.run(premature)
   local ok, message = xpcall(serve, text.traceback, self)
   if not ok then
     if current == self then end_current() end
-    runner.log("error", "the driver threw: " .. message)
+    runner.log("error", "the driver threw: " .. message, "task_threw")
   end
   remain(self)
 end

@@ -74,4 +74,17 @@ function server.http.answer(status, content_type, text)
   ngx.print(text)
 end
 
+--- Makes the connection of the request, in content_by_lua, one for another protocol: what comes next on it is the caller's.
+-- @param protocol its name, for the header Upgrade
+-- @return a socket, and { address = of who connected }; or nil, message
+function server.http.upgrade(protocol)
+  local address = ngx.var.remote_addr
+  local stream, message = ngx.req.socket(true)
+  if not stream then return nil, message end
+  local sent
+  sent, message = stream:send(("HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n"):format(protocol))
+  if not sent then return nil, message end
+  return stream, { address = address }
+end
+
 return server

@@ -84,7 +84,7 @@ function Memory:complain(key, value)
   if self.told[kind] then return end
   self.told[kind] = true
   self.log("error", ("the shared dict%s has a foreign value at %s (%s): it is used for something else too; it was put right")
-    :format(self.name and (" %q"):format(self.name) or "", self.prefix .. key, tostring(value):sub(1, 64)))
+    :format(self.name and (" %q"):format(self.name) or "", self.prefix .. key, tostring(value):sub(1, 64)), "shared_memory", { key = key })
 end
 
 --- Is it a whole number from 0 to max?

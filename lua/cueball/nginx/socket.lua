@@ -297,6 +297,11 @@ function Limited:receiveuntil(...)
   end
 end
 
+--- As a socket of other hosts.
+function Tracked:expected_nothing()
+  use.expected_nothing(settle(self[0]))
+end
+
 --- Has a byte come since it was lent?
 function Tracked:has_delivered()
   return settle(self[0]).has_delivered

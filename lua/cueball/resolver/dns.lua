@@ -3,6 +3,7 @@
 --   resolver.dns { domain = "db.example", service = "_postgresql._tcp", default_port = 5432 }
 --
 -- docs/dns.md has the options.
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local dns_options = require "cueball.dns.options"
 local driver = require "cueball.dns.driver"
@@ -81,6 +82,10 @@ local function group_listener(group)
     change = function(backend) group:tell("change", backend) end,
     remove = function(backend) group:tell("remove", backend) end,
     changed = function() group:tell "changed" end,
+    settle = function()
+      group.is_settled = true
+      group:tell "settle"
+    end,
     fail = function(message)
       group.failure = message
       group:tell("fail", message)
@@ -101,9 +106,10 @@ local function catch_up(group, listener)
   for _, backend in ipairs(backends) do listener.add(backend) end
   if #backends > 0 then listener.changed() end
   if group.failure then listener.fail(group.failure) end
+  if group.is_settled then listener.settle() end
 end
 
--- @param listener  all of add, change, remove, changed, fail, recover
+-- @param listener  all of add, change, remove, changed, settle, fail, recover
 -- @return what is to be closed; or nil, message
 local function join(host, self, listener, recovery)
   local of_host = shared[host] or {}
@@ -111,7 +117,7 @@ local function join(host, self, listener, recovery)
   local key = fingerprint { self.options, self.options.recovery and "" or recovery or "" }
   local group = of_host[key]
   if not group then
-    group = setmetatable({ followers = {}, failure = nil, run = nil, of_host = of_host, key = key }, Group)
+    group = setmetatable({ followers = {}, failure = nil, is_settled = false, run = nil, of_host = of_host, key = key }, Group)
     local run, message = start(host, self, group_listener(group), recovery)
     if not run then return nil, message end
     group.run, of_host[key] = run, group
@@ -157,12 +163,13 @@ end
 
 -- Passes backends on, but for those.
 local function sink_listener(self, sink)
-  local portless = {}
+  local portless, has_added, is_failing = {}, false, false
   local function add(backend)
     if is_portless(self, backend) then
       portless[backend.key] = true
       return
     end
+    has_added = true
     sink:add {
       address = backend.address, port = backend.port, name = backend.name, weight = backend.weight,
       priority = backend.priority, provenance = backend.provenance,
@@ -176,12 +183,21 @@ local function sink_listener(self, sink)
       sink:remove(backend.key, backend.provenance)
     end
   end
-  function listener.fail(message) sink:fail(message) end
+  function listener.fail(message)
+    is_failing = true
+    sink:fail(message)
+  end
   function listener.recover()
+    is_failing = false
     if not next(portless) then sink:recover() end
   end
   function listener.changed()
     if next(portless) then sink:fail(portless_words(self)) end
+  end
+  -- What a resolver before this one knew is gone by now, if anything was found.
+  function listener.settle()
+    if has_added and not is_failing and not next(portless) then sink:complete() end
+    has_added = false
   end
   return listener
 end
@@ -281,7 +297,7 @@ misuse.guard(Dns, "resolver", { "lookup" })
 local function dns(given, what)
   local read = dns_options.read(what or WHAT, given)
   local self = setmetatable({ name = read.name or read.domain:gsub("%.$", ""), options = read }, Dns)
-  return self
+  return made_of.note(self, WHAT, given)
 end
 
 return dns

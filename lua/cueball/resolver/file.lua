@@ -8,6 +8,7 @@
 --   10.0.0.2:5432 weight=2 priority=1 name=db2   # the slow one
 --
 -- The file is best replaced as a whole, by rename: else half of it may be read.
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local options = require "cueball.options"
@@ -68,6 +69,7 @@ local OPTIONS = {
   default_port = options.whole(0, 65535),
   name = options.of_type "string",
 }
+options.note(WHAT, OPTIONS)
 
 --- Makes a resolver.
 -- @param given a path, or
@@ -81,7 +83,7 @@ local function file(given)
   if type(given) == "string" then given = { path = given } end
   given = options.check(WHAT, given, OPTIONS)
   if given.path == nil then misuse.raise(WHAT .. ": option 'path' is required: the path of a file") end
-  return poll {
+  local resolver = poll {
     interval_ms = given.interval_ms or INTERVAL_MS, name = given.name,
     step = function()
       local text, message = read_file(given.path)
@@ -89,6 +91,7 @@ local function file(given)
       return read_text(text, given.path, given.default_port)
     end,
   }
+  return made_of.note(resolver, WHAT, given)
 end
 
 return file

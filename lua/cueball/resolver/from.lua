@@ -11,6 +11,7 @@ local WHAT = "cueball.resolver.from"
 
 local OPTIONS = options.merge(dns_options.rules, {})
 OPTIONS.domain = nil
+options.note("cueball.resolver.from", OPTIONS)
 
 local function port_of(text, digits)
   local port = digits:find "^%d%d?%d?%d?%d?$" and tonumber(digits)
@@ -37,8 +38,9 @@ local function split(text)
   if text == "" then return nil, "the address or name is empty" end
   if text:find "[%s%c]" then return nil, said("%q: there are blanks in it", text) end
   if text:find "^unix:" then
-    if address.is_unix(text) and #text <= 1023 then return text end
-    return nil, said("%q: expected unix:/PATH", text)
+    local fault = address.unix_fault(text) or address.path_fault(text)
+    if fault then return nil, fault end
+    return text
   end
   if text:sub(1, 1) == "[" then return split_bracketed(text) end
   if address.family(text) then return text end

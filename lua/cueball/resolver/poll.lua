@@ -3,6 +3,7 @@
 --   resolver.poll { interval_ms = 5000, step = function(sink) return { "10.0.0.1:80" } end }
 --
 -- docs/contracts.md has more.
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 
@@ -37,6 +38,7 @@ local OPTIONS = {
   interval_ms = options.number(1, 86400000, "milliseconds"),
   name = options.of_type "string",
 }
+options.note(WHAT, OPTIONS)
 
 --- Makes a resolver.
 -- @param given
@@ -48,7 +50,8 @@ local OPTIONS = {
 local function poll(given)
   given = options.check(WHAT, given, OPTIONS)
   if given.step == nil then misuse.raise(WHAT .. ": option 'step' is required: " .. OPTIONS.step.range) end
-  return setmetatable({ step = given.step, interval_ms = given.interval_ms or INTERVAL_MS, name = given.name }, Poll)
+  local self = setmetatable({ step = given.step, interval_ms = given.interval_ms or INTERVAL_MS, name = given.name }, Poll)
+  return made_of.note(self, WHAT, given)
 end
 
 return poll

@@ -39,7 +39,7 @@ end
 local function complain(self, call, message)
   local said = self.complaints[call]
   if not said or not said[message] then
-    self.log("warn", "resolver: " .. message)
+    self.log("warn", "resolver: " .. message, "resolver_mistaken", { cause = call })
     self.complaints[call] = { [message] = true }
   end
   return nil, message, "invalid"
@@ -67,6 +67,7 @@ function Sink:add(backend)
   self.complaints.add = nil
   local ok, why, name = self.told.listener:added(fit)
   if not ok then return nil, why, name end
+  if self.inherited then self.inherited[fit.key] = nil end
   recovered(self)
   return true
 end
@@ -124,7 +125,7 @@ end
 local function complain_of_set(self, faults)
   local before, said = self.complaints.set or {}, {}
   for index, message in ipairs(faults) do
-    if not before[message] and not said[message] then self.log("warn", "resolver: " .. message) end
+    if not before[message] and not said[message] then self.log("warn", "resolver: " .. message, "resolver_mistaken", { cause = "set" }) end
     if index <= COMPLAINTS_MAX then said[message] = true end
   end
   self.complaints.set = said
@@ -146,8 +147,23 @@ function Sink:set(backends)
   end
   local ok, message, name = self.told.listener:replaced(fit)
   if not ok then return nil, message, name end
+  self.inherited = nil
   recovered(self)
   return true, #faults, faults
+end
+
+--- All backends that there are have been added: what the resolver before knew (pool:replace) and this one has not added is gone. For
+-- resolvers that say add; set says as much by itself.
+-- @return true; or nil, message, "pool_stopping"
+function Sink:complete()
+  if is_over(self) then return over() end
+  local inherited, keys = self.inherited or {}, {}
+  self.inherited = nil
+  for key in pairs(inherited) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do self.told.listener:removed(key, "the resolver that was replaced knew it") end
+  recovered(self)
+  return true
 end
 
 local function failed(self, message, is_not_yet)
@@ -167,7 +183,7 @@ function Sink:fail(message, how)
   end
   if is_over(self) then return over() end
   message = text.message(message)
-  if self.message ~= message then self.log("warn", "resolver: " .. message) end
+  if self.message ~= message then self.log("warn", "resolver: " .. message, "resolver_failed", { error = message }) end
   failed(self, message, how and how.not_yet and not self.has_listed)
   return true
 end
@@ -239,7 +255,7 @@ function Sink:end_handles()
     local fn = endings[index].fn
     local ok, message = true, nil
     if fn then ok, message = xpcall(fn, text.traceback) end
-    if not ok then self.log("error", "what a resolver gave to sink:on_end threw: " .. tostring(message)) end
+    if not ok then self.log("error", "what a resolver gave to sink:on_end threw: " .. tostring(message), "ending_threw") end
   end
 end
 
@@ -308,6 +324,7 @@ end
 -- The resolver's task. A resolver that returns has said what it had to say, and is not started again.
 local function run(self)
   local now = self.now
+  if self.is_deferred then self.host.sleep(0) end
   while not is_over(self) do
     local begun = now()
     self.has_answered = false
@@ -315,7 +332,8 @@ local function run(self)
     if ok or is_over(self) then break end
     self:end_handles()
     local pause = pause_after(self, (now() - begun) / 1e6)
-    self.log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message))
+    self.log("error", ("the resolver threw and is started again in %.6g ms: %s"):format(pause, message), "resolver_threw",
+      { pause_ms = pause })
     failed(self, (message:match "^[^\n]*"))
     self:sleep(pause)
   end
@@ -325,13 +343,13 @@ end
 local function second(_, ...) return ... end
 
 -- While one of these works its listener stays, though nobody else may refer to it.
-for _, name in ipairs { "add", "remove", "set", "fail", "recover" } do
+for _, name in ipairs { "add", "remove", "set", "complete", "fail", "recover" } do
   local method = Sink[name]
   Sink[name] = function(self, a, b) return second(self.told.listener, method(self, a, b)) end
 end
 
 misuse.guard(Sink, "sink", {
-  "add", "remove", "set", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
+  "add", "remove", "set", "complete", "fail", "recover", "sleep", "wake", "pause", "on_end", "is_wanted", "failed",
 })
 
 local WEAK = { __mode = "v" }
@@ -344,18 +362,22 @@ local WEAK = { __mode = "v" }
 --   log       function(level, message)
 --   host      for sockets and the like
 --   recovery  the pool's own, for a resolver that asks others and has none
+--   is_deferred whether it begins in the event loop's next turn, not at once
 --   before    the sink of the resolver before, of the same listener; or nil
+--   inherited the keys that the listener knows from it, a set; or nil
 function sink.new(given)
   local before = given.before
   return setmetatable({
     told = setmetatable({ listener = given.listener }, given.is_weak and WEAK or nil),
-    resolver = given.resolver, host = given.host, now = given.host.now, log = given.log, recovery = given.recovery,
+    resolver = given.resolver, is_deferred = given.is_deferred or false,
+    host = given.host, now = given.host.now, log = given.log, recovery = given.recovery,
     failures = 0,      -- throws in a row
     pause_ms = 0,      -- after the last of them
     has_answered = false, -- since it was started or started again
     has_listed = before ~= nil and before.has_listed, -- some backends were told of, if only that there are none
     message = nil, failed_at = nil, -- of its failure, while it lasts
     is_told = before ~= nil and before.is_told, -- the listener knows of that
+    inherited = given.inherited, -- keys that this resolver has not named yet
     complaints = {},   -- by call: what was said in the log last
     pauses = 0, pacing = nil, draw = nil, -- of sink:pause
     endings = {},      -- of sink:on_end

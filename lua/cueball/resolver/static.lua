@@ -2,6 +2,7 @@
 --
 --   resolver.static { "10.0.0.1:5432", "[fe80::1]:5432", "unix:/run/db.sock" }
 --   resolver.static { { address = "10.0.0.1", port = 5432, weight = 2 }, "10.0.0.2", default_port = 5432 }
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local address = require "cueball.address"
 local options = require "cueball.options"
@@ -59,7 +60,7 @@ local function static(list)
   function resolver.run(_, sink)
     sink:set(backends)
   end
-  return resolver
+  return made_of.note(resolver, "cueball.resolver.static", list)
 end
 
 return static

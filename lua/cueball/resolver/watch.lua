@@ -8,6 +8,7 @@
 -- The happy path: list, then follow again and again, each time from where the last one ended.
 -- What can go wrong: list fails (it is tried again, with longer and longer pauses), follow says that the position is too old or that the
 -- stream broke (all is listed anew), either of them at once each time (the pauses grow all the same).
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 
@@ -50,6 +51,9 @@ local OPTIONS = {
   follow = options.of_type("function", "a function(sink, position) that returns the next position, or nil"),
   name = options.of_type "string",
 }
+options.note(WHAT, OPTIONS)
+
+local REQUIRED = { "list", "follow" }
 
 --- Makes a resolver.
 -- @param given
@@ -60,10 +64,10 @@ local OPTIONS = {
 -- @return a resolver; mistakes in the options raise an error at the caller's line
 local function watch(given)
   given = options.check(WHAT, given, OPTIONS)
-  for _, name in ipairs { "list", "follow" } do
+  for _, name in ipairs(REQUIRED) do
     if given[name] == nil then misuse.raise(("%s: option '%s' is required: %s"):format(WHAT, name, OPTIONS[name].range)) end
   end
-  return setmetatable({ list = given.list, follow = given.follow, name = given.name }, Watch)
+  return made_of.note(setmetatable({ list = given.list, follow = given.follow, name = given.name }, Watch), WHAT, given)
 end
 
 return watch

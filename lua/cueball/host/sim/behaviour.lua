@@ -28,6 +28,18 @@ local function is_time_or_none(value)
   return value == false or duration.read(value) ~= nil
 end
 
+-- TLS is loaded where a server has it.
+local function tls_of(given)
+  if given == false then return false end
+  local server_tls = require "cueball.host.sim.tls"
+  local how = server_tls.read(given)
+  return { begin = function(connection) return server_tls.new(connection, how) end }
+end
+
+local function is_tls(value)
+  return value == false or type(value) == "table"
+end
+
 local FULL = { refuse = true, close = true, hang = true }
 
 local function same(value) return value end
@@ -42,6 +54,8 @@ local COUNT = { is_count, "a whole number from 0, or false", same }
 local FRAME = { is_frame, '"line", a number of bytes, a function or false', same }
 local WHEN_FULL = { function(value) return FULL[value] ~= nil end, '"refuse", "close" or "hang"', same }
 
+local TLS = { is_tls, "a table of options, or false", tls_of }
+
 local SERVER = {
   connect_delay = TIME, latency = TIME, reply_delay = TIME, close_after = TIME, slow_ms = TIME, join_ms = TIME,
   idle_timeout = TIME_OR_NONE,
@@ -50,6 +64,7 @@ local SERVER = {
   reply = HOOK, on_connect = HOOK, on_close = HOOK,
   banner = BYTES, full_text = BYTES, request = FRAME,
   max_connections = COUNT, window = COUNT, when_full = WHEN_FULL,
+  tls = TLS,
 }
 
 local FAULTS = {
@@ -83,6 +98,7 @@ local DEFAULTS = {
   on_connect = false,        -- function(connection)
   on_close = false,          -- function(connection): the client has closed
   banner = false,            -- sent when a connection was accepted
+  tls = false,               -- { cert =, key = …}: the server speaks TLS, see cueball.host.sim.tls
 }
 
 local NO_FAULTS = { refuse = false, hang = false, reset = false, cut = false, join = false, slow = false, slow_ms = 100 }

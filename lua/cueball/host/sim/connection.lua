@@ -4,6 +4,8 @@
 --   connection.server, connection.is_open
 --   connection:send(data), close(), reset()
 --   connection:half_close()                  nothing more is sent: the client reads "closed", and may go on sending
+--   connection:truncate()                    closes; under TLS without saying so: the client cannot know whether it has all
+--   connection.tls_error                     why TLS ended the connection
 --   connection:pause(), resume()             what arrives lies unread: a client that sends on is held up; it is read
 -- and any field of the test's own.
 local clock = require "cueball.host.sim.clock"
@@ -32,6 +34,7 @@ function connection.new(id, server, transport, is_surplus)
     unframed = "",          -- the beginning of a request
     idle = nil,             -- the event of idle_timeout
     answers_at = 0,         -- the last reply that is being thought about
+    tls = nil, tls_error = nil,
   }, Connection)
   local network = server.network
   self.to_client = stream.new(network, self, function(data, ending) self.transport:arrive(self, data, nil, ending) end)
@@ -39,6 +42,8 @@ function connection.new(id, server, transport, is_surplus)
     server.passage:pass(function() self.door:pass(function() self:take(data) end) end)
     if ending then ending() end
   end)
+  local secure = server.behaviour.tls
+  self.tls = secure and secure.begin(self)
   return self
 end
 
@@ -73,6 +78,7 @@ end
 local function forget(self)
   self.is_open = false
   self.server.open:remove(self)
+  if self.tls then self.tls:close() end
   if self.idle then self.server.network.clock:clear(self.idle) end
   -- What lies unread is answered as what comes to a closed connection is.
   self.door:open()
@@ -81,6 +87,7 @@ end
 function Connection:send(data)
   if type(data) ~= "string" then error("send: expected a string, got " .. type(data), 2) end
   if not self.is_open or self.is_half_closed or data == "" then return end
+  if self.tls then return self.tls:send(data) end
   self.to_client:send(data)
 end
 
@@ -89,8 +96,9 @@ function Connection:end_at_client(err)
   self.to_client:finish(function() self.transport:arrive(self, nil, err) end)
 end
 
-local function finish(self, err)
+local function finish(self, err, is_silent)
   if not self.is_open then return end
+  if self.tls and err == "closed" and not is_silent then self.tls:shutdown() end
   forget(self)
   if self.is_half_closed and err == "closed" then return end
   self:end_at_client(err)
@@ -99,6 +107,11 @@ end
 --- An orderly end: the client reads "closed".
 function Connection:close()
   finish(self, "closed")
+end
+
+--- An end that TLS is not told of.
+function Connection:truncate()
+  finish(self, "closed", true)
 end
 
 --- The client gets "connection reset by peer".
@@ -110,6 +123,7 @@ end
 function Connection:half_close()
   if not self.is_open or self.is_half_closed then return end
   self.is_half_closed = true
+  if self.tls then self.tls:shutdown() end
   self:end_at_client "closed"
 end
 
@@ -183,6 +197,10 @@ function Connection:take(data)
   self.transport:credit(self, #data)
   watch_idleness(self)
   if network:strikes(how.reset, "reset") then return self:reset() end
+  if self.tls then
+    data = self.tls:arrive(data)
+    if not data or not self.is_open then return end
+  end
   if how.request then return answer_framed(self, how.request, data) end
   answer(self, data)
 end

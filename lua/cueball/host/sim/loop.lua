@@ -11,6 +11,7 @@ local loop = {}
 local TIME_MAX = 2 ^ 53          -- ns: beyond it a double cannot tell one from the next
 local STEPS_BETWEEN_LOOKS = 1024 -- at the processor's time
 local ASKED_BETWEEN_LOOKS = 1000000
+local EPOCH_S = 1600000000       -- what a calendar says at 0 ns: 13 September 2020
 
 local function check_ms(who, ms, min)
   if type(ms) ~= "number" or not (ms >= min and ms < math.huge) then
@@ -65,6 +66,10 @@ local function add_budget(world, state, options)
     asked = asked + 1
     if asked > ASKED_BETWEEN_LOOKS then look() end
     return time:ms_since_start()
+  end
+
+  function world.time_s()
+    return EPOCH_S + world.now() / 1e9
   end
 end
 

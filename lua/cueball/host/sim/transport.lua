@@ -9,6 +9,7 @@ Transport.__index = Transport
 function transport.new(network)
   return setmetatable({
     network = network,
+    is_virtual = true,  -- nothing happens in it beside the program: to wait for a thread would be endless
     peer = nil,         -- "address:port" while it is open or opening
     attempt = nil,      -- a connect that has no answer yet
     connection = nil,   -- the server's end
@@ -83,6 +84,15 @@ end
 function Transport:look()
   local first = self.inbox[1]
   return first and (first.err or "data")
+end
+
+--- Takes the first of what has come and was not read.
+-- @return bytes; nil: there are none; nil, how the connection ended
+function Transport:take()
+  local first = self.inbox[1]
+  if not first then return nil end
+  if first.err then return nil, first.err end
+  return table.remove(self.inbox, 1).data
 end
 
 local function is_held_up(self)

@@ -9,6 +9,7 @@
 local ffi = require "ffi"
 local native = require "cueball.native"
 local system = require "cueball.dns.system"
+local log = require "cueball.log"
 
 local lib = native.lib
 
@@ -85,7 +86,7 @@ local function pump(self)
       unwatch(self, socket.fd)
     elseif not watch(self, socket.fd, socket.is_readable_wanted, socket.is_writable_wanted) then
       -- Out of descriptors or memory: the question's time limit will end it.
-      self.host.log("warn", ("dns: libuv cannot watch socket %d"):format(socket.fd))
+      log.say(self.host, "warn", ("dns: libuv cannot watch socket %d"):format(socket.fd), "dns_faulty", { cause = "watch" })
     end
   end
   rearm(self)

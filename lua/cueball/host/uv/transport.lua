@@ -25,12 +25,15 @@ local MESSAGES = {
   ECONNRESET = "connection reset by peer",
   EHOSTUNREACH = "no route to host",
   EINVAL = "invalid argument",
+  ELOOP = "too many levels of symbolic links",
   EMFILE = "too many open files",
   ENFILE = "too many open files",
   ENETUNREACH = "network is unreachable",
   ENOENT = "no such file or directory",
+  ENOTDIR = "not a directory",
   ENOTCONN = "transport endpoint is not connected",
   EPIPE = "broken pipe",
+  EPROTOTYPE = "protocol wrong type for socket",
   ETIMEDOUT = "connection timed out",
   EAI_AGAIN = "2: Server failure",   -- as nginx's own resolver words them
   EAI_FAIL = "2: Server failure",
@@ -130,6 +133,36 @@ local function connect_unix(self, path, done)
   if not request then soon(self, handle, answer, err) end
 end
 
+--- A transport over a connected descriptor that stays somebody else's: it has a number of its own for it, and closes that only.
+-- The descriptor does not block from now on, whoever uses it.
+-- @param fd its number: of a stream socket, TCP or UNIX
+-- @return it; or nil, message
+function transport.over(uv, tasks, fd)
+  local makers = { tcp = uv.new_tcp, pipe = function() return uv.new_pipe(false) end }
+  local make = makers[uv.guess_handle(fd)]
+  if not make then return nil, ("descriptor %d is no connected stream socket"):format(fd) end
+  local number, message = descriptor.duplicate(fd)
+  if not number then return nil, message end
+  local self = transport.new(uv, tasks)
+  self.handle = make()
+  local ok, err = self.handle:open(number)
+  if not ok then
+    uv.fs_close(number)
+    close_handle(self)
+    return nil, message_of(err)
+  end
+  self.number = number
+  return self
+end
+
+--- A transport over a connection that a listener has accepted.
+-- @param handle of luv's
+function transport.accepted(uv, tasks, handle)
+  local self = transport.new(uv, tasks)
+  self.handle, self.number = handle, handle:fileno()
+  return self
+end
+
 function Transport:connect(address, port, done)
   local path = address:match("^unix:(.*)$")
   if path then return connect_unix(self, path, done) end
@@ -174,10 +207,32 @@ function Transport:pause()
   self.handle:read_stop()
 end
 
+--- The descriptor's number, which stays the transport's; nil: it has none.
+function Transport:descriptor()
+  return self.number
+end
+
 --- What the kernel knows of the connection and nobody has read: nil, "data", or how it ended.
 function Transport:look()
   local number = self.number
   return number and descriptor.look(number)
+end
+
+--- Takes what the kernel has, past the loop.
+-- @return bytes; nil: there are none; nil, how the connection ended
+function Transport:take()
+  local number = self.number
+  if not number then return nil end
+  return descriptor.take(number)
+end
+
+--- Sends what the kernel takes at once, past the loop. Not while a write is under way.
+-- @param bytes where they are
+-- @return how many; or nil, how the connection ended
+function Transport:send_bytes(bytes, size)
+  local number = self.number
+  if not number then return 0 end
+  return descriptor.send(number, bytes, size)
 end
 
 -- Turns keepalive on or off; a number is ms at rest before the first probe, rounded up to whole seconds.

@@ -5,6 +5,7 @@
 --
 -- nginx opens the connections, and keeps them. The manual is docs/balancer.md.
 local hosts = require "cueball.host"
+local log = require "cueball.log"
 local native = require "cueball.native"
 local options = require "cueball.options"
 local misuse = require "cueball.misuse"
@@ -63,10 +64,12 @@ local function recovery_of(given)
   })
 end
 
+local HEARD = { "added", "removed", "replaced" }
+
 -- What the sink tells goes to the peers; the resolver hears whether all of them are dead.
 local function listener_of(self)
   local heard = {}
-  for _, method in ipairs { "added", "removed", "replaced" } do
+  for _, method in ipairs(HEARD) do
     heard[method] = function(_, ...)
       local ok, message, name = self.set[method](self.set, ...)
       self.sink:pool_failed(self.set:is_dead())
@@ -98,19 +101,22 @@ function Balancer.new(given)
   }, Balancer)
   self.set = peers.new {
     now = host.now, random = random.from(given.seed or host.seed()), order = require(ORDERS[given.balance or "p2c"]),
-    recovery = recovery, priorities = given.priorities, log = function(level, message) self:log(level, message) end,
+    recovery = recovery, priorities = given.priorities, log = function(...) self:log(...) end,
   }
-  local function log(level, message) self:log(level, message) end
+  local function say(...) self:log(...) end
   self.sink = sink.new {
-    resolver = given.resolver, listener = listener_of(self), host = host, recovery = given.recovery, log = log,
+    resolver = given.resolver, listener = listener_of(self), host = host, recovery = given.recovery, log = say,
   }
   sink.start(self.sink)
   return self
 end
 
 --- One line in the log.
-function Balancer:log(level, message)
-  pcall(self.host.log, level, text.clean_lines(("cueball %s: %s"):format(self.name, message)))
+-- @param event, facts  as for log.say
+function Balancer:log(level, message, event, facts)
+  facts = facts or {}
+  facts.pool = self.name
+  log.say(self.host, level, message, event, facts)
 end
 
 -- ---------------------------------------------------------------- requests --
@@ -157,7 +163,8 @@ function Balancer:balance()
     if not ok then peer, name = nil, "invalid" end
   end
   if not peer then
-    self:log("error", "a request was refused: " .. text.message(message) .. (self.error and " (" .. self.error .. ")" or ""))
+    self:log("error", "a request was refused: " .. text.message(message) .. (self.error and " (" .. self.error .. ")" or ""),
+      "request_refused")
     proxy.refuse()
     return nil, message, name
   end

@@ -161,11 +161,13 @@ local function failed(self, peer)
   peer.failed = peer.failed + 1
   if not lib.cueball_health_failed(health, self.recovery, self.now(), self.random()) then return end
   self.log("warn", ("%s is dead after %d failures in a row; it is left alone for %.0f ms")
-    :format(peer.key, health.failures, tonumber(health.pause) / 1e6))
+    :format(peer.key, health.failures, tonumber(health.pause) / 1e6), "backend_dead",
+    { backend = peer.key, count = health.failures, pause_ms = tonumber(health.pause) / 1e6 })
 end
 
 local function succeeded(self, peer)
-  if lib.cueball_health_worked(peer.health) then self.log("info", peer.key .. " is alive again") end
+  if not lib.cueball_health_worked(peer.health) then return end
+  self.log("info", peer.key .. " is alive again", "backend_revived", { backend = peer.key })
 end
 
 --- A request ended.

@@ -8,6 +8,7 @@
 -- - wire: the query is ours, the response is read by libcueball, which checks all that can be checked. Where the library has that.
 -- - resty: resty.dns.resolver, or nginx.dns.resolver as Debian names it. Where the library was built without.
 -- See docs/openresty.md for what the second cannot check.
+local log = require "cueball.log"
 local native = require "cueball.native"
 local text = require "cueball.text"
 local system = require "cueball.dns.system"
@@ -68,7 +69,7 @@ end
 local function run(self)
   local ok, answer, silence = xpcall(self.way, text.traceback, self)
   if not ok then
-    self.dns.host.log("error", "cueball dns: " .. tostring(answer))
+    log.say(self.dns.host, "error", "cueball dns: " .. tostring(answer), "task_threw")
     answer, silence = nil, "garbage"
   end
   self.answer, self.silence = answer, silence

@@ -12,8 +12,10 @@ local CLASS_IN = 1
 
 local resty = {}
 
+local LIBRARIES = { "resty.dns.resolver", "nginx.dns.resolver" }
+
 local function load_resolver()
-  for _, name in ipairs { "resty.dns.resolver", "nginx.dns.resolver" } do
+  for _, name in ipairs(LIBRARIES) do
     local found, resolver = pcall(require, name)
     if found then return resolver end
   end

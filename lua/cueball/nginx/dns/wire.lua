@@ -94,10 +94,12 @@ local function refuses_edns(bytes)
   return rcode == FORMERR or rcode == NOTIMP or is_bad_version(bytes)
 end
 
+local ROOMS = { 8, 150 } -- as many times the answer's length
+
 -- @return a cueball_answer that keeps what it points to while the question lives; or nil, "garbage"
 local function read(self, bytes)
   local answer = ffi.new "cueball_answer"
-  for _, times in ipairs { 8, 150 } do
+  for _, times in ipairs(ROOMS) do
     local size = 1024 + times * #bytes
     local room = ffi.new("uint64_t[?]", math.ceil(size / 8))
     local result = lib.cueball_dns_answer_read(bytes, #bytes, self.name, self.rr, room, size, answer)

@@ -68,7 +68,7 @@ local function ledger_of(pool, shared)
     cap = shared.cap,
     memory = workers.memory(pool.host, shared.dict, {
       name = shared.name, prefix = "cueball:quota:" .. pool.name .. ":",
-      log = function(kind, message) pool:log(kind, message) end,
+      log = function(...) pool:log(...) end,
     }),
   }
 end

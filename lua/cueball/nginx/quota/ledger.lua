@@ -87,7 +87,7 @@ local function renew(self)
   local how, message = self.member:renew(text)
   if how == "joined" then tell_change(self) end
   if not how and not self.has_told_of_room then
-    self.memory.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message)))
+    self.memory.log("error", ("the shared dict has no room (%s): give it more"):format(tostring(message)), "shared_memory")
     self.has_told_of_room = true
   end
   return how
@@ -124,9 +124,11 @@ local function collect(self, record)
   local freed = free_tokens(self, record.id, math.max(said.cap, self.cap))
   tell_change(self)
   if said.is_leaving then
-    self.memory.log("info", ("a worker that was to end is gone (%s): its %d connections may be opened by others"):format(record.id, freed))
+    self.memory.log("info", ("a worker that was to end is gone (%s): its %d connections may be opened by others"):format(record.id, freed),
+      "worker_gone", { worker = record.id, connections = freed })
   else
-    self.memory.log("warn", ("a worker died (%s): its %d connections may be opened by others"):format(record.id, freed))
+    self.memory.log("warn", ("a worker died (%s): its %d connections may be opened by others"):format(record.id, freed), "worker_died",
+      { worker = record.id, connections = freed })
   end
   return true
 end
@@ -247,7 +249,7 @@ function Ledger:verify()
   end
   if lost > 0 then
     self.memory.log("error", ("the shared dict has lost %d connections of this worker to others: it is too small, or used for something "
-      .. "else too"):format(lost))
+      .. "else too"):format(lost), "shared_memory", { connections = lost })
   end
   return lost
 end

@@ -13,6 +13,7 @@
 -- - The dict is too small: that is said in the leader's log, and as the failure of the others.
 -- - Others write to the dict: what cannot be ours is not believed; the leader writes it anew, and it is told of once.
 -- On hosts with one process (host.workers.is_shared is false) one run serves all pools of that: the first begins it, the last ends it.
+local made_of = require "cueball.made_of"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local recorder = require "cueball.resolver.shared.recorder"
@@ -109,7 +110,7 @@ local function complain(self, size, message)
   local now = self.host.now()
   if self.complained_at and now - self.complained_at < COMPLAINT_NS then return end
   self.complained_at = now
-  self.sink.log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)))
+  self.sink.log("error", "resolver: " .. too_small(self, size, (" (%s)"):format(message)), "shared_memory")
 end
 
 -- A version is a time on a clock that all workers share, later than the one before: so it differs from what others have written.
@@ -137,7 +138,7 @@ end
 local function lead(self)
   local inherited = state_in(self)
   self.renewed_at = self.host.now()
-  self.sink.log("info", ("resolver: this worker runs %s for all"):format(self.of.name))
+  self.sink.log("info", ("resolver: this worker runs %s for all"):format(self.of.name), "resolver_moved")
   self.recorder = recorder.start(self.of.resolver, self.sink, inherited, function()
     self.is_dirty = true
     self.sink:wake() -- written in the next turn, with what else comes in this one
@@ -177,7 +178,7 @@ end
 local function keep_leading(self)
   local holder = self.lease:holder()
   if holder ~= self.id and (holder or not take_lease(self)) then
-    self.sink.log("info", ("resolver: another worker runs %s now"):format(self.of.name))
+    self.sink.log("info", ("resolver: another worker runs %s now"):format(self.of.name), "resolver_moved")
     step_down(self)
     follow(self)
     return
@@ -295,7 +296,7 @@ function Shared:run(sink)
   local host = sink.host
   if not host.workers.is_shared then return run_in_process(self, sink) end
   local memory, message = host.workers.open(host, self.dict, "cueball/resolver/" .. self.name .. "/", function(level, text)
-    sink.log(level, "resolver: " .. text)
+    sink.log(level, "resolver: " .. text, "shared_memory")
   end)
   if not memory then
     sink:fail(message)
@@ -348,7 +349,7 @@ local function shared(given)
       :format(WHAT, 4 * self.poll_ms, self.lease_ms))
   end
   check_dict(self.dict)
-  return self
+  return made_of.note(self, WHAT, given)
 end
 
 return shared

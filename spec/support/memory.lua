@@ -1,0 +1,30 @@
+--- What this process holds: what malloc gave out and nobody has freed, and Lua's heap.
+--
+--   memory.held_kb() → KB
+--
+-- Not resident memory: what is freed stays resident for as long as malloc, or a sanitizer's quarantine, keeps it.
+local ffi = require "ffi"
+
+local memory = {}
+
+-- Declarations outlive the module, which each file of specs loads anew.
+if not pcall(ffi.typeof, "struct cueball_spec_mallinfo") then ffi.cdef [[
+  struct cueball_spec_mallinfo { size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost; };
+  struct cueball_spec_mallinfo cueball_spec_mallinfo2(void) __asm__("mallinfo2");
+  size_t cueball_spec_allocated(void) __asm__("__sanitizer_get_current_allocated_bytes");
+]] end
+
+-- AddressSanitizer brings a malloc of its own.
+local is_sanitized, allocated = pcall(function() return ffi.C.cueball_spec_allocated end)
+
+local function malloced()
+  if is_sanitized then return tonumber(allocated()) end
+  local info = ffi.C.cueball_spec_mallinfo2()
+  return tonumber(info.uordblks) + tonumber(info.hblkhd)
+end
+
+function memory.held_kb()
+  return malloced() / 1024 + collectgarbage "count"
+end
+
+return memory
