@@ -10,5 +10,6 @@ files["**/*.rockspec"] = { std = "rockspec" }
 files["lua/cueball/nginx/**/*.lua"] = { read_globals = { "ngx" } }
 files["lua/cueball/nginx/server.lua"] = { globals = { "ngx" } } -- sets ngx.status
 files["lua/cueball/cosocket/library.lua"] = { read_globals = { "ngx" } }
+files["spec/support/stand_in/pgmoon.lua"] = { read_globals = { "ngx" } }
 files["bench/openresty/handlers.lua"] = { read_globals = { "ngx" } }
 files["examples/openresty/*.lua"] = { read_globals = { "ngx" } }

@@ -1,15 +1,18 @@
 --- Requests per second on real sockets: through a pool, against the same socket code without one.
 --   examples/run bench/sockets.lua [TRIPS]
+--   examples/run bench/sockets.lua instructions [RUNS]     what a trip executes in user space, counted by valgrind's callgrind
 -- One echo server in another process, as many connections as tasks; a trip sends a line and receives it again. Without
 -- a pool each task owns its socket; with one it claims a connection for each trip. The goal: 0.9 of the requests.
 -- Both kinds take turns in one run, 5 times; a ratio is of two neighbours. Where the server is what limits both, the
 -- ratio of requests flatters the pool: so there is also the processor's time that this process spent on each trip.
+-- Instructions do not depend on what else the machine does, but on which pieces LuaJIT happens to compile: so there are several runs.
 local cueball = require "cueball"
 local measure = require "bench.support.measure"
 local servers = require "examples.support.servers"
 local uv = require "luv"
 
-local TRIPS = tonumber((...)) or 60000
+local MODE = ...
+local TRIPS = tonumber(MODE) or 60000
 local ROUNDS = 5
 local LINE = ("x"):rep(63) .. "\n"
 
@@ -20,12 +23,12 @@ local function trip(socket)
   assert(#assert(socket:receive "*l") == #LINE - 1)
 end
 
--- Runs fn(count) in so many tasks and waits for all of them.
-local function in_tasks(tasks, fn)
+-- Runs fn(index, count) in so many tasks, which share `trips`, and waits for all of them.
+local function in_tasks(tasks, trips, fn)
   local left, waiter = tasks, host.waiter()
   for index = 1, tasks do
     cueball.spawn(function()
-      fn(index, TRIPS / tasks)
+      fn(index, trips / tasks)
       left = left - 1
       if left == 0 then waiter:wake() end
     end)
@@ -37,7 +40,7 @@ end
 local function timed(tasks, fn)
   collectgarbage()
   local began, spent = uv.hrtime(), os.clock()
-  in_tasks(tasks, fn)
+  in_tasks(tasks, TRIPS, fn)
   return TRIPS / ((uv.hrtime() - began) / 1e9), (os.clock() - spent) / TRIPS * 1e6
 end
 
@@ -98,6 +101,47 @@ local function compare(server, connections, claimers)
   pool:stop()
 end
 
+-- ------------------------------------------------------------ instructions --
+
+local FIRST, THEN = 6000, 12000 -- trips until everything is compiled, and those that are counted
+
+-- Under valgrind: nothing but so many trips.
+local function once(way, connections, claimers, trips, port)
+  local server = { port = tonumber(port), address = "127.0.0.1:" .. port }
+  local pool = way == "pool" and pool_over(server, tonumber(connections))
+  local run = pool and with_pool(pool) or without_pool(connect_all(server, tonumber(connections)))
+  in_tasks(tonumber(claimers), tonumber(trips), run)
+  if pool then pool:stop() end
+end
+
+-- Of a whole run: the one with more trips has executed more, and nothing else is different.
+local function executed(way, connections, claimers, trips, server)
+  local out = os.tmpname()
+  local command = ("valgrind --quiet --tool=callgrind --callgrind-out-file=%s luajit %s once %s %d %d %d %d"):format(out, arg[0], way,
+    connections, claimers, trips, server.port)
+  assert(os.execute(command) == 0, "valgrind failed")
+  local file = assert(io.open(out, "rb"))
+  local count = tonumber(file:read("*a"):match "\ntotals: (%d+)")
+  file:close()
+  os.remove(out)
+  return count
+end
+
+local function count_instructions(runs)
+  local server = servers.start()
+  print(("instructions of a round trip in user space, %d trips after %d, %d runs"):format(THEN, FIRST, runs))
+  for _, case in ipairs { { "bare", 15, 15 }, { "pool", 15, 15 }, { "pool", 15, 60 } } do
+    local way, connections, claimers = unpack(case)
+    local counts = {}
+    for run = 1, runs do
+      local few = executed(way, connections, claimers, FIRST, server)
+      counts[run] = (executed(way, connections, claimers, FIRST + THEN, server) - few) / THEN
+    end
+    measure.row("  %s, %d connections, %d claimers: median %.0f, least %.0f, most %.0f", way, connections, claimers,
+      measure.median(counts), math.min(unpack(counts)), math.max(unpack(counts)))
+  end
+end
+
 local function main()
   measure.head(("TCP on loopback: %d round trips, medians of %d"):format(TRIPS, ROUNDS))
   measure.row("%20s  %26s  %24s", "", "trips per second, ratio", "our us each, ratio")
@@ -110,6 +154,7 @@ local function main()
 end
 
 host.log_to(function() end)
-local ok, message = xpcall(cueball.run, debug.traceback, main)
+local modes = { once = once, instructions = function(runs) count_instructions(tonumber(runs) or 5) end }
+local ok, message = xpcall(cueball.run, debug.traceback, modes[MODE] or main, select(2, ...))
 servers.kill_all()
 if not ok then error(message, 0) end
