@@ -152,11 +152,11 @@ function Lease:socket()
   if not self.raw then return stale() end
   if self.sock then return self.sock end
   if not self.fd then return nil, "the connection has no descriptor", "unsupported" end
-  local host = hosts.loaded()
-  if not host or not host.borrow then return nil, "lease:socket needs a host with sockets, such as cueball.host.uv", "unsupported" end
   if not self.is_nonblocking then
     misuse.raise "lease:socket: the descriptor blocks: claim it in a task, or with nonblocking = true"
   end
+  local host = hosts.loaded()
+  if not host or not host.borrow then return nil, "lease:socket needs a host with sockets, such as cueball.host.uv", "unsupported" end
   local made, message = host.borrow(self.fd)
   if not made then return nil, message, "unsupported" end
   self.sock = made
