@@ -1,5 +1,6 @@
 #include "history.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,10 @@ typedef struct judge {
     history_found *found;
     char *text;
     size_t size;
-    history_operation **ends; /* of claims, by their position: the end that was answered with 0; NULL: none */
-    double idle_since;        /* in the samples so far; below 0: not now */
-    int32_t *most_taken;      /* at each stamp: the most connections that can have been taken, or waited for, then */
+    history_operation **ends;   /* of claims, by their position: the end that was answered with 0; NULL: none */
+    history_operation **before; /* likewise: the claim that had the connection before; NULL: none */
+    double idle_since;          /* in the samples so far; below 0: not now */
+    int32_t *most_taken;        /* at each stamp: the most connections that can have been taken, or waited for, then */
 } history_judge;
 
 static bool judge_says(history_judge *judge, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -128,8 +130,10 @@ static bool judge_holders(history_judge *judge)
     qsort(sorted, count, sizeof *sorted, by_conn);
     bool is_well = true;
     for (uint32_t i = 1; i < count && is_well; i++) {
-        const history_operation *earlier = sorted[i - 1], *later = sorted[i];
+        history_operation *earlier = sorted[i - 1], *later = sorted[i];
         const history_operation *end = judge->ends[earlier - history->operations];
+        if (earlier->conn == later->conn)
+            judge->before[later - history->operations] = earlier;
         if (earlier->conn == later->conn && (!end || end->invoked > later->answered))
             is_well = judge_says(judge, "connection %llu was lent at %llu and at %llu, and given back between them at no time",
                                  NUMBER(later->conn), NUMBER(earlier->answered), NUMBER(later->answered));
@@ -206,8 +210,30 @@ static bool judge_sample(history_judge *judge, const history_sample *at, uint32_
 
 /* ---------------------------------------------------------- first come, first served -- */
 
-/* How many came after `from` and had been served by `until`. */
-static uint32_t judge_served(const history_judge *judge, uint64_t from, uint64_t until)
+/* The claim whose connection its claimer kept and has again with `later`; NULL: somebody else had it before, or nobody. */
+static const history_operation *judge_kept(const history_judge *judge, const history_operation *later)
+{
+    const history_operation *before = judge->before[later - judge->history->operations];
+    return before && before->lease >> 32 == later->lease >> 32 ? before : NULL;
+}
+
+/* For how long releases kept a connection for the claimer who has it again with `later`, though somebody waited since `from`:
+ * from the end of the first that cannot but have seen that to the beginning of the last. */
+static double judge_kept_ms(const history_judge *judge, const history_operation *later, uint64_t from)
+{
+    const history_operation *first = judge_kept(judge, later);
+    const history_operation *last_end = judge->ends[first - judge->history->operations], *first_end = last_end;
+    while (first && (first = judge_kept(judge, first))) {
+        const history_operation *end = judge->ends[first - judge->history->operations];
+        if (!end || end->invoked < from)
+            break;
+        first_end = end;
+    }
+    return last_end->began_ms - first_end->over_ms;
+}
+
+/* `one` waited from `from` to `until`.  Whoever came later can have been served before only by having kept a connection. */
+static bool judge_overtakers(history_judge *judge, const history_operation *one, uint64_t from, uint64_t until)
 {
     const history_record *history = judge->history;
     uint32_t low = 0, high = history->operations_n, served = 0;
@@ -218,9 +244,22 @@ static uint32_t judge_served(const history_judge *judge, uint64_t from, uint64_t
         else
             low = middle + 1;
     }
-    for (; low < history->operations_n && history->operations[low].invoked < until; low++)
-        served += is_granted(&history->operations[low]) && history->operations[low].answered < until;
-    return served;
+    for (; low < history->operations_n && history->operations[low].invoked < until; low++) {
+        const history_operation *later = &history->operations[low];
+        if (!is_granted(later) || later->answered >= until)
+            continue;
+        served++;
+        double kept_ms = history->overtaking_ms > 0 && judge_kept(judge, later) ? judge_kept_ms(judge, later, from) : INFINITY;
+        if (kept_ms > history->overtaking_ms)
+            return judge_says(judge,
+                              "the claim of %llu waited from before %llu until after %llu, and %u that came later were served; "
+                              "that of %llu had a connection that was kept for %.3f ms",
+                              NUMBER(one->invoked), NUMBER(from), NUMBER(until), served, NUMBER(later->invoked), kept_ms);
+    }
+    judge->found->waited_surely++;
+    if (served > judge->found->overtaken_most)
+        judge->found->overtaken_most = served;
+    return true;
 }
 
 /* Where as many claims were under way as the pool said that wait, it was all of them.  What one of them did between two
@@ -247,13 +286,7 @@ static bool judge_queue(history_judge *judge)
         }
         if (!first || first == last)
             continue;
-        uint32_t served = judge_served(judge, first->after, last->before);
-        judge->found->waited_surely++;
-        if (served > judge->found->overtaken_most)
-            judge->found->overtaken_most = served;
-        if (served > history->overtaking)
-            is_well = judge_says(judge, "the claim of %llu waited from before %llu until after %llu, and %u that came later were served",
-                                 NUMBER(one->invoked), NUMBER(first->after), NUMBER(last->before), served);
+        is_well = judge_overtakers(judge, one, first->after, last->before);
     }
     free(is_sure);
     return is_well;
@@ -263,15 +296,17 @@ bool history_check(history_record *history, history_found *found, char *text, si
 {
     history_judge judge = { .history = history, .found = found, .text = text, .size = size, .idle_since = -1 };
     judge.ends = calloc(history->operations_n + 1, sizeof(history_operation *));
+    judge.before = calloc(history->operations_n + 1, sizeof(history_operation *));
     judge.most_taken = calloc(history->stamps + 2, sizeof(int32_t));
-    MUST(judge.ends && judge.most_taken, "memory");
+    MUST(judge.ends && judge.before && judge.most_taken, "memory");
     qsort(history->operations, history->operations_n, sizeof(history_operation), by_invocation);
     bool is_well = judge_answers(&judge) && judge_ends(&judge) && judge_holders(&judge);
     if (is_well)
         judge_count_taken(&judge);
-    bool has_turns = history->overtaking > 0; /* then a try may find those waiting that are overtaken, and one that is kept */
+    bool has_turns = history->overtaking_ms > 0; /* then a try may find those waiting that are overtaken, and one that is kept */
     is_well = is_well && judge_queue(&judge) && (history->connections == 0 || has_turns || judge_tries(&judge));
     free(judge.ends);
+    free(judge.before);
     free(judge.most_taken);
     return is_well;
 }

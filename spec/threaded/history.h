@@ -15,9 +15,10 @@ typedef struct operation {
     int32_t kind;   /* operation_kind */
     int32_t result; /* of the call */
     uint64_t invoked, answered;
-    uint64_t lease; /* claims that were granted, and ends: unique */
+    uint64_t lease; /* claims that were granted, and ends: unique; the upper half is the claimer */
     uint64_t conn;  /* likewise: the number of the connection */
     double timeout_ms, took_ms;
+    double began_ms, over_ms; /* ends: when, between `invoked` and `answered` and around the call */
 } history_operation;
 
 /* How many claims waited, by the pool's own word, at some moment between two stamps. */
@@ -34,9 +35,9 @@ typedef struct history {
     uint32_t samples_n;
     uint64_t stamps;      /* all are below */
     uint32_t connections; /* open all the time; 0: they come and go */
-    /* What turns allow (turn_leases, turn_ms), else 0: */
-    uint32_t overtaking; /* so many may be served before one that waits since before they came */
-    double idle_ms;      /* and a connection be kept for a thread that does not claim it, while others wait */
+    /* What turns allow, else 0: */
+    double overtaking_ms; /* releases may keep a connection from one that waits for so long */
+    double idle_ms;       /* and a connection be kept for a thread that does not claim it, while others wait */
 } history_record;
 
 typedef struct history_found {

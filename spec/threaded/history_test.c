@@ -62,6 +62,11 @@ static uint64_t stamp(void)
     return atomic_fetch_add(&stamps, 1) + 1;
 }
 
+static double now_ms(void)
+{
+    return (double)cueball_clock_now() / 1e6;
+}
+
 static bool plants(test_claimer *claimer, int plant)
 {
     return run.plant == plant && chance_is(&claimer->chance, 0.2);
@@ -159,7 +164,9 @@ static void claimer_ends(test_claimer *claimer, cueball_lease *lease, faulty_con
     history_operation *asked = claimer_begins(claimer, OPERATION_END);
     asked->lease = id;
     asked->conn = number;
+    asked->began_ms = now_ms();
     asked->result = is_shared || is_pocketed ? CUEBALL_OK : claimer_end(claimer, lease);
+    asked->over_ms = now_ms();
     asked->answered = stamp();
     if (is_pocketed) {
         usleep(2000);
@@ -218,7 +225,7 @@ static void *observer_run(void *argument)
         cueball_threaded_stats(observer->scene->pool, &stats);
         made->after = stamp();
         made->waiting = stats.waiting;
-        made->ms = (double)cueball_clock_now() / 1e6;
+        made->ms = now_ms();
         usleep(100);
     }
     return NULL;
@@ -251,9 +258,8 @@ static history_record scene_history(const test_scene *scene, test_claimer *claim
                             .samples = observer->samples,
                             .samples_n = observer->samples_n };
     if (scene->has_turns) {
-        /* Each that waits may be overtaken for one turn by whoever has a connection, and then by each of those before it. */
-        made.overtaking = (scene->claimers + scene->connections) * (TURN_LEASES + 1);
-        made.idle_ms = 2000; /* two turns, on a machine that stands still */
+        made.overtaking_ms = 0.2 * 1.05; /* OVERTAKE_NS of turn.c, by another clock */
+        made.idle_ms = 2000;             /* two turns, on a machine that stands still */
     }
     for (unsigned i = 0; i < scene->claimers; i++)
         made.operations_n += claimers[i].operations_n;

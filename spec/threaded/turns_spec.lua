@@ -7,6 +7,7 @@ describe("a thread's turn", function()
 
   it("is told to the core in full, ends, and gives way", function()
     assert.equal([[
+rate: a reading that was held up is not believed
 numbers, with clocks: every lease is counted
 numbers, without clocks: every lease is counted
 rotation: 89 turns of 101 leases, each backend has its third

@@ -4,17 +4,29 @@
 #include "host.h"
 
 #include "internal.h"
+#include "state.h"
 
 #include <sched.h>
 
 static host h;
+
+static void until_rate(void)
+{
+    bool is_known;
+    do {
+        usleep(1000);
+        (void)cueball_threaded_lock(h.pool);
+        is_known = cueball__rate_at(&h.pool->rate, cueball_clock_now()) > 0;
+        cueball_threaded_unlock(h.pool);
+    } while (!is_known);
+}
 
 static void begin(cueball_threaded_options options, cueball_options pool_options, int backends)
 {
     memset(&h, 0, sizeof h);
     host_begin(&h, &options, &pool_options, backends);
     host_until(&h, pool_options.max_connections);
-    usleep(5000); /* the rate of the clock is known after a millisecond */
+    until_rate(); /* before, there are no turns */
 }
 
 static cueball_stats stats_of(void)
@@ -62,6 +74,43 @@ static void test_numbers(bool clocks)
     MUST(stats.released == LEASES && stats.leases_closed == 1);
     host_end(&h);
     printf("numbers, %s clocks: every lease is counted\n", clocks ? "with" : "without");
+}
+
+/* Ticks of 0.5 ns, read by threads that are held up between one clock and the other: nothing is believed that may be wrong
+ * by more than 1 in 100, since those who wait would be overtaken for so much longer. */
+static cueball__both_clocks read_at(double ms, double before_ms, double after_ms)
+{
+    return (cueball__both_clocks){ .ticks = (uint64_t)(ms * 2e6),
+                                   .before = (cueball_time)((ms - before_ms) * 1e6),
+                                   .after = (cueball_time)((ms + after_ms) * 1e6) };
+}
+
+static void test_rate(void)
+{
+    static const struct {
+        double ms, before_ms, after_ms;
+        bool is_believed;
+    } readings[] = { { 100.5, 0, 0, false },    { 101.5, 0, 9, false }, { 112, 10, 0, false },
+                     { 113, 0.01, 0.01, true }, { 130, 0, 20, false },  { 160, 0.1, 0.1, true } };
+    cueball__both_clocks base = read_at(100, 0, 0);
+    cueball__rate rate;
+    cueball__rate_init(&rate, &base);
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++) {
+        cueball__rate was = rate;
+        cueball__both_clocks read = read_at(readings[i].ms, readings[i].before_ms, readings[i].after_ms);
+        cueball__rate_measure(&rate, &read);
+        MUST((rate.measured != was.measured) == readings[i].is_believed);
+        MUST(i < 3 ? rate.tick_ns == 0 : rate.tick_ns > 0.495 && rate.tick_ns < 0.505);
+    }
+    base = read_at(100, 0, 5); /* then it takes longer until it is known */
+    cueball__rate_init(&rate, &base);
+    cueball__both_clocks read = read_at(200, 0, 0);
+    cueball__rate_measure(&rate, &read);
+    MUST(rate.tick_ns == 0);
+    read = read_at(700, 0, 0);
+    cueball__rate_measure(&rate, &read);
+    MUST(rate.tick_ns > 0.495 && rate.tick_ns < 0.505);
+    printf("rate: a reading that was held up is not believed\n");
 }
 
 /* A turn, and then the next connection: over all backends alike. */
@@ -262,6 +311,7 @@ static void test_crowd(bool clocks)
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    test_rate();
     test_numbers(true);
     test_numbers(false);
     test_rotation();

@@ -38,7 +38,8 @@ static void lease_leave(const cueball_lease *lease)
 
 /* Others wait, and the connection is kept for this thread, which would overtake them.
  * With leases that are shorter than it takes to wake a thread up, it goes on for a while:
- * else each lease of a crowd would cost that. */
+ * else each lease of a crowd would cost that.  A lease that was not timed may have been a
+ * long one. */
 static CUEBALL__SLOW void turn_yield(cueball_threaded *pool, cueball__claimer *claimer)
 {
     assert(pool);
@@ -46,7 +47,7 @@ static CUEBALL__SLOW void turn_yield(cueball_threaded *pool, cueball__claimer *c
     cueball__turn *turn = &claimer->turn;
     cueball_loan *loan = turn->kept;
     uint64_t now = cueball__ticks(), began = atomic_load_explicit(&loan->began, memory_order_relaxed);
-    bool is_short = began == 0 || now - began < atomic_load_explicit(&pool->short_ticks, memory_order_relaxed);
+    bool is_short = began > 0 && now - began < atomic_load_explicit(&pool->short_ticks, memory_order_relaxed);
     bool is_over = turn->kept_word / LOAN_STATES >= atomic_load_explicit(&turn->limit, memory_order_relaxed);
     if (is_short && !is_over && turn->overtakes_until == 0)
         turn->overtakes_until = now + atomic_load_explicit(&pool->overtake_ticks, memory_order_relaxed);

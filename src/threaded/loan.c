@@ -147,6 +147,7 @@ void cueball__loan_lend(cueball_threaded *pool, cueball_loan *loan, cueball_hand
     loan->lease = lease;
     loan->waited = 0;
     loan->ahead = loan->waits_count = 0;
+    loan->overtakes_until = 0;
     atomic_store_explicit(&loan->word, cueball__word(cueball__loan_serial(loan) + 1, LOAN_HELD), memory_order_relaxed);
     cueball__loan_own(pool, loan, claimer);
 }

@@ -5,7 +5,6 @@
 #include "names.h"
 #include "process.h"
 #include "thread.h"
-#include "ticks.h"
 #include "told.h"
 #include "watch.h"
 
@@ -32,8 +31,8 @@ static void pool_init(cueball_threaded *pool, const cueball_threaded_options *op
     pool->clocks = options->clocks;
     pool->turn_span = options->turn_ms < 0 ? 0 : (cueball_time)((options->turn_ms == 0 ? TURN_MS : options->turn_ms) * 1e6);
     pool->turn_leases = options->turn_leases == 0 ? CUEBALL__TURN_LEASES : options->turn_leases;
-    pool->ticks_base = cueball__ticks();
-    pool->time_base = cueball_clock_now();
+    cueball__both_clocks clocks = cueball__clocks_read();
+    cueball__rate_init(&pool->rate, &clocks);
     atomic_init(&pool->is_wanted, false);
     cueball__link *lists[] = { &pool->turns,    &pool->loans,   &pool->spare_loans, &pool->orphans, &pool->detached,
                                &pool->claimers, &pool->returns, &pool->failures,    &pool->at_names };

@@ -1,7 +1,8 @@
 /* The data of pools for threads.  Every other file of this folder stands above this
  * one, in this order; none calls what is above it:
  *
- *     sleeper process fault   a thread that sleeps; what the process is; last errors
+ *     rate sleeper            a cheap clock; a thread that sleeps
+ *     process fault           what the process is; last errors
  *     turn loan told          connections, who has them, and who has them again and again
  *     sweep lock              what is due when the lock is left
  *     thread                  what a thread has: claimers, and its end
@@ -21,6 +22,7 @@
 
 #include "kit/list.h"
 #include "kit/memory.h"
+#include "rate.h"
 #include "sleeper.h"
 
 #include <assert.h>
@@ -57,6 +59,7 @@ struct cueball_loan {
     uint32_t slot;
     cueball_handle conn, lease; /* of the core; lease: the last one */
     cueball__claimer *claimer;  /* held: whose it is; NULL: detached */
+    uint64_t overtakes_until;   /* held: those who wait are overtaken until then, in ticks; 0: nobody was yet */
     cueball__link at_claimer;   /* held: in the claimer's loans, or pool->detached */
     cueball__link at_pool;      /* in pool->loans, pool->spare_loans or pool->orphans */
     cueball__link at_returns;   /* in pool->returns: `told` is to be told to the host */
@@ -94,7 +97,7 @@ typedef struct cueball__turn {
     /* the claimer's own thread alone: */
     cueball_loan *kept; /* what it gave back last; it may have been taken from there */
     uint64_t kept_word;
-    uint64_t overtakes_until; /* ticks; 0: nobody was overtaken yet */
+    uint64_t overtakes_until; /* of the loan that is kept */
     /* written with the lock: */
     _Atomic(cueball_loan *) loan; /* whose turn it is; NULL: there is none */
     atomic_uint_fast64_t limit;   /* leases from this serial number on are not kept */
@@ -123,8 +126,6 @@ struct cueball_threaded {
     bool host_is_woken;
     uint32_t turn_leases;
     atomic_uint_fast64_t short_ticks, overtake_ticks; /* see turn.c */
-    uint64_t ticks_base;
-    cueball_time time_base;
     /* the rest: */
     cueball_pool *core; /* NULL once the host has let go */
     const cueball_outlook *outlook;
@@ -143,6 +144,7 @@ struct cueball_threaded {
     cueball__link claimers;
     cueball__link turns;
     cueball_time turn_span; /* 0: there are none */
+    cueball__rate rate;     /* of ticks */
     bool ends_turns;        /* the pool stops, or is paused */
 
     atomic_uintptr_t host;      /* the host's thread */

@@ -21,25 +21,15 @@
  * - the lease is ended by another thread, or with another end: that goes the long way,
  *   under the lock, and settles the turn.
  *
- * Who waits is overtaken by such turns for a bounded time only, see lease.c. */
+ * Who waits is overtaken by such turns for a bounded time only: by a claimer that has been
+ * granted a connection until 200 us after it first saw somebody wait, however many turns
+ * that makes (lease.c). */
 #include "turn.h"
 
 #include <string.h>
 
 #define SHORT_NS 1000.0      /* a lease that is over sooner costs less than to wake a thread up */
 #define OVERTAKE_NS 200000.0 /* those who wait are overtaken by such leases for so long */
-#define RATE_NS 1000000      /* the rate of ticks is known after so long */
-
-/* Nanoseconds of one tick; 0: not known yet. */
-static double pool_rate(const cueball_threaded *pool, cueball_time now)
-{
-    assert(pool);
-    uint64_t ticks = cueball__ticks() - pool->ticks_base;
-    if (now < pool->time_base + RATE_NS || ticks == 0)
-        return 0;
-    assert(now > pool->time_base);
-    return (double)(now - pool->time_base) / (double)ticks;
-}
 
 static bool turn_has_room(cueball_threaded *pool, cueball__turn *turn)
 {
@@ -51,12 +41,16 @@ static bool turn_has_room(cueball_threaded *pool, cueball__turn *turn)
     return !pool->clocks || turn->spans;
 }
 
-/* Whether the claimer may go on, though others wait: its lease was short. */
-static bool turn_may_overtake(const cueball_threaded *pool, uint64_t lasted, double rate)
+/* Whether the claimer may go on, though others wait: its lease was short, and the connection has not been kept from them
+ * for too long. */
+static bool turn_may_overtake(const cueball_threaded *pool, const cueball_loan *loan, uint64_t ticks, double rate)
 {
-    assert(pool);
+    assert(loan->pool == pool);
     assert(rate > 0);
-    return pool->outlook->waiting == 0 || (double)lasted * rate < SHORT_NS;
+    if (pool->outlook->waiting == 0)
+        return true;
+    uint64_t lasted = ticks - atomic_load_explicit(&loan->began, memory_order_relaxed);
+    return (double)lasted * rate < SHORT_NS && (loan->overtakes_until == 0 || ticks < loan->overtakes_until);
 }
 
 /* When the last lease began: what is told of one that is kept is over by then. */
@@ -86,12 +80,14 @@ void cueball__turn_settle(cueball_threaded *pool, cueball_loan *loan, bool is_ke
     uint32_t count = (uint32_t)(serial - turn->first);
     assert(serial >= turn->first);
     assert(count <= CUEBALL__TURN_LEASES);
+    if (!is_kept) /* else it goes back, and nobody is overtaken any more */
+        loan->overtakes_until = turn->overtakes_until;
     atomic_store_explicit(&turn->loan, NULL, memory_order_relaxed);
     atomic_store_explicit(&turn->limit, 0, memory_order_relaxed);
     cueball__list_remove(&turn->at_pool);
     if (!pool->core || loan->is_orphan)
         return;
-    double rate = pool_rate(pool, now);
+    double rate = cueball__rate_at(&pool->rate, now);
     uint32_t *spans = pool->clocks ? turn->spans : NULL;
     for (uint32_t i = 0; spans && i < count + is_kept; i++)
         spans[i] = (double)spans[i] * rate < (double)UINT32_MAX ? (uint32_t)((double)spans[i] * rate) : UINT32_MAX;
@@ -119,14 +115,13 @@ bool cueball__turn_begin_for(cueball_threaded *pool, cueball_loan *loan, cueball
     assert(loan->pool == pool);
     assert(loan->claimer);
     cueball__turn *turn = &loan->claimer->turn;
-    double rate = pool_rate(pool, now);
+    double rate = cueball__rate_at(&pool->rate, now);
     if (pool->turn_span == 0 || pool->inspects || rate == 0)
         return false;
-    uint64_t ticks = cueball__ticks(), lasted = ticks - atomic_load_explicit(&loan->began, memory_order_relaxed);
+    uint64_t ticks = cueball__ticks();
     if (atomic_load_explicit(&turn->loan, memory_order_relaxed) && !turn_goes_on(pool, loan, ticks, now))
         return false;
-    uint64_t until = turn->overtakes_until > ticks ? turn->overtakes_until : ticks + (uint64_t)(OVERTAKE_NS / rate);
-    if (!turn_may_overtake(pool, lasted, rate) || !turn_has_room(pool, turn))
+    if (!turn_may_overtake(pool, loan, ticks, rate) || !turn_has_room(pool, turn))
         return false;
     uint32_t repeats = cueball_pool_lease_repeats_max(pool->core, now, loan->lease);
     if (repeats == 0)
@@ -136,7 +131,9 @@ bool cueball__turn_begin_for(cueball_threaded *pool, cueball_loan *loan, cueball
     atomic_store_explicit(&pool->overtake_ticks, (uint64_t)(OVERTAKE_NS / rate), memory_order_relaxed);
     turn->first = serial;
     turn->since = now;
-    turn->overtakes_until = pool->outlook->waiting > 0 ? until : 0;
+    bool is_first = pool->outlook->waiting > 0 && loan->overtakes_until == 0;
+    turn->overtakes_until = is_first ? ticks + (uint64_t)(OVERTAKE_NS / rate) : loan->overtakes_until;
+    uint64_t lasted = ticks - atomic_load_explicit(&loan->began, memory_order_relaxed);
     if (turn->spans)
         turn->spans[0] = lasted < UINT32_MAX ? (uint32_t)lasted : UINT32_MAX;
     atomic_store_explicit(&turn->limit, serial + (repeats < pool->turn_leases ? repeats : pool->turn_leases), memory_order_relaxed);
