@@ -6,6 +6,7 @@ return [[
   void spec_let_go(bool has_let_go);
   void spec_reset(void);
   int spec_opened(void), spec_closed(void), spec_in_connect(void), spec_in_connect_most(void), spec_freed(void), spec_overlaps(void);
+  int spec_closed_checked(void);
   int spec_called(int operation), spec_peer(void *pointer);
   const char *spec_text(void);
   long spec_native_write(int fd, const char *bytes, size_t count) __asm__("write");

@@ -33,6 +33,7 @@ enum behaviour {
 /* What is open: the other end of a socket pair, for specs. */
 typedef struct spec_connection {
     int peer;
+    bool was_checked; /* a check began, at least */
 } spec_connection;
 
 static struct {
@@ -40,7 +41,7 @@ static struct {
     pthread_cond_t changed;
     int behaviour[6]; /* by operation */
     int status[6];    /* what check, reset and broken return if they do well */
-    int opened, closed, in_connect, in_connect_most, freed, called[6], overlaps;
+    int opened, closed, in_connect, in_connect_most, freed, called[6], overlaps, closed_checked;
     int in_use; /* calls of a connection, to see overlaps of two of one: specs have one connection then */
     bool has_let_go;
     char text[512]; /* of the last connect */
@@ -72,6 +73,7 @@ PUBLIC void spec_let_go(bool has_let_go)
     }
 ASK(opened)
 ASK(closed)
+ASK(closed_checked)
 ASK(in_connect)
 ASK(in_connect_most)
 ASK(freed)
@@ -101,7 +103,7 @@ PUBLIC void spec_reset(void)
     memset(world.behaviour, 0, sizeof world.behaviour);
     memset(world.status, 0, sizeof world.status);
     memset(world.called, 0, sizeof world.called);
-    world.opened = world.closed = world.in_connect_most = world.freed = world.overlaps = 0;
+    world.opened = world.closed = world.closed_checked = world.in_connect_most = world.freed = world.overlaps = 0;
     world.has_let_go = false;
     pthread_mutex_unlock(&world.lock);
 }
@@ -130,6 +132,7 @@ static int open_pair(cueball_native_connection *connection, bool has_descriptor)
     if (!made || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         abort();
     made->peer = pair[1];
+    made->was_checked = false;
     connection->pointer = made;
     if (has_descriptor)
         connection->fd = pair[0];
@@ -212,6 +215,9 @@ static int use(int operation, const cueball_native_connection *connection, const
 static int spec_check(void *user, const cueball_native_connection *connection, const cueball_native_call *call)
 {
     (void)user;
+    pthread_mutex_lock(&world.lock);
+    ((spec_connection *)connection->pointer)->was_checked = true;
+    pthread_mutex_unlock(&world.lock);
     return use(2, connection, call);
 }
 
@@ -241,6 +247,7 @@ static void spec_close(void *user, const cueball_native_connection *connection)
     if (world.behaviour[5] == HANGS)
         hang(HANGS, NULL);
     world.closed++;
+    world.closed_checked += made->was_checked;
     pthread_mutex_unlock(&world.lock);
     close(made->peer);
     if (connection->fd >= 0)
