@@ -9,6 +9,9 @@ local dns_message = require "spec.support.dns_message"
 local uv = require "luv"
 
 local PATIENCE_MS = 30000
+-- What one answer changes is told one after the other: the pool moves connections once nothing more has come for so long, however busy
+-- the machine is.
+local REST_MS = 1000
 local QUICK = { default = { timeout_ms = 500, max_timeout_ms = 1000, delay_ms = 50, max_delay_ms = 200 } }
 
 local port, listeners
@@ -67,7 +70,7 @@ local function open(options, max)
   options.hosts_file = false
   options.search = {}
   local pool = cueball.pool { resolver = cueball.resolver.dns(options), connect = factory(), max_connections = max or 4,
-    recovery = QUICK, rebalance_delay_ms = 10 }
+    recovery = QUICK, rebalance_delay_ms = REST_MS }
   local events = {}
   pool:subscribe(function(event)
     if event.provenance then events[#events + 1] = ("%s %s: %s"):format(event.kind, event.backend, event.provenance) end

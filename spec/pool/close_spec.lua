@@ -1,4 +1,4 @@
---- What a factory's evidence says of a connection that its claimer closes.
+--- What a factory's evidence says of a connection that its claimer closes, and closes that the host comes to late.
 local sim_pool = require "spec.support.sim_pool"
 
 local RECOVERY = { default = { attempts = 3, timeout_ms = 500, delay_ms = 100, max_delay_ms = 1600, spread = 0 } }
@@ -75,5 +75,56 @@ describe("what evidence says of a connection that its claimer closes", function(
       assert.equal("stale", ways[#ways][3], ends)
       town:stop()
     end
+  end)
+end)
+
+describe("a close that the host has no time for", function()
+  -- A host that begins no task from some moment on, until it is told to.
+  local later, closed
+
+  local function make()
+    later, closed = nil, {}
+    town = sim_pool.new { latency = 0 }
+    local host = setmetatable({ errand = function(fn, ...)
+      if not later then return town.world.errand(fn, ...) end
+      local task = { fn, ... }
+      later[#later + 1] = task
+      return task
+    end }, { __index = town.world })
+    local factory = sim_pool.factory { close = function(connection) closed[#closed + 1] = connection.id end }
+    pool = town:open { host = host, max_connections = 1, recovery = RECOVERY, connect = factory }
+    town:advance(10)
+  end
+
+  local function catch_up()
+    local tasks = later
+    later = nil
+    for _, task in ipairs(tasks) do town.world.errand(unpack(task)) end
+  end
+
+  it("blames no backend: it is done when there is time, and the slot goes on meanwhile", function()
+    make()
+    later = {}
+    pool:claim():close()
+    town:advance(600)
+    assert.same({ 1, {} }, { pool:stats().connecting, closed })
+    assert.equal("", town:log "warn")
+    catch_up()
+    town:advance(10)
+    assert.same({ 1, { 1 } }, { pool:stats().idle, closed })
+    assert.equal("", town:log "warn")
+    town:stop()
+  end)
+
+  it("is done also where the pool has stopped", function()
+    make()
+    later = {}
+    town:run(function() pool:stop() end)
+    assert.same({}, closed)
+    catch_up()
+    town:advance(10)
+    assert.same({ 1 }, closed)
+    assert.equal("", town:log "warn")
+    town:stop()
   end)
 end)

@@ -179,7 +179,11 @@ local function halt(pool, slot)
 end
 
 local function halt_close(pool, slot)
-  if pool.tasks[slot] then
+  local entry = pool.tasks[slot]
+  if entry and entry.is_close and not entry.has_begun then
+    -- The host had no time for it: that is not the server's doing, and the connection is still to be closed.
+    pool.tasks[slot] = nil
+  elseif entry then
     local key = pool.slot_backends[slot].key
     pool:log("warn", ("closing a connection to %s took too long"):format(key), "took_too_long", { backend = key, cause = "close" })
     halt(pool, slot)
@@ -191,12 +195,19 @@ function perform.abandon(pool)
   for slot in pairs(pool.tasks) do halt_close(pool, slot) end
 end
 
+-- The beginning of a task: the host may not come to it at once.
+local function begin(entry, fn, ...)
+  entry.has_begun = true
+  return fn(...)
+end
+
 -- Runs fn(pool, slot, conn, ...) in a task that `halt` can end.
 -- @param deadline when the pool will wait no longer
 local function start(pool, slot, conn, deadline, fn, ...)
-  local entry = { conn = conn, task = nil, deadline = tonumber(deadline), alarm = nil }
+  local entry = { conn = conn, task = nil, deadline = tonumber(deadline), alarm = nil, has_begun = false, is_close = false }
   pool.tasks[slot] = entry
-  entry.task = pool.host.errand(fn, pool, slot, conn, ...)
+  entry.task = pool.host.errand(begin, entry, fn, pool, slot, conn, ...)
+  return entry
 end
 
 --- Runs fn(...) in a task for a connection that the core takes for busy: it ends the task if it wants the connection closed, and knows no
@@ -276,7 +287,7 @@ local function close(pool, slot, conn, action)
   leases.closed(pool, slot)
   local threaded = pool.threaded
   if threaded and threaded:keeps(slot, conn, factory, connection) then return report(pool, "conn_closed", conn) end
-  start(pool, slot, conn, action.deadline, close_task, factory, connection)
+  start(pool, slot, conn, action.deadline, close_task, factory, connection).is_close = true
 end
 
 --- Closes a connection for which the pool does not wait.
