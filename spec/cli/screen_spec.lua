@@ -11,10 +11,10 @@ local NOW = 1790000000
 
 -- What a program with one pool of two backends would answer.
 local function answer(changes)
-  local db1 = { key = "10.0.0.1:5432", name = "db1.example", state = "up", since_ms = 130000, total = 4, max_seen = 5, busy = 3, idle = 1,
+  local db1 = { key = "10.0.0.1:5432", name = "db1.example", state = "up", since_ms = 130000, total = 4, total_max = 5, busy = 3, idle = 1,
     connecting = 0, latency_ms = 2.1, success_rate = 0.97, reason = "well" }
-  local db2 = { key = "10.0.0.2:5432", name = "10.0.0.2:5432", state = "dead", since_ms = 3500, total = 1, max_seen = 6, busy = 0, idle = 0,
-    connecting = 1, takes = 7, reason = "dead: connection refused", next_attempt_ms = 1200 }
+  local db2 = { key = "10.0.0.2:5432", name = "10.0.0.2:5432", state = "dead", since_ms = 3500, total = 1, total_max = 6, busy = 0,
+    idle = 0, connecting = 1, takes = 7, reason = "dead: connection refused", next_attempt_ms = 1200 }
   local pool = { name = "db", state = "running", signals = { utilisation = 0.7, waiting = 3, claim_p99_ms = 12.4, churn_per_s = 0.2 },
     backends = { db1, db2 }, more = {},
     leases = { { id = 7, backend = "10.0.0.1:5432", held_ms = 12345, site = "app.lua:12", task = "task 3", is_overdue = true },

@@ -8,7 +8,7 @@ local tmux = require "spec.support.tmux"
 local folder, number, pid
 
 local function answer(changes)
-  local db1 = { key = "10.0.0.1:5432", name = "データ", state = "up", since_ms = 1000, total = 4, max_seen = 5, busy = 3, idle = 1,
+  local db1 = { key = "10.0.0.1:5432", name = "データ", state = "up", since_ms = 1000, total = 4, total_max = 5, busy = 3, idle = 1,
     connecting = 0, reason = "well" }
   local db2 = { key = "10.0.0.2:5432", name = "e\27]0;owned\7vil", state = "dead", total = 1, busy = 0, idle = 0, connecting = 1,
     reason = "dead: connection refused" }

@@ -254,6 +254,27 @@ describe("pool:revoke", function()
   end)
 end)
 
+describe("pool:backends", function()
+  it("has for how long each is in its state, and the most slots it ever had", function()
+    open()
+    local function row(key)
+      for _, one in ipairs(pool:backends()) do
+        if one.key == key then return { math.floor(one.since_ms + 0.5), one.total, one.total_max } end
+      end
+    end
+    assert.same({ 100, 2, 2 }, row "db1")
+    pool:drain { backend = "db1" }
+    town:advance(30)
+    assert.same({ 30, 0, 2 }, row "db1")
+    assert.same({ 130, 4, 4 }, row "db2")
+    pool:restore { backend = "db1" }
+    town:advance(20)
+    assert.same({ 20, 2, 2 }, row "db1")
+    assert.same({ 150, 2, 4 }, row "db2")
+    town:stop()
+  end)
+end)
+
 describe("pool:connections", function()
   it("has a row for every slot, by backend and number", function()
     open()

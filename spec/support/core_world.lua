@@ -261,6 +261,7 @@ function World:backends()
       connecting = info.connecting, dead = info.dead, removed = info.removed, ejected = info.ejected,
       priority = info.priority, standby = info.standby, takes = info.takes, suspect = info.suspect,
       latency_ms = info.latency_ms, success_rate = info.success_rate, drained = info.drained, want = info.want,
+      total_max = info.total_max, since_ms = tonumber(info.since - self.began) / 1e6,
     }
   end
   return list

@@ -161,6 +161,7 @@ local function add_slots(pool, backend, letters)
   end
   for name, count in pairs(counts) do backend[name] = count end
   backend.total = #letters
+  backend.total_max = math.max(backend.total_max, backend.total)
 end
 
 function monitor_stub.pool(given)
@@ -169,7 +170,7 @@ function monitor_stub.pool(given)
   pool.backends, pool.connections, pool.leases = json.list {}, json.list {}, json.list {}
   pool.waiters = json.list(given.waiters or {})
   for _, one in ipairs(given.backends or {}) do
-    local backend = { state = "up", since_ms = 5000, success_rate = 1, latency_ms = 0, max_seen = 0, limit = 10 }
+    local backend = { state = "up", since_ms = 5000, success_rate = 1, latency_ms = 0, total_max = 0, limit = 10 }
     for name, value in pairs(one) do backend[name] = value end
     backend.slots = nil
     add_slots(pool, backend, one.slots or "")

@@ -239,12 +239,11 @@ CUEBALL_API int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time
  * backend has that key. */
 CUEBALL_API int cueball_pool_renew(cueball_pool *pool, cueball_time now, const char *key, double over_ms);
 
-/* The backend is to have no connection until it is restored: those at rest close at
- * once, leased ones when they come back, attempts are given up, and the plan gives its
- * part to others, within max_connections.  Nobody tries whether it lives.  Of a set the
- * last connection stays until another is open.  A pool all of whose backends are
- * drained is like one that knows none.  A backend that is removed and added anew, or
- * gets another address, is not drained any more.  CUEBALL_ENOT_FOUND. */
+/* The backend is to have no connection until it is restored: those at rest close at once, leased ones when they come
+ * back, attempts are given up, and the plan gives its part to others, within max_connections.  Nobody tries whether it
+ * lives.  Of a set the last connection stays until another is open.  A pool all of whose backends are drained is like one
+ * that knows none.  A backend that is removed and added anew, or gets another address, is not drained any more.
+ * CUEBALL_ENOT_FOUND.  Of a pool that stops, this and the next two change nothing. */
 CUEBALL_API int cueball_pool_backend_drained(cueball_pool *pool, cueball_time now, const char *key);
 /* It is used again, as a backend that was dead and lives: see slow_start_ms.  Harmless
  * if it is not drained.  CUEBALL_ENOT_FOUND. */
@@ -273,6 +272,8 @@ typedef struct cueball_backend_info {
     uint32_t want;                          /* slots it should have, by the last plan */
     uint32_t attempt;                       /* dead: attempts in a row that came to nothing */
     cueball_time back_at;                   /* ejected, dead: when it is used, or tried, again; CUEBALL_NEVER: not known */
+    cueball_time since;                     /* in its state: the first of removed, drained, dead, ejected and standby that it is, or none */
+    uint32_t total_max;                     /* most slots that it ever had at once, since it was added */
 } cueball_backend_info;
 
 /* CUEBALL_ESTALE: gone, with its last connection. */
@@ -688,18 +689,17 @@ typedef enum cueball_measure {
 /* How many connections were closed for this cueball_cause; 0 for what is none. */
 CUEBALL_API uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause);
 
-/* The q-quantile (0 to 1) of a cueball_measure, in milliseconds; 0 where nothing was measured. */
+/* The q-quantile (0 to 1) of a cueball_measure, in milliseconds; 0 where nothing was measured, or for what is none. */
 CUEBALL_API double cueball_pool_quantile(const cueball_pool *pool, int measure, double q);
 
 /* How many claims were refused with this cueball_error; 0 for what is none. */
 CUEBALL_API uint64_t cueball_pool_refused_by(const cueball_pool *pool, int error);
 /* How many times a backend was found dead for this cueball_cause, of the last attempt; 0 for what is none. */
 CUEBALL_API uint64_t cueball_pool_deaths_by(const cueball_pool *pool, int cause);
-/* A cueball_measure as a histogram that can be added to those of other pools: counts[i]
- * becomes how many took bounds_ms[i] milliseconds at most, counted since the pool began.
- * There are `count` bounds, which ascend.  Values are known to 1/32 of themselves, and count as
- * the largest that they may have been.  *sum_ms becomes the sum of all, exact for leases,
- * else right to 1/32.  Returns how many there are.  Counts and sum never fall. */
+/* A cueball_measure as a histogram that can be added to those of other pools: counts[i] becomes how many took
+ * bounds_ms[i] milliseconds at most, counted since the pool began; of what is no measure all is 0.  There are `count`
+ * bounds, which ascend.  Values are known to 1/32 of themselves, and count as the largest that they may have been.  *sum_ms
+ * becomes the sum of all, exact for leases, else right to 1/32.  Returns how many there are.  Counts and sum never fall. */
 CUEBALL_API uint64_t cueball_pool_histogram(const cueball_pool *pool, int measure, const double *bounds_ms, uint64_t *counts,
                                             uint32_t count, double *sum_ms);
 

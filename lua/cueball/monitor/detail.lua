@@ -75,12 +75,11 @@ local REASONS = {
 }
 
 -- Adds to the backends of a snapshot what is for people.
-local function explain(pool, shown, connections)
+local function explain(shown, connections)
   local soonest = attempts_of(connections)
   for _, one in ipairs(shown.backends) do
     one.next_attempt_ms = one.back_in_ms or soonest[one.key]
     one.limit = one.takes or shown.max_connections
-    signals.note_backend(pool, one)
     one.reason = REASONS[one.state](one)
   end
 end
@@ -97,7 +96,7 @@ local function whole(pool, name, given)
   local connections = ask(pool, "connections") or {}
   shown.is_paused = ask(pool, "is_paused") or false
   shown.max_connections = shown.stats.allowed or pool:max_connections()
-  explain(pool, shown, connections)
+  explain(shown, connections)
   local show_holder = given.where and with_where or without_where
   shown.more = {}
   shown.connections, shown.more.connections = cut(connections, limit)

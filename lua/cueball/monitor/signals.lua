@@ -1,4 +1,4 @@
---- The four numbers that tell at a glance how a pool does, and what of a backend is only known to who looks again and again.
+--- The four numbers that tell at a glance how a pool does.
 --
 -- Utilisation and the queue are of now. How long claims waited, and how many connections came and went, are of the last ten seconds or so,
 -- whoever asks and however often: a sample of the pool is kept, and the one before it.
@@ -8,12 +8,12 @@ local signals = {}
 
 local WINDOW_NS = 10e9 -- a sample is compared with one that is at least half of that old, and at most all of it while somebody asks
 
-local kept = setmetatable({}, { __mode = "k" }) -- by pool: { older, newer, backends = { [key] = … } }
+local kept = setmetatable({}, { __mode = "k" }) -- by pool: { older, newer }
 
 local function kept_of(pool)
   local found = kept[pool]
   if not found then
-    found = { older = nil, newer = nil, backends = {} }
+    found = { older = nil, newer = nil }
     kept[pool] = found
   end
   return found
@@ -47,19 +47,6 @@ function signals.of(pool, stats, ceiling)
     claim_p99_ms = span_s > 0 and waited_between(then_.waits, now.waits, 0.99) or stats.wait_ms_p99,
     churn_per_s = span_s > 0 and (now.changed - then_.changed) / span_s or 0,
   }
-end
-
---- Adds to a backend of a snapshot how long it has been in its state, and the most connections it was seen with.
-function signals.note_backend(pool, one)
-  local backends, now = kept_of(pool).backends, pool.now()
-  local seen = backends[one.key]
-  if not seen or seen.state ~= one.state then
-    seen = { state = one.state, since = now, max = seen and seen.max or 0 }
-    backends[one.key] = seen
-  end
-  seen.max = math.max(seen.max, one.total)
-  one.since_ms = one.since_ms or (now - seen.since) / 1e6
-  one.max_seen = one.total_max or seen.max
 end
 
 return signals

@@ -71,12 +71,6 @@ function faults.note_death(pool, key, time_ms)
   if #longest < NAMED_MAX then longest[#longest + 1] = key end
 end
 
---- For how long a backend has been dead, in ms; nil: it is not.
-function faults.dead_ms(pool, key)
-  local since = pool.faults.dead_since[key]
-  return since and math.max(0, pool.now() / 1e6 - since) or nil
-end
-
 -- Those dead for longest, of all.
 local function longest_of(since)
   local all = {}
@@ -133,13 +127,14 @@ function faults.has_dead(pool)
 end
 
 -- For those whose death has not been read from the core's events yet.
-local function look_for_dead(pool, now_ms)
+local function look_for_dead(pool)
   local core, index = pool.core, 0
   local info = core.info
   while core:backend_at(index) do
-    if info.dead then faults.note_death(pool, ffi.string(info.key), now_ms) end
+    if info.dead then faults.note_death(pool, ffi.string(info.key), tonumber(info.since) / 1e6) end
     index = index + 1
   end
+  pool.faults.dead_longest = longest_of(pool.faults.dead_since)
 end
 
 --- The backends that are dead now.
@@ -148,9 +143,9 @@ function faults.dead(pool)
   pool.core:stats()
   local self, now_ms = pool.faults, pool.now() / 1e6
   local dead = { count = pool.core.numbers.dead_backends }
-  if #self.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool, now_ms) end
+  if #self.dead_longest < math.min(dead.count, NAMED_MAX) then look_for_dead(pool) end
   for index, key in ipairs(self.dead_longest) do
-    dead[index] = { key = key, error = faults.of(pool, key), ms = now_ms - self.dead_since[key] }
+    dead[index] = { key = key, error = faults.of(pool, key), ms = math.max(0, now_ms - self.dead_since[key]) }
   end
   return dead
 end

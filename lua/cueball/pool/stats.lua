@@ -43,21 +43,21 @@ local function back_in(pool, at)
 end
 
 --- The backends, those preferred first:
--- a list of { key, name, address, port, weight, priority, standby, total, idle, busy, connecting, takes, suspect, dead, ejected,
+-- a list of { key, name, address, port, weight, priority, standby, total, total_max, idle, busy, connecting, takes, suspect, dead, ejected,
 --   removed, drained, want, attempt, since_ms, back_in_ms, latency_ms, success_rate, error, provenance }
 function stats.backends(pool)
-  local core, list = pool.core, {}
+  local core, list, now = pool.core, {}, pool.now()
   local info = core.info
   while core:backend_at(#list) do
     local key = ffi.string(info.key)
     list[#list + 1] = {
       key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port,
       weight = info.weight, priority = info.priority, standby = info.standby,
-      total = info.total, idle = info.idle, busy = info.busy, connecting = info.connecting,
+      total = info.total, total_max = info.total_max, idle = info.idle, busy = info.busy, connecting = info.connecting,
       takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
       dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
       drained = info.drained, want = info.want, attempt = info.attempt > 0 and info.attempt or nil,
-      since_ms = info.dead and faults.dead_ms(pool, key) or nil,
+      since_ms = math.max(0, (now - tonumber(info.since)) / 1e6),
       back_in_ms = back_in(pool, info.back_at), success_rate = info.success_rate, error = faults.of_now(pool, key, info.dead),
       provenance = not info.removed and pool.listener:provenance_of(key) or nil,
     }

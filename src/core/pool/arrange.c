@@ -114,6 +114,7 @@ static void pool_put_aside(cueball_pool *pool)
         aside += backend->standby;
         if (backend->standby && backend->dead)
             cueball__backend_excused(pool, backend);
+        cueball__backend_noted(pool, backend);
     }
     bool differs = aside ? pool->standby == 0 || pool->priority != priority : pool->standby > 0;
     pool->standby = aside;

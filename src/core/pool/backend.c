@@ -205,6 +205,7 @@ static int backend_new(cueball_pool *pool, const cueball_backend_spec *spec)
     backend->weight = spec->weight;
     backend->priority = spec->priority;
     backend->said = true;
+    backend->state_since = pool->now;
     cueball__preference_add(pool, backend);
     bucket_add(pool, backend);
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_ADDED, backend, 0);
@@ -230,6 +231,7 @@ static void backend_leave(cueball_pool *pool, cueball__backend *backend)
         pool->drained--;
     backend->dead = backend->standby = backend->drained = false;
     backend->removed = true;
+    cueball__backend_noted(pool, backend);
     cueball__outlier_forgive(pool, backend);
     cueball__outlier_returns(pool, backend);
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_REMOVED, backend, 0);
@@ -378,6 +380,8 @@ static void backend_describe(const cueball_pool *pool, const cueball__backend *b
     info->drained = backend->drained;
     info->want = backend->want;
     info->attempt = backend->dead ? backend->attempt : 0;
+    info->since = backend->state_since;
+    info->total_max = backend->total_max;
     info->back_at = cueball__timer_is_armed(&backend->back) ? backend->back.deadline : CUEBALL_NEVER;
     for (const cueball__link *link = backend->slots.next; link != &backend->slots; link = link->next) {
         const cueball__slot *slot = CUEBALL__OWNER(link, cueball__slot, at_backend);

@@ -121,6 +121,10 @@ static int backend_check(const cueball_pool *pool, const cueball__backend *backe
             leased_sum += slot->state_since;
         }
     }
+    MUST(backend->state == cueball__backend_state_of(backend), "backend %s is in state %u, noted as %u", backend->key,
+         cueball__backend_state_of(backend), backend->state);
+    MUST(backend->state_since <= pool->now, "backend %s has its state from later on", backend->key);
+    MUST(total <= backend->total_max, "backend %s has %u slots, %u at most", backend->key, total, backend->total_max);
     MUST(total == backend->total, "backend %s has %u slots, %u counted", backend->key, total, backend->total);
     MUST(have == backend->have, "backend %s keeps %u slots, %u counted", backend->key, have, backend->have);
     MUST(leased == backend->latency.leased && leased_sum == backend->latency.leased_sum, "backend %s: %u leased, %u counted", backend->key,

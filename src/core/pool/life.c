@@ -102,6 +102,7 @@ void cueball__backend_died(cueball_pool *pool, cueball__backend *backend, uint32
     assert(backend->total > 0);
     assert(backend->connected == backend->unproven);
     backend->dead = true;
+    cueball__backend_noted(pool, backend);
     backend->takes = 0;
     backend->probe_at = 0;
     backend->attempt = attempts;
@@ -124,6 +125,7 @@ static void backend_revived(cueball_pool *pool, cueball__backend *backend, cueba
     assert(pool->dead > 0);
     cueball__probe_end(pool, backend);
     backend->dead = false;
+    cueball__backend_noted(pool, backend);
     cueball__backend_trust(pool, backend);
     backend->revived_at = pool->now;
     pool->dead--;
@@ -143,6 +145,7 @@ void cueball__backend_excused(cueball_pool *pool, cueball__backend *backend)
     assert(pool->dead > 0);
     cueball__probe_end(pool, backend);
     backend->dead = false;
+    cueball__backend_noted(pool, backend);
     cueball__backend_trust(pool, backend);
     pool->dead--;
     CUEBALL__TRACE3(revived, pool, backend->key, CUEBALL_CAUSE_PLAN);

@@ -67,6 +67,7 @@ static void pool_resume(cueball_pool *pool)
     assert(pool->is_paused);
     pool->is_paused = false;
     pool->resumed_at = pool->now;
+    assert(pool->paused_since <= pool->resumed_at);
     cueball__event_note(pool, CUEBALL_EVENT_RESUMED, NULL, pool->outlook.waiting);
     cueball__claims_serve(pool);
     cueball__claims_bound(pool);
@@ -108,18 +109,22 @@ static void backend_drain(cueball_pool *pool, cueball__backend *backend)
         cueball__backend_excused(pool, backend);
     backend->takes = 0;
     backend->drained = true;
+    cueball__backend_noted(pool, backend);
     pool->drained++;
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_DRAINED, backend, leased);
     cueball__backend_empty(pool, backend);
     pool->plan_is_due = pool->is_unsettled = true;
+    assert(pool->drained <= pool->known);
+    assert(backend->connected == leased || pool->is_set);
 }
 
-/* Gets more and more, where that is wanted of one that was dead. */
+/* With slow_start_ms it gets its share in steps, as a backend that was dead and lives. */
 static void backend_restore(cueball_pool *pool, cueball__backend *backend)
 {
     assert(backend->drained);
     assert(pool->drained > 0);
     backend->drained = false;
+    cueball__backend_noted(pool, backend);
     backend->revived_at = pool->now;
     pool->drained--;
     cueball__event_note(pool, CUEBALL_EVENT_BACKEND_RESTORED, backend, 0);

@@ -54,6 +54,7 @@ void cueball__outlier_failed(cueball_pool *pool, cueball__backend *backend)
     if (backend->ejections < EJECTIONS_MAX)
         backend->ejections++;
     backend->ejected = true;
+    cueball__backend_noted(pool, backend);
     pool->ejected++;
     pool->counters.ejections++;
     pool->plan_is_due = pool->is_unsettled = true;
@@ -75,6 +76,7 @@ void cueball__outlier_returns(cueball_pool *pool, cueball__backend *backend)
         return;
     cueball__timers_cancel(&pool->timers, &backend->back);
     backend->ejected = false;
+    cueball__backend_noted(pool, backend);
     backend->ejected_at = pool->now;
     pool->ejected--;
     if (backend->removed)

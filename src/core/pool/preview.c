@@ -285,6 +285,7 @@ int cueball_pool_preview(const cueball_pool *pool, cueball_time now, const cueba
     forecast cast = { .pool = cueball__pool_copy(pool) };
     if (!cast.pool)
         return CUEBALL_ENOMEM;
+    assert(cast.pool->slots.count == pool->slots.count);
     forecast_begin(&cast, pool, &told);
     (void)cueball_pool_time_advanced(cast.pool, now);
     cast.began = cast.changed_at = cast.pool->now;

@@ -170,6 +170,8 @@ bool cueball__slot_add(cueball_pool *pool, cueball__backend *backend)
     slot->used_at = pool->now;
     cueball__list_append(&backend->slots, &slot->at_backend);
     backend->total++;
+    if (backend->total > backend->total_max)
+        backend->total_max = backend->total;
     backend->have++;
     pool->counts[CUEBALL_SLOT_FREE]++;
     if (backend->dead && backend->total == 1)

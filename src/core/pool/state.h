@@ -63,6 +63,16 @@ enum {
     CUEBALL__TIMER_PROBE = 9
 };
 
+/* What a backend is: of those that hold, the greatest. */
+typedef enum cueball__backend_state {
+    BACKEND_UP = 0,
+    BACKEND_STANDBY = 1,
+    BACKEND_EJECTED = 2,
+    BACKEND_DEAD = 3,
+    BACKEND_DRAINED = 4,
+    BACKEND_REMOVED = 5
+} cueball__backend_state;
+
 typedef struct cueball__backend {
     cueball__member member;
     char *key, *name, *address; /* one block, at key */
@@ -104,6 +114,9 @@ typedef struct cueball__backend {
     bool drained;    /* somebody wants it to have no connection */
     bool asked;      /* dead: it is tried at somebody's wish, and that has not come to anything yet */
     bool is_new;     /* came since the last plan, to a place of its own: it can have that of one that goes */
+    uint8_t state;   /* cueball__backend_state, as the flags above have it: see cueball__backend_noted() */
+    cueball_time state_since;
+    uint32_t total_max; /* the greatest `total` so far */
 } cueball__backend;
 
 /* What is to be done about a slot, for action.c. */
@@ -366,6 +379,31 @@ static inline bool cueball__pool_watches(const cueball_pool *pool, cueball_event
 static inline bool cueball__pool_is_failed(const cueball_pool *pool)
 {
     return pool->state == CUEBALL_POOL_FAILED && !pool->is_paused && pool->asked == 0;
+}
+
+static inline cueball__backend_state cueball__backend_state_of(const cueball__backend *backend)
+{
+    if (backend->removed)
+        return BACKEND_REMOVED;
+    if (backend->drained)
+        return BACKEND_DRAINED;
+    if (backend->dead)
+        return BACKEND_DEAD;
+    if (backend->ejected)
+        return BACKEND_EJECTED;
+    return backend->standby ? BACKEND_STANDBY : BACKEND_UP;
+}
+
+/* To be called when one of its flags may have changed: notes since when it is in its state. */
+static inline void cueball__backend_noted(const cueball_pool *pool, cueball__backend *backend)
+{
+    cueball__backend_state state = cueball__backend_state_of(backend);
+    assert(backend->state_since <= pool->now);
+    assert(!(backend->dead && (backend->ejected || backend->drained || backend->removed)));
+    if (state == backend->state)
+        return;
+    backend->state = (uint8_t)state;
+    backend->state_since = pool->now;
 }
 
 static inline bool cueball__slot_is_connected(const cueball__slot *slot)

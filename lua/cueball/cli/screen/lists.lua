@@ -59,7 +59,7 @@ function lists.backends(has_pools)
     { title = "BACKEND", weight = 10, limit = 40, key = "key", text = backend_of },
     { title = "STATE", weight = 9, key = "state", text = state_of, style = function(row) return STATES[state_of(row)] end },
     span("FOR", "since_ms", 5, "since_ms"),
-    count("CUR", "total", 8, "total"), count("MAX", "max_seen", 7),
+    count("CUR", "total", 8, "total"), count("MAX", "total_max", 7),
     { title = "LIMIT", weight = 6, is_number = true, text = function(row) return words.count(row.limit or row.takes) end },
     count("BUSY", "busy", 8, "busy"), count("IDLE", "idle", 5), count("CONN", "connecting", 4),
     { title = "LATENCY", weight = 3, is_number = true, key = "latency_ms", text = latency_of },

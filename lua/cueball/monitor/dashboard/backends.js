@@ -4,7 +4,6 @@ import { duration, inOrder, percent, plain } from "./format.js";
 import { condition, hasTrouble, limitOf, reason } from "./state.js";
 
 const ROWS_MAX = 300;
-const MOST_MAX = 20000;
 const QUIET = new Set(["up", "standby"]); // nothing has to be said of them
 
 function cell(label, attributes, ...children) {
@@ -43,7 +42,6 @@ export class Backends {
     this.only = byId("only-trouble");
     this.filter.addEventListener("input", changed);
     this.only.addEventListener("change", changed);
-    this.most = new Map(); // by pool and backend: what was seen, where the program does not say
   }
 
   show(pool) {
@@ -80,12 +78,7 @@ export class Backends {
 
   counts(parts, backend, pool) {
     const now = (backend.idle || 0) + (backend.busy || 0);
-    const key = `${pool.name}\n${backend.key}`;
-    const most = Math.max(backend.max_seen ?? this.most.get(key) ?? 0, now);
-    if (backend.max_seen === undefined) {
-      if (this.most.size > MOST_MAX) this.most.clear();
-      this.most.set(key, most);
-    }
+    const most = backend.total_max || 0;
     const limit = limitOf(backend, pool);
     setText(parts.figures, `${now} / ${most} / ${limit ?? "–"}`);
     const whole = Math.max(limit ?? 0, backend.total || 0, most, 1);
