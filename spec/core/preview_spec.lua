@@ -228,4 +228,20 @@ describe("previews of random changes", function()
     for seed = 1, 300 do compare(seed) end
     assert.is_true(compared > 200)
   end)
+
+  it("has what was granted to an owner that is gone go on to the next who waits", function()
+    local world = pool({ "db1" }, { max_connections = 1 })
+    world:owner "shop"
+    world:claim "alice"
+    world:claim("bob", { owner = "shop" })
+    world:claim "carol"
+    world.is_draining = false -- bob has not heard of it yet
+    world:release "alice"
+    world:owner_gone "shop"
+    local told = preview(world, {})
+    assert.same({ 0, 0, 0, true }, { told.settle_ms, told.opens, told.closes, told.settles })
+    world.is_draining = true
+    world:advance(1)
+    assert.same({ 1, 0 }, { world:stats().busy, tonumber(lib.cueball_pool_closed_by(world.pool, lib.CUEBALL_CAUSE_OWNER)) })
+  end)
 end)

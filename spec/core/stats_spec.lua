@@ -241,7 +241,7 @@ describe("quantiles", function()
 
   it("of nothing are 0, and take any q", function()
     local world = make()
-    for _, measure in ipairs { lib.CUEBALL_MEASURE_WAIT, lib.CUEBALL_MEASURE_LEASE } do
+    for _, measure in ipairs { lib.CUEBALL_MEASURE_WAIT, lib.CUEBALL_MEASURE_LEASE, lib.CUEBALL_MEASURE_CREATE, 3, -1 } do
       for _, q in ipairs { -1, 0, 0.5, 1, 2, 0 / 0, math.huge } do
         assert.equal(0, lib.cueball_pool_quantile(world.pool, measure, q))
       end
@@ -251,5 +251,19 @@ describe("quantiles", function()
     world:release "ann"
     assert.equal(10, lib.cueball_pool_quantile(world.pool, lib.CUEBALL_MEASURE_LEASE, 2))
     assert.is_true(lib.cueball_pool_quantile(world.pool, lib.CUEBALL_MEASURE_LEASE, 0 / 0) > 9)
+  end)
+
+  it("and histograms of what is no measure are 0", function()
+    local world = make()
+    world:claim "ann"
+    world:advance(10)
+    world:release "ann"
+    local ffi = native.ffi
+    local bounds, counts, sum = ffi.new("double[2]", 1, 100), ffi.new("uint64_t[2]", 7, 7), ffi.new("double[1]", 7)
+    assert.equal(1, tonumber(lib.cueball_pool_histogram(world.pool, lib.CUEBALL_MEASURE_LEASE, bounds, counts, 2, sum)))
+    assert.same({ 0, 1, 10 }, { tonumber(counts[0]), tonumber(counts[1]), sum[0] })
+    assert.equal(0, lib.cueball_pool_quantile(world.pool, 3, 0.5))
+    assert.equal(0, tonumber(lib.cueball_pool_histogram(world.pool, 3, bounds, counts, 2, sum)))
+    assert.same({ 0, 0, 0 }, { tonumber(counts[0]), tonumber(counts[1]), sum[0] })
   end)
 end)

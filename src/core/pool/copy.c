@@ -188,8 +188,9 @@ static void owners_end(cueball_pool *copy, const cueball_pool *pool)
         for (const cueball__link *link = owner->claims.next; link != &owner->claims; link = link->next)
             cueball__claim_give_up(copy, claim_twin(copy, CUEBALL__OWNER(link, cueball__claim, at_owner)));
         for (const cueball__link *link = owner->leases.next; link != &owner->leases; link = link->next) {
-            cueball__slot *slot = slot_twin(copy, CUEBALL__OWNER(link, cueball__slot, at_state));
-            if (slot->state == CUEBALL_SLOT_BUSY)
+            const cueball__slot *from = CUEBALL__OWNER(link, cueball__slot, at_state);
+            cueball__slot *slot = slot_twin(copy, from);
+            if (slot->state == CUEBALL_SLOT_BUSY && slot->lease == from->lease) /* not granted to another by now */
                 cueball__lease_revoke(copy, slot, CUEBALL_CAUSE_OWNER);
         }
     }

@@ -15,6 +15,21 @@ static double wait_quantile(const cueball_pool *pool, double q)
     return cueball__histogram_quantile(&pool->wait_histogram, (rank - (double)at_once) / (double)pool->wait_histogram.total);
 }
 
+/* NULL: there is no such measure. */
+static const cueball__histogram *histogram_of(const cueball_pool *pool, int measure)
+{
+    switch (measure) {
+    case CUEBALL_MEASURE_WAIT:
+        return &pool->wait_histogram;
+    case CUEBALL_MEASURE_LEASE:
+        return &pool->lease_histogram;
+    case CUEBALL_MEASURE_CREATE:
+        return &pool->create_histogram;
+    default:
+        return NULL;
+    }
+}
+
 double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
 {
     if (!(q >= 0))
@@ -23,8 +38,8 @@ double cueball_pool_quantile(const cueball_pool *pool, int measure, double q)
         q = 1;
     if (measure == CUEBALL_MEASURE_WAIT)
         return wait_quantile(pool, q) / CUEBALL__NS_PER_MS;
-    const cueball__histogram *measured = measure == CUEBALL_MEASURE_CREATE ? &pool->create_histogram : &pool->lease_histogram;
-    return cueball__histogram_quantile(measured, q) / CUEBALL__NS_PER_MS;
+    const cueball__histogram *measured = histogram_of(pool, measure);
+    return measured ? cueball__histogram_quantile(measured, q) / CUEBALL__NS_PER_MS : 0;
 }
 
 uint64_t cueball_pool_closed_by(const cueball_pool *pool, int cause)
@@ -174,20 +189,20 @@ uint64_t cueball_pool_deaths_by(const cueball_pool *pool, int cause)
 uint64_t cueball_pool_histogram(const cueball_pool *pool, int measure, const double *bounds_ms, uint64_t *counts, uint32_t count,
                                 double *sum_ms)
 {
-    const cueball__histogram *measured = &pool->lease_histogram;
-    uint64_t at_once = 0;
-    if (measure == CUEBALL_MEASURE_WAIT) {
-        measured = &pool->wait_histogram;
-        at_once = pool->counters.granted_at_once;
-    } else if (measure == CUEBALL_MEASURE_CREATE) {
-        measured = &pool->create_histogram;
+    const cueball__histogram *measured = histogram_of(pool, measure);
+    uint64_t at_once = measure == CUEBALL_MEASURE_WAIT ? pool->counters.granted_at_once : 0;
+    if (!measured) {
+        memset(counts, 0, count * sizeof *counts);
+        *sum_ms = 0;
+        return 0;
     }
     double sum = cueball__histogram_below(measured, bounds_ms, CUEBALL__NS_PER_MS, counts, count);
     for (uint32_t i = 0; i < count; i++)
         if (bounds_ms[i] >= 0)
             counts[i] += at_once;
-    if (measured == &pool->lease_histogram)
+    if (measure == CUEBALL_MEASURE_LEASE)
         sum = (double)pool->lease_sum;
     *sum_ms = sum / CUEBALL__NS_PER_MS;
+    assert(*sum_ms >= 0);
     return measured->total + at_once;
 }
