@@ -65,13 +65,13 @@ describe("the verbs that look", function()
     assert.equal(1, fn.connections { limit = 1 }.more)
   end)
 
-  it("show since when a backend is dead, and when it is tried again", function()
+  it("show since when a backend is in its state, and when a dead one is tried again", function()
     world.server("10.0.0.3", 80):kill()
     pool:replace { resolver = cueball.resolver.static { "10.0.0.1:80", "10.0.0.3:80" } }
     world.advance(30000)
     assert.equal("10.0.0.3:80", column(fn.backends { state = "dead" }, "backend"))
-    assert.equal("10.0.0.3:80", column(fn.backends { older = "20s" }, "backend"))
-    assert.equal("", column(fn.backends { older = "30s" }, "backend"))
+    assert.equal("10.0.0.1:80 10.0.0.3:80", column(fn.backends { older = "20s" }, "backend"))
+    assert.equal("", column(fn.backends { state = "dead", older = "30s" }, "backend"))
     local one = fn.backends({ state = "dead" })[1]
     assert.is_true(one.since_ms > 25000 and one.since_ms < 30000, one.since_ms)
     assert.matches("^POOL .- STATE  SINCE  .- BACK IN  ERROR\n", listing.text(fn.backends { state = "dead" }, "table"))

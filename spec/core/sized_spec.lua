@@ -34,7 +34,8 @@ describe("a struct with struct_size", function()
       "cueball_backend_info", "cueball_backend_spec", "cueball_change", "cueball_claim_options", "cueball_native_call",
       "cueball_native_factory", "cueball_native_request", "cueball_native_resolver", "cueball_options", "cueball_preview",
       "cueball_slot_info", "cueball_stats", "cueball_threaded_backend",
-      "cueball_threaded_claim_options", "cueball_threaded_options", "cueball_tracker_options", "cueball_tracker_stats",
+      "cueball_threaded_claim_options", "cueball_threaded_holder", "cueball_threaded_options",
+      "cueball_tracker_options", "cueball_tracker_stats",
     }, sized)
   end)
 

@@ -52,6 +52,51 @@ describe("lease:explain", function()
     finish()
   end)
 
+  it("names who has had another connection since before it was granted, as long as that lasts", function()
+    open { max_connections = 2, connect = sim_pool.factory() }
+    town:advance(1)
+    local told = {}
+    local function worker(work_ms)
+      town.world.spawn(function()
+        pool:with(function(_, lease)
+          town.world.sleep(work_ms)
+          told[#told + 1] = (lease:explain():gsub("task %d+", "task #"):gsub("at [%w_/.]+:%d+", "at #"))
+        end)
+      end)
+    end
+    worker(500)
+    town:advance(10)
+    worker(20)
+    worker(30) -- waits for the second
+    worker(900) -- waits for the third
+    town:advance(2000)
+    assert.same({
+      "granted at once",
+      "waited 20 ms (0 ahead): 20 ms every connection was busy; the oldest lease, on db1, is held 60 ms by task #, claimed at #, now at #",
+      "granted at once",
+      "waited 50 ms (1 ahead): 50 ms every connection was busy", -- all others are over
+    }, told)
+    finish()
+  end)
+
+  it("names nobody whose lease began later, nor itself", function()
+    open { max_connections = 2, connect = sim_pool.factory() }
+    town:advance(1)
+    town:claim "alice"
+    town:claim "carol"
+    town:claim "bob"
+    town:at(21, function() town:release "alice" end)
+    town:at(31, function() town:release "carol" end)
+    town:at(41, function() town:claim "dave" end)
+    town:advance(100)
+    assert.same({ "waited 20 ms (0 ahead): 20 ms every connection was busy", "busy" }, { explained(20) })
+    local lease = town.leases.bob
+    town:release "bob"
+    town:advance(1)
+    assert.equal("waited 20 ms (0 ahead): 20 ms every connection was busy", (lease:explain())) -- it is over
+    finish()
+  end)
+
   it("names connections that were opening at the start", function()
     open({ max_connections = 1 }, { latency = 15 })
     town:claim "bob"
@@ -138,7 +183,10 @@ describe("lease:explain", function()
     town:claim "alice"
     town:claim "bob"
     town:advance(200)
-    assert.same({ "waited 99 ms (0 ahead): 99 ms max_churn_rate held back more connections", "churn" }, { explained(99) })
+    local text, reasons = explained(99)
+    assert.matches("^waited 99 ms %(0 ahead%): 99 ms max_churn_rate held back more connections; the oldest lease, on db1, "
+      .. "is held 200 ms by task %d+ %(over%)$", text)
+    assert.equal("churn", reasons)
     finish()
   end)
 
@@ -225,7 +273,7 @@ describe("a refusal", function()
     town:advance(2000)
     assert.is_true(#texts > 0)
     local waited, held = texts[1]:match("^overloaded: overloaded: refused after ([%d.]+) ms in the queue %(%d+ ahead, "
-      .. "1 busy%): ([%d.]+) ms every connection was busy$")
+      .. "1 busy%): ([%d.]+) ms every connection was busy; the oldest lease, on db1, is held [%d.]+ ms by task %d+")
     assert.equal(waited, held, texts[1])
     finish()
   end)

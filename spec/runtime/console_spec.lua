@@ -1,9 +1,13 @@
 --- A console in the script of a runtime: the pools of threads are looked at, from outside, while they work.
 local app = require "spec.support.app"
+local ffi = require "ffi"
 local host = require "cueball.host.uv"
+local native = require "cueball.native"
 local remote = require "cueball.console.remote"
+local runtime = require "cueball.runtime"
 local scripts = require "spec.support.scripts"
 local shell = require "spec.support.shell"
+local uv = require "luv"
 
 describe("a console in a runtime", function()
   it("is not offered by a dry run", function()
@@ -40,5 +44,35 @@ describe("a console in a runtime", function()
       assert.is_true(console.is_over)
       assert.is_nil(remote.connect { host = host, address = address })
     end)
+  end)
+
+  it("says which thread has a connection, by its number and name; who waits in vain hears it too", function()
+    local folder = shell.must("mktemp -d"):match "[^\n]+"
+    local address = "unix:" .. folder .. "/sock"
+    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { name = 'lines' }))"):format(address))
+    finally(function()
+      one:free()
+      shell.must("rm -rf " .. shell.quote(folder))
+    end)
+    local pool = assert(runtime.pool "lines")
+    app.settled(pool, 2)
+    local number, name = uv.os_getpid(), shell.read("/proc/self/comm"):match "[^\n]+" -- this is the first thread of the process
+    local lease = ffi.new "cueball_lease[1]"
+    assert.equal(0, native.lib.cueball_threaded_claim(pool.core, 5000, lease))
+    uv.sleep(2)
+    local other = assert(pool:claim())
+    host.run(function()
+      local shown = {}
+      local console = assert(remote.connect { host = host, address = address, print = function(words) shown[#shown + 1] = words end })
+      console:submit "leases()[1].task"
+      console:submit "leases()[2].task"
+      assert.same({ ('"thread %d (%s)"'):format(number, name), ('"thread %d (detached)"'):format(number) }, shown)
+      console:close()
+    end)
+    local _, message = pool:claim { timeout_ms = 20 }
+    assert.matches(("^claim timed out after [%%d.]+ ms %%(0 ahead, 2 busy%%); the oldest lease, on 127.0.0.1:%%d+, is held [%%d.]+ ms by "
+      .. "thread %d %%(%s%%)$"):format(number, name:gsub("%p", "%%%0")), message)
+    assert.is_true(other:release())
+    assert.equal(0, native.lib.cueball_lease_release(lease))
   end)
 end)

@@ -170,8 +170,8 @@ CUEBALL_API int cueball_threaded_claim_cancel(cueball_threaded *pool, cueball_ha
 /* --------------------------------------------------------------- looking -- */
 
 /* What went wrong in this thread's last call that returned an error: a sentence with
- * facts, such as "claim timed out after 50 ms (3 ahead, 10 busy); last failure: db1:
- * connection refused".  Never NULL; "" if nothing ever went wrong.  Valid until the
+ * facts, such as "claim timed out after 50 ms (3 ahead, 10 busy); the oldest lease, on db1, is
+ * held 5200 ms by thread 4711 (worker); last failure: db1: connection refused".  Never NULL; "" if nothing ever went wrong.  Valid until the
  * next call of this thread that returns an error, or the thread's end. */
 CUEBALL_API const char *cueball_last_error(void);
 /* For libraries above this one: the text, of which 4095 bytes are kept. */
@@ -186,6 +186,19 @@ CUEBALL_API const char *cueball_threaded_name(const cueball_threaded *pool);
  * bytes with the final NUL.  Returns the length of the whole text; CUEBALL_EINVAL,
  * CUEBALL_EFORKED. */
 CUEBALL_API int cueball_threaded_explain(cueball_threaded *pool, char *text, size_t size);
+
+/* Who has a lease of the core's, for people. */
+typedef struct cueball_threaded_holder {
+    uint32_t struct_size;
+    bool is_detached; /* the lease does not end with that thread: another one may have it by now */
+    uint64_t thread;  /* that claimed it, or adopted it: its number in the kernel, as gettid() has it; 0: not known */
+    char name[16];    /* that this thread has now, as pthread_setname_np() set it; "": none, not known, or is_detached */
+} cueball_threaded_holder;
+
+/* `slot` and `lease` as cueball_pool_slot_at() has them.  A thread that has a connection again and again has the lease in
+ * between, too.  May read a file (the name).  CUEBALL_ESTALE: the lease is over, or no thread's: the host has it.
+ * CUEBALL_EINVAL: NULL.  CUEBALL_EFORKED. */
+CUEBALL_API int cueball_threaded_holder_of(cueball_threaded *pool, uint32_t slot, cueball_handle lease, cueball_threaded_holder *holder);
 
 /* -------------------------------------------------------------- in charge -- */
 

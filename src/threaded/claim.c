@@ -8,6 +8,7 @@
 #include "claim.h"
 
 #include "fault.h"
+#include "holder.h"
 #include "loan.h"
 #include "lock.h"
 #include "process.h"
@@ -157,8 +158,11 @@ int cueball__claim_refused(cueball_threaded *pool, int error, const cueball__wai
     assert(waiter);
     if (error == CUEBALL_EDEADLOCK)
         return cueball__fault(error, "the host's own thread would wait for itself: claim in another one, or do not wait");
+    char holder[CUEBALL__HOLDER_SIZE] = "";
+    if (waiter->waited > 0 && (error == CUEBALL_ECLAIM_TIMEOUT || error == CUEBALL_EOVERLOADED))
+        cueball__holder_explain(pool, holder);
     cueball__threaded_enter(pool);
-    cueball__fault_of_claim(pool, error, waiter->waited, waiter->ahead);
+    cueball__fault_of_claim(pool, error, waiter->waited, waiter->ahead, holder);
     cueball__threaded_leave(pool);
     return error;
 }
@@ -203,6 +207,7 @@ static int claim_with(cueball_threaded *pool, cueball__claimer *claimer, const c
     assert(lease);
     cueball__waiter *waiter = &claimer->waiter;
     *waiter = (cueball__waiter){ .tell = waiter_tell, .claimer = options->detached ? NULL : claimer };
+    waiter->thread = cueball__thread_number();
     cueball__wait wait;
     int result = cueball__claim_begin(pool, waiter, options, lease, &wait);
     if (result != CUEBALL_WAITING)

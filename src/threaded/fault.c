@@ -111,9 +111,10 @@ static double paused_for(const cueball_threaded *pool)
     return since == CUEBALL_NEVER ? -1 : now > since ? (double)(now - since) / 1e9 : 0;
 }
 
-int cueball__fault_of_claim(cueball_threaded *pool, int error, cueball_time waited, uint32_t ahead)
+int cueball__fault_of_claim(cueball_threaded *pool, int error, cueball_time waited, uint32_t ahead, const char *holder)
 {
     assert(pool);
+    assert(holder);
     char where[128];
     const char *name = pool->name ? pool->name : "without a name";
     const char *last = pool->note[0] ? "; last failure: " : "";
@@ -125,12 +126,13 @@ int cueball__fault_of_claim(cueball_threaded *pool, int error, cueball_time wait
     situation(&counts, paused_s, where, sizeof where);
     switch (error) {
     case CUEBALL_ECLAIM_TIMEOUT:
-        return cueball__fault(error, "claim timed out after %.6g ms (%u ahead, %s)%s%s", waited_ms, ahead, where, last, pool->note);
+        return cueball__fault(error, "claim timed out after %.6g ms (%u ahead, %s)%s%s%s", waited_ms, ahead, where, holder, last,
+                              pool->note);
     case CUEBALL_EOVERLOADED:
         if (waited == 0)
             return cueball__fault(error, "overloaded: %u claims wait already (%s)%s%s", counts.waiting, where, last, pool->note);
-        return cueball__fault(error, "overloaded: refused after %.6g ms in the queue (%u ahead, %s)%s%s", waited_ms, ahead, where, last,
-                              pool->note);
+        return cueball__fault(error, "overloaded: refused after %.6g ms in the queue (%u ahead, %s)%s%s%s", waited_ms, ahead, where, holder,
+                              last, pool->note);
     case CUEBALL_EPOOL_FAILED:
         return cueball__fault(error, "pool %s has failed: %u of %u backends dead%s%s", name, counts.dead_backends, counts.backends, last,
                               pool->note);

@@ -11,7 +11,7 @@ int cueball__fault(int error, const char *format, ...)
     ;
 /* The same in the words of cueball_error_message(). */
 int cueball__fault_plain(int error);
-/* A claim got nothing; with the lock. */
-int cueball__fault_of_claim(cueball_threaded *pool, int error, cueball_time waited, uint32_t ahead);
+/* A claim got nothing; with the lock.  `holder`: of cueball__holder_explain(), or "". */
+int cueball__fault_of_claim(cueball_threaded *pool, int error, cueball_time waited, uint32_t ahead, const char *holder);
 
 #endif

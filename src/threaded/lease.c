@@ -207,6 +207,7 @@ int cueball_lease_adopt(cueball_lease *lease)
     if (result != CUEBALL_OK)
         return result;
     cueball__loan_own(lease->pool, lease->loan, claimer);
+    lease->loan->thread = cueball__thread_number();
     lease_leave(lease);
     return CUEBALL_OK;
 }

@@ -138,13 +138,14 @@ void cueball__loan_own(cueball_threaded *pool, cueball_loan *loan, cueball__clai
 }
 
 /* The core has granted `lease` on it. */
-void cueball__loan_lend(cueball_threaded *pool, cueball_loan *loan, cueball_handle lease, cueball__claimer *claimer)
+void cueball__loan_lend(cueball_threaded *pool, cueball_loan *loan, cueball_handle lease, cueball__claimer *claimer, uint64_t thread)
 {
     assert(loan->pool == pool);
     assert(!cueball__loan_is_held(loan));
     assert(!cueball__link_is_linked(&loan->at_returns));
     assert(!loan->is_orphan);
     loan->lease = lease;
+    loan->thread = thread;
     loan->waited = 0;
     loan->ahead = loan->waits_count = 0;
     loan->overtakes_until = 0;

@@ -17,7 +17,7 @@ bool cueball__loan_reserve(cueball_threaded *pool, uint32_t slot);
 void cueball__loan_closed(cueball_threaded *pool, cueball_loan *loan);
 bool cueball__loan_describe(cueball_threaded *pool, cueball_loan *loan, cueball_handle backend);
 cueball_loan *cueball__loan_at(const cueball_threaded *pool, uint32_t slot, cueball_handle conn);
-void cueball__loan_lend(cueball_threaded *pool, cueball_loan *loan, cueball_handle lease, cueball__claimer *claimer);
+void cueball__loan_lend(cueball_threaded *pool, cueball_loan *loan, cueball_handle lease, cueball__claimer *claimer, uint64_t thread);
 void cueball__loan_own(cueball_threaded *pool, cueball_loan *loan, cueball__claimer *claimer);
 int cueball__loan_end(cueball_threaded *pool, cueball_loan *loan, cueball__ending ending, cueball_time now);
 int cueball__loan_end_taken(cueball_threaded *pool, cueball_loan *loan, cueball__ending ending, cueball_time now);

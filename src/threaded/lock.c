@@ -14,9 +14,7 @@
 #include "process.h"
 #include "sweep.h"
 #include "turn.h"
-
-#include <string.h>
-#include <unistd.h>
+#include "wake.h"
 
 /* The host may have it already. */
 void cueball__threaded_enter(cueball_threaded *pool)
@@ -76,7 +74,7 @@ void cueball__threaded_grant(cueball_threaded *pool, cueball__waiter *waiter, co
         waiter->error = CUEBALL_EUNSUPPORTED;
         return;
     }
-    cueball__loan_lend(pool, loan, grant->lease, waiter->claimer);
+    cueball__loan_lend(pool, loan, grant->lease, waiter->claimer, waiter->thread);
     waiter->loan = loan;
     waiter->serial = cueball__loan_serial(loan);
     waiter->error = CUEBALL_OK;
@@ -172,17 +170,6 @@ static bool host_is_wanted(const cueball_threaded *pool)
            || !cueball__list_is_empty(&pool->failures);
 }
 
-/* That it cannot be written means that there is something in it already. */
-static void host_wake(int32_t wake_fd)
-{
-    static const uint64_t one = 1;
-    int state;
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* it was noted that the host is woken */
-    ssize_t written = write(wake_fd, &one, sizeof one);
-    (void)written;
-    (void)pthread_setcancelstate(state, NULL);
-}
-
 void cueball__threaded_leave(cueball_threaded *pool)
 {
     assert(pool);
@@ -193,7 +180,7 @@ void cueball__threaded_leave(cueball_threaded *pool)
     cueball__waiter *told = pool->core ? core_attend(pool) : NULL;
     if (pool->core && host_is_wanted(pool)) {
         pool->host_is_woken = true;
-        host_wake(pool->wake_fd); /* with the lock: without it the host may close the descriptor, and its number be another's */
+        cueball__wake_tell(pool->wake_fd); /* with the lock: without it the host may close the descriptor, and its number be another's */
     }
     assert(!pool->core || pool->outlook->answers == 0);
     int result = pthread_mutex_unlock(&pool->mutex);

@@ -133,7 +133,7 @@ static int letter_send(letter *one, const cueball_threaded_claim_options *option
 {
     int result;
     do {
-        one->waiter = (cueball__waiter){ .tell = letter_deliver };
+        one->waiter = (cueball__waiter){ .tell = letter_deliver, .thread = cueball__thread_number() };
         result = cueball__claim_begin(one->pool, &one->waiter, options, lease, wait);
     } while (result == CUEBALL_OK && cueball__claim_is_broken(lease));
     return result;

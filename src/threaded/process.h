@@ -13,5 +13,14 @@ void cueball__process_lock(void);
 void cueball__process_unlock(void);
 /* Of the calling thread: never 0, no other thread's as long as it lives. */
 uintptr_t cueball__thread_id(void);
+/* The same thread as people know it: the number that the kernel has for it (gettid); 0: there is none.  Asked for once a
+ * thread. */
+uint64_t cueball__thread_number(void);
+
+enum { CUEBALL__THREAD_NAME_SIZE = 16 }; /* as Linux has them */
+
+/* The name that the thread of this process has now; "": none, or it is not known.  Not to be called with a pool's lock: it
+ * reads a file.  No cancellation point. */
+void cueball__thread_name(uint64_t number, char name[CUEBALL__THREAD_NAME_SIZE]);
 
 #endif

@@ -6,6 +6,7 @@
  *     turn loan told          connections, who has them, and who has them again and again
  *     sweep lock              what is due when the lock is left
  *     thread                  what a thread has: claimers, and its end
+ *     holder                  who has a connection, for people
  *     watch lease claim       what claimers do
  *     mailbox                 claims whose answers an event loop takes
  *     names host explain      which pools there are; what the host does; texts
@@ -60,6 +61,7 @@ struct cueball_loan {
     cueball_handle conn, lease; /* of the core; lease: the last one */
     cueball__claimer *claimer;  /* held: whose it is; NULL: detached */
     uint64_t overtakes_until;   /* held: those who wait are overtaken until then, in ticks; 0: nobody was yet */
+    uint64_t thread;            /* held: who claimed it, or adopted it: cueball__thread_number() */
     cueball__link at_claimer;   /* held: in the claimer's loans, or pool->detached */
     cueball__link at_pool;      /* in pool->loans, pool->spare_loans or pool->orphans */
     cueball__link at_returns;   /* in pool->returns: `told` is to be told to the host */
@@ -80,6 +82,7 @@ struct cueball_loan {
 struct cueball__waiter {
     void (*tell)(cueball__waiter *waiter); /* it has its answer; called without the lock, once.  The waiter may be gone after */
     cueball__claimer *claimer;             /* whose the lease will be; NULL: nobody's */
+    uint64_t thread;                       /* who claims: cueball__thread_number() */
     cueball__waiter *next;                 /* of those to be told */
     cueball_handle claim;
     cueball_loan *loan; /* the answer: what it got, */
@@ -119,6 +122,13 @@ struct cueball__claimer {
     cueball__sleeper sleeper;
 };
 
+/* The lease that has been out for longest, as far as was seen: see holder.c. */
+typedef struct cueball__oldest {
+    uint32_t slot;
+    cueball_handle lease; /* 0: none was */
+    cueball_time looked_at;
+} cueball__oldest;
+
 struct cueball_threaded {
     /* what a turn reads: */
     atomic_bool is_wanted; /* connections are: somebody waits, or the pool stops, or is paused */
@@ -154,6 +164,7 @@ struct cueball_threaded {
     cueball__link returns;  /* loans */
     cueball__link failures; /* what claimers said of leases that they failed */
     char note[256];
+    cueball__oldest oldest;
 
     char *name;
     cueball__link at_names; /* names.c */

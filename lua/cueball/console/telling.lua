@@ -79,7 +79,8 @@ local function holder_sentence(pool)
   local leases = pool:leases { limit = 1 }
   local oldest = leases[1]
   if not oldest or pool:stats().idle > 0 then return nil end
-  return ("The oldest lease is held for %s%s."):format(span(oldest.held_ms), oldest.site and ", claimed at " .. oldest.site or "")
+  return ("The oldest lease is held for %s%s%s."):format(span(oldest.held_ms), oldest.task and " by " .. oldest.task or "",
+    oldest.site and ", claimed at " .. oldest.site or "")
 end
 
 local function backend_sentence(backend, connections)

@@ -193,6 +193,8 @@ local shared_only = {
   watch_fd = function(self) return lib.cueball_threaded_watch_fd(self.shared) end,
   look = function(self, now) lib.cueball_threaded_look(self.shared, now) end,
   note = function(self, fault) lib.cueball_threaded_note(self.shared, fault) end,
+  -- 0: self.holder has who has a lease; ESTALE: no thread has.
+  holder_of = function(self, slot, lease) return lib.cueball_threaded_holder_of(self.shared, slot, lease, self.holder) end,
 }
 
 local function stopping() return tonumber(lib.CUEBALL_EPOOL_STOPPING) end
@@ -236,7 +238,7 @@ function core.new_shared(given, options, seed, now)
   if result < 0 then return nil, ffi.string(lib.cueball_error_message(result)) end
   local self = rooms()
   self.shared, self.called, self.texts = ffi.gc(made[0], lib.cueball_threaded_close), shared_called, nil
-  self.outlook, self.returned = ffi.new "cueball_outlook", ffi.new "cueball_return"
+  self.outlook, self.returned, self.holder = ffi.new "cueball_outlook", ffi.new "cueball_return", whole "cueball_threaded_holder"
   for _, list in ipairs { shared_direct, shared_only } do
     for name, fn in pairs(list) do self[name] = fn end
   end

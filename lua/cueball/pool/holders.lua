@@ -58,6 +58,12 @@ local function owner_of(pool, slot)
   return owner and owner.number and ("owner %d"):format(owner.number) or nil
 end
 
+-- Who claimed a lease, in words; nil: code outside of tasks.
+local function task_of(pool, one, is_ours, holder)
+  if is_ours then return whereabouts.name(holder) end
+  return pool.threaded and pool.threaded:holder(one.slot, one.handle) or nil
+end
+
 -- What is told of one lease. The thread that has a lease of a pool for threads is asked for by its slot.
 local function lease_of(pool, one, with_where)
   local is_ours = pool.lent[one.slot] == one.handle
@@ -68,7 +74,7 @@ local function lease_of(pool, one, with_where)
   return {
     id = one.handle, slot = one.slot, backend = backend and backend.key or "?", held_ms = held_ms,
     site = is_ours and site_of(pool, one, threads) or nil, at = whereabouts.line(threads),
-    task = is_ours and whereabouts.name(holder) or not is_ours and pool.threaded and "a thread" or nil,
+    task = task_of(pool, one, is_ours, holder),
     owner = is_ours and owner_of(pool, one.slot) or nil,
     where = with_where and whereabouts.traceback(threads) or nil,
     is_overdue = pool.leak_warning_ms ~= nil and held_ms >= pool.leak_warning_ms,
@@ -244,9 +250,10 @@ local function oldest_of(pool)
 end
 
 --- The lease that has been out for longest, in words; nil: none is.
-function holders.oldest(pool)
+-- @param slot, at  nil; or of a lease since when it is out, in nanoseconds: another one, which was out already then
+function holders.oldest(pool, slot, at)
   local one = oldest_of(pool)
-  if not one then return nil end
+  if not one or slot and (one.slot == slot or one.since > at) then return nil end
   local told = lease_of(pool, one, false)
   return ("the oldest lease, on %s, is %s"):format(told.backend, lease_words(told))
 end

@@ -6,6 +6,7 @@
 -- pool.lent, pool.tags and pool.holders are written here only.
 local explain = require "cueball.pool.explain"
 local faults = require "cueball.pool.faults"
+local holders = require "cueball.pool.holders"
 local leaks = require "cueball.pool.leaks"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
@@ -203,12 +204,24 @@ function Lease:backend()
   return self.connection ~= nil and is_current(self) and self.pool.slot_backends[self.tag.slot] or nil
 end
 
---- Why the lease took so long to get.
+local ALL_BUSY = { busy = true, growing = true, churn = true } -- reasons
+
+-- Who else has a connection since before this lease was granted, as it had to wait for that: "; the oldest lease, on …".
+local function other_holder(self, waits)
+  local pool, is_asked = self.pool, false
+  for _, part in ipairs(waits) do is_asked = is_asked or ALL_BUSY[part.reason] == true end
+  if not is_asked or self.connection == nil or pool.of_set or not is_current(self) then return "" end
+  local slot = self.tag.slot
+  local oldest = pool.core:slot_at(slot) and holders.oldest(pool, slot, tonumber(pool.core.slot.since))
+  return oldest and "; " .. oldest or ""
+end
+
+--- Why the lease took so long to get, and who has another connection since before it was granted.
 -- @return a sentence; and a list of { reason =, ms = }, in order, whose ms add up to the wait
 function Lease:explain()
   local waits = explain.listed(self.wait_parts, self.waited_ms)
   if not waits or #waits == 0 then return "granted at once", {} end
-  return ("waited %.6g ms (%d ahead): %s%s"):format(self.waited_ms, self.ahead, explain.text(waits),
+  return ("waited %.6g ms (%d ahead): %s%s%s"):format(self.waited_ms, self.ahead, explain.text(waits), other_holder(self, waits),
     self.dead and "; dead: " .. faults.text(self.dead) or ""), waits
 end
 

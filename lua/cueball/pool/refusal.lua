@@ -36,7 +36,7 @@ local function situation(pool, stats)
   return table.concat(parts, ", ")
 end
 
--- What a claim waited for that waited until its time was up.
+-- What a claim waited for that waited and got nothing.
 local function waited_for(pool, stats, waited_ms)
   if waited_ms <= 0 then return "" end
   local oldest = stats.busy > 0 and not pool.of_set and holders.oldest(pool)
@@ -52,8 +52,8 @@ function refusal.text(pool, result, waited_ms, ahead)
     return ("claim timed out after %.6g ms (%d ahead, %s)%s"):format(waited_ms, ahead, situation(pool, stats),
       waited_for(pool, stats, waited_ms)), name
   elseif name == "overloaded" and waited_ms > 0 then
-    return ("overloaded: refused after %.6g ms in the queue (%d ahead, %s): %s")
-      :format(waited_ms, ahead, situation(pool, stats), explain.text(explain.parts(pool, waited_ms))), name
+    return ("overloaded: refused after %.6g ms in the queue (%d ahead, %s)%s")
+      :format(waited_ms, ahead, situation(pool, stats), waited_for(pool, stats, waited_ms)), name
   elseif name == "overloaded" then
     return ("overloaded: %d claims wait already (%s)"):format(stats.waiting, situation(pool, stats)), name
   elseif name == "pool_failed" then

@@ -51,6 +51,19 @@ function threads.on(host, runtime)
   end
 end
 
+local function name_of_thread(holder)
+  local number = tonumber(holder.thread)
+  if number == 0 then return "a thread" end
+  local name = holder.is_detached and "detached" or text.message(ffi.string(holder.name))
+  return name == "" and ("thread %d"):format(number) or ("thread %d (%s)"):format(number, name)
+end
+
+--- The thread that has a lease: "thread 4711 (worker)"; "a thread" where nobody knows.
+function Threaded:holder(slot, lease)
+  local core = self.pool.core
+  return core:holder_of(slot, lease) == 0 and name_of_thread(core.holder) or "a thread"
+end
+
 -- No pool came of it.
 function Threaded:abandon()
   self.runtime.wake_close(self.read_fd, self.wake_fd)
