@@ -65,6 +65,8 @@ static void claimer_end(cueball__claimer *claimer)
     cueball_threaded *pool = atomic_load_explicit(&claimer->pool, memory_order_relaxed);
     bool lives = pool && cueball__threaded_keep_living(pool);
     cueball__list_remove(&claimer->at_pool);
+    if (!lives)
+        cueball__list_remove(&claimer->turn.at_pool); /* its neighbours there are taken out as the pool is freed */
     cueball__process_unlock();
     if (lives) {
         claimer_revoke(pool, claimer);

@@ -98,7 +98,6 @@ void cueball__watch_remove(const cueball_threaded *pool, const cueball_loan *loa
 static void loan_look(cueball_threaded *pool, const cueball_loan *loan, cueball_time now)
 {
     assert(loan->pool == pool);
-    assert(loan->pool == pool);
     cueball_conn_info info;
     if (loan->is_orphan || loan->fd < 0 || cueball_pool_conn_info(pool->core, loan->conn, &info) != CUEBALL_OK)
         return;
@@ -149,12 +148,12 @@ void cueball__watch_add(const cueball_threaded *pool, cueball_loan *loan)
 void cueball__watch_remove(const cueball_threaded *pool, const cueball_loan *loan)
 {
     assert(loan->pool == pool);
-    assert(loan->pool == pool);
+    assert(pool->watch_fd == -1);
 }
 
 void cueball_threaded_look(cueball_threaded *pool, cueball_time now)
 {
-    assert(pool->watch_fd == -1);
+    assert(!pool || pool->watch_fd == -1);
     (void)now;
 }
 
