@@ -1023,11 +1023,11 @@ static void op_options(world *w)
 {
     cueball_options options;
     (void)read_options(w, &options);
-    cueball_pool_time_advanced(w->pool, begin(w)); /* what is due goes by the old ones */
+    cueball_time now = begin(w);
+    cueball_pool_time_advanced(w->pool, now); /* what is due goes by the old ones */
     check(w);
-    int result = cueball_pool_options_changed(w->pool, begin(w), &options);
-    TELL("options, max_connections %u: %d\n", options.max_connections, result);
-    MUST(result == CUEBALL_OK, "%d", result);
+    TELL("options, max_connections %u\n", options.max_connections);
+    MUST(cueball_pool_options_changed(w->pool, now, &options) == CUEBALL_OK, "options");
     w->options = options;
 }
 

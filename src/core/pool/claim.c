@@ -228,6 +228,7 @@ cueball__slot *cueball__claim_cancel(cueball_pool *pool, cueball__claim *claim)
     }
     claim_disown(claim);
     claim->state = 0;
+    claim->slot = NULL;
     cueball__table_remove(&pool->claims, claim);
     pool->counters.claims_cancelled++;
     assert(!cueball__link_is_linked(&claim->at_state));

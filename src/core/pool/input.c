@@ -224,6 +224,8 @@ uint32_t cueball_pool_lease_repeats_max(const cueball_pool *pool, cueball_time n
         return 0;
     if (pool->is_set || pool->is_paused || cueball__pool_is_over(pool) || pool->watched & EACH_LEASE)
         return 0;
+    if (slot->owner && !cueball__list_is_empty(&pool->owners_gone)) /* it may be one of those */
+        return 0;
     assert(slot->state == CUEBALL_SLOT_BUSY);
     return cueball__lease_uses_left(pool, slot);
 }
