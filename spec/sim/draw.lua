@@ -7,6 +7,7 @@ local STREAM = 11 -- apart from those of cueball.host.sim
 draw.ENDURING_STREAM = 12
 draw.ROUGH_STREAM = 13
 draw.DIRTY_STREAM = 24
+draw.CHARGE_STREAM = 38 -- one that leaves the seeds of sim_spec.lua that once failed as they were
 
 local Chance = {}
 Chance.__index = Chance

@@ -1,4 +1,5 @@
 --- How a scenario ends: by a stop in the middle of everything, or with all well again, an even pool, and a stop after that.
+local charge = require "spec.sim.charge"
 local draw = require "spec.sim.draw"
 local steps = require "spec.sim.steps"
 local Evidence = require "spec.sim.evidence"
@@ -77,6 +78,7 @@ local function recover(self)
   self:check()
   self:set { idle_timeout_ms = false, max_lifetime_ms = false, check_interval_ms = false, decoherence_interval_ms = false }
   if self.is_enduring then self:set(draw.PLAIN) end
+  charge.recover(self)
   steps.release_all(self)
 end
 
@@ -157,6 +159,7 @@ local function stop(self)
   self:trace("stop: %s held, %s claims wait", #self.held, #self.model.queue)
   local limit = self.options.drain_timeout_ms + self.longest.timeout_ms + 1
   local waits = self.chance:is(0.5)
+  charge.stop(self)
   if waits then
     self.stopper = world.spawn(function()
       pool:stop()

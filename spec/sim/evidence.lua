@@ -8,7 +8,7 @@
 --   slot.after       closing: "replace" or "pause", what has to come next if the slot is wanted
 --
 -- Of each backend, by key: is_dead; opening_ms and attempt, of its last attempt; tried_ms; how often its connections were made
--- suspect (doubts, doubted_ms); how its replacements are paced (replace_ms).
+-- suspect (doubts, doubted_ms); how its replacements are paced (replace_ms); is_asked: its pause was ended by somebody.
 local Evidence = {}
 Evidence.__index = Evidence
 
@@ -101,11 +101,11 @@ local function tries_dead(self, event, backend)
     end
     local last = event.count > backend.attempt and backend.attempt or math.max(1, backend.attempt - 1)
     local gap, least = event.time_ms - backend.opening_ms, pause_after(self, last, backend.opening_ms)
-    if gap < least - EPSILON_MS then
+    if gap < least - EPSILON_MS and not backend.is_asked then
       self.fail("%s is dead and is tried after %.3f ms; the pause after attempt %d is %.3f at least", event.backend, gap, last, least)
     end
   end
-  backend.dead_openings, backend.opening_slot = backend.dead_openings + 1, event.slot
+  backend.dead_openings, backend.opening_slot, backend.is_asked = backend.dead_openings + 1, event.slot, false
 end
 
 local function attempt_begins(self, event, slot)
@@ -122,16 +122,19 @@ local function make_suspect(self, event, slot)
     if CONNECTED[other.state] then connected[#connected + 1] = other end
   end
   local state = self.model.state
+  -- A check that began in the very moment in which another was found dead may have been due by itself: then its slot is not suspect, and
+  -- counts among the doubts if it fails, too.
+  if slot.is_suspect and slot.is_guess then backend.unsure = (backend.unsure or 0) + 1 end
   if slot.is_suspect or slot.is_removed or #connected < 2 or state == "stopping" or state == "stopped" then return end
   if not backend.doubted_ms or event.time_ms - backend.doubted_ms >= DOUBTS_SPAN_MS - EPSILON_MS or backend.doubts == 0 then
-    backend.doubted_ms, backend.doubts = event.time_ms, 0
+    backend.doubted_ms, backend.doubts, backend.unsure = event.time_ms, 0, 0
   end
-  if backend.doubts >= DOUBTS_MAX then return end
+  if backend.doubts + (self.has_check and backend.unsure or 0) >= DOUBTS_MAX then return end
   backend.doubts, backend.found_ms = backend.doubts + 1, event.time_ms
   for _, other in ipairs(connected) do
     local is_at_rest = other.state ~= "checking" or other.checking_ms == event.time_ms -- if so, it is checked by now
     if other ~= slot and not other.is_suspect and is_at_rest then
-      other.is_suspect, other.is_checked_first = true, self.has_check
+      other.is_suspect, other.is_checked_first, other.is_guess = true, self.has_check, other.state == "checking"
       if other.state == "idle" then self.model:goes_last(other) end
     end
   end
@@ -281,7 +284,7 @@ local PROOFS = {
     end
     return false
   end,
-  plan = function(self) return self.has_priorities end,
+  plan = function(self, event) return self.has_priorities or self.model.excused[event.backend] end,
 }
 
 function Evidence:backend_revived(event)
@@ -291,6 +294,15 @@ function Evidence:backend_revived(event)
   end
   local backend = of(self, event.backend)
   backend.is_dead, backend.dead_openings, backend.tried_ms = false, 0, event.time_ms
+end
+
+--- Somebody ends the pause before the next attempt at a dead backend, or at all of them: key nil.
+function Evidence:asked(key)
+  for of_key in pairs(self.model.dead) do
+    local pauses = true -- else there is nothing to be ended
+    for _, slot in ipairs(slots_of(self, of_key)) do pauses = pauses and slot.state == "backoff" end
+    if key == nil or key == of_key then of(self, of_key).is_asked = pauses end
+  end
 end
 
 -- ------------------------------------------------------------ now and then --
@@ -313,7 +325,7 @@ local function check_probes(self)
     end
   end
   for _, slot in pairs(model.slots) do is_living = is_living or not slot.is_removed and not model.dead[slot.backend] end
-  if is_living and model.known > dead + model.ejected_count and probes > self:probes_max() then
+  if is_living and model:in_use() > dead + model.ejected_count and probes > self:probes_max() then
     self.fail("%d of %d dead backends are tried, max_connections is %d", probes, dead, model.max)
   end
 end

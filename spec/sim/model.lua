@@ -13,6 +13,7 @@
 --   model.evidence   whom the pool trusts and whom it blames, spec/sim/evidence.lua
 --   model.limited    which backends were said to take fewer connections than planned, by key
 --   model.coverage   a table: how often each kind of event came is counted in it
+--   model.is_paused, model.drained, model.drained_count  what people in charge wanted; model.excused: see spec/sim/charge.lua
 --   model.current    the claimer whose claim is being made
 local Evidence = require "spec.sim.evidence"
 
@@ -56,6 +57,7 @@ function Model.new(fail, options, is_enduring, has_priorities)
     max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
     known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0,
     is_enduring = is_enduring, is_overloaded = false, ejected = {}, ejected_count = 0, churned = {}, limited = {},
+    is_paused = false, drained = {}, drained_count = 0, excused = {},
   }, Model)
   self.evidence = Evidence.new(self, fail)
   self.evidence.has_priorities = has_priorities
@@ -92,12 +94,22 @@ local function churn(self, event)
   self.churned[event.backend] = { time_ms = event.time_ms, rate = rate }
 end
 
+local MAY_BE_AT_DRAINED = { closing = true, free = true }
+
+local function not_drained(self, event)
+  local slot = self.slots[event.slot]
+  if self.drained[event.backend] and not (slot and slot.is_removed) and not MAY_BE_AT_DRAINED[event.to] then
+    self.fail("slot %d became %s, and %s is drained", event.slot, event.to, event.backend)
+  end
+end
+
 function ON.slot_state(self, event)
   local number, to = event.slot, event.to
   local slot = self.slots[number]
   local from = slot and slot.state or "free"
   if from ~= event.from then self.fail("slot %d was %s, not %s as the event says", number, from, event.from) end
   if not MAY_BECOME[from][to] then self.fail("slot %d became %s when %s", number, to, from) end
+  not_drained(self, event)
   self.evidence:slot_state(event, slot)
   if not slot then
     slot = slot_come(self, event)
@@ -133,6 +145,43 @@ function Model:goes_last(slot)
   slot.seq = self.seq
 end
 
+--- Backends that may have connections.
+function Model:in_use()
+  return self.known - self.drained_count
+end
+
+local function undrained(self, key)
+  if not self.drained[key] then return end
+  self.drained[key] = nil
+  self.drained_count = self.drained_count - 1
+end
+
+function ON.backend_drained(self, event)
+  if self.drained[event.backend] then self.fail("%s was drained twice", event.backend) end
+  if self.dead[event.backend] or self.ejected[event.backend] then self.fail("%s is drained, and dead or ejected", event.backend) end
+  self.drained[event.backend], self.limited[event.backend] = true, nil
+  self.drained_count = self.drained_count + 1
+  self.changed_ms = event.time_ms
+end
+
+function ON.backend_restored(self, event)
+  if not self.drained[event.backend] then self.fail("%s was restored and was not drained", event.backend) end
+  undrained(self, event.backend)
+  self.changed_ms = event.time_ms
+end
+
+function ON.paused(self, event)
+  if self.is_paused then self.fail "the pool was paused twice" end
+  if event.count ~= #self.queue then self.fail("%d claims wait as the pool is paused, not %d", #self.queue, event.count) end
+  self.is_paused = true
+end
+
+function ON.resumed(self, event)
+  if not self.is_paused then self.fail "the pool was resumed and was not paused" end
+  if event.count ~= #self.queue then self.fail("%d claims wait as the pool is resumed, not %d", #self.queue, event.count) end
+  self.is_paused = false
+end
+
 function ON.shuffled(self)
   for _, slot in pairs(self.slots) do
     if slot.state == "idle" then slot.seq = 0 end -- somewhere before those that come to rest from now on
@@ -141,6 +190,7 @@ end
 
 local function members_change(self, event, by)
   self.known = self.known + by
+  undrained(self, event.backend)
   self.dead[event.backend] = nil -- in the place of one that was, if it is added under its key
   self.churned[event.backend] = nil
   if self.ejected[event.backend] then
@@ -154,11 +204,12 @@ function ON.backend_ejected(self, event)
   if self.ejected[event.backend] then self.fail("%s was ejected twice", event.backend) end
   self.ejected[event.backend] = true
   self.ejected_count = self.ejected_count + 1
-  local most = math.max(1, math.floor(self.max_ejected * self.known))
-  if self.ejected_count > most then self.fail("%d of %d backends are ejected, not %d at most", self.ejected_count, self.known, most) end
+  local in_use = self:in_use()
+  local most = math.max(1, math.floor(self.max_ejected * in_use))
+  if self.ejected_count > most then self.fail("%d of %d backends are ejected, not %d at most", self.ejected_count, in_use, most) end
   local dead = 0
   for _ in pairs(self.dead) do dead = dead + 1 end
-  if self.ejected_count + dead >= self.known then self.fail("%s was the last that lived, and was ejected", event.backend) end
+  if self.ejected_count + dead >= in_use then self.fail("%s was the last that lived, and was ejected", event.backend) end
 end
 
 function ON.backend_returned(self, event)
@@ -167,7 +218,10 @@ function ON.backend_returned(self, event)
   self.ejected_count = self.ejected_count - 1
 end
 
-function ON.overloaded(self) self.is_overloaded = true end
+function ON.overloaded(self)
+  if self.is_paused then self.fail "a pool that is paused is overloaded" end
+  self.is_overloaded = true
+end
 function ON.relieved(self) self.is_overloaded = false end
 
 function ON.backend_added(self, event)
@@ -219,6 +273,8 @@ local function lend(self, event)
   local number, slot = event.slot, self.slots[event.slot]
   if not slot or slot.state ~= "busy" then return self.fail("slot %d was granted when %s", number, slot and slot.state or "free") end
   if slot.lease then self.fail("slot %d is on lease %d and was granted as %d", number, slot.lease, event.lease) end
+  if self.is_paused then self.fail("slot %d was granted in a pause", number) end
+  if self.drained[slot.backend] and not slot.is_removed then self.fail("slot %d was granted, and %s is drained", number, slot.backend) end
   if slot.conn ~= event.conn then self.fail("slot %d: connection %d was granted, it has %d", number, event.conn, slot.conn) end
   if self.leases[event.lease] or self.ended[event.lease] then self.fail("lease %d was given twice", event.lease) end
   self.evidence:lent(slot, number)
@@ -265,6 +321,8 @@ local function unqueue(self, claim)
   end
 end
 
+local REFUSED_IN_PAUSE = { claim_timeout = true, paused = true, no_backends = true, pool_stopping = true }
+
 function ON.claim_refused(self, event)
   local claimer = self.current
   self.refused = self.refused + 1
@@ -277,6 +335,8 @@ function ON.claim_refused(self, event)
   elseif not claimer then
     return self.fail("a claim was refused at once that nobody made")
   end
+  if self.is_paused and not REFUSED_IN_PAUSE[event.error] then self.fail("a claim was refused in a pause: %s", event.error) end
+  if event.error == "paused" and not self.is_paused then self.fail "a claim was told of a pause that there is not" end
   local by_policy = self.is_enduring and event.claim ~= nil
   if event.error == "overloaded" and not by_policy and #self.queue < (self.coming.max_waiters or math.huge) then
     self.fail("a claim was refused as one too many when %d waited", #self.queue)
@@ -317,6 +377,7 @@ function ON.pool_state(self, event)
     self.fail("the pool became %s (was %s) when %s", event.to, event.from, self.state)
   end
   self.state = event.to
+  if event.to == "stopping" then self.is_paused = false end
 end
 
 --- What pool:subscribe calls.
@@ -348,9 +409,9 @@ function Model:check_full(now_ms, delay_ms)
   local dead = 0
   for _ in pairs(self.dead) do dead = dead + 1 end
   local least = self.max - math.min(dead, self.evidence:probes_max())
-  if dead < self.known and self.total - self.orphans < least and next(self.limited) == nil then
+  if dead < self:in_use() and self.total - self.orphans < least and next(self.limited) == nil then
     self.fail("only %d slots, %d of them orphans, with %d backends alive; max_connections is %d", self.total, self.orphans,
-      self.known - dead, self.max)
+      self:in_use() - dead, self.max)
   end
 end
 

@@ -12,6 +12,7 @@
 local bit = require "bit"
 local Pool = require "cueball.pool"
 local sim = require "cueball.host.sim"
+local charge = require "spec.sim.charge"
 local draw = require "spec.sim.draw"
 local ending = require "spec.sim.ending"
 local steps = require "spec.sim.steps"
@@ -127,7 +128,8 @@ local function audit_slots(self)
   local model, counts = self.model, self.pool.core.numbers
   self.pool.core:stats()
   if not self.has_model then
-    if counts.busy ~= 0 and counts.waiting ~= 0 and counts.idle ~= 0 then self.fail "claims wait while connections rest" end
+    local may_wait = counts.idle == 0 or self.pause ~= nil
+    if counts.busy ~= 0 and counts.waiting ~= 0 and not may_wait then self.fail "claims wait while connections rest" end
     return counts.idle + counts.busy + counts.checking, counts.connecting, counts.closing, counts.total
   end
   local of_model = model.counts
@@ -171,6 +173,7 @@ function Scenario:audit()
   end
   local deadline = self.pool.is_over and math.huge or tonumber(self.pool.core:deadline())
   if deadline <= self.world.now() then self.fail("what was due at %.0f ns is not done at %.0f", deadline, self.world.now()) end
+  charge.audit(self)
 end
 
 -- ------------------------------------------------------------------ making --
@@ -196,6 +199,9 @@ local function draw_all(self, chance)
     self.options.proven_after_ms = luck:span(0, 3000, 0, 0.5)
     self.weights = draw.weights(luck, rough.KINDS, self.weights)
   end
+  local mind = draw.chance(self.seed, draw.CHARGE_STREAM)
+  self.is_managed = mind:is(0.4)
+  if self.is_managed then self.weights = draw.weights(mind, charge.KINDS, self.weights) end
   self.has_reset = draw.dirt(draw.chance(self.seed, draw.DIRTY_STREAM), self.factory_faults)
   self.stop_at = chance:is(0.25) and chance:whole(1, self.steps_max) or nil
   self.faults_change = chance:is(0.7)
@@ -242,7 +248,7 @@ end
 local function header(self)
   return table.concat({
     ("seed %d, %d steps: %d backends, %s%s, %s, stop at step %s"):format(self.seed, self.steps_max, self.service.count,
-      self.is_rough and "rough, " or "",
+      (self.is_rough and "rough, " or "") .. (self.is_managed and "managed, " or ""),
       self.has_sockets and "sockets" or self.service.is_synchronous and "no sockets, connects at once" or "no sockets",
       self.has_model and "events watched" or "nobody subscribes", tostring(self.stop_at or "none")),
     "options " .. self.drawn_options,

@@ -1,9 +1,13 @@
 --- The steps of a scenario: each is one thing that somebody does, drawn by weight.
+local charge = require "spec.sim.charge"
 local draw = require "spec.sim.draw"
 local rough = require "spec.sim.rough"
 
 local steps = {}
 local STEP = {}
+
+--- Causes for which a lease ends without its claimer.
+steps.TAKES_AWAY = { owner = true, stop = true, killed = true }
 
 --- { kind, usual weight }; `always`: in every seed.
 steps.KINDS = {
@@ -19,7 +23,7 @@ local function hold(self, lease, claimer)
   local record, model = lease.connection, self.model
   local was_ended = self.has_model and model.ended[lease.handle]
   if self.has_model and not was_ended and not model.leases[lease.handle] then self.fail("lease %d is not known", lease.handle) end
-  if was_ended and was_ended ~= "owner" and was_ended ~= "stop" then self.fail("a lease came that ended before: %s", was_ended) end
+  if was_ended and not steps.TAKES_AWAY[was_ended] then self.fail("a lease came that ended before: %s", was_ended) end
   if record == nil then return self.fail "a lease came without a connection" end
   if record.holder and self.has_model and model.leases[record.holder.handle] then
     self.fail("connection %d is leased to two", record.id)
@@ -54,11 +58,12 @@ local function finish(self, holding, how)
   if lease.connection ~= nil then self.fail("a lease has its connection after its %s", how) end
   if ok ~= true and name ~= "stale" then self.fail("%s returned %s, %s", how, tostring(ok), tostring(name)) end
   if ok and was_over then self.fail("%s of a lease that was over succeeded", how) end
+  charge.ended(self, holding, ok)
   if self.has_model and not self.failure then
     local cause = model.ended[holding.handle]
     if not cause and holding.record.is_cleaning then cause = "release" end -- in a moment
     if not cause then return self.fail("lease %d lives on after its %s", holding.handle, how) end
-    if not ok and not was_over and cause ~= "owner" and cause ~= "stop" then
+    if not ok and not was_over and not steps.TAKES_AWAY[cause] then
       self.fail("%s was stale: the lease had ended by %s", how, cause)
     end
   end
@@ -115,6 +120,7 @@ local function answered(self, claimer, lease, name)
     if claimer.id < (self.last_granted or 0) then self.fail("claimer %d overtook claimer %d", self.last_granted, claimer.id) end
     self.last_granted = claimer.id
   end
+  charge.answered(self, claimer, lease, name)
   if lease == nil and type(name) ~= "string" then self.fail("claimer %d got neither a lease nor a reason", claimer.id) end
   if not self.has_model or self.failure then return end
   local expected = claimer.expected
@@ -144,6 +150,7 @@ local function new_claimer(self, given)
     id = self.asked, owner = given.owner, answers = 0, is_killed = false, has_waited = false,
     deadline_ms = timeout and self.world.time_ms() + timeout or math.huge,
   }
+  charge.claims(self, claimer)
   return claimer
 end
 
@@ -216,7 +223,7 @@ local function must_have_ended(self, claimer, how)
   local cause = self.model.ended[claimer.holding.handle]
   if not cause and claimer.holding.record.is_cleaning then cause = "release" end -- in a moment
   if not cause then return self.fail("the lease of claimer %d lives on after its with", claimer.id) end
-  if cause ~= how and cause ~= "owner" and cause ~= "stop" then
+  if cause ~= how and not steps.TAKES_AWAY[cause] then
     self.fail("the lease of claimer %d ended by %s in with, not by %s", claimer.id, cause, how)
   end
 end
@@ -274,6 +281,7 @@ function STEP.kill(self)
   if claimer.holding then must_have_ended(self, claimer, claimer.holding.ended_by or "close") end
 end
 
+charge.install(STEP)
 rough.install(STEP, { new_claimer = new_claimer, start_claimer = start_claimer, answered = answered, hold = hold,
   must_have_ended = must_have_ended })
 
