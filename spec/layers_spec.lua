@@ -304,7 +304,7 @@ local MAY_USE = {
   base = {}, tls = {}, host = set "cosocket dns tls", cosocket = set "host tls", dns = {}, resolver = set "dns host",
   connection = set "cosocket tls", pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver",
   monitor = set "host http log tls", http = set "host log",
-  cli = set "host dns resolver init console", init = set "host cosocket pool set nginx monitor",
+  cli = set "host http dns resolver init console", init = set "host cosocket pool set nginx monitor",
   runtime = set "host init monitor pool set", console = set "host init monitor pool set resolver connection log",
 }
 

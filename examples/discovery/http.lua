@@ -6,9 +6,11 @@
 --   answer:line()                        its next line, read as JSON: for answers that go on; nil, message
 --   answer:close()
 --
--- It speaks HTTP/1.0, so that an answer ends with its connection and comes in one piece. For redirects, proxies and the like take
--- lua-resty-http (docs/libraries.md).
+-- Answers are read by cueball.http.answer (libcueball_http). For redirects, proxies and the like take lua-resty-http (docs/libraries.md).
+local http_answer = require "cueball.http.answer"
 local json = require "dkjson" -- Debian: apt install lua-dkjson
+
+local LINE_MAX = 16 * 1024 * 1024
 
 local http = {}
 
@@ -22,16 +24,26 @@ local function read(text, message)
   return value
 end
 
-function Answer:close() self.socket:close() end
+function Answer:close() self.read.socket:close() end
 
 function Answer:rest()
-  local text, message = self.socket:receive "*a"
+  local text, message = self.read:rest()
   self:close()
   return read(text, message)
 end
 
 function Answer:line()
-  return read(self.socket:receive "*l")
+  while true do
+    local line, rest = self.kept:match "^([^\n]*)\n(.*)$"
+    if line then
+      self.kept = rest
+      return read(line)
+    end
+    local piece, message = self.read:piece()
+    if not piece then return nil, message or "closed" end
+    if #self.kept > LINE_MAX then return nil, "a line is too long" end
+    self.kept = self.kept .. piece
+  end
 end
 
 -- Connects, with TLS where `at.tls` is a context of cueball.tls.
@@ -48,21 +60,6 @@ local function connect(host, at)
   return nil, message
 end
 
-local function read_head(socket)
-  local line, message = socket:receive "*l"
-  if not line then return nil, message end
-  local status = tonumber(line:match "^HTTP/%d%.%d (%d%d%d)")
-  if not status then return nil, "no HTTP: " .. line:sub(1, 60) end
-  local headers = {}
-  repeat
-    line, message = socket:receive "*l"
-    if not line then return nil, message end
-    local name, value = line:match "^([^:]+):%s*(.-)%s*$"
-    if name then headers[name:lower()] = value end
-  until line == ""
-  return status, headers
-end
-
 --- Sends a request and reads the head of its answer.
 -- @param at { address =, port =, name = for the certificate and the header Host, tls = context, timeout_ms = 5000,
 --   headers = { "Name: value" } }
@@ -72,14 +69,16 @@ function http.ask(host, at, method, path, body)
   local socket, message = connect(host, at)
   if not socket then return nil, ("%s:%d: %s"):format(at.address, at.port, message) end
   local text = body and json.encode(body) or ""
-  local lines = { ("%s %s HTTP/1.0"):format(method, path), "Host: " .. (at.name or at.address), "Content-Length: " .. #text }
+  local lines = {
+    ("%s %s HTTP/1.1"):format(method, path), "Host: " .. (at.name or at.address), "Connection: close", "Content-Length: " .. #text,
+  }
   for _, line in ipairs(at.headers or {}) do lines[#lines + 1] = line end
-  local status, headers
-  status, message = socket:send { table.concat(lines, "\r\n"), "\r\n\r\n", text }
-  if status then status, headers = read_head(socket) end
-  if status == 200 then return setmetatable({ socket = socket, headers = headers }, Answer) end
+  local answer, sent
+  sent, message = socket:send { table.concat(lines, "\r\n"), "\r\n\r\n", text }
+  if sent then answer, message = http_answer.read(socket, { body_max = math.huge }) end
+  if answer and answer.status == 200 then return setmetatable({ read = answer, headers = answer.headers, kept = "" }, Answer) end
   socket:close()
-  return nil, ("%s:%d: %s"):format(at.address, at.port, status and "status " .. status or headers or message)
+  return nil, ("%s:%d: %s"):format(at.address, at.port, answer and "status " .. answer.status or message)
 end
 
 return http

@@ -63,20 +63,20 @@ describe("what a program answers", function()
     assert.same({ 200, body }, { get("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" .. body, true) })
     assert.same({ 404, body }, { get("HTTP/1.0 404 No\r\n\r\n" .. body) })
     local chunks = ("186a0;x=y\r\n%s\r\n2\r\nab\r\n0\r\n\r\n"):format(body)
-    assert.same({ 200, body .. "ab" }, { get("HTTP/1.1 200 OK\nTransfer-Encoding:  Chunked \n\n" .. chunks, true) })
+    assert.same({ 200, body .. "ab" }, { get("HTTP/1.1 200 OK\r\nTransfer-Encoding:  Chunked \r\n\r\n" .. chunks, true) })
     assert.same({ 204, "" }, { get("HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n", true) })
   end)
 
   it("is refused if it is no answer, is cut or has no end", function()
     local cases = {
       ["SSH-2.0-x\r\n"] = 'it does not speak HTTP: "SSH-2.0-x"', [""] = "it closed the connection",
-      ["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"] = "closed",
-      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"] = "a piece of its answer has no length",
-      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"] = "closed",
-      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n"] = "its answer is too long",
-      ["HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"] = "its answer is too long",
-      ["HTTP/1.1 200 OK\r\n" .. ("A: b\r\n"):rep(200)] = "its answer has too many headers",
-      ["HTTP/1.1 200 OK\r\nA: " .. ("b"):rep(20000)] = "a line of the answer is too long",
+      ["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"] = "the answer was cut",
+      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"] = "Invalid character in chunk size",
+      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"] = "the answer was cut",
+      ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n"] = "the body is too long",
+      ["HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"] = "the body is too long",
+      ["HTTP/1.1 200 OK\r\n" .. ("A: b\r\n"):rep(200)] = "there are too many headers",
+      ["HTTP/1.1 200 OK\r\nA: " .. ("b"):rep(20000)] = "the head is too long",
     }
     for bytes, message in pairs(cases) do assert.same({ nil, message }, { get(bytes) }, bytes:sub(1, 60)) end
   end)

@@ -13,8 +13,7 @@ local text = require "cueball.text"
 local source = {}
 
 local PORT = 9190
-local LINE_MAX, HEADERS_MAX, BODY_MAX, EVENT_MAX = 16384, 100, 64 * 1024 * 1024, 1024 * 1024
-local PIECE = 65536
+local EVENT_MAX = 1024 * 1024
 
 -- -------------------------------------------------------------------------- addresses --
 
@@ -46,95 +45,6 @@ function source.at(given)
     is_tls = scheme == "https" }
 end
 
--- ---------------------------------------------------------------------------- reading --
-
-local Reader = {}
-Reader.__index = Reader
-
--- @return true; or nil, message
-function Reader:more()
-  local piece, message = self.socket:receiveany(PIECE)
-  if not piece then return nil, message end
-  self.buffer = self.buffer .. piece
-  return true
-end
-
--- The next line, without its end.
-function Reader:line(max)
-  while true do
-    local at = self.buffer:find("\n", 1, true)
-    if at and at <= max then
-      local found = self.buffer:sub(1, at - 1):gsub("\r$", "")
-      self.buffer = self.buffer:sub(at + 1)
-      return found
-    end
-    if at or #self.buffer > max then return nil, "a line of the answer is too long" end
-    local ok, message = self:more()
-    if not ok then return nil, message end
-  end
-end
-
--- So many bytes.
-function Reader:take(count)
-  local parts, have = { self.buffer }, #self.buffer
-  while have < count do
-    local piece, message = self.socket:receiveany(math.min(PIECE, count - have))
-    if not piece then return nil, message end
-    parts[#parts + 1], have = piece, have + #piece
-  end
-  local all = table.concat(parts)
-  self.buffer = all:sub(count + 1)
-  return all:sub(1, count)
-end
-
--- The head of the answer (RFC 9112).
--- @return status, headers by name; or nil, message
-local function read_head(reader)
-  local first, message = reader:line(LINE_MAX)
-  if not first then return nil, message == "closed" and "it closed the connection" or message end
-  local status = first:match "^HTTP/1%.%d (%d%d%d)"
-  if not status then return nil, said("it does not speak HTTP: %q", first:sub(1, 40)) end
-  local headers = {}
-  for _ = 1, HEADERS_MAX do
-    local one, why = reader:line(LINE_MAX)
-    if not one then return nil, why end
-    if one == "" then return tonumber(status), headers end
-    local name, value = one:match "^([^:]+):(.*)$"
-    if name then headers[name:lower()] = text.trimmed(value) end
-  end
-  return nil, "its answer has too many headers"
-end
-
--- The pieces of the body, one after the other: function → piece; nil: it is over; nil, message: it was cut.
-local function pieces_of(reader, headers)
-  if (headers["transfer-encoding"] or ""):lower():find "chunked" then
-    return function()
-      local head, message = reader:line(LINE_MAX)
-      local size = head and tonumber(head:match "^%x+" or "", 16)
-      if not size then return nil, message or "a piece of its answer has no length" end
-      if size == 0 then return nil end
-      if size > BODY_MAX then return nil, "its answer is too long" end
-      local piece, why = reader:take(size)
-      if not piece then return nil, why end
-      reader:line(LINE_MAX)
-      return piece
-    end
-  end
-  local left = tonumber(headers["content-length"]) or math.huge
-  if left ~= math.huge and left > BODY_MAX then return function() return nil, "its answer is too long" end end
-  return function()
-    if left <= 0 then return nil end
-    if reader.buffer == "" then
-      local ok, message = reader:more()
-      if not ok and (message ~= "closed" or left ~= math.huge) then return nil, message end
-      if not ok then return nil end
-    end
-    local piece = reader.buffer:sub(1, math.min(left, PIECE))
-    reader.buffer, left = reader.buffer:sub(#piece + 1), left - #piece
-    return piece
-  end
-end
-
 -- ------------------------------------------------------------------------------ asking --
 
 local function request_of(at, path, options)
@@ -154,19 +64,17 @@ local function secure(host, socket, at, options)
   return host.tls.handshake(socket, identity, at.address, true)
 end
 
--- @return reader, status, headers; or nil, message
-local function open(host, at, path, options)
+-- @return the answer, as of cueball.http.answer; or nil, message
+local function open(host, at, path, options, limits)
+  local is_loaded, http = pcall(require, "cueball.http.answer")
+  if not is_loaded then return nil, "libcueball_http is needed: " .. text.message(http) end
   local socket = host.tcp()
   socket:settimeouts(options.timeout_ms, options.timeout_ms, options.quiet_ms or options.timeout_ms)
   local ok, message = address.connect(socket, at)
   if ok and at.is_tls then ok, message = secure(host, socket, at, options) end
   if ok then ok, message = socket:send(request_of(at, path, options)) end
-  local reader, status, headers = setmetatable({ socket = socket, buffer = "" }, Reader), nil, nil
-  if ok then
-    status, headers = read_head(reader)
-    ok, message = status, headers
-  end
-  if ok then return reader, status, headers end
+  if ok then ok, message = http.read(socket, limits) end
+  if ok then return ok end
   socket:close()
   return nil, text.message(message)
 end
@@ -175,24 +83,17 @@ end
 -- @param options { timeout_ms =, token = or nil, ca_file = or nil }
 -- @return status, body; or nil, message
 function source.get(host, at, path, options)
-  local reader, status, headers = open(host, at, path, options)
-  if not reader then return nil, status end
-  local parts, size, fault = {}, 0
-  local next_piece = pieces_of(reader, headers)
-  repeat
-    local piece
-    piece, fault = next_piece()
-    parts[#parts + 1], size = piece, size + (piece and #piece or 0)
-  until not piece or size > BODY_MAX
-  if size > BODY_MAX then fault = "its answer is too long" end
-  reader.socket:close()
-  if fault then return nil, text.message(fault) end
-  return status, table.concat(parts)
+  local answer, fault = open(host, at, path, options)
+  if not answer then return nil, fault end
+  local body, message = answer:rest()
+  answer.socket:close()
+  if not body then return nil, text.message(message) end
+  return answer.status, body
 end
 
 -- Server-sent events (the HTML standard, 9.2): fields of an event on a line each, an empty line after it. All lines of one event together
 -- have EVENT_MAX bytes at most.
-local function read_events(next_piece, on_event)
+local function read_events(answer, on_event)
   local rest, size, name, data, id = "", 0, nil, {}, nil
   local function field(one)
     size = size + #one + 1
@@ -205,7 +106,7 @@ local function read_events(next_piece, on_event)
     if key == "event" then name = value elseif key == "data" then data[#data + 1] = value elseif key == "id" then id = value end
   end
   while true do
-    local piece, message = next_piece()
+    local piece, message = answer:piece()
     if not piece then return nil, message or "it ended the stream" end
     rest = rest .. piece
     local from, at = 1, rest:find("\n", math.max(1, #rest - #piece), true)
@@ -225,16 +126,12 @@ end
 -- @return nil, message, status of the answer if it was no stream
 function source.follow(host, at, path, options, on_event)
   local asked = setmetatable({ accept = "text/event-stream" }, { __index = options })
-  local reader, status, headers = open(host, at, path, asked)
-  if not reader then return nil, status end
-  local message
-  if status == 200 then
-    message = select(2, read_events(pieces_of(reader, headers), on_event))
-  else
-    message = ("it answers %d"):format(status)
-  end
-  reader.socket:close()
-  return nil, text.message(message), status
+  local answer, fault = open(host, at, path, asked, { body_max = math.huge })
+  if not answer then return nil, fault end
+  local message = ("it answers %d"):format(answer.status)
+  if answer.status == 200 then message = select(2, read_events(answer, on_event)) end
+  answer.socket:close()
+  return nil, text.message(message), answer.status
 end
 
 return source

@@ -1,4 +1,5 @@
 --- The requests of one connection, as tables, read by libcueball_http.
+local head = require "cueball.http.head"
 local library = require "cueball.http.library"
 local target = require "cueball.http.target"
 local text = require "cueball.text"
@@ -11,27 +12,13 @@ Reader.__index = Reader
 
 local bytes_of = ffi.typeof "const char *"
 local made, taken = ffi.new "cueball_http *[1]", ffi.new "size_t[1]"
-local request, header = ffi.new "cueball_http_request", ffi.new "cueball_http_header"
+local request = ffi.new "cueball_http_request"
 
 --- @param head_max, headers_max how many bytes the head of a request may have, and how many headers
 function reader.new(head_max, headers_max)
   local code = lib.cueball_http_new(head_max, headers_max, made)
   if code ~= lib.CUEBALL_OK then error("cueball.http: " .. ffi.string(require("cueball.native").lib.cueball_error_message(code)), 0) end
   return setmetatable({ pointer = ffi.gc(made[0], lib.cueball_http_free), rest = "", has_body = false }, Reader)
-end
-
--- Headers by name in small letters. What comes twice is joined with ", "; `counts` tells.
-local function headers_of(pointer)
-  local headers, counts = {}, {}
-  local index = 0
-  while lib.cueball_http_header_at(pointer, index, header) do
-    local name = ffi.string(header.name, header.name_size):lower()
-    local value = ffi.string(header.value, header.value_size)
-    headers[name] = headers[name] and headers[name] .. ", " .. value or value
-    counts[name] = (counts[name] or 0) + 1
-    index = index + 1
-  end
-  return headers, counts
 end
 
 -- The request whose head was read; or nil, message, status.
@@ -43,7 +30,7 @@ local function request_of(self)
     method = ffi.string(request.method), path = path, arguments = arguments, minor = request.minor,
     keeps_alive = request.keeps_alive, has_body = request.has_body,
   }
-  found.headers, found.counts = headers_of(self.pointer)
+  found.headers, found.counts = head.headers(self.pointer)
   if authority then found.headers.host, found.counts.host = authority, 1 end
   return found
 end
