@@ -1,8 +1,13 @@
 --- Texts from outside: what they may not bring into logs, terminals, JSON and metrics.
-local text = require "cueball.text"
+local address = require "cueball.address"
 local cueball = require "cueball"
 local json = require "cueball.monitor.json"
+local secret = require "cueball.secret"
 local sim_pool = require "spec.support.sim_pool"
+local source = require "cueball.cli.source"
+local system = require "cueball.dns.system"
+local text = require "cueball.text"
+local tls = require "cueball.connection.tls"
 
 describe("a text that is cleaned", function()
   it("has its control characters and line ends escaped", function()
@@ -39,9 +44,41 @@ describe("a text that is trimmed", function()
     end
   end)
 
+  it("keeps those before it, if only those behind it are cut", function()
+    for given, expected in pairs { [""] = "", [" \t\n"] = "", ["a"] = "a", ["  a b\n"] = "  a b" } do
+      assert.equal(expected, text.trimmed_end(given))
+    end
+  end)
+
+  it("is one of several parts", function()
+    assert.same({ "a", "b c", "" }, text.parts(" a,b c\n,", ","))
+    assert.same({ "" }, text.parts("", ","))
+    assert.same({ "a.b", "" }, text.parts("a.b--", "--"))
+  end)
+
   it("is looked at once, however many blanks it has", function()
     local blanks = (" "):rep(4 * 1024 * 1024) -- a pattern would take hours for them
-    assert.equal(#blanks + 2, #text.trimmed(blanks .. "x" .. blanks .. "x" .. blanks))
+    local given = blanks .. "x" .. blanks .. "x" .. blanks
+    assert.equal(#blanks + 2, #text.trimmed(given))
+    assert.equal(2 * #blanks + 2, #text.trimmed_end(given))
+    assert.equal(#blanks + 2, #text.parts(given .. "," .. given, ",")[2])
+  end)
+end)
+
+describe("a megabyte of blanks", function()
+  local blanks = (" "):rep(1024 * 1024)
+
+  it("is read once wherever others may send it", function()
+    local shown = "ERR" .. blanks .. "x"
+    assert.equal(#shown + 1, (secret.hide_echo(shown .. blanks .. "'auth hunter22'", "hunter22"):find(" (", 1, true)))
+    assert.equal(#shown + 1, (secret.cut(shown .. blanks .. "hunter22", "hunter22 and more"):find(" (", 1, true)))
+    assert.equal("1.2.3.4:53", system.parse("nameserver" .. blanks .. "1.2.3.4" .. blanks .. "x #" .. blanks, {}, "h").servers[1])
+    assert.matches("client certificate", tls.explained("read: " .. blanks .. "closed"))
+    assert.equal(blanks .. "no", tls.explained(blanks .. "no"))
+    for _, given in ipairs { blanks .. "x", "x" .. blanks, "x" .. blanks .. ":1", "[" .. blanks .. "]" .. blanks .. ":1" } do
+      assert.is_nil((address.split(given)))
+      assert.is_nil((source.at(given)))
+    end
   end)
 end)
 

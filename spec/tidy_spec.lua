@@ -172,6 +172,31 @@ describe("a loop", function()
   end)
 end)
 
+describe("a pattern", function()
+  -- Where something has to follow the blanks, Lua looks for it from each of them: a run of 1 MB takes an hour.
+  it("looks at blanks once: text.trimmed, text.trimmed_end and text.parts do that", function()
+    local function looks_again(line)
+      for literal in line:gmatch "[%w_]+ *%(?%f[\"']([\"'][^\"']*)[\"']" do
+        if literal:find "%.%-%)?%%s[*+]" or literal:find "^.%%s[*+]." then return true end
+      end
+      return false
+    end
+    assert.is_true(looks_again [[local a = b:gsub("%s+$", "")]])
+    assert.is_true(looks_again [[return a:match "^%s*(.-)%s*$"]])
+    assert.is_true(looks_again [[for part in a:gmatch '%s*(.-)%s*,' do]])
+    assert.is_false(looks_again [[return a:gsub("%s+", " "):match "^%s*x", b:match("^(%S+)%s*(.*)$")]])
+    local found = {}
+    for _, path in ipairs(sources) do
+      if path:find "^lua/.*%.lua$" or path:find "^examples/.*%.lua$" then
+        for line in tidy.read(path):gmatch "[^\n]+" do
+          if looks_again(line) then found[#found + 1] = path .. ": " .. line end
+        end
+      end
+    end
+    assert.same({}, found)
+  end)
+end)
+
 describe("the C code", function()
   it("asserts what must be, and what must not be", function()
     assert.equal(3, tidy.asserts "assert(x);\n_Static_assert (y, \"\"); CUEBALL_ASSERT(z); asserted(a); assert_not(b);")

@@ -12,7 +12,7 @@ local function read(path)
   if not file then return nil, message end
   local text = file:read "*a"
   file:close()
-  return (text:gsub("%s+$", ""))
+  return text:match "%S+"
 end
 
 local function is_ready(endpoint)

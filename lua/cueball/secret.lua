@@ -60,7 +60,7 @@ end
 -- (shortened, without line ends): nothing is shown from the first quote or colon on.
 function secret.hide_echo(message, one, other)
   local shown = message:match "^[^'`\":]*"
-  return secret.hide(shown == message and message or shown:gsub("%s+$", "") .. NOT_SHOWN, one, other)
+  return secret.hide(shown == message and message or text.trimmed_end(shown) .. NOT_SHOWN, one, other)
 end
 
 --- A secret as messages would have it, which are clean; nil: it is too short to be looked for.
@@ -81,7 +81,7 @@ function secret.cut(message, shown)
   if not message:find(start, 1, true) then return message end
   return (message:gsub("[^\n]+", function(line)
     local at = line:find(start, 1, true)
-    return at and line:sub(1, at - 1):gsub("%s+$", "") .. NOT_SHOWN or nil
+    return at and text.trimmed_end(line:sub(1, at - 1)) .. NOT_SHOWN or nil
   end))
 end
 

@@ -89,13 +89,30 @@ function text.first_line(value)
   return text.message((text.of(value):match "^[^\r\n]*"))
 end
 
---- Without the blanks before and behind it. A pattern such as "(.-)%s*$" would look at a long run of blanks once for each of them, which
--- takes seconds for what a peer may send.
+--- Without the blanks behind it. A pattern that ends with %s+$ would look at a long run of blanks once for each of them, which takes
+-- minutes for what a peer may send: spec/tidy_spec.lua refuses such patterns.
+function text.trimmed_end(value)
+  local to = #value
+  while to > 0 and find(value, "^%s", to) do to = to - 1 end
+  return sub(value, 1, to)
+end
+
+--- Without the blanks before and behind it.
 function text.trimmed(value)
-  local from, to = find(value, "%S"), #value
-  if not from then return "" end
-  while find(value, "^%s", to) do to = to - 1 end
-  return sub(value, from, to)
+  local from = find(value, "%S")
+  return from and text.trimmed_end(sub(value, from)) or ""
+end
+
+--- Its parts between separators, without blanks around them: "a, b" → { "a", "b" }
+-- @param separator a string, no pattern
+function text.parts(value, separator)
+  local parts, from = {}, 1
+  repeat
+    local at, last = find(value, separator, from, true)
+    parts[#parts + 1] = text.trimmed(sub(value, from, (at or #value + 1) - 1))
+    from = (last or 0) + 1
+  until not at
+  return parts
 end
 
 --- For xpcall, where an error goes on: a string gets a traceback. An error that is no string (busted's are tables) stays what it is.

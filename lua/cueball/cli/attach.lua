@@ -60,7 +60,7 @@ local function token_of(given, system)
   if not file then return nil, "option '--token-file': " .. text.message(message) end
   local token = file:read(4096)
   file:close()
-  return (token or ""):match "^%s*(.-)%s*$"
+  return text.trimmed(token or "")
 end
 
 -- Results and output to stdout, the rest to stderr. What comes from elsewhere is escaped.

@@ -4,6 +4,7 @@
 --   history.entries        texts, the latest last; a list that stays the same table
 --   history:add(text)      what begins with a space is kept in the list, and not in the file
 local ffi = require "ffi"
+local trimmed_end = require("cueball.text").trimmed_end
 
 pcall(ffi.cdef, [[
   unsigned cueball_history_umask(unsigned mask) __asm__("umask");
@@ -88,7 +89,7 @@ end
 
 --- An input was submitted. The same as the last one is not noted again.
 function History:add(text)
-  text = text:gsub("%s+$", "")
+  text = trimmed_end(text)
   if text == "" or text == self.entries[#self.entries] then return end
   self.entries[#self.entries + 1] = text
   if not self.path or text:find "^%s" or #text > BYTES_MAX then return end

@@ -110,7 +110,7 @@ local function candidates_text(list, columns)
       local one = list[index]
       cells[#cells + 1] = one.text .. (" "):rep(width - characters.columns(one.text)) .. (one.note and "  " .. one.note or "")
     end
-    rows[#rows + 1] = (table.concat(cells, "  "):gsub("%s+$", ""))
+    rows[#rows + 1] = text.trimmed_end(table.concat(cells, "  "))
   end
   if shown < #list then rows[#rows + 1] = ("… %d more"):format(#list - shown) end
   return table.concat(rows, "\n")

@@ -1,6 +1,7 @@
 --- Reading what a person typed: each function gives the value, or nil and what was expected.
 local address = require "cueball.address"
 local names = require "cueball.dns.name"
+local parts_of = require("cueball.text").parts
 
 local read = {}
 
@@ -103,16 +104,9 @@ function read.service(text)
   return text
 end
 
--- "a,b" → { "a", "b" }
-local function parts_of(text)
-  local parts = {}
-  for part in (text .. ","):gmatch "%s*(.-)%s*," do parts[#parts + 1] = part end
-  return parts
-end
-
 --- "10.0.0.1,[::1]:5353" → { "10.0.0.1:53", "[::1]:5353" }; "dns.example" → "dns.example"
 function read.servers(text)
-  local parts, servers = parts_of(text), {}
+  local parts, servers = parts_of(text, ","), {}
   for _, part in ipairs(parts) do
     local host, port = address.split(part)
     if host and not address.is_unix(host) and port ~= 0 then servers[#servers + 1] = address.join(host, port or DNS_PORT) end

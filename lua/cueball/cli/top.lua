@@ -84,7 +84,7 @@ local function token_of(given, system)
     token = file:read(TOKEN_MAX) or ""
     file:close()
   end
-  token = token and token:match "^%s*(.-)%s*$"
+  token = token and text.trimmed(token)
   if not token or token == "" then return nil, path and said("%q has no token in it", path) or nil end
   if token:find "[%s%c]" then return nil, "the token has blanks or control characters in it" end
   return token

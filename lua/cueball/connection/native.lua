@@ -27,7 +27,7 @@ local KINDS = {
 
 -- Libraries in C like to end their messages with a line's end.
 local function message_of(result)
-  return (ffi.string(result.message):gsub("%s+$", ""))
+  return text.trimmed_end(ffi.string(result.message))
 end
 
 -- ------------------------------------------------------------ calls in threads --

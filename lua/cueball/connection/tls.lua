@@ -242,7 +242,7 @@ local CLOSED = { -- "error" is nginx's word for what TLS tells it
 --- The message of a greeting that failed after a handshake. A TLS 1.3 server judges the client's certificate only then, and its alert is
 -- lost if bytes were on their way to it.
 function tls.explained(message)
-  if not CLOSED[message:match "[^:]*$":match "^%s*(.*)$"] then return message end
+  if not CLOSED[text.trimmed(message:match "^.*:(.*)$" or message)] then return message end
   return message .. " (right after the TLS handshake: perhaps the server wants another client certificate)"
 end
 

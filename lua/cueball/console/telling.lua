@@ -34,7 +34,7 @@ local function aligned(lines)
   for _, cells in ipairs(lines) do
     local padded = {}
     for index, cell in ipairs(cells) do padded[index] = cell .. (" "):rep(widths[index] - #cell) end
-    made[#made + 1] = (table.concat(padded, "  "):gsub("%s+$", ""))
+    made[#made + 1] = text.trimmed_end(table.concat(padded, "  "))
   end
   return table.concat(made, "\n")
 end

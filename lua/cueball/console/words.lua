@@ -1,4 +1,6 @@
 --- What is typed behind a command, in words: `"10.0.0.1:6379,10.0.0.2:6379" redis max=4`.
+local parts_of = require("cueball.text").parts
+
 local words = {}
 
 local LITERALS = { ["true"] = true, ["false"] = false }
@@ -41,7 +43,7 @@ end
 --- "a, b" → { "a", "b" }
 function words.list(text)
   local list = {}
-  for part in (text .. ","):gmatch "%s*(.-)%s*," do
+  for _, part in ipairs(parts_of(text, ",")) do
     if part ~= "" then list[#list + 1] = part end
   end
   return list

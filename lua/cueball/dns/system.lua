@@ -83,7 +83,7 @@ local TAKE = {
 function system.parse(text, environment, host_name, has_scopes)
   local found = { servers = {}, search = nil, ndots = 1, rotate = false, unusable = {}, has_scopes = has_scopes, from = RESOLV_CONF }
   for line in text:gmatch "[^\r\n]+" do
-    local words = words_of((line:gsub("%s*[#;].*$", "")))
+    local words = words_of(line:match "^[^#;]*")
     local take = TAKE[words[1]]
     if take then take(found, words) end
   end

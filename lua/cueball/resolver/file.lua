@@ -14,6 +14,7 @@ local address = require "cueball.address"
 local options = require "cueball.options"
 local poll = require "cueball.resolver.poll"
 local said = require("cueball.text").format
+local trimmed = require("cueball.text").trimmed
 
 local WHAT = "cueball.resolver.file"
 local INTERVAL_MS = 1000
@@ -43,7 +44,7 @@ local function read_text(text, path, default_port)
   local list, number = {}, 0
   for line in (text .. "\n"):gmatch "(.-)\r?\n" do
     number = number + 1
-    line = line:gsub("#.*$", ""):match "^%s*(.-)%s*$"
+    line = trimmed(line:match "^[^#]*")
     if line ~= "" then
       local backend, message = read_line(line, default_port)
       if not backend then return nil, ("%s:%d: %s"):format(path, number, message) end

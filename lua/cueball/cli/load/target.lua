@@ -60,8 +60,7 @@ end
 
 -- The addresses in a list, or the resolver of one name.
 local function resolver_of(backends, host)
-  local address, list = require "cueball.address", {}
-  for part in (backends .. ","):gmatch "%s*(.-)%s*," do list[#list + 1] = part end
+  local address, list = require "cueball.address", text.parts(backends, ",")
   local first_host, first_port = address.split(list[1])
   if #list == 1 and not first_host then return require "cueball.resolver.from"(backends, { host = host }) end
   for _, part in ipairs(list) do

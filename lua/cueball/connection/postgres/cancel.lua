@@ -9,6 +9,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local log = require "cueball.log"
+local trimmed_end = require("cueball.text").trimmed_end
 
 local cancel = {}
 
@@ -129,7 +130,7 @@ local function request_by_library(host, pq, handle, deadline)
     state = ({ [0] = "failed", [1] = "r", [2] = "w", [3] = "ok" })[pq.PQcancelPoll(handle)]
   end
   if state == "ok" then return true end
-  return nil, (ffi.string(pq.PQcancelErrorMessage(handle)):gsub("%s+$", ""))
+  return nil, trimmed_end(ffi.string(pq.PQcancelErrorMessage(handle)))
 end
 
 --- What is needed to cancel what a connection does, even once that is closed.

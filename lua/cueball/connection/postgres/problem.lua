@@ -58,7 +58,11 @@ end
 -- there is no socket any more, as it goes on with a connection that it has found closed.
 function problem.trim(message)
   message = message:gsub("\n\t(%l)", " %1"):gsub("\ninvalid socket\n*$", "")
-  return (message:gsub("%s+$", ""):gsub("%s*\n%s*", "; "))
+  local lines = {}
+  for _, line in ipairs(text_of.parts(message, "\n")) do
+    if line ~= "" then lines[#lines + 1] = line end
+  end
+  return table.concat(lines, "; ")
 end
 
 --- What a person needs: the message, and what the server added to it.
