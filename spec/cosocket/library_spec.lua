@@ -202,7 +202,7 @@ describe("a library", function()
         local script = load("resty.script", world)
         assert.same({ time = 1600000000, name = "resty.baked" }, script.baked)
         assert.equal(2, script.line)
-        assert.same({ time_ms = 0, level = "info", message = "resty.baked: time 1600000000nil" }, world.logs[1])
+        assert.same({ time_ms = 0, level = "info", message = "cueball: resty.baked: time 1600000000nil" }, world.logs[1])
       end)
   end)
 

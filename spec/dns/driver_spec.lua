@@ -135,7 +135,7 @@ describe("the driver", function()
     world.advance(30)
     world.dns.ask = ask
     assert.is_true(one:stats().network_errors >= 2)
-    assert.equal("it cannot: cueball dns example: 127.0.0.1:53 cannot be asked: out of sockets",
+    assert.equal("it cannot: cueball: dns example: 127.0.0.1:53 cannot be asked: out of sockets",
       "it cannot: " .. world.logs[1].message)
     world.advance(3700000)
     assert.equal(2, #one:backends())

@@ -72,7 +72,7 @@ describe("a task", function()
     assert.equal(2, #lines)
     assert.equal("error", lines[1].level)
     assert.matches("uv_spec.lua:%d+: ouch\nstack traceback:.*in function 'deep'", lines[1].message)
-    assert.matches("^table: .*\nstack traceback:", lines[2].message)
+    assert.matches("^cueball: table: .*\nstack traceback:", lines[2].message)
   end)
 
   task_it("killed is never resumed, whatever it waits for", function()

@@ -31,8 +31,9 @@ describe("a record", function()
   it("goes to the host's log as text where nobody says otherwise", function()
     say("warn", "it is hot", "attempt_failed", { pool = "db" })
     say("info", "alone")
-    assert.same({ { time_ms = 0, level = "warn", message = "cueball db: it is hot" }, { time_ms = 0, level = "info", message = "alone" } },
-      world.logs)
+    assert.same({
+      { time_ms = 0, level = "warn", message = "cueball db: it is hot" }, { time_ms = 0, level = "info", message = "cueball: alone" },
+    }, world.logs)
   end)
 
   it("is text, logfmt or JSON", function()
@@ -88,7 +89,7 @@ describe("log.to", function()
   it("leaves out what is below its level", function()
     local lines = collect { level = "warn" }
     for _, level in ipairs { "debug", "info", "warn", "error" } do say(level, level) end
-    assert.same({ "warn warn", "error error" }, { lines[1]:match "%S+ %S+$", lines[2]:match "%S+ %S+$" })
+    assert.same({ "warn cueball: warn", "error cueball: error" }, { lines[1]:match "%S+ %S+ %S+$", lines[2]:match "%S+ %S+ %S+$" })
     lines = collect { level = "none" }
     say("error", "x")
     assert.same({}, lines)
@@ -122,6 +123,52 @@ describe("log.to", function()
     world.advance(61000)
     say("warn", "x")
     assert.equal(2, #world.logs)
+  end)
+
+  it("holds nobody up with a sink that waits or yields: that is its error, told once", function()
+    local function sleep() world.sleep(10) end
+    local ways = { coroutine.yield, sleep, function() coroutine.wrap(sleep)() end }
+    for index, way in ipairs(ways) do
+      local calls, ended, before = 0, 0, #world.logs
+      log.to { level = "debug", sink = function()
+        calls = calls + 1
+        way()
+      end }
+      for _ = 1, 3 do
+        world.spawn(function()
+          say("warn", "x")
+          world.sleep(10)
+          ended = ended + 1
+        end)
+      end
+      world.advance(100)
+      assert.same({ 3, 3, before + 1 }, { calls, ended, #world.logs }, index)
+      assert.matches("the function that log.to was given threw: .*wait", world.logs[before + 1].message)
+    end
+  end)
+
+  it("goes on where a host cannot keep a sink from waiting", function()
+    local told, host = {}, setmetatable({ tasks = false }, { __index = world })
+    host.log = function(_, message) told[#told + 1] = message end
+    local calls = 0
+    log.to { level = "debug", sink = function()
+      calls = calls + 1
+      if calls == 1 then coroutine.yield() end
+    end }
+    local function speak(words) log.say(host, "warn", words, "attempt_failed") end
+    local one = coroutine.create(function()
+      speak "first"
+      speak "third"
+    end)
+    coroutine.resume(one)
+    speak "second"
+    assert.equal(2, calls)
+    assert.same({ "cueball: the function that log.to was given threw: it waits, which it may not" }, told)
+    assert.is_true(coroutine.resume(one))
+    assert.equal("dead", coroutine.status(one))
+    assert.same({ 3, 1 }, { calls, #told })
+    speak "fourth"
+    assert.equal(4, calls)
   end)
 
   it("calls no function within its own call: what it logs follows", function()

@@ -335,7 +335,7 @@ describe("a false nameserver, asked by resty", function()
     } do
       assert.equal("garbage", ask("resty", servers.fake(function(query, reply) reply(bad(query)) end).server, "a.example", A))
     end
-    assert.is_nil(one:log():match "cueball dns: [^\n]*")
+    assert.is_nil(one:log():match "cueball: dns: [^\n]*")
   end)
 
   it("may use TTLs beyond all bounds", function()

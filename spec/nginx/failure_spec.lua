@@ -260,6 +260,24 @@ describe("cueball in nginx, in trouble,", function()
     end, function() return one:log() end)
   end)
 
+  it("goes on logging where a function that hears of the log waits", function()
+    start { server = [[location = /say { content_by_lua_block {
+      local cueball, heard = require "cueball", {}
+      cueball.log.to { level = "debug", sink = function(_, record)
+        if record.event == "note" then table.insert(heard, record.message) end
+        if record.message == "slow" then ngx.sleep(0.2) table.insert(heard, "waited") end
+      end }
+      local function say(words) cueball.log.tell(cueball.host(), { level = "info", message = words }) end
+      local thread = ngx.thread.spawn(function() say "slow" say "after" end)
+      say "quick"
+      ngx.thread.wait(thread)
+      cueball.log.to()
+      ngx.say(table.concat(heard, " "))
+    } }]] }
+    assert.equal("slow quick waited after\n", one:ask "/say")
+    assert.is_truthy(one:log():find("the function that log.to was given threw: it waits, which it may not", 1, true))
+  end)
+
   it("takes back the lease of a light thread that was killed while its request lives on", function()
     start { server = [[location = /lives { content_by_lua_block {
       local cueball = require "cueball"

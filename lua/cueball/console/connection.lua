@@ -138,7 +138,7 @@ end
 local function let_in(self, message)
   local settings = self.settings
   if settings.token and not is_equal(message and message.token, settings.token) then
-    log.say(self.host, "warn", ("cueball: a console was not given its token, by %s"):format(who_of(self.peer)), "access_refused",
+    log.say(self.host, "warn", ("a console was not given its token, by %s"):format(who_of(self.peer)), "access_refused",
       { cause = "token" })
     refuse(self, message and message.token ~= nil and "this token is wrong" or "this console wants a token")
     return false

@@ -67,7 +67,7 @@ local function on_connection(self)
   return function(stream, peer)
     local set = self.settings
     if peer.address:sub(1, 5) == "unix:" and not is_welcome(self.users, self.host.workers.uid(), peer) then
-      log.say(self.host, "warn", ("cueball: a console refused user %s, process %s"):format(tostring(peer.uid), tostring(peer.pid)),
+      log.say(self.host, "warn", ("a console refused user %s, process %s"):format(tostring(peer.uid), tostring(peer.pid)),
         "access_refused", { cause = "user", uid = peer.uid, pid = peer.pid })
       return
     end

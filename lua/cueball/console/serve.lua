@@ -27,6 +27,6 @@ return function(given)
     return http.answer(400, "text/plain; charset=utf-8", "This is a console of cueball: use `cueball attach`.\n")
   end
   local stream, peer = http.upgrade(protocol.UPGRADE)
-  if not stream then return log.say(host, "warn", WHAT .. ": " .. peer, "access_refused", { cause = "upgrade" }) end
+  if not stream then return log.say(host, "warn", "a console cannot be served: " .. peer, "access_refused", { cause = "upgrade" }) end
   connection.serve(stream, peer, settings.of(WHAT, given, host))
 end

@@ -64,7 +64,7 @@ local function complain(self, what, message)
   self.complaints[what] = message
   if not message then return end
   local domain = self.options.domain
-  log.say(self.host, "warn", ("cueball dns %s: %s"):format(domain, message), "dns_faulty",
+  log.say(self.host, "warn", ("dns %s: %s"):format(domain, message), "dns_faulty",
     { cause = what, domain = domain, error = message })
 end
 

@@ -30,6 +30,7 @@
 --   tasks:defer(fn, value)     fn(value) is called in its turn, outside of any task
 --   tasks:call(fn, ...)        fn(...) now, an error in it logged
 --   tasks:outside(fn, ...)     fn(...) now, though a task runs: it may not wait
+--   tasks:apart(fn, ...)       the same for what anybody may have written: it may not yield either
 --   t.is_done                  true once it returned, threw or was killed
 --   tasks:own(t, resource)     resource:abort() is called if t is killed, unless t ends or
 --   tasks:disown(t, resource)  this is called before; a resource with a method task_ended(heir) is told of that end,
@@ -285,6 +286,17 @@ function Tasks:outside(fn, ...)
   self.running = nil
   local ok, first, second = xpcall(fn, text.traceback, ...)
   self.running = outer
+  return ok, first, second
+end
+
+--- The same for what anybody may have written: a coroutine.yield() in it is an error, too, and no task waits then. It costs a coroutine.
+function Tasks:apart(fn, ...)
+  local outer = self.running
+  self.running = nil
+  local co = co_create(function(...) return xpcall(fn, text.traceback, ...) end)
+  local _, ok, first, second = co_resume(co, ...)
+  self.running = outer
+  if co_status(co) == "suspended" then return false, debug.traceback(co, "it waits, which it may not") end
   return ok, first, second
 end
 

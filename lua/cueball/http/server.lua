@@ -47,7 +47,7 @@ local function answer(self, connection, request, is_last)
   local out = response.new(connection.socket, request, keeps_alive)
   local ok, thrown = xpcall(self.handle, text.traced, request, out, connection)
   if not ok then
-    log.say(self.host, "error", "cueball.http: a request could not be answered: " .. text.clean_lines(tostring(thrown)), "request_threw",
+    log.say(self.host, "error", "the HTTP server: a request could not be answered: " .. text.clean_lines(tostring(thrown)), "request_threw",
       { cause = "http" })
     if out.is_begun then return false end
     out.keeps_alive = false

@@ -17,9 +17,9 @@ function form.time(time_s)
   return format("%s.%03dZ", os.date("!%Y-%m-%dT%H:%M:%S", floor(ms / 1000)), ms % 1000)
 end
 
---- What a person reads, without time and level: "cueball local: stopping".
+--- What a person reads, without time and level: "cueball local: stopping"; of no pool: "cueball: a console refused user 7".
 function form.words(record)
-  return record.pool and format("cueball %s: %s", record.pool, record.message) or record.message
+  return record.pool and format("cueball %s: %s", record.pool, record.message) or "cueball: " .. record.message
 end
 
 function form.text(record)

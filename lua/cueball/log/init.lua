@@ -4,8 +4,8 @@
 --     message = "backend 10.0.0.1:80 is dead after 3 attempts …", fields = { attempts = 3 } }
 --
 -- Where nobody says otherwise a record goes to host.log as text: stderr on libuv, nginx's error log under nginx. log.to sends it elsewhere.
--- What a person may have chosen is not trusted: a function that throws is told of and called again for the next record, one that logs
--- itself is not called within its own call.
+-- What a person may have chosen is not trusted: a function that throws, or waits, is told of and called again for the next record, one that
+-- logs itself is not called within its own call.
 local form = require "cueball.log.form"
 local limit = require "cueball.log.limit"
 local misuse = require "cueball.misuse"
@@ -21,17 +21,25 @@ local MESSAGE_MAX = 8000  -- bytes of a message, with its traceback
 local WITHIN_MAX = 100    -- records that come up while one is being told
 local COMPLAINT_NS = 60e9 -- a function that throws is told of once in this time
 
+local OF_TO, OF_SUBSCRIBE = "the function that log.to was given", "a function that log.subscribe was given"
+
 local OF_RECORD = { pool = true, backend = true, cause = true } -- facts that have places of their own
 
 local ring, ring_count = {}, 0 -- the last RING records, the one of number n at n % RING
 local subscribers = {}
 local target = nil             -- of log.to: { form =, sink =, level =, complained = }; nil: text to host.log
-local is_telling, within = false, {}
+local telling = nil            -- the record that is being told: { co = the coroutine that tells it, within =, about =, what = }
 
--- Calls what is not cueball's own; it may not wait.
-local function call(host, fn, ...)
+-- The plain one: a host with coroutines of its own may have put another in its place.
+local status_of = rawget(coroutine, "_status") or coroutine.status
+
+-- Calls what is not cueball's own; it may not wait. A host that has no tasks of its own cannot prevent that: see `deliver`.
+-- @param told        of what is being told
+-- @param about, what whose function it is; nil: the host's
+local function call(told, host, about, what, fn, ...)
+  told.about, told.what = about, what
   local tasks = host.tasks
-  if tasks then return tasks:outside(fn, ...) end
+  if tasks then return tasks:apart(fn, ...) end
   return xpcall(fn, text.traceback, ...)
 end
 
@@ -44,8 +52,8 @@ local function copy_of(record)
   return made
 end
 
-local function to_host(host, record)
-  call(host, host.log, record.level, form.words(record))
+local function to_host(told, host, record)
+  call(told, host, nil, nil, host.log, record.level, form.words(record))
 end
 
 local function complain(host, about, what, message)
@@ -59,51 +67,64 @@ local function line_of(target_form, record)
   return form[target_form](record)
 end
 
-local function to_target(host, record)
+local function to_target(told, host, record)
   local to = target
-  if not to then return to_host(host, record) end
+  if not to then return to_host(told, host, record) end
   if LEVELS[record.level] < to.level then return end
-  if record.about == to then return to_host(host, record) end -- the function that threw does not hear of that
+  if record.about == to then return to_host(told, host, record) end -- the function that threw does not hear of that
   if to.sink == "stderr" then return stderr.write(line_of(to.form, record)) end
   if to.sink == "host" then
-    return call(host, host.log, record.level, to.form == "text" and form.words(record) or line_of(to.form, record))
+    return call(told, host, nil, nil, host.log, record.level, to.form == "text" and form.words(record) or line_of(to.form, record))
   end
-  local ok, message = call(host, to.sink, line_of(to.form, record), copy_of(record))
-  if not ok then complain(host, to, "the function that log.to was given", message) end
+  local ok, message = call(told, host, to, OF_TO, to.sink, line_of(to.form, record), copy_of(record))
+  if not ok then complain(host, to, OF_TO, message) end
 end
 
-local function to_subscribers(host, record)
+local function to_subscribers(told, host, record)
   for _, one in ipairs(subscribers) do
     if one.fn and record.about ~= one then
-      local ok, message = call(host, one.fn, copy_of(record))
-      if not ok then complain(host, one, "a function that log.subscribe was given", message) end
+      local ok, message = call(told, host, one, OF_SUBSCRIBE, one.fn, copy_of(record))
+      if not ok then complain(host, one, OF_SUBSCRIBE, message) end
     end
   end
 end
 
-local function deliver_one(host, record)
+local function deliver_one(told, host, record)
   ring_count = ring_count + 1
   ring[ring_count % RING] = record
-  to_subscribers(host, record)
-  to_target(host, record)
+  to_subscribers(told, host, record)
+  to_target(told, host, record)
+end
+
+-- Whether a function that hears of a record waits: others run meanwhile.
+local function is_waiting(told)
+  local co = told.co
+  return co ~= nil and (status_of(co) == "suspended" or status_of(co) == "dead")
 end
 
 -- Tells what passed the limit. What comes up meanwhile, in the functions that hear of it, follows.
 local function deliver(host, record)
   record.time_s = record.time_s or (host.time_s or os.time)()
   if #record.message > MESSAGE_MAX then record.message = record.message:sub(1, MESSAGE_MAX) .. " …" end
-  if is_telling then
-    if #within < WITHIN_MAX then within[#within + 1] = { host, record } end
+  if telling and is_waiting(telling) then
+    local late = telling
+    telling = nil
+    if late.about then complain(host, late.about, late.what, "it waits, which it may not") end
+  end
+  if telling then
+    if #telling.within < WITHIN_MAX then telling.within[#telling.within + 1] = { host, record } end
     return
   end
-  is_telling = true
-  deliver_one(host, record)
+  local own = { co = coroutine.running(), within = {}, about = nil, what = nil }
+  telling = own
+  deliver_one(own, host, record)
   local index = 1
-  while within[index] do
-    deliver_one(within[index][1], within[index][2])
+  while own.within[index] do
+    telling = own -- another may have begun, if a function waited
+    deliver_one(own, own.within[index][1], own.within[index][2])
     index = index + 1
   end
-  within, is_telling = {}, false
+  if telling == own then telling = nil end
 end
 
 -- What a library writes is the program's own; what somebody did at a console has to be found afterwards.

@@ -7,7 +7,7 @@ local limit = {}
 
 local LINES, PER_MS = 20, 60000
 local QUIET_NS = 10e9
-local KINDS_MAX = 1000 -- kinds that are counted; those that had nothing to say for longest are forgotten
+local KINDS_MAX = 1000 -- kinds that are counted; one more, and `prune` makes room
 
 local lines_max, per_ns = LINES, PER_MS * 1e6 -- false: no limit
 
@@ -34,7 +34,9 @@ local function key_of(record)
   return table.concat({ record.level, record.pool or "", record.event, record.cause or "" }, "\0")
 end
 
--- Forgets kinds of which nothing is held back, and whose time is over; all of them, if that is not enough.
+-- Makes room for other kinds. Those of which lines are held back stay, since their number is to be told. Of the rest, those whose time is
+-- over are forgotten; of those whose time is not over as many stay, whichever, as make KINDS_MAX / 2 kinds in all. A kind that is forgotten
+-- early may say its `lines_max` lines once more.
 local function prune(state, now)
   local kinds, count = {}, 0
   for key, kind in pairs(state.kinds) do

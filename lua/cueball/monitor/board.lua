@@ -300,7 +300,7 @@ end
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
   local memory, message = host.workers.open(host, DICT, PREFIX, function(level, text)
-    log.say(host, level, "cueball.monitor: " .. text, "shared_memory")
+    log.say(host, level, "the monitor: " .. text, "shared_memory")
   end)
   if not memory then return nil, message end
   local self = setmetatable({

@@ -56,7 +56,7 @@ local function note_refusal(self, connection)
   local now = self.host.now()
   if self.warned_at and now - self.warned_at < WARNED_S * 1e9 then return end
   self.warned_at = now
-  log.say(self.host, "warn", ("cueball.monitor: a request of %s had no token, or a wrong one (%d so far)"):format(
+  log.say(self.host, "warn", ("the monitor: a request of %s had no token, or a wrong one (%d so far)"):format(
     text.message(connection.peer.address), self.refused), "access_refused", { cause = "token", count = self.refused })
 end
 
@@ -101,7 +101,7 @@ local function check_address(what, host, given)
   end
   if not given.tls then
     log.say(host, "warn",
-      ("cueball.monitor: %s has no TLS: whoever is on the way can read the token, and all that is shown"):format(given.listen),
+      ("the monitor: %s has no TLS: whoever is on the way can read the token, and all that is shown"):format(given.listen),
       "without_tls")
   end
 end

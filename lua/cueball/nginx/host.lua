@@ -323,7 +323,7 @@ end
 local function live_as_long_as_the_request()
   local record = request.record()
   runner.has_to_end = function() return not record or request.is_over(record) end
-  log.say(host, "warn", "cueball: lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
+  log.say(host, "warn", "lua_code_cache is off, so this request makes pools of its own, and their connections are closed with it. "
     .. "This is for development: it is slow, and the limits of a pool hold for one request only.", "code_cache_off")
 end
 

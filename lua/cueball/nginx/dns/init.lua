@@ -69,7 +69,7 @@ end
 local function run(self)
   local ok, answer, silence = xpcall(self.way, text.traceback, self)
   if not ok then
-    log.say(self.dns.host, "error", "cueball dns: " .. tostring(answer), "task_threw")
+    log.say(self.dns.host, "error", "dns: " .. tostring(answer), "task_threw")
     answer, silence = nil, "garbage"
   end
   self.answer, self.silence = answer, silence
