@@ -74,7 +74,15 @@ describe("the verbs that look", function()
     assert.equal("", column(fn.backends { state = "dead", older = "30s" }, "backend"))
     local one = fn.backends({ state = "dead" })[1]
     assert.is_true(one.since_ms > 25000 and one.since_ms < 30000, one.since_ms)
-    assert.matches("^POOL .- STATE  SINCE  .- BACK IN  ERROR\n", listing.text(fn.backends { state = "dead" }, "table"))
+    assert.matches("^POOL .- STATE  SINCE  .- CONNECTING  BACK IN  ERROR\n", listing.text(fn.backends { state = "dead" }, "table"))
+  end)
+
+  it("show what is measured of backends only where it is", function()
+    assert.is_nil(listing.text(fn.backends(), "table"):find("SUCCESS", 1, true))
+    pool:set { balance = "p2c" }
+    world.spawn(function() local lease = pool:claim() world.sleep(7) lease:release() end)
+    world.advance(100)
+    assert.matches(" LATENCY  SUCCESS RATE", listing.text(fn.backends(), "table"))
   end)
 
   it("show who holds connections, and who waits", function()

@@ -84,6 +84,8 @@ local function backends(asked)
     for _, one in ipairs(pool:backends()) do
       local row = copy(one)
       row.backend, row.state = one.key, state_of(one)
+      -- Measured with balance = "p2c" alone; without it they would be columns of 0 and 1.
+      if row.latency_ms == 0 and row.success_rate == 1 then row.success_rate = nil end
       if row.latency_ms == 0 then row.latency_ms = nil end
       if is(asked.backend, row.backend) and is(asked.state, row.state) and is_older(asked, one.since_ms) then add(row) end
     end
