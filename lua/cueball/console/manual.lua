@@ -67,31 +67,45 @@ local function add(index, name, entry)
   if last and (not there or there.is_row and not entry.is_row) then index.by_last[last] = entry end
 end
 
--- One page: its headings, each with its lines, and the rows of its tables.
+-- One page: its headings, and the rows of its tables. The whole manual is read at the first question, while somebody waits. So of a heading
+-- only the place of its text is noted, and lines that begin no heading, no row and no block of code are not looked at.
 local function read_page(index, page, content)
-  local open, is_code, first = {}, false, nil
-  for line in (content .. "\n"):gmatch "(.-)\n" do
+  local open, is_code, first, under = {}, false, nil, nil
+  content = "\n" .. content
+  local function close(level, at)
+    for deeper = level, 6 do
+      if open[deeper] then open[deeper].to = at - 1 end
+      open[deeper] = nil
+    end
+  end
+  for at, line, behind in content:gmatch "\n()([#|`][^\n]*)()" do
     if line:find "^```" then is_code = not is_code end
     local marks, heading = line:match "^(#+)%s+(.*)$"
     if heading and not is_code then
-      for level = #marks, 6 do open[level] = nil end
-      local entry = { page = page, heading = heading:gsub("`", ""), lines = {} }
-      open[#marks] = entry
-      first = first or entry
+      close(#marks, at)
+      local entry = { page = page, heading = heading:gsub("`", ""), content = content, from = behind + 1, to = #content }
+      entry.is_page = not first
+      open[#marks], first, under = entry, first or entry, entry
       local name = name_in(heading)
       if name then add(index, name, entry) end
-    else
-      for _, entry in pairs(open) do
-        if entry ~= first or #entry.lines < LINES_MAX then entry.lines[#entry.lines + 1] = line end
-      end
-      for _, name in ipairs(is_code and {} or names_of_row(line)) do
-        local under
-        for level = 1, 6 do under = open[level] or under end
-        add(index, name, { page = page, heading = under and under.heading or page, lines = { line }, is_row = true })
+    elseif not is_code then
+      for _, name in ipairs(names_of_row(line)) do
+        add(index, name, { page = page, heading = under and under.heading or page, row = line, is_row = true })
       end
     end
   end
   if first then add(index, page, first) end
+end
+
+-- The lines under a heading, without the headings among them.
+local function lines_of(entry)
+  local lines, is_code = {}, false
+  for line in (entry.content:sub(entry.from, entry.to) .. "\n"):gmatch "([^\n]*)\n" do
+    if line:find "^```" then is_code = not is_code end
+    if is_code or not line:find "^#+%s" then lines[#lines + 1] = line end
+    if entry.is_page and #lines == LINES_MAX then break end
+  end
+  return lines
 end
 
 local index
@@ -125,10 +139,10 @@ end
 local function entry_text(entry)
   local lines = {}
   if entry.is_row then
-    lines[1] = row_text(entry.lines[1])
+    lines[1] = row_text(entry.row)
   else
     lines[1] = plain(entry.heading)
-    for _, line in ipairs(entry.lines) do
+    for _, line in ipairs(lines_of(entry)) do
       if not line:find "^|%s*%-%-%-" and not line:find "^|%-" then lines[#lines + 1] = plain(line) end
     end
     while lines[#lines] == "" do lines[#lines] = nil end
@@ -178,7 +192,7 @@ end
 function manual.heading(name)
   local entry = read_all().by_name[name]
   if not entry then return nil end
-  return entry.is_row and row_text(entry.lines[1]):match "^[^\n]*" or plain(entry.heading)
+  return entry.is_row and row_text(entry.row):match "^[^\n]*" or plain(entry.heading)
 end
 
 -- ------------------------------------------------------------ at the prompt --
