@@ -69,7 +69,7 @@ describe("docs/tutorial.md", function()
   end
 
   it("has programs that print what stands below them", function()
-    assert.equal(10, #lua)
+    assert.equal(11, #lua)
     write { ["word.lua"] = lua[1], ["try.lua"] = lua[2] }
     assert.equal(outputs[1], output_of "try.lua")
     write { ["word.lua"] = lua[3], ["try.lua"] = lua[4] }
@@ -81,7 +81,7 @@ describe("docs/tutorial.md", function()
   end)
 
   it("says in the end what it said step by step, in some 40 lines", function()
-    for index = 5, 9 do assert.is_truthy(WORD:find(lua[index], 1, true), lua[index]) end
+    for index = 5, 10 do assert.is_truthy(WORD:find(lua[index], 1, true), lua[index]) end
     local code = 0
     for line in WORD:gmatch "[^\n]+" do code = code + (line:find "%S" and 1 or 0) end
     assert.is_true(code <= 45, code)
@@ -176,9 +176,9 @@ describe("docs/tutorial.md", function()
     assert.equal("OK", one:ask "/ask?line=BEGIN")
     until_true(function() return one:ask "/numbers" == "2 idle, 3 opened, 1 unfit, 0 lost" end)
     assert.equal("OK", one:ask "/ask?line=SET+color+red")
-    assert.equal("VALUE red\n", one:ask "/")
+    assert.equal("VALUE red (VERSION 3)\n", one:ask "/")
     one:ask "/ask?line=DRAIN"
-    assert.equal("UNAVAILABLE: closed for today\n", one:ask "/")
+    assert.equal("UNAVAILABLE: closed for today (VERSION 3)\n", one:ask "/")
     until_true(function() return one:ask "/numbers" == "2 idle, 4 opened, 1 unfit, 1 lost" end)
     one:ask "/throw"
     until_true(function() return one:ask "/numbers" == "2 idle, 5 opened, 1 unfit, 2 lost" end)

@@ -4,6 +4,7 @@
 --   LOGIN ann sesame   OK, or DENIED          BEGIN, COMMIT    OK: what is set between them is seen by others after COMMIT
 --   PING               PONG                   DRAIN, FILL      OK: from DRAIN to FILL it answers UNAVAILABLE, to whoever asks for words
 --   GET color          VALUE blue, or NONE    SET color red    OK
+--   VERSION            VERSION 3
 local uv = require "luv"
 
 local USER, PASSWORD = "ann", "sesame"
@@ -19,6 +20,8 @@ local function answer_to(client, line)
     return "DENIED: log in first"
   elseif verb == "PING" then
     return "PONG"
+  elseif verb == "VERSION" then
+    return "VERSION 3"
   elseif verb == "DRAIN" or verb == "FILL" then
     is_drained = verb == "DRAIN"
     return "OK"
@@ -40,7 +43,7 @@ local function answer_to(client, line)
     where[name] = value
     return "OK"
   end
-  return "WHAT: there are LOGIN, PING, GET, SET, BEGIN, COMMIT, DRAIN and FILL"
+  return "WHAT: there are LOGIN, PING, VERSION, GET, SET, BEGIN, COMMIT, DRAIN and FILL"
 end
 
 local listener = uv.new_tcp()

@@ -141,6 +141,40 @@ describe("a connection factory in nginx", function()
   end)
 
   -- Two users, and nobody is to be lent the other's connection.
+  it("finds in context.memo what the greeting told, as long as the connection lives", function()
+    start {
+      factories = [[function(library) return { memo = { connect = function(_, context)
+        local red = library:new()
+        local how, message = context.connect(red)
+        if not how then return nil, message end
+        if how == "new" then
+          local is_empty = next(context.memo) == nil
+          context.memo.id = is_empty and red:incr "greetings" or "that of another connection"
+          if context.memo.id == 3 then context.memo.red = red end
+        end
+        red.greeting = context.memo.id
+        return red
+      end } } end]],
+      ask = "return red.greeting", max_connections = 1,
+    }
+    local answers = {}
+    -- Until the greeting of this number is heard; what was heard before is noted.
+    local function hear(number)
+      nginx.until_true(function()
+        local answer = get "memo"
+        answers[answer] = true
+        return answer == number
+      end, function() return get "memo" end)
+    end
+    for _ = 1, 5 do assert.equal("1", get "memo") end
+    backend:call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    hear "2" -- opened anew by the claimer
+    for _ = 1, 3 do assert.equal("2", get "memo") end
+    backend:call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    hear "4" -- what the third put there was refused
+    assert.is_nil(answers["3"] or answers["that of another connection"])
+  end)
+
   it("that opens its socket past context.connect is told so, and serves nobody", function()
     for _, user in ipairs { "ann", "bob" } do backend:call("ACL", "SETUSER", user, "on", ">" .. user, "~*", "+@all") end
     start { claim_timeout_ms = 500, ask = "return red:acl 'whoami'", factories = [[function(library)

@@ -1,6 +1,7 @@
 --- One connection of a pool that is parked in a keepalive pool of its own between two leases (cueball.nginx.parking): taking it, or opening
 -- it anew where it was dropped meanwhile, and parking it again. The pool's slot holds this, and a claimer what was taken.
 local condition = require "cueball.pool.condition"
+local memo = require "cueball.pool.memo"
 local plain = require "cueball.pool.context"
 local text = require "cueball.text"
 local broken = condition.broken
@@ -135,6 +136,11 @@ function Parked:take(limit_ms)
   context.client, context.how = nil, nil
   limit(self, limit_ms)
   local ok, connection, message = xpcall(self.given.connect, traceback, self.backend, context)
+  local fault = ok and connection and context.how == "new" and memo.fault(context.memo)
+  if fault then
+    pcall(self.given.close, connection)
+    connection, message = nil, fault
+  end
   if ok and connection then return taken(self, connection) end
   self.is_taken = false
   plain.close_client(context)

@@ -82,7 +82,7 @@ local function connect_parked(pool, backend, context, client)
     context.how = "reused"
     return "reused"
   end
-  context.how = "new"
+  context.how, context.memo = "new", {}
   context.opened_at = pool.now()
   if context.left_ms then
     context.timeout_ms = context.left_ms
@@ -95,8 +95,10 @@ end
 
 --- Completes what a factory is given, for sockets and the clients built on them:
 -- context.connect(client) → "new", or "reused" if it was parked before; or nil, message;
--- context.through(socket): the next call of socket:connect, whatever its arguments, is that.
+-- context.through(socket): the next call of socket:connect, whatever its arguments, is that;
+-- context.memo: what the greeting told of the connection that is open; empty before.
 function parking.equip(pool, backend, context)
+  context.memo = {}
   context.socket_options.context = context -- the host's own sockets know by it what to do
   context.take_options = { pool = context.socket_options.pool } -- of the rest nginx makes a pool, which is there by then
   function context.connect(client) return connect_parked(pool, backend, context, client) end

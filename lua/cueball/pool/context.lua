@@ -46,10 +46,12 @@ end
 
 --- Completes what a factory is given, for sockets and the clients built on them:
 -- given.connect(client) → "new"; or nil, message;
--- given.through(socket): the next call of socket:connect, whatever its arguments, is that.
+-- given.through(socket): the next call of socket:connect, whatever its arguments, is that;
+-- given.memo: an empty table for what the greeting tells, see cueball.pool.memo.
 function context.equip(_, backend, given)
+  given.memo = {}
   function given.connect(client)
-    given.client = client
+    given.client, given.memo = client, {}
     local ok, message = address.connect(client, backend, given.socket_options)
     if not ok then return nil, message end
     return "new"

@@ -9,6 +9,7 @@ local leases = require "cueball.pool.lease"
 local claims = require "cueball.pool.claim"
 local faults = require "cueball.pool.faults"
 local condition = require "cueball.pool.condition"
+local memo = require "cueball.pool.memo"
 local plain = require "cueball.pool.context"
 local secrets = require "cueball.pool.secrets"
 local text = require "cueball.text"
@@ -119,6 +120,11 @@ end
 local function attempt(pool, slot, conn, backend, factory, context)
   local limit_ms = context.timeout_ms -- before the factory can change it
   local ok, connection, message = xpcall(factory.connect, traceback, backend, context)
+  local fault = ok and connection and memo.fault(context.memo)
+  if fault then
+    close_late(pool, backend, factory, connection, limit_ms)
+    connection, message = nil, fault
+  end
   if ok and connection and pool.host.tasks then pool.host.tasks:keep() end -- its sockets are the pool's
   local is_wanted = leave(pool, slot, conn)
   if not ok or not connection then plain.close_client(context) end
