@@ -1,5 +1,6 @@
 --- The globals of a session: a table of its own that falls back to those of the Lua state, and whose `print` and `io.write` show text above
 -- the line that is being typed.
+local loaders = require "cueball.loaders"
 local text = require "cueball.text"
 
 local environment = {}
@@ -36,22 +37,6 @@ local function io_of(session)
   return setmetatable({ stdout = file, write = function(...) return file:write(...) end }, { __index = io })
 end
 
--- load and its like: what they make is of the session, and may be interrupted like what is typed.
-local function add_loaders(globals, adopt)
-  local function made(chunk, message)
-    if not chunk then return nil, message end
-    return adopt(chunk)
-  end
-  function globals.load(chunk, name, mode, of) return made(load(chunk, name, mode, of or globals)) end
-  function globals.loadstring(chunk, name) return made(load(chunk, name, "bt", globals)) end
-  function globals.loadfile(path, mode, of) return made(loadfile(path, mode, of or globals)) end
-  function globals.dofile(path)
-    local chunk, message = globals.loadfile(path)
-    if not chunk then error(message, 0) end -- as Lua does: the message has its place
-    return chunk()
-  end
-end
-
 --- Makes the globals of a session.
 function environment.new(session)
   local globals = setmetatable({}, { __index = _G })
@@ -60,7 +45,8 @@ function environment.new(session)
   globals.world = session.world
   function globals.print(...) session:print(table.concat(joined(...), "\t")) end
   globals.io = io_of(session)
-  add_loaders(globals, session.adopt)
+  -- What they load may be interrupted like what is typed. A fault in a file is raised as Lua does: the message has its place.
+  loaders.add(globals, session.adopt, function(message) error(message, 0) end)
   return globals
 end
 

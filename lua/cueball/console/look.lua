@@ -6,6 +6,7 @@ local log = require "cueball.log"
 local misuse = require "cueball.misuse"
 local monitor_plan = require "cueball.monitor.plan"
 local options = require "cueball.options"
+local snapshot = require "cueball.monitor.snapshot"
 local text = require "cueball.text"
 
 local TEXT, SPAN = ask.TEXT, ask.SPAN
@@ -67,14 +68,6 @@ end
 local BACKEND_COLUMNS = { "pool", "backend", "state", "since_ms", "total", "total_max", "takes", "idle", "busy", "connecting", "latency_ms",
   "success_rate", "back_in_ms", "error" }
 
-local function state_of(backend)
-  if backend.drained then return "drained" end
-  if backend.dead then return "dead" end
-  if backend.ejected then return "ejected" end
-  if backend.removed then return "removed" end
-  return backend.standby and "standby" or "up"
-end
-
 local function is_older(asked, ms)
   return asked.older == nil or ms ~= nil and ms >= asked.older
 end
@@ -83,7 +76,7 @@ local function backends(asked)
   return gather(asked, BACKEND_COLUMNS, function(pool, _, add)
     for _, one in ipairs(pool:backends()) do
       local row = copy(one)
-      row.backend, row.state = one.key, state_of(one)
+      row.backend, row.state = one.key, snapshot.state_of(one)
       -- Measured with balance = "p2c" alone; without it they would be columns of 0 and 1.
       if row.latency_ms == 0 and row.success_rate == 1 then row.success_rate = nil end
       if row.latency_ms == 0 then row.latency_ms = nil end

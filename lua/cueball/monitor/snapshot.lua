@@ -33,7 +33,8 @@ end
 
 -- ------------------------------------------------------------------- this process --
 
-local function state_of(backend)
+--- The state of a backend, as pool:backends() has it, in a word.
+function snapshot.state_of(backend)
   if backend.removed then return "removed" end
   if backend.drained then return "drained" end
   if backend.dead then return "dead" end
@@ -46,7 +47,7 @@ local function backends_of(pool)
   for _, one in ipairs(pool:backends()) do
     list[#list + 1] = {
       key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
-      state = state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
+      state = snapshot.state_of(one), total = one.total, idle = one.idle, busy = one.busy, connecting = one.connecting,
       takes = one.takes, suspect = one.suspect, want = one.want, attempt = one.attempt, back_in_ms = one.back_in_ms,
       since_ms = one.since_ms, total_max = one.total_max,
       latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = one.provenance,

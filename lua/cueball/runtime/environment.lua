@@ -1,5 +1,6 @@
 --- What one run of a script lives in: globals of its own, which fall back to those of the Lua state; a cueball of its own; and modules that
 -- lie beside the script's file, loaded anew for each run.
+local loaders = require "cueball.loaders"
 local misuse = require "cueball.misuse"
 
 local environment = {}
@@ -43,23 +44,6 @@ local function require_in(self, name)
   return loaded[name]
 end
 
--- load, loadstring, loadfile and dofile: what they make is in the script's environment, unless another is given.
-local function add_loaders(self)
-  local globals = self.globals
-  local function made(chunk, message)
-    if not chunk then return nil, message end
-    return self.adopt(chunk)
-  end
-  function globals.load(chunk, name, mode, of) return made(load(chunk, name, mode, of or globals)) end
-  function globals.loadstring(chunk, name) return made(load(chunk, name, "bt", globals)) end
-  function globals.loadfile(path, mode, of) return made(loadfile(path, mode, of or globals)) end
-  function globals.dofile(path)
-    local chunk, message = globals.loadfile(path)
-    if not chunk then misuse.raise(message) end
-    return chunk()
-  end
-end
-
 --- Makes one.
 -- @param given
 --   cueball  what `require "cueball"` gives there
@@ -76,7 +60,7 @@ function environment.new(given)
   globals._G = globals
   globals.package = setmetatable({ loaded = self.loaded }, { __index = package, __newindex = package })
   function globals.require(name) return (require_in(self, name)) end
-  add_loaders(self)
+  loaders.add(globals, self.adopt, misuse.raise)
   self.injected = {} -- the names of what is not the script's own
   for name in pairs(globals) do self.injected[name] = true end
   return self
