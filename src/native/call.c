@@ -86,7 +86,7 @@ static void fail(cueball_native_result *result, const char *why)
         (void)snprintf(result->message, sizeof result->message, "%s", why);
 }
 
-/* connect and step: is it a connection that they have returned, or the way to one? */
+/* connect and step: have they returned a connection, or the way to one? */
 static void judge_opened(const cueball_native_factory *factory, cueball_native_result *result)
 {
     cueball_native_connection *connection = &result->connection;
@@ -119,7 +119,7 @@ static void judge_opened(const cueball_native_factory *factory, cueball_native_r
     assert(result->status <= CUEBALL_NATIVE_DONE || (factory->step && connection->fd >= 0));
 }
 
-/* The others: is it on the list? */
+/* The other functions: may they return this result? */
 static void judge_condition(cueball_native_result *result)
 {
     if (result->status >= CUEBALL_NATIVE_TIMEOUT && result->status <= CUEBALL_NATIVE_DONE)

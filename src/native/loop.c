@@ -14,7 +14,7 @@ struct cueball_native_loop {
     uint32_t done; /* so many of them are done */
 };
 
-/* With the lock, after each step. */
+/* With the lock, after each step: what must hold of a loop. */
 static void loop_check(const cueball_native_loop *loop)
 {
     assert(loop->generation == cueball__native_generation());
@@ -56,7 +56,7 @@ void cueball__native_loop_tell(cueball_native_loop *loop)
     loop_check(loop);
 }
 
-/* With the lock: the task is not the loop's any more. */
+/* With the lock: takes the task off the loop's list. */
 static void loop_forget(cueball_native_loop *loop, cueball__native_task *task)
 {
     assert(task->loop == loop);
@@ -101,7 +101,7 @@ bool cueball_native_loop_next(cueball_native_loop *loop, cueball_native_result *
     return is_found;
 }
 
-/* With the lock. */
+/* With the lock: the task of this user, whose result was not taken; NULL: there is none. */
 static cueball__native_task *loop_find(cueball_native_loop *loop, uint64_t user)
 {
     CUEBALL__LIST_EACH(link, following, &loop->tasks)
@@ -113,7 +113,7 @@ static cueball__native_task *loop_find(cueball_native_loop *loop, uint64_t user)
     return NULL;
 }
 
-/* With the lock. */
+/* With the lock: nobody waits for the task any more.  true: it had not begun. */
 static bool give_up(cueball_native_loop *loop, cueball__native_task *task, cueball_native_registration **last)
 {
     cueball_native_registration *factory = task->factory;

@@ -155,7 +155,7 @@ static void sink_append(cueball_native_sink *sink, sink_saying *made)
     sink_check(sink);
 }
 
-/* Takes what was made. */
+/* Says something, and owns it from now on; waits while the reader is far behind.  NULL: there was no memory for it. */
 static int sink_say(cueball_native_sink *sink, sink_saying *made)
 {
     if (!made)
@@ -267,7 +267,7 @@ static void *thread_run(void *argument)
     return NULL;
 }
 
-/* With everything zeroed.  false: what there is is to be freed. */
+/* Makes the parts of a sink that is zeroed.  An error: none of them is left. */
 static int sink_init(cueball_native_sink *sink)
 {
     int result = cueball__native_cond_init(&sink->has_changed);

@@ -21,7 +21,7 @@ static int traced(lua_State *lua)
     return 1;
 }
 
-/* The message is at the top, and is taken off.  What tell() throws is nobody's. */
+/* Calls tell() with the message at the top of the stack, which is taken off.  What tell() throws is dropped. */
 static void tell(lua_State *lua)
 {
     assert(lua_gettop(lua) >= 1);

@@ -73,7 +73,7 @@ static char *numbered_name(unsigned number)
 
 /* ----------------------------------------------------------------- options -- */
 
-/* The message of what is wrong with them; NULL: nothing. */
+/* What is wrong with the options, as a message; NULL: nothing. */
 static const char *options_fault(const cueball_runtime_options *options)
 {
     if (options->struct_size != 0 && options->struct_size < sizeof *options)
@@ -311,7 +311,7 @@ int cueball_runtime_start(const cueball_runtime_options *options, cueball_runtim
 
 /* ------------------------------------------------------------------- pools -- */
 
-/* What a function of a runtime begins with. */
+/* Every public function of a runtime begins with this. */
 static int runtime_fault(const cueball_runtime *runtime, const char *function)
 {
     assert(function != NULL);

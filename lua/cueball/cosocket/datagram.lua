@@ -59,7 +59,7 @@ function Datagram:abort()
   if waiting then self.tasks:wake(waiting, { message = "closed" }) end
 end
 
---- Its task has ended: it belongs to the task that spawned that one, or it is closed.
+--- The task that made the socket has ended: the socket goes to the task that spawned that one, or is closed.
 function Datagram:task_ended(heir)
   self.owner = nil
   local waiting = self.waiting

@@ -53,7 +53,7 @@ function Reader:is_between()
   return self.rest == "" and lib.cueball_http_is_between(self.pointer)
 end
 
---- It is used no more.
+--- Frees the reader, which is used no more.
 function Reader:free()
   lib.cueball_http_free(ffi.gc(self.pointer, nil))
   self.pointer = nil

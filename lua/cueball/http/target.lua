@@ -3,7 +3,7 @@ local target = {}
 
 local ARGUMENTS_MAX = 100
 
--- Percent-encoding undone; nil: it is broken.
+-- A text without its percent-encoding; nil: the encoding is broken.
 local function decode(given)
   local plain = given:gsub("%%%x%x", "")
   if plain:find("%", 1, true) then return nil end

@@ -98,7 +98,7 @@ local function take_requests(runtime, loaded)
   end
 end
 
--- Those that come now get no answer but this one.
+-- Requests that come now are all refused, with this answer.
 local function refuse_requests(runtime)
   local wake = host.poll(runtime.wake_fd)
   wake:watch(function()
@@ -112,7 +112,7 @@ local function refuse_requests(runtime)
   return wake
 end
 
--- Waits for connections that threads have; whoever stopped the runtime does not.
+-- Waits until threads have given back their connections. Whoever stopped the runtime does not wait for that.
 local function linger(runtime)
   local done = host.waiter()
   if threads.when_none_lingers(function() done:wake() end) then return end
@@ -137,7 +137,7 @@ local function main(runtime)
   linger(runtime)
 end
 
--- That a callback of the script's throws is no reason to end the program.
+-- A callback of the script's that throws is logged; luv would end the program.
 local function guard_callbacks(runtime)
   local setter = host.callback_setter()
   if not setter then return end

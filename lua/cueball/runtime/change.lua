@@ -64,14 +64,14 @@ local function pool_of(one)
   return one.kind == "set" and one.object.pool or one.object
 end
 
--- The options that it is to have: what the script says may not fit what pool:set has said meanwhile.
+-- The options that the pool is to have: what the script says may not fit what pool:set has said meanwhile.
 local function prepared(before, one, names)
   local ok, made = pcall(function() return pool_of(before):prepare(names, one.read, "cueball." .. one.kind) end)
   if not ok then error(("%s: %s, declared there: %s"):format(one.site, one.name, made), 0) end
   return made
 end
 
--- What becomes of one that lives.
+-- What becomes of a pool that lives.
 local function plan_one(one)
   local before = one.before
   local names = changed_names(before.read, one.read)
@@ -129,7 +129,7 @@ local function apply_one(plan)
   one.factories, one.before = plan.factories, nil
 end
 
---- Does it.
+--- Makes the changes that were found out.
 -- @return the pools and sets that no declaration has any more; they are to be stopped
 function change.apply(plan)
   for _, of_one in ipairs(plan.plans) do apply_one(of_one) end

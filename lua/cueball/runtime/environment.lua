@@ -44,7 +44,7 @@ local function require_in(self, name)
   return loaded[name]
 end
 
---- Makes one.
+--- Makes the environment of one run.
 -- @param given
 --   cueball  what `require "cueball"` gives there
 --   folder   whose modules belong to the script; nil: none

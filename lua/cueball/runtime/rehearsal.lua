@@ -5,14 +5,14 @@ local Set = require "cueball.set"
 
 local rehearsal = {}
 
--- They change a pool, and a dry run changes nothing.
+-- These methods change a pool, and a dry run changes nothing.
 local ORDERS = { set = true, replace = true, renew = true, stop = true }
 
 local function ordered() return true end
 
 local function nothing() end
 
--- Of a pool that lives: all but orders are its own.
+-- Stands for a pool that lives: its numbers and the like are those of the pool, its orders do nothing.
 local function of_living(object)
   return function(_, name)
     local value = object[name]
@@ -25,7 +25,7 @@ end
 
 local EMPTY = { stats = true, backends = true, connections = true }
 
--- Of a pool that would be made.
+-- Stands for a pool that would be made.
 local function of_new(name)
   local function refused() return nil, ("there is no %s yet: this is a dry run"):format(name), "dry_run" end
   return function(_, member)

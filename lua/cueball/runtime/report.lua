@@ -39,7 +39,7 @@ local function value_of(read, name)
   return value
 end
 
---- One more pool or set.
+--- Adds what becomes of one more pool or set.
 -- @param one    its declaration
 -- @param change "untouched", "changed", "made" or "removed"
 -- @param plan   of cueball.runtime.change, where it is changed
@@ -78,7 +78,7 @@ local function words_of(line)
   return "changed: " .. table.concat(parts, "; ")
 end
 
---- In words: a line for the script, and one for each pool and set.
+--- The report in words: a line for the script, and one for each pool and set.
 function Report:__tostring()
   local lines = { ("%s: %s"):format(self.script, self.dry_run and "a dry run; loaded anew it would be" or "loaded anew") }
   for _, line in ipairs(self.pools) do lines[#lines + 1] = ("%s %s: %s"):format(line.kind, line.name, words_of(line)) end

@@ -24,7 +24,7 @@ local threads = {}
 local Threaded = {}
 Threaded.__index = Threaded
 
--- By pool, of those that threads may have; nobody else has to keep them.
+-- What lends a pool to threads, by pool; nobody else has to keep it.
 local kept = {}
 threads.kept = kept
 local lingering, when_none = 0, nil -- pools that have stopped, but for connections that threads have; function(): there is none any more
@@ -64,12 +64,12 @@ function Threaded:holder(slot, lease)
   return core:holder_of(slot, lease) == 0 and name_of_thread(core.holder) or "a thread"
 end
 
--- No pool came of it.
+-- The pool could not be made: what was to lend it is given up.
 function Threaded:abandon()
   self.runtime.wake_close(self.read_fd, self.wake_fd)
 end
 
---- Its pool has its core: from now on threads find it.
+--- The pool has its core: from now on threads find the pool.
 function Threaded:begin(pool)
   local host, runtime, core = self.host, self.runtime, pool.core
   self.pool, kept[pool] = pool, self
@@ -157,7 +157,7 @@ function Threaded:opened(slot, conn)
   return result >= 0
 end
 
---- Lua is done with it: it reads no more.
+--- Lua is done with the connection, and reads it no more.
 function Threaded:rest(slot)
   local pool = self.pool
   local socket, factory = pool.sockets[slot], pool.factories[slot]

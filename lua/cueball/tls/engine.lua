@@ -10,7 +10,7 @@ local engine = {
 local cast, bytes_of = ffi.cast, ffi.typeof "const char *"
 local PLAIN_ROOM = 64 * 1024
 
--- One for all: what is in it is made a string before anything else runs.
+-- One buffer for all connections: what is in it is made a string before anything else runs.
 local plain, plain_size = ffi.new("char[?]", PLAIN_ROOM), ffi.new "size_t[1]"
 local output = ffi.new "const char *[1]"
 local made, session, info = ffi.new "cueball_tls *[1]", ffi.new "cueball_tls_session *[1]", ffi.new "cueball_tls_info[1]"
@@ -28,7 +28,7 @@ function engine.free(self)
   lib.cueball_tls_free(ffi.gc(self, nil))
 end
 
---- Why it failed.
+--- Why the connection failed.
 function engine.message_of(self)
   return text.message(ffi.string(lib.cueball_tls_error(self)))
 end
@@ -82,7 +82,7 @@ function engine.output(self)
   return tonumber(lib.cueball_tls_output(self, output)), output[0]
 end
 
---- All of that was taken.
+--- The whole output was sent: it is forgotten.
 function engine.output_taken(self)
   lib.cueball_tls_output_taken(self)
 end

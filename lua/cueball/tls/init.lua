@@ -189,7 +189,7 @@ end
 
 local default
 
---- The context of who has none: it trusts what the system trusts. One for the process.
+--- The context that is used where none is given: it trusts what the system trusts. The process has one.
 -- @return the context; or nil, message
 function tls.default()
   if default then return default end
@@ -198,7 +198,7 @@ function tls.default()
   return made, message
 end
 
---- Is all loaded that it trusts? false: a connection begun now would wait.
+--- Are the certificates loaded that the context trusts? false: a connection begun now would wait for them.
 function Context:is_ready()
   return lib.cueball_tls_context_is_ready(self.pointer)
 end
