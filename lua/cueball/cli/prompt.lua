@@ -166,6 +166,7 @@ end
 
 local function interrupt_input(self)
   local line = self.line
+  if line.text == "" then self.session:interrupt() end -- what goes on beside
   line.at = #line.text
   leave(self)
   line:clear()
