@@ -131,14 +131,36 @@ describe("cueball attach", function()
     assert.same({ status.found, "6\n", "" }, { attach "-e 'pool:max_connections()'" })
   end)
 
+  it("tells what happens above the line that is being typed", function()
+    start "write"
+    local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
+    pane:wait_for "write %d+%w+>"
+    pane:type ":watch"
+    pane:keys "Enter"
+    pane:wait_for "watching db"
+    pane:type "half a li"
+    pane:wait_for "> half a li"
+    assert.equal(status.found, (attach "-e 'set { max_connections = 6 }'"))
+    pane:wait_for "db: a plan of %d connections was made.*> half a li"
+    pane:type "ne"
+    pane:wait_for "> half a line"
+    pane:keys "C-c"
+    pane:keys "C-c" -- the first one cleared the line
+    pane:wait_for "ended: :watch db"
+    pane:type ":watch off"
+    pane:keys "Enter"
+    pane:wait_for "nothing is watched"
+    pane:keys "C-d"
+    assert.equal(status.found, pane:status())
+  end)
+
   it("tells that the program has gone", function()
     start "read"
     local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
     pane:wait_for "read %d+%w+>"
     stop()
-    pane:type "1"
-    pane:keys "Enter"
     pane:wait_for "the connection to the program ended"
+    pane:type "1"
     assert.equal(status.timeout, pane:status())
   end)
 end)

@@ -71,7 +71,7 @@ describe("polls of a console", function()
       for _ = 1, 20 do sit() end
       local before, open = kib(), descriptors()
       for _ = 1, SESSIONS do sit() end
-      assert.equal(open, descriptors())
+      assert.is_true(descriptors() <= open) -- one of before may be closed only now
       assert.is_true(kib() - before < 200, ("%d KiB more"):format(kib() - before))
     end)
   end)

@@ -15,6 +15,8 @@ local HTTP = [[
 local SERVER = [[
   location = /console { content_by_lua_block { require("cueball").console.serve { token = "%s", allow = "%s", name = "web" } } }
   location = /hook { content_by_lua_block { ngx.print(tostring(debug.gethook())) } }
+  location = /more { content_by_lua_block { pool:set { max_connections = pool:max_connections() + 1 } } }
+  location = /watchers { content_by_lua_block { ngx.print(#pool.events.subscribers) } }
   location = /pid { content_by_lua_block { ngx.print(ngx.worker.pid()) } }
 ]]
 
@@ -81,6 +83,36 @@ describe("a console in nginx", function()
       assert.matches("ran for more than 50 ms", shown[#shown][1])
       console:close()
     end)
+  end)
+
+  it("tells what happens as it happens, also in other requests", function()
+    one = nginx.start { http = HTTP, server = SERVER:format(TOKEN, "read"), workers = 1 }
+    host.run(function()
+      local console = assert(attach(one))
+      local before = tonumber(one:ask "/watchers")
+      local function watchers(count)
+        nginx.until_true(function() return tonumber(one:ask "/watchers") == before + count end, function() return "watchers: " .. count end)
+      end
+      local function hear(what)
+        nginx.until_true(function()
+          for _, line in ipairs(shown) do
+            if line[1]:find(what) then return true end
+          end
+        end, function() return "nothing like " .. what end)
+      end
+      console:submit ":watch db"
+      assert.equal(200, (one:get "/more"))
+      hear "db: a plan of %d+ connections was made"
+      watchers(1)
+      console:interrupt()
+      hear "ended: :watch db"
+      watchers(0)
+      console:submit ":trace"
+      watchers(1)
+      console:close()
+      watchers(0)
+    end)
+    assert.is_nil(one:log():find "%[error%]")
   end)
 
   it("wants its token, and nothing of a browser", function()

@@ -8,6 +8,7 @@ local runtime = require "cueball.runtime"
 local scripts = require "spec.support.scripts"
 local shell = require "spec.support.shell"
 local uv = require "luv"
+local until_true = require "spec.support.until_true"
 
 describe("a console in a runtime", function()
   it("is not offered by a dry run", function()
@@ -39,6 +40,14 @@ describe("a console in a runtime", function()
       assert.equal('"lines"', shown[1])
       assert.matches("ran for more than 50 ms", shown[2])
       assert.matches("spares = 2", shown[4])
+      console:submit ":watch"
+      local before = #shown
+      console:submit "require('cueball').spawn(function() require('cueball').sleep(20) console.set { max_connections = 9 } end)"
+      until_true(function()
+        for index = before + 1, #shown do
+          if shown[index]:find "lines: a plan of %d+ connections was made" then return true end
+        end
+      end)
       one:stop(2000)
       console:submit "1"
       assert.is_true(console.is_over)

@@ -2,8 +2,10 @@
 --
 -- The happy path: an HTTP upgrade, or none; {"hello":1,…}; then one request after the other, each answered by lines that end with
 -- {"id":…,"done":true}. Text that is no JSON is Lua as people type it, and its answer is text.
+-- What comes by itself (:watch) is sent by a second task, as the first one waits for the next line.
 -- What can go wrong: a browser was talked into connecting (refused by its first line); the token is wrong; a line is too long; the peer
--- does not read what it asked for (it is dropped after 5 s); it asks for something that waits, and goes away (that is interrupted).
+-- reads more slowly than lines come (they are counted), or not at all (it is dropped after 5 s); it asks for something that waits, and goes
+-- away (that is interrupted).
 local log = require "cueball.log"
 local native = require "cueball.native"
 local protocol = require "cueball.console.protocol"
@@ -17,29 +19,55 @@ Connection.__index = Connection
 
 local BEGIN_MS, SEND_MS = 10000, 5000 -- who connects has to have said who he is within the first of them
 local QUICK_MS, LOOK_MS = 60, 200 -- how long an answer is waited for before the peer is listened to again, and how long then
+local SEND_PIECE = 16 * 1024       -- bytes that a peer has to take within SEND_MS
 local QUEUE_MAX = 256 * 1024       -- bytes that are to be sent, of what runs beside
+local WAITING_MAX, WAITING_MS = 100, 20 -- lines that were sent before they were wanted; and how long no more are read then
 local HEADERS_MAX = 50
 local COMPLETED_MAX = 8192         -- bytes of a text whose last word is completed
 
 -- --------------------------------------------------------------------------- sending --
 
+-- One task sends at a time: that of the connection, or the one for what comes by itself.
 -- @return true; or nil: the peer is gone, or does not read
-local function send(self, line)
-  if self.is_gone then return nil end
-  local sent = self.stream:send(line)
-  if not sent then self.is_gone = true end
-  return sent and true or nil
+local function send(self, words)
+  while self.is_sending and not self.is_gone do
+    self.turn = self.host.waiter()
+    self.turn:wait()
+  end
+  self.is_sending = true
+  for from = 1, #words, SEND_PIECE do
+    if not self.is_gone and not self.stream:send(words:sub(from, from + SEND_PIECE - 1)) then self.is_gone = true end
+  end
+  self.is_sending = false
+  local turn = self.turn
+  self.turn = nil
+  if turn then turn:wake() end
+  return not self.is_gone or nil
 end
 
--- Something is to be shown: it is sent by the task of the connection, which has the stream.
-local function queue(self, words, kind)
+-- Something is to be shown: it is sent by the tasks of the connection, which have the stream.
+-- @param id nil: it is no answer
+local function queue(self, words, kind, id)
   local line
-  if self.is_text then line = words .. "\n" else line = protocol.write { id = self.id, text = words, kind = kind } end
+  if self.is_text then line = words .. "\n" else line = protocol.write { id = id, text = words, kind = kind } end
   if self.queued + #line > QUEUE_MAX then
     self.dropped = self.dropped + 1
     return
   end
   self.queue[#self.queue + 1], self.queued = line, self.queued + #line
+end
+
+local function wake_teller(self)
+  local waiter = self.teller
+  self.teller = nil
+  if waiter then waiter:wake() end
+end
+
+-- Something comes by itself. It may be told in any task, or outside of tasks.
+local function queue_live(self, words, kind)
+  if self.is_gone then return end
+  queue(self, words, kind)
+  wake_teller(self)
 end
 
 local function flush(self)
@@ -48,10 +76,21 @@ local function flush(self)
   local dropped = self.dropped
   self.queue, self.queued, self.dropped = {}, 0, 0
   if dropped > 0 then
-    lines[#lines + 1] = self.is_text and ("… %d more lines\n"):format(dropped)
-      or protocol.write { id = self.id, text = ("… %d more lines"):format(dropped), kind = "note" }
+    local words = ("… %d more lines, which came faster than they were read"):format(dropped)
+    lines[#lines + 1] = self.is_text and words .. "\n" or protocol.write { text = words, kind = "note" }
   end
   send(self, table.concat(lines))
+end
+
+-- Sends what comes by itself, in a task of its own, until the connection is over.
+local function tell(self)
+  while not self.is_gone do
+    if #self.queue == 0 then
+      self.teller = self.host.waiter()
+      self.teller:wait()
+    end
+    flush(self)
+  end
 end
 
 local function answer(self, message)
@@ -149,7 +188,8 @@ local function let_in(self, message)
   end
   self.seat = seat.new {
     host = self.host, allow = self.allow, who = who_of(self.peer), budget_ms = settings.budget_ms, values = settings.values,
-    output = function(words, kind) queue(self, words, kind) end, is_terminal = message and message.terminal == true,
+    output = function(words, kind) queue(self, words, kind, self.id) end, tell = function(words, kind) queue_live(self, words, kind) end,
+    is_terminal = message and message.terminal == true,
   }
   return true
 end
@@ -158,8 +198,9 @@ end
 
 local handle
 
--- While something runs, the peer may say that it is to end, and nothing else.
+-- While something runs, the peer may say that it is to end. Lines for later are kept, a few; the rest wait in the kernel.
 local function listen_meanwhile(self)
+  if #self.waiting_lines >= WAITING_MAX then return self.host.sleep(WAITING_MS) end
   local line, message = self.lines:next(LOOK_MS)
   if line then
     local asked = protocol.read(line)
@@ -167,7 +208,6 @@ local function listen_meanwhile(self)
       self.seat:interrupt()
     else
       self.waiting_lines[#self.waiting_lines + 1] = line
-      if #self.waiting_lines > 100 then self.is_gone = true end
     end
   elseif message ~= "timeout" then
     self.is_gone = true
@@ -250,7 +290,8 @@ function REQUESTS.snapshot(self)
   answer(self, { done = true, snapshot = taken })
 end
 
-function REQUESTS.interrupt() end -- what it was for is over
+-- What was submitted is over: it is for what goes on beside.
+function REQUESTS.interrupt(self) self.seat:interrupt() end
 
 local FORMS = { table = true, lua = true, json = true }
 
@@ -294,6 +335,7 @@ local function serve_all(self)
   local first = line:find "^%s*{" and protocol.read(line)
   self.is_text = not (first and first.hello)
   if not let_in(self, first and first.hello and first or nil) then return end
+  self.settings.beside(tell, self)
   if not self.is_text then
     if not send(self, protocol.write(hello_of(self))) then return end
     line = next_line(self)
@@ -305,23 +347,36 @@ local function serve_all(self)
   end
 end
 
+-- The connection is over, or its task is killed.
+local function leave(self)
+  self.is_gone = true
+  wake_teller(self)
+  if self.seat then self.seat:close() end
+end
+
 --- Serves a connection until its end.
 -- @param stream   a socket: receiveany, send, settimeouts
 -- @param peer     { address =, uid =, pid = }
 -- @param settings { host =, token =, allow = "read" or "write", budget_ms =, values =, name =, process = fn() → { pid, worker, age_s },
---   snapshot = fn() → a table, list = fn(table) → a list for JSON }
+--   snapshot = fn() → a table, list = fn(table) → a list for JSON, beside = fn(fn, …): in a second task that may use the stream }
 function connection.serve(stream, peer, settings)
+  local host = settings.host
   local self = setmetatable({
-    host = settings.host, stream = stream, peer = peer, settings = settings, allow = settings.allow, seat = nil, id = nil, lines = nil,
+    host = host, stream = stream, peer = peer, settings = settings, allow = settings.allow, seat = nil, id = nil, lines = nil,
     is_text = false, is_gone = false, queue = {}, queued = 0, dropped = 0, waiting_lines = {}, pending = nil,
-    begin_by = settings.host.now() + BEGIN_MS * 1e6,
+    is_sending = false, turn = nil, -- who waits until the other has sent
+    teller = nil,                   -- what wakes the task for what comes by itself
+    begin_by = host.now() + BEGIN_MS * 1e6,
   }, Connection)
   self.lines = protocol.lines(stream, protocol.LINE_MAX, function(_, ms)
     stream:settimeouts(SEND_MS, SEND_MS, ms or 0)
     if not ms and settings.forever then settings.forever(stream) end
-  end, settings.host.now)
+  end, host.now)
+  self.abort = leave -- as host.guard has it
+  host.guard(self)
   local ok, message = xpcall(serve_all, text.traced, self)
-  if self.seat then self.seat:close() end
+  host.unguard(self)
+  leave(self)
   if not ok then error(message, 0) end
 end
 

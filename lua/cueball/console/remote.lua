@@ -6,6 +6,8 @@
 --   one:snapshot()                → as cueball.monitor.snapshot { detail = true }; or nil, message
 --   one:close()
 --   one.hello                     { name, pid, worker, role, age_s, host, cueball }
+--
+-- One task reads all that comes, so that what comes by itself (:watch) is shown as it comes, and not with the next answer.
 local address_of = require "cueball.address"
 local protocol = require "cueball.console.protocol"
 local text = require "cueball.text"
@@ -17,48 +19,53 @@ Remote.__index = Remote
 
 local CONNECT_MS, HELLO_MS = 5000, 10000
 local FOREVER_MS = 0x7fffffff
+local LOST = 3 -- the status of a prompt whose program has gone
 local WORKER_TRIES = 200
 
-local function lost(self, message)
-  self.is_over, self.status = true, 3
+-- The connection has ended. Who waits for an answer is told; else who looks is.
+local function lose(self, message)
+  if self.is_over then return end
+  self.is_over, self.status = true, LOST
   self.stream:abort()
-  return nil, "the connection to the program ended: " .. message, "closed"
+  self.loss = "the connection to the program ended: " .. message
+  local waiter = self.waiter
+  if waiter then waiter:wake() else self.out(self.loss, "error") end
 end
 
--- The next message.
-local function receive(self, timeout_ms)
-  local line, message = self.lines:next(timeout_ms)
-  if not line then return lost(self, message) end
-  local answer, fault = protocol.read(line)
-  if not answer then return lost(self, fault) end
-  return answer
+-- Shows a line, or has it answer what was asked.
+local function take(self, answer)
+  if type(answer.text) == "string" then return self.out(answer.text, answer.kind) end
+  local waiter = self.waiter
+  if not waiter or not answer.done or answer.id ~= nil and answer.id ~= self.count then return end
+  waiter:wake(answer)
 end
 
-local function send(self, message)
-  local sent, why = self.stream:send(protocol.write(message))
-  if not sent then return lost(self, why) end
-  return true
+-- Reads all that comes, in a task of its own.
+local function read(self)
+  while not self.is_over do
+    local line, message = self.lines:next(FOREVER_MS)
+    local answer = line
+    if line then answer, message = protocol.read(line) end
+    if not answer then return lose(self, message) end
+    take(self, answer)
+  end
 end
 
 -- Asks, and waits for the end of the answer; what is to be shown meanwhile is shown.
 -- @return the last message; or nil, message
 local function ask(self, message)
-  if self.is_over then return nil, "the connection to the program has ended", "closed" end
+  if self.is_over then return nil, self.loss or "the connection to the program has ended", "closed" end
   self.count = self.count + 1
   message.id = self.count
-  local ok, why, name = send(self, message)
-  if not ok then return nil, why, name end
-  while true do
-    local answer
-    answer, why, name = receive(self, FOREVER_MS)
-    if not answer then return nil, why, name end
-    if type(answer.text) == "string" then
-      self.out(answer.text, answer.kind)
-    elseif answer.done and (answer.id == nil or answer.id == self.count) then
-      if answer.error then return nil, text.message(answer.error), "failed" end
-      return answer
-    end
-  end
+  local waiter = self.host.waiter()
+  self.waiter = waiter
+  local sent, why = self.stream:send(protocol.write(message))
+  if not sent then lose(self, why) end
+  local answer = waiter:wait()
+  self.waiter = nil
+  if not answer then return nil, self.loss or "the connection to the program has ended", "closed" end
+  if answer.error then return nil, text.message(answer.error), "failed" end
+  return answer
 end
 
 -- ------------------------------------------------------------------------ connecting --
@@ -101,13 +108,18 @@ local function connect_once(given)
   local self = setmetatable({
     host = given.host, stream = stream, out = given.print or function() end, lines = nil, count = 0, hello = nil, began_at = 0,
     form = given.form, failed = 0, is_over = false, status = 0, is_remote = true, interrupts = 0,
+    waiter = nil, -- of what was asked
+    loss = nil,   -- how the connection ended
   }, Remote)
   self.lines = protocol.lines(stream, protocol.ANSWER_MAX, function(_, ms)
     stream:settimeouts(CONNECT_MS, CONNECT_MS, ms or FOREVER_MS)
   end, given.host.now)
   ok, message = upgrade(self, given.path or "/console")
   if ok then ok, message = say_hello(self, given) end
-  if ok then return self end
+  if ok then
+    self.host.spawn(read, self)
+    return self
+  end
   stream:abort()
   return nil, ("%s: %s"):format(text.message(given.address), message), "failed"
 end
@@ -171,10 +183,10 @@ function Remote:complete(line, position)
   return candidates(answer.list), type(answer.start) == "number" and answer.start or position + 1
 end
 
---- Has what was submitted ended, from elsewhere. The third time the program is left.
+--- Has what was submitted ended, from elsewhere; if nothing was, what goes on beside. The third time for one input the program is left.
 -- @return whether there was something
 function Remote:interrupt()
-  self.interrupts = self.interrupts + 1
+  if self.waiter then self.interrupts = self.interrupts + 1 end
   if self.interrupts >= 3 then
     self.stream:abort()
   else
@@ -212,6 +224,7 @@ end
 function Remote:close()
   self.is_over = true
   self.stream:abort()
+  if self.waiter then self.waiter:wake() end
 end
 
 return remote

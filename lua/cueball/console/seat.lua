@@ -23,8 +23,10 @@ local OUTPUT_MAX = 64 * 1024 -- bytes of one command
 local CANDIDATES_MAX = 200
 -- Bytes that one command of a reader may have compiled: of lines that go on, each is tried with all before it.
 local COMPILED_MAX = 512 * 1024
--- The commands of a prompt that reach nothing of the program.
-local HARMLESS = { help = true, time = true, quit = true }
+-- The commands of a prompt that change nothing of the program.
+local HARMLESS = { help = true, time = true, quit = true, watch = true, trace = true, unwatch = true }
+-- Who may only look is told of events as long as that costs the program little.
+local READER_FOLLOWS, WRITER_FOLLOWS = { lines_max = 1000, events_max = 20000 }, { lines_max = 1000 }
 
 -- Shows a text, as far as the command may say more.
 local function put(self, words, kind)
@@ -74,7 +76,7 @@ local function make_reader(self)
     return used(self.budget:call(fn, handle))
   end
   local made = session.new {
-    host = self.host, print = function(words, kind) put(self, words, kind) end, call = call,
+    host = self.host, print = function(words, kind) put(self, words, kind) end, tell = self.tell, follows = READER_FOLLOWS, call = call,
     is_terminal = self.is_terminal,
     environment = readonly.globals(self.context, function(words) put(self, text.clean_lines(words), "output") end),
     adopt = function(chunk) return self.budget:adopt(chunk) end,
@@ -113,7 +115,7 @@ end
 local function make_writer(self)
   self.budget = budget.new { host = self.host, ms = self.budget_ms }
   local made = session.new {
-    host = self.host, print = function(words, kind) put(self, words, kind) end,
+    host = self.host, print = function(words, kind) put(self, words, kind) end, tell = self.tell, follows = WRITER_FOLLOWS,
     is_terminal = self.is_terminal,
     call = function(fn, handler) return self.budget:call(fn, handler) end,
     adopt = function(chunk) return self.budget:adopt(chunk) end,
@@ -137,10 +139,12 @@ end
 --   is_terminal  whether a person looks at it: results have their numbers
 --   values     nil, or globals beside those of the program, by name: for "write"
 --   output     function(text, kind): lines to show; kind as of cueball.console.session
+--   tell       function(text, kind): lines that come by themselves; output by default
 function seat.new(given)
   local self = setmetatable({
     host = given.host, is_reader = given.allow ~= "write", who = given.who, budget_ms = given.budget_ms, values = given.values,
-    output = given.output, is_terminal = given.is_terminal or false, context = { who = given.who }, budget = nil, session = nil,
+    output = given.output, tell = given.tell or given.output, is_terminal = given.is_terminal or false, context = { who = given.who },
+    budget = nil, session = nil,
     form = "table", written = 0, unsaid = 0,
     compiled = 0, used_ms = 0,
   }, Seat)

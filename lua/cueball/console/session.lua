@@ -2,7 +2,7 @@
 --
 --   local session = require("cueball.console.session").new { host = host, print = function(text, kind) … end }
 --   session:submit "pool:stats()"     in a task: waits until it is over → "done"; or "incomplete": it wants more lines
---   session:interrupt()               from elsewhere: what was submitted is over, also if it waits
+--   session:interrupt()               from elsewhere: what was submitted is over, also if it waits; if nothing was, what goes on beside is
 --   session:complete(line, position)  → list of { text =, note = }, and where the word begins that each of them stands for
 --   session:prompt(is_more)           what stands before a line
 --
@@ -35,6 +35,8 @@ local OPTIONS = {
   host = options.of_type("table", "a host"),
   world = options.of_type("table", "a world of cueball.host.sim"),
   print = options.of_type("function", "a function(text, kind)"),
+  tell = options.of_type("function", "a function(text, kind)"),
+  follows = options.of_type("table", "a table of limits"),
   is_terminal = options.of_type("boolean", "true or false"),
   commands = options.of_type("table", "a list of commands"),
   adopt = options.of_type("function", "a function(chunk) → chunk"),
@@ -54,6 +56,8 @@ end
 --- Makes one.
 -- @param given
 --   print        function(text, kind): shows lines; kind is "result", "error", "output" (of what runs) or "note"
+--   tell         function(text, kind): shows lines that come by themselves (:watch); print by default
+--   follows      what of them, see cueball.console.flow: { lines_max =, events_max = }; nil: all
 --   host         whose tasks run what is submitted; cueball.host() by default
 --   world        a world of cueball.host.sim in its place: its time goes on while something that was submitted waits
 --   environment  the globals; a new table that falls back to _G by default
@@ -68,6 +72,7 @@ function session.new(given)
   if not given.print then misuse.raise "session.new: option 'print' is required" end
   local self = setmetatable({
     host = given.world or given.host or require("cueball.host").default(), world = given.world, out = given.print,
+    told = given.tell or given.print, follows = given.follows or {},
     adopt = given.adopt or function(made) return made end, call = given.call or xpcall,
     interrupts = given.interrupts or function() return 0 end,
     is_terminal = given.is_terminal or false,
@@ -89,6 +94,11 @@ end
 --- Shows a text, as lines of their own.
 function Session:print(words, kind)
   self.out(words, kind or "output")
+end
+
+--- Shows a text that comes by itself.
+function Session:tell(words, kind)
+  self.told(words, kind or "output")
 end
 
 --- What stands before a line.
@@ -192,11 +202,25 @@ local function run(self, fn)
   return running.result, running.why
 end
 
---- Ends what was submitted and is not over: its task is killed. What that has spawned goes on.
+local function end_beside(self)
+  local keys = {}
+  for key in pairs(self.endings) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do self.endings[key]() end
+  return keys
+end
+
+--- Ends what was submitted and is not over: its task is killed. What that has spawned goes on. If nothing was submitted, ends what goes on
+-- beside the prompt.
 -- @return whether there was something
 function Session:interrupt()
   local running = self.running
-  if not running or running.result or running.is_interrupted then return false end
+  if not running then
+    local keys = end_beside(self)
+    if #keys > 0 then self:tell("ended: :" .. table.concat(keys, ", :"), "note") end
+    return #keys > 0
+  end
+  if running.result or running.is_interrupted then return false end
   running.is_interrupted = true
   if self.world then return true end
   if running.task and running.task ~= self.host.current() then self.host.kill(running.task) end
@@ -356,9 +380,8 @@ end
 
 --- Ends what goes on beside the prompt.
 function Session:close()
-  self:interrupt()
-  for _, stop in pairs(self.endings) do stop() end
-  self.endings = {}
+  if self.running then self:interrupt() end
+  end_beside(self)
 end
 
 return session

@@ -1,8 +1,9 @@
 --- Commands that follow a pool: :watch, :trace, :unwatch.
 --
 -- :watch tells what becomes of backends and connections, in sentences; what happens at once to many is folded into one line. :trace tells
--- every event there is, as it comes.
+-- every event there is, as it comes. Both go on beside the prompt, until :watch off, :unwatch, Ctrl-C, or the end of the session.
 local commands = require "cueball.console.commands"
+local flow = require "cueball.console.flow"
 local sentence = require "cueball.log.sentence"
 local target = require "cueball.console.target"
 
@@ -27,7 +28,7 @@ local KINDS = { debug = "note", info = "note", warn = "error", error = "error" }
 
 local function tell(session, event, record, count)
   local times = count > 1 and (" (%d times)"):format(count) or ""
-  session:print(("%s %s: %s%s"):format(time_text(session, event, record), record.pool, record.message, times), KINDS[record.level])
+  session:tell(("%s %s: %s%s"):format(time_text(session, event, record), record.pool, record.message, times), KINDS[record.level])
 end
 
 -- Lines that are the same but for the slot, within a moment, as one: with the time of the first.
@@ -65,59 +66,82 @@ local function filter(pool)
   end
 end
 
-local function begin(session, name, pool, subscribe)
-  local key = name .. " " .. pool.name
+-- The names under which a session follows a pool, of :watch, :trace, or both; "": all pools.
+local function followed(session, kind, pool_name)
+  local keys = {}
+  for key in pairs(session.endings) do
+    local of, name = key:match "^(%l+) (.*)$"
+    local is_meant = of and (kind == nil or of == kind) and (pool_name == "" or name == pool_name)
+    if is_meant then keys[#keys + 1] = key end
+  end
+  table.sort(keys)
+  return keys
+end
+
+local function end_all(session, kind, pool_name)
+  local keys = followed(session, kind, pool_name)
+  if #keys == 0 then return nil, "nothing is watched" end
+  for _, key in ipairs(keys) do session.endings[key]() end
+  return true
+end
+
+-- Begins to follow a pool.
+-- @param hear  function(event): only of what there is room for
+-- @param close nil; or function(): it is over
+local function begin(session, kind, pool, is_wanted, hear, close)
+  local key = kind .. " " .. pool.name
   if session.endings[key] then session.endings[key]() end
-  local ends = subscribe()
+  local room = flow.new(session.host, session.follows, function(...) session:tell(...) end, function(events_max)
+    session.endings[key]()
+    session:tell((":%s %s ended: there were more than %d events within a second"):format(kind, pool.name, events_max), "error")
+  end)
+  local stop = pool:subscribe(function(event)
+    if room:sees() and is_wanted(event) and room:takes() then hear(event) end
+  end)
   session.endings[key] = function()
-    ends()
     session.endings[key] = nil
+    stop()
+    room:close()
+    if close then close() end
   end
 end
 
+local OFF = "off"
+
 local function watch(session, argument)
+  if argument == OFF then return end_all(session, "watch", "") end
   local pool, message = target.pool(session, argument)
   if not pool then return nil, message end
-  begin(session, "watch", pool, function()
-    local is_wanted, take, close = filter(pool), folder(session)
-    local stop = pool:subscribe(function(event)
-      if is_wanted(event) then take(event, sentence.of(pool, event)) end
-    end)
-    return function()
-      stop()
-      close()
-    end
-  end)
-  session:print(("watching %s; :unwatch ends it"):format(pool.name), "note")
+  local take, close = folder(session)
+  begin(session, "watch", pool, filter(pool), function(event) take(event, sentence.of(pool, event)) end, close)
+  session:print(("watching %s; :watch off ends it"):format(pool.name), "note")
   return true
 end
+
+local function every() return true end
 
 local function trace(session, argument)
+  if argument == OFF then return end_all(session, "trace", "") end
   local pool, message = target.pool(session, argument)
   if not pool then return nil, message end
-  begin(session, "trace", pool, function()
-    return pool:subscribe(function(event) tell(session, event, sentence.of(pool, event), 1) end)
-  end)
-  session:print(("tracing %s, every event; :unwatch ends it"):format(pool.name), "note")
+  begin(session, "trace", pool, every, function(event) tell(session, event, sentence.of(pool, event), 1) end)
+  session:print(("tracing %s, every event; :trace off ends it"):format(pool.name), "note")
   return true
 end
 
-add { name = "watch", arguments = "[POOL]", help = "tells what becomes of backends and connections, as it happens", complete = target.names,
-  run = watch }
-add { name = "trace", arguments = "[POOL]", help = "tells every event, claims too", complete = target.names, run = trace }
+local function names()
+  local list = target.names()
+  list[#list + 1] = OFF
+  return list
+end
+
+add { name = "watch", arguments = "[POOL]", complete = names, run = watch,
+  help = "tells what becomes of backends and connections, as it happens; :watch off ends it" }
+add { name = "trace", arguments = "[POOL]", complete = names, run = trace, help = "tells every event, claims too; :trace off ends it" }
 
 add {
   name = "unwatch", arguments = "[POOL]", help = "ends :watch and :trace", complete = target.names,
-  run = function(session, argument)
-    local names = {}
-    for key in pairs(session.endings) do
-      local name = key:match "^%l+ (.*)$"
-      if name and (argument == "" or name == argument) then names[#names + 1] = key end
-    end
-    if #names == 0 then return nil, "nothing is watched" end
-    for _, key in ipairs(names) do session.endings[key]() end
-    return true
-  end,
+  run = function(session, argument) return end_all(session, nil, argument) end,
 }
 
 return rows

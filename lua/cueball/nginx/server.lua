@@ -87,4 +87,9 @@ function server.http.upgrade(protocol)
   return stream, { address = address }
 end
 
+--- Calls fn(...) in a second light thread of the request, which may use its socket. The request is over when both have ended.
+function server.http.beside(fn, ...)
+  ngx.thread.spawn(fn, ...)
+end
+
 return server
