@@ -304,7 +304,7 @@ local MAY_USE = {
   base = {}, tls = {}, host = set "cosocket dns tls", cosocket = set "host tls", dns = {}, resolver = set "dns host",
   connection = set "cosocket tls", pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver",
   monitor = set "host http log tls", http = set "host log",
-  cli = set "host http dns resolver init console", init = set "host cosocket pool set nginx monitor",
+  cli = set "host http dns resolver init console", init = set "host cosocket pool set nginx monitor console",
   runtime = set "host init monitor pool set", console = set "host init monitor pool set resolver connection log",
 }
 
@@ -312,7 +312,7 @@ local MAY_USE = {
 local MEETINGS = {
   ["cueball.host"] = set "cueball.nginx.host",                                    -- chooses between hosts
   ["cueball.host.contract"] = set "cueball.nginx.quota",                          -- what shares max_connections, for all hosts
-  ["cueball.nginx.lazy"] = set "cueball.monitor.board",                           -- what nginx's host has of other rooms
+  ["cueball.nginx.lazy"] = set "cueball.monitor.board cueball.console.relay",     -- what nginx's host has of other rooms
   ["cueball.nginx.parking"] = set "cueball.pool.condition cueball.pool.context",  -- does a part of the pool's own work
   ["cueball.nginx.parked"] = set "cueball.pool.condition cueball.pool.context cueball.pool.memo",
   ["cueball.monitor.snapshot"] = set "cueball.pool.registry",                     -- which pools there are

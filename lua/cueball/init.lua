@@ -60,6 +60,7 @@ setmetatable(cueball, {
 cueball.resolver = package_of "cueball.resolver"
 cueball.connection = package_of "cueball.connection"
 cueball.console = package_of "cueball.console"
+require("cueball.console.workers").console = cueball.console
 
 --- The host that is used where none is named.
 function cueball.host()

@@ -1,7 +1,9 @@
 --- A console in a real nginx: a location is one, the worker serves others meanwhile, and each worker can be had.
 local host = require "cueball.host.uv"
+local json = require "cueball.monitor.json"
 local nginx = require "spec.support.nginx"
 local remote = require "cueball.console.remote"
+local uv = require "luv"
 
 local TOKEN = "a secret of more than 16 bytes"
 
@@ -125,14 +127,113 @@ describe("a console in nginx", function()
     end)
   end)
 
-  it("is had in each worker", function()
-    one = nginx.start { http = HTTP, server = SERVER:format(TOKEN, "read"), workers = 2 }
+  local SHARED = "lua_shared_dict cueball 1m;\n" .. HTTP
+
+  -- Attaches to a worker, which may have begun only now.
+  local function attach_to(number, given)
+    local console, message
+    given = given or {}
+    given.worker = number
+    nginx.until_true(function()
+      console, message = attach(one, given)
+      return console
+    end, function() return message end)
+    return console
+  end
+
+  it("is had in each of four workers, whichever takes the connection", function()
+    one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write"), workers = 4 }
     host.run(function()
-      for number = 0, 1 do
-        local console = assert(attach(one, { worker = number }))
+      local pids = {}
+      for number = 0, 3 do
+        local console = attach_to(number)
         assert.equal(number, console.hello.worker)
+        console:submit "ngx.worker.id()"
+        console:submit "ngx.worker.pid()"
+        assert.equal(tostring(number), shown[1][1])
+        assert.equal(tostring(console.hello.pid), shown[2][1])
+        assert.is_nil(pids[console.hello.pid])
+        pids[console.hello.pid] = true
+        local list = console:complete("backen", 6)
+        assert.equal("backends", list[1].text)
         console:close()
       end
+    end)
+    assert.is_nil(one:log():find "%[error%]")
+  end)
+
+  it("does in another worker what it does in its own", function()
+    one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write"), workers = 4 }
+    host.run(function()
+      local console = attach_to(1)
+      local other = attach_to(2, { form = "json" })
+      other:submit "workers()"
+      local rows = json.decode('{"list":' .. shown[1][1] .. "}").list
+      assert.equal(4, #rows)
+      for index, row in ipairs(rows) do assert.same({ index - 1, index == 3 or nil }, { row.worker, row.here }) end
+      console:submit "for i = 1, 60 do print(('x'):rep(1000)) end" -- more than lies there at a time
+      console:submit "while true do end"
+      host.spawn(function()
+        host.sleep(300)
+        console:interrupt()
+      end)
+      console:submit "require('cueball').sleep(60000)"
+      console:submit ":watch db"
+      console:submit "require('cueball').spawn(function() pool:set { max_connections = 7 } end)"
+      nginx.until_true(function()
+        return table.concat((function()
+          local words = {}
+          for index, line in ipairs(shown) do words[index] = line[1] end
+          return words
+        end)(), "\n"):find "db: a plan of %d+ connections was made"
+      end)
+      local count, words = 0, {}
+      for index, line in ipairs(shown) do
+        words[index] = line[1]
+        if line[1] == ("x"):rep(1000) then count = count + 1 end
+      end
+      assert.equal(60, count)
+      assert.matches("ran for more than 50 ms.*interrupted", table.concat(words, "\n"))
+      assert.same({ 2, 0 }, { console.failed, other.failed })
+      console:submit ":quit"
+      assert.equal(0, console.status)
+      other:close()
+    end)
+  end)
+
+  it("says which workers there are, and that one is gone, within seconds", function()
+    one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write"), workers = 4 }
+    host.run(function()
+      local console = attach_to(3)
+      attach_to(0):close()
+      local _, message, name = attach(one, { worker = 9 })
+      assert.matches("there is no worker 9 with a pool or a console; there are 0 %(pid %d+%), .*3 %(pid %d+%)$", message)
+      assert.equal("failed", name)
+      assert.matches("this token is wrong", select(2, attach(one, { worker = 2, token = TOKEN .. "x" })))
+
+      attach_to(2)
+      local stopped = attach_to(1)
+      uv.kill(stopped.hello.pid, "sigstop") -- it computes, as far as others can see
+      local began = host.now()
+      repeat _, message = attach(one, { worker = 1 }) until not message:find "it closed" and not message:find "timeout"
+      assert.matches("worker 1 %(pid %d+%) did not answer within 5 s: it computes, or is ending", message)
+      assert.is_true(host.now() - began < 60e9)
+      uv.kill(stopped.hello.pid, "sigcont")
+
+      uv.kill(console.hello.pid, "sigkill")
+      nginx.until_true(function() return console.is_over end)
+      assert.equal(3, console.status)
+      console:submit "1"
+      assert.matches("the worker has ended the session, or is gone", shown[#shown][1])
+    end)
+  end)
+
+  it("is one worker's alone where no memory is shared, and says what to do", function()
+    one = nginx.start { http = HTTP, server = SERVER:format(TOKEN, "read"), workers = 1 }
+    host.run(function()
+      attach_to(0):close()
+      assert.matches("only the worker that takes a connection can be had: there is no lua_shared_dict \"cueball\": put `lua_shared_dict",
+        select(2, attach(one, { worker = 1 })))
     end)
   end)
 

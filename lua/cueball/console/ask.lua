@@ -37,9 +37,12 @@ local function number_read(low, high)
 end
 ask.whole = number_read
 
+--- How many rows a list may have.
+ask.LIMIT_RULE = number_read(1, 100000)
+
 --- Rules for a verb: these, and those of every list.
 function ask.rules(given)
-  local rules = { pool = TEXT, limit = number_read(1, 100000) }
+  local rules = { pool = TEXT, limit = ask.LIMIT_RULE }
   for name, rule in pairs(given) do rules[name] = rule end
   return rules
 end

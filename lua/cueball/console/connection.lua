@@ -2,6 +2,7 @@
 --
 -- The happy path: an HTTP upgrade, or none; {"hello":1,…}; then one request after the other, each answered by lines that end with
 -- {"id":…,"done":true}. Text that is no JSON is Lua as people type it, and its answer is text.
+-- Another worker may be wanted: what is said is passed on to it (cueball.console.relay).
 -- What comes by itself (:watch) is sent by a second task, as the first one waits for the next line.
 -- What can go wrong: a browser was talked into connecting (refused by its first line); the token is wrong; a line is too long; the peer
 -- reads more slowly than lines come (they are counted), or not at all (it is dropped after 5 s); it asks for something that waits, and goes
@@ -186,12 +187,16 @@ local function let_in(self, message)
     refuse(self, ("this program speaks version %d of the protocol"):format(protocol.VERSION))
     return false
   end
+  return true
+end
+
+local function sit_down(self, message)
+  local settings = self.settings
   self.seat = seat.new {
     host = self.host, allow = self.allow, who = who_of(self.peer), budget_ms = settings.budget_ms, values = settings.values,
     output = function(words, kind) queue(self, words, kind, self.id) end, tell = function(words, kind) queue_live(self, words, kind) end,
     is_terminal = message and message.terminal == true,
   }
-  return true
 end
 
 -- -------------------------------------------------------------------------- requests --
@@ -324,6 +329,38 @@ local function next_line(self)
   return line
 end
 
+-- ------------------------------------------------------------------- another worker --
+
+-- Sends what that one says, in a task of its own.
+local function bring_back(self, other)
+  while not self.is_gone do
+    local piece = other:receiveany()
+    if not piece then break end
+    if not send(self, piece) then other:close() end
+  end
+  send(self, protocol.write { bye = "the worker has ended the session, or is gone" })
+end
+
+-- Another worker answers: what the peer says goes there, and what that one says comes back.
+local function pass_on(self, message)
+  local settings = self.settings
+  local other, why = settings.reach(message.worker, {
+    who = who_of(self.peer), allow = self.allow, budget_ms = settings.budget_ms, name = settings.name,
+    first = protocol.write { hello = protocol.VERSION, terminal = message.terminal == true },
+  })
+  if not other then return refuse(self, why) end
+  other:settimeouts(SEND_MS, SEND_MS, 0)
+  settings.beside(bring_back, self, other)
+  local line = next_line(self)
+  while line and not self.is_gone and other:send(line .. "\n") do line = next_line(self) end
+  other:close()
+end
+
+local function is_elsewhere(self, message)
+  local wanted = message and message.worker
+  return type(wanted) == "number" and wanted ~= self.settings.process().worker
+end
+
 local function serve_all(self)
   local line = first_line(self)
   if not line then return end
@@ -334,7 +371,10 @@ local function serve_all(self)
   end
   local first = line:find "^%s*{" and protocol.read(line)
   self.is_text = not (first and first.hello)
-  if not let_in(self, first and first.hello and first or nil) then return end
+  first = not self.is_text and first or nil
+  if not let_in(self, first) then return end
+  if is_elsewhere(self, first) then return pass_on(self, first) end
+  sit_down(self, first)
   self.settings.beside(tell, self)
   if not self.is_text then
     if not send(self, protocol.write(hello_of(self))) then return end
@@ -358,7 +398,8 @@ end
 -- @param stream   a socket: receiveany, send, settimeouts
 -- @param peer     { address =, uid =, pid = }
 -- @param settings { host =, token =, allow = "read" or "write", budget_ms =, values =, name =, process = fn() → { pid, worker, age_s },
---   snapshot = fn() → a table, list = fn(table) → a list for JSON, beside = fn(fn, …): in a second task that may use the stream }
+--   snapshot = fn() → a table, list = fn(table) → a list for JSON, beside = fn(fn, …): in a second task that may use the stream,
+--   reach = fn(number of a worker, given) → a stream to it; or nil, message }
 function connection.serve(stream, peer, settings)
   local host = settings.host
   local self = setmetatable({

@@ -1,6 +1,7 @@
 --- The verbs that change nothing. Each gives copies: a list of plain rows.
 local ask = require "cueball.console.ask"
 local changes = require "cueball.console.changes"
+local hosts = require "cueball.host"
 local listing = require "cueball.console.listing"
 local log = require "cueball.log"
 local misuse = require "cueball.misuse"
@@ -8,6 +9,7 @@ local monitor_plan = require "cueball.monitor.plan"
 local options = require "cueball.options"
 local snapshot = require "cueball.monitor.snapshot"
 local text = require "cueball.text"
+local workers = require "cueball.console.workers"
 
 local TEXT, SPAN = ask.TEXT, ask.SPAN
 local is, limited, rules = ask.is, ask.limited, ask.rules
@@ -187,6 +189,14 @@ local function settings(asked)
   end)
 end
 
+local function all_workers(asked, context)
+  local rows = {}
+  for index, one in ipairs(workers.list(context.host or hosts.default())) do
+    rows[index] = { worker = one.worker, pid = one.pid, here = one.here }
+  end
+  return limited(rows, { "worker", "pid", "here" }, asked.limit)
+end
+
 local PLAN = { add = true, remove = true }
 
 local function plan(asked, _, others)
@@ -223,6 +233,8 @@ return {
   { name = "changes", kind = "look", help = "what was changed through consoles, by whom, and the line that undoes it", run = changes_made,
     options = rules {} },
   { name = "settings", kind = "look", help = "the options of a pool as they are now", run = settings, options = rules { option = TEXT } },
+  { name = "workers", kind = "look", help = "the workers of this server; `cueball attach --worker N` is in that one", run = all_workers,
+    options = { limit = ask.LIMIT_RULE } },
   { name = "plan", kind = "look", help = "what the planner would do: remove=, add= or options", run = plan, takes_others = true,
     options = { pool = TEXT, add = LIST, remove = LIST } },
 }

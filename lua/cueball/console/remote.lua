@@ -20,7 +20,6 @@ Remote.__index = Remote
 local CONNECT_MS, HELLO_MS = 5000, 10000
 local FOREVER_MS = 0x7fffffff
 local LOST = 3 -- the status of a prompt whose program has gone
-local WORKER_TRIES = 200
 
 -- The connection has ended. Who waits for an answer is told; else who looks is.
 local function lose(self, message)
@@ -35,8 +34,10 @@ end
 -- Shows a line, or has it answer what was asked.
 local function take(self, answer)
   if type(answer.text) == "string" then return self.out(answer.text, answer.kind) end
+  if answer.bye then return lose(self, text.message(answer.bye)) end
   local waiter = self.waiter
   if not waiter or not answer.done or answer.id ~= nil and answer.id ~= self.count then return end
+  if self.is_quitting then self.is_over = true end -- what comes next is the end, and no loss
   waiter:wake(answer)
 end
 
@@ -85,7 +86,7 @@ local function upgrade(self, path)
 end
 
 local function say_hello(self, given)
-  local hello = { hello = protocol.VERSION, token = given.token, terminal = given.is_terminal or nil }
+  local hello = { hello = protocol.VERSION, token = given.token, terminal = given.is_terminal or nil, worker = given.worker }
   local sent, message = self.stream:send(protocol.write(hello))
   local line
   if sent then line, message = self.lines:next(HELLO_MS) end
@@ -110,6 +111,7 @@ local function connect_once(given)
     form = given.form, failed = 0, is_over = false, status = 0, is_remote = true, interrupts = 0,
     waiter = nil, -- of what was asked
     loss = nil,   -- how the connection ended
+    is_quitting = false,
   }, Remote)
   self.lines = protocol.lines(stream, protocol.ANSWER_MAX, function(_, ms)
     stream:settimeouts(CONNECT_MS, CONNECT_MS, ms or FOREVER_MS)
@@ -136,14 +138,12 @@ end
 --   print    function(text, kind): shows lines
 -- @return it; or nil, message, "failed"
 function remote.connect(given)
-  for _ = 1, given.worker and WORKER_TRIES or 1 do
-    local one, message, name = connect_once(given)
-    if not one then return nil, message, name end
-    if not given.worker or one.hello.worker == given.worker then return one end
+  local one, message, name = connect_once(given)
+  if one and given.worker and one.hello.worker ~= given.worker then
     one:close()
-    if one.hello.worker == nil then return nil, ("%s: it has no workers"):format(given.address), "failed" end
+    return nil, ("%s: it cannot choose a worker"):format(given.address), "failed"
   end
-  return nil, ("%s: worker %d took none of %d connections"):format(given.address, given.worker, WORKER_TRIES), "failed"
+  return one, message, name
 end
 
 -- ------------------------------------------------------------------------- a session --
@@ -152,7 +152,7 @@ end
 -- @return "done" or "incomplete"
 function Remote:submit(input)
   if not input:find "%S" then return "done" end
-  self.interrupts = 0
+  self.interrupts, self.is_quitting = 0, input:find "^%s*:%s*quit" ~= nil
   local answer, message = ask(self, { run = input, form = self.form })
   if not answer then
     self.failed = self.failed + 1
@@ -161,7 +161,6 @@ function Remote:submit(input)
   end
   if answer.status == "incomplete" then return "incomplete" end
   if not answer.is_well then self.failed = self.failed + 1 end
-  if input:find "^%s*:%s*quit" then self.is_over = true end
   return "done"
 end
 

@@ -143,8 +143,8 @@ end
 function seat.new(given)
   local self = setmetatable({
     host = given.host, is_reader = given.allow ~= "write", who = given.who, budget_ms = given.budget_ms, values = given.values,
-    output = given.output, tell = given.tell or given.output, is_terminal = given.is_terminal or false, context = { who = given.who },
-    budget = nil, session = nil,
+    output = given.output, tell = given.tell or given.output, is_terminal = given.is_terminal or false,
+    context = { who = given.who, host = given.host }, budget = nil, session = nil,
     form = "table", written = 0, unsaid = 0,
     compiled = 0, used_ms = 0,
   }, Seat)

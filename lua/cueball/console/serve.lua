@@ -6,6 +6,7 @@ local log = require "cueball.log"
 local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local protocol = require "cueball.console.protocol"
+local relay = require "cueball.console.relay"
 local settings = require "cueball.console.settings"
 
 local WHAT = "cueball.console.serve"
@@ -28,5 +29,8 @@ return function(given)
   end
   local stream, peer = http.upgrade(protocol.UPGRADE)
   if not stream then return log.say(host, "warn", "a console cannot be served: " .. peer, "access_refused", { cause = "upgrade" }) end
-  connection.serve(stream, peer, settings.of(WHAT, given, host))
+  local set = settings.of(WHAT, given, host)
+  function set.reach(...) return relay.reach(host, ...) end
+  relay.follow(host)
+  connection.serve(stream, peer, set)
 end

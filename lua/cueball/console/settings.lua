@@ -46,6 +46,7 @@ function settings.of(what, given, host)
       local workers = host.workers
       return { pid = workers.pid(), worker = workers.number(), age_s = workers.age_s and workers.age_s() or nil }
     end,
+    reach = function(number) return nil, ("there is no worker %d: this program has no workers"):format(number) end,
     snapshot = function() return monitor.snapshot { detail = true, host = host } end,
   }
 end

@@ -17,7 +17,9 @@ return {
   -- Before the workers are forked there is nobody to take part.
   pool_begins = function(host)
     return function()
-      if not host.is_forking() then host.board() end
+      if host.is_forking() then return end
+      host.board()
+      require("cueball.console.relay").follow(host)
     end
   end,
 }
