@@ -37,6 +37,17 @@ local function io_of(session)
   return setmetatable({ stdout = file, write = function(...) return file:write(...) end }, { __index = io })
 end
 
+local function unwrap(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- Where an error in a coroutine of nginx's coroutine.wrap ends the whole task, no xpcall hears of it.
+local function wrap(fn)
+  local co = coroutine.create(fn)
+  return function(...) return unwrap(coroutine.resume(co, ...)) end
+end
+
 --- Makes the globals of a session.
 function environment.new(session)
   local globals = setmetatable({}, { __index = _G })
@@ -45,6 +56,7 @@ function environment.new(session)
   globals.world = session.world
   function globals.print(...) session:print(table.concat(joined(...), "\t")) end
   globals.io = io_of(session)
+  globals.coroutine = setmetatable({ wrap = wrap }, { __index = coroutine })
   -- What they load may be interrupted like what is typed. A fault in a file is raised as Lua does: the message has its place.
   loaders.add(globals, session.adopt, function(message) error(message, 0) end)
   return globals

@@ -63,7 +63,7 @@ end
 
 -- What a reader has: globals of his own, few commands, functions that are bounded.
 local function make_reader(self)
-  self.budget = budget.new { host = self.host, ms = self.budget_ms, memory_kib = budget.MEMORY_KIB, may_wait = false }
+  self.budget = budget.new { host = self.host, ms = self.budget_ms, may_wait = false }
   local function used(...)
     self.used_ms = self.used_ms + self.budget.used_ms
     return ...

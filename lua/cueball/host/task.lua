@@ -155,13 +155,16 @@ function Tasks:spawn(fn, ...)
   if type(fn) ~= "function" then
     misuse.raise("spawn: expected a function, got " .. type(fn))
   end
+  local parent = self.running or false
+  local adopt = parent and parent.adopt
   local t = {
-    co = co_create(fn),
+    co = co_create(adopt and adopt(fn) or fn),
     is_done = false,
     is_parked = false,
     parked_count = 0, -- so often it has parked
     deadline = nil,   -- of the present wait; `at` is where the timers have it, never later
-    parent = self.running or false, -- the task that spawned it
+    parent = parent, -- the task that spawned it
+    adopt = adopt or false, -- nil or false; or function(fn) → what a task that it spawns runs in fn's place
     owned = nil, owned_count = 0,
   }
   self.living[t] = true
