@@ -145,7 +145,10 @@ describe("cueball attach", function()
     pane:type "ne"
     pane:wait_for "> half a line"
     pane:keys "C-c"
-    pane:keys "C-c" -- the first one cleared the line
+    pane:type "x" -- on a new line
+    pane:wait_for "> x"
+    pane:keys "BSpace"
+    pane:keys "C-c"
     pane:wait_for "ended: :watch db"
     pane:type ":watch off"
     pane:keys "Enter"

@@ -1,5 +1,6 @@
 --- What verbs are asked: the rules of their options, which pools are meant, and which rows pass the filters.
 local commands = require "cueball.console.commands"
+local hosts = require "cueball.host"
 local listing = require "cueball.console.listing"
 local options = require "cueball.options"
 local snapshot = require "cueball.monitor.snapshot"
@@ -47,6 +48,12 @@ function ask.rules(given)
   return rules
 end
 
+--- The same for a list whose rows have an age.
+function ask.aged(given)
+  given.older, given.newer = ask.SPAN, ask.SPAN
+  return ask.rules(given)
+end
+
 local function names_of(list)
   local names = {}
   for index, one in ipairs(list) do
@@ -82,21 +89,28 @@ function ask.pools_to_change(name)
   return found
 end
 
+--- The host of who asks.
+-- @param context of cueball.console.verbs
+function ask.host(context)
+  return context.host or hosts.default()
+end
+
 --- Does a value pass a filter? No filter: all do.
 function ask.is(filter, value)
   return filter == nil or filter == value
 end
 
---- The first rows of a list, with the number of those left out.
--- @param rows     all of them
--- @param columns  of listing.new
--- @param limit    nil: ask.LIMIT
-function ask.limited(rows, columns, limit)
-  limit = limit or ask.LIMIT
-  local list = {}
-  for index = 1, math.min(limit, #rows) do list[index] = rows[index] end
-  if #rows > limit then list.more = #rows - limit end
-  return listing.new(list, columns)
+--- Does an age pass the filters `older` and `newer`? What has no age passes where none is asked for.
+function ask.is_aged(asked, ms)
+  if asked.older == nil and asked.newer == nil then return true end
+  return ms ~= nil and (asked.older == nil or ms >= asked.older) and (asked.newer == nil or ms <= asked.newer)
+end
+
+--- The first rows of a list, or the last ones, with the number of those left out.
+-- @param rows, columns, is_latest  as of listing.new
+-- @param limit  nil: ask.LIMIT
+function ask.limited(rows, columns, limit, is_latest)
+  return listing.limited(listing.new(rows, columns, is_latest), limit or ask.LIMIT)
 end
 
 return ask

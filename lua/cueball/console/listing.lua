@@ -11,13 +11,25 @@ local listing = {}
 
 local CELL_MAX = 60
 local columns_of = setmetatable({}, { __mode = "k" })
+local latest = setmetatable({}, { __mode = "k" }) -- lists whose last rows are wanted most
 
 --- Marks rows as a list with these columns.
 -- @param rows    list of tables
 -- @param columns names of the members to show, in order; one that no row has is left out
-function listing.new(rows, columns)
-  columns_of[rows] = columns
+-- @param is_latest true: the last rows are wanted most, as of what happened; what is left out was before them
+function listing.new(rows, columns, is_latest)
+  columns_of[rows], latest[rows] = columns, is_latest
   return rows
+end
+
+--- The first rows of a list, or the last ones, with the number of those left out as `more`.
+function listing.limited(list, count)
+  local from = latest[list] and math.max(0, #list - count) or 0
+  local made = {}
+  for index = 1, math.min(count, #list) do made[index] = list[from + index] end
+  local more = #list - #made + (list.more or 0)
+  if more > 0 then made.more = more end
+  return listing.new(made, columns_of[list], latest[list])
 end
 
 --- Whether a value is such a list.
@@ -113,6 +125,9 @@ local function plain(list)
   return rows
 end
 
+-- Rows are limited by who lists them.
+local ROWS_WHOLE = setmetatable({ entries = 100000, total = math.huge }, { __index = show.LIMITS })
+
 local FORMS = { table = true, lua = true, json = true }
 
 --- Whether there is a form of this name.
@@ -148,12 +163,28 @@ function listing.text(value, form, limits)
     if value == nil then return "null" end
     return json.encode { value = for_json(value, 0) }:match "^{%s*\"value\"%s*:%s*(.*)}$"
   end
-  if form == "table" and listing.is(value) then
+  if not listing.is(value) then return show.value(value, limits) end
+  local more = value.more and ("… %d more%s"):format(value.more, latest[value] and " before" or "")
+  if form == "table" then
     local shown = table_text(value)
-    return value.more and ("%s\n… %d more"):format(shown, value.more) or shown
+    if not more then return shown end
+    return latest[value] and more .. "\n" .. shown or shown .. "\n" .. more
   end
-  local shown = show.value(listing.is(value) and plain(value) or value, limits)
-  return type(value) == "table" and listing.is(value) and value.more and ("%s -- … %d more"):format(shown, value.more) or shown
+  local shown = show.value(plain(value), ROWS_WHOLE)
+  return more and ("%s -- %s"):format(shown, more) or shown
+end
+
+--- A list in a form, in so many bytes: rows that do not fit are left out whole, so that it can be read again.
+-- @param bytes nil: as many as it takes
+-- @return a text; and what it cannot say itself, or nil: a note
+function listing.within(list, form, bytes)
+  local shown = listing.text(list, form)
+  while bytes and #shown > bytes and #list > 0 do
+    list = listing.limited(list, math.min(#list - 1, math.floor(#list * bytes / #shown * 0.9)))
+    shown = listing.text(list, form)
+  end
+  local note = form == "json" and list.more and ("… %d more%s"):format(list.more, latest[list] and " before" or "") or nil
+  return shown, note
 end
 
 return listing

@@ -1,8 +1,6 @@
 --- The verbs that change nothing. Each gives copies: a list of plain rows.
 local ask = require "cueball.console.ask"
 local changes = require "cueball.console.changes"
-local hosts = require "cueball.host"
-local listing = require "cueball.console.listing"
 local log = require "cueball.log"
 local misuse = require "cueball.misuse"
 local monitor_plan = require "cueball.monitor.plan"
@@ -11,8 +9,8 @@ local snapshot = require "cueball.monitor.snapshot"
 local text = require "cueball.text"
 local workers = require "cueball.console.workers"
 
-local TEXT, SPAN = ask.TEXT, ask.SPAN
-local is, limited, rules = ask.is, ask.limited, ask.rules
+local TEXT, FLAG = ask.TEXT, options.of_type("boolean", "true or false")
+local is, is_aged, limited, rules, aged = ask.is, ask.is_aged, ask.limited, ask.rules, ask.aged
 
 local LEVELS = { check = function(value) return value == "debug" or value == "info" or value == "warn" or value == "error" end,
   range = '"debug", "info", "warn" or "error"', is_text = true }
@@ -70,10 +68,6 @@ end
 local BACKEND_COLUMNS = { "pool", "backend", "state", "since_ms", "total", "total_max", "takes", "idle", "busy", "connecting", "latency_ms",
   "success_rate", "back_in_ms", "error" }
 
-local function is_older(asked, ms)
-  return asked.older == nil or ms ~= nil and ms >= asked.older
-end
-
 local function backends(asked)
   return gather(asked, BACKEND_COLUMNS, function(pool, _, add)
     for _, one in ipairs(pool:backends()) do
@@ -82,7 +76,7 @@ local function backends(asked)
       -- Measured with balance = "p2c" alone; without it they would be columns of 0 and 1.
       if row.latency_ms == 0 and row.success_rate == 1 then row.success_rate = nil end
       if row.latency_ms == 0 then row.latency_ms = nil end
-      if is(asked.backend, row.backend) and is(asked.state, row.state) and is_older(asked, one.since_ms) then add(row) end
+      if is(asked.backend, row.backend) and is(asked.state, row.state) and is_aged(asked, one.since_ms) then add(row) end
     end
   end)
 end
@@ -103,7 +97,7 @@ local function connections(asked)
   return gather(asked, CONNECTION_COLUMNS, function(pool, _, add)
     for _, one in ipairs(told(pool, "connections")) do
       local passes = is(asked.backend, one.backend) and is(asked.state, one.state)
-      if passes and is_older(asked, one.since_ms) then add(copy(one)) end
+      if passes and is_aged(asked, one.since_ms) then add(copy(one)) end
     end
   end)
 end
@@ -115,7 +109,7 @@ local function leases(asked)
     for _, one in ipairs(told(pool, "leases")) do
       local row = copy(one)
       row.lease = row.id
-      if is(asked.backend, row.backend) and is_older(asked, row.held_ms) then
+      if is(asked.backend, row.backend) and is(asked.site, row.site) and is_aged(asked, row.held_ms) then
         if not asked.where then row.where = nil end
         add(row)
       end
@@ -130,7 +124,7 @@ local function waiters(asked)
     for _, one in ipairs(told(pool, "waiters")) do
       local row = copy(one)
       row.where = asked.where and row.where or nil
-      if is_older(asked, row.waited_ms) then add(row) end
+      if is(asked.site, row.site) and is_aged(asked, row.waited_ms) then add(row) end
     end
   end)
 end
@@ -139,30 +133,33 @@ end
 
 local EVENT_COLUMNS = { "time_s", "level", "pool", "backend", "event", "cause", "message" }
 
-local function events(asked)
+-- For how long it has been so, of what happened at a time of day.
+local function age_of(time_s, context)
+  return (ask.host(context).time_s() - time_s) * 1000
+end
+
+local function events(asked, context)
   local rows = {}
   for _, record in ipairs(log.recent { pool = asked.pool, level = asked.level }) do
-    if is(asked.backend, record.backend) and is(asked.event, record.event) and is(asked.cause, record.cause) then
-      rows[#rows + 1] = record
+    local passes = is(asked.backend, record.backend) and is(asked.event, record.event) and is(asked.cause, record.cause)
+    if passes and is_aged(asked, age_of(record.time_s, context)) then
+      local row = copy(record)
+      row.pool = record.pool -- its name
+      rows[#rows + 1] = row
     end
   end
-  local limit = asked.limit or 50
-  local last = {}
-  for index = math.max(1, #rows - limit + 1), #rows do last[#last + 1] = copy(rows[index]) end
-  for index, row in ipairs(last) do row.pool = rows[#rows - #last + index].pool end
-  local list = listing.new(last, EVENT_COLUMNS)
-  if #rows > limit then list.more = #rows - limit end
-  return list
+  return limited(rows, EVENT_COLUMNS, asked.limit, true)
 end
 
 local CHANGE_COLUMNS = { "number", "time_s", "who", "what", "pool", "old", "new", "undo" }
 
-local function changes_made(asked)
+local function changes_made(asked, context)
   local rows = {}
   for _, one in ipairs(changes.list()) do
-    if is(asked.pool, one.pool) then rows[#rows + 1] = one end
+    local passes = is(asked.pool, one.pool) and is(asked.what, one.what) and is(asked.who, one.who)
+    if passes and is_aged(asked, age_of(one.time_s, context)) then rows[#rows + 1] = one end
   end
-  return limited(rows, CHANGE_COLUMNS, asked.limit)
+  return limited(rows, CHANGE_COLUMNS, asked.limit, true)
 end
 
 -- The value of an option by its path, "recovery.default.retries".
@@ -191,7 +188,7 @@ end
 
 local function all_workers(asked, context)
   local rows = {}
-  for index, one in ipairs(workers.list(context.host or hosts.default())) do
+  for index, one in ipairs(workers.list(ask.host(context))) do
     rows[index] = { worker = one.worker, pid = one.pid, here = one.here }
   end
   return limited(rows, { "worker", "pid", "here" }, asked.limit)
@@ -221,17 +218,17 @@ return {
   { name = "pools", kind = "look", help = "the pools: state, connections, claims that wait", run = pools,
     options = rules { state = TEXT } },
   { name = "backends", kind = "look", help = "the backends: state and since when, connections, errors", run = backends,
-    options = rules { backend = TEXT, state = TEXT, older = SPAN } },
+    options = aged { backend = TEXT, state = TEXT } },
   { name = "connections", kind = "look", help = "every connection, and what it does", run = connections,
-    options = rules { backend = TEXT, state = TEXT, older = SPAN } },
+    options = aged { backend = TEXT, state = TEXT } },
   { name = "leases", kind = "look", help = "who holds connections, for how long; where = true: and where he is now", run = leases,
-    options = rules { backend = TEXT, older = SPAN, where = options.of_type("boolean", "true or false") } },
+    options = aged { backend = TEXT, site = TEXT, where = FLAG } },
   { name = "waiters", kind = "look", help = "who waits for a connection", run = waiters,
-    options = rules { older = SPAN, where = options.of_type("boolean", "true or false") } },
+    options = aged { site = TEXT, where = FLAG } },
   { name = "events", kind = "look", help = "what happened last", run = events,
-    options = rules { backend = TEXT, level = LEVELS, event = TEXT, cause = TEXT } },
+    options = aged { backend = TEXT, level = LEVELS, event = TEXT, cause = TEXT } },
   { name = "changes", kind = "look", help = "what was changed through consoles, by whom, and the line that undoes it", run = changes_made,
-    options = rules {} },
+    options = aged { what = TEXT, who = TEXT } },
   { name = "settings", kind = "look", help = "the options of a pool as they are now", run = settings, options = rules { option = TEXT } },
   { name = "workers", kind = "look", help = "the workers of this server; `cueball attach --worker N` is in that one", run = all_workers,
     options = { limit = ask.LIMIT_RULE } },

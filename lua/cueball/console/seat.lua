@@ -20,6 +20,7 @@ local Seat = {}
 Seat.__index = Seat
 
 local OUTPUT_MAX = 64 * 1024 -- bytes of one command
+local LIST_MAX = 60 * 1024   -- of a list, whose last rows are left out whole
 local CANDIDATES_MAX = 200
 -- Bytes that one command of a reader may have compiled: of lines that go on, each is tried with all before it.
 local COMPILED_MAX = 512 * 1024
@@ -43,11 +44,23 @@ local function put(self, words, kind)
   self.output(words, kind)
 end
 
+local function put_list(self, list, number)
+  local shown, note = listing.within(list, self.form, LIST_MAX)
+  put(self, shown .. (number or ""), "result")
+  if note then put(self, note, "note") end
+end
+
 local function show_results(self)
   local own = self.session.show_results
   return function(of, count, values)
     if self.form ~= "table" then
-      for index = 1, count do put(self, listing.text(values[index], self.form), "result") end
+      for index = 1, count do
+        if listing.is(values[index]) then
+          put_list(self, values[index])
+        else
+          put(self, listing.text(values[index], self.form), "result")
+        end
+      end
       return
     end
     if self.is_reader and readonly.is_too_much(values) then
@@ -56,8 +69,7 @@ local function show_results(self)
     if count ~= 1 or not listing.is(values[1]) then return own(of, count, values) end
     of.count = of.count + 1
     rawset(of.environment, "_" .. of.count, values[1])
-    local number = self.is_terminal and ("\n-- _%d"):format(of.count) or ""
-    put(self, listing.text(values[1], "table") .. number, "result")
+    put_list(self, values[1], self.is_terminal and ("\n-- _%d"):format(of.count) or "")
   end
 end
 
@@ -77,6 +89,7 @@ local function make_reader(self)
   end
   local made = session.new {
     host = self.host, print = function(words, kind) put(self, words, kind) end, tell = self.tell, follows = READER_FOLLOWS, call = call,
+    bytes_max = LIST_MAX,
     is_terminal = self.is_terminal,
     environment = readonly.globals(self.context, function(words) put(self, text.clean_lines(words), "output") end),
     adopt = function(chunk) return self.budget:adopt(chunk) end,
@@ -116,6 +129,7 @@ local function make_writer(self)
   self.budget = budget.new { host = self.host, ms = self.budget_ms }
   local made = session.new {
     host = self.host, print = function(words, kind) put(self, words, kind) end, tell = self.tell, follows = WRITER_FOLLOWS,
+    bytes_max = LIST_MAX,
     is_terminal = self.is_terminal,
     call = function(fn, handler) return self.budget:call(fn, handler) end,
     adopt = function(chunk) return self.budget:adopt(chunk) end,

@@ -37,6 +37,7 @@ local OPTIONS = {
   print = options.of_type("function", "a function(text, kind)"),
   tell = options.of_type("function", "a function(text, kind)"),
   follows = options.of_type("table", "a table of limits"),
+  bytes_max = options.whole(1000, 2 ^ 53),
   is_terminal = options.of_type("boolean", "true or false"),
   commands = options.of_type("table", "a list of commands"),
   adopt = options.of_type("function", "a function(chunk) → chunk"),
@@ -66,13 +67,14 @@ end
 --   call         calls what was submitted, as xpcall does: budgets stand here
 --   limits       of what is shown, see cueball.console.show
 --   interrupts   function() → how often somebody has pressed Ctrl-C: asked while virtual time goes on, where the event loop does not
+--   bytes_max    of a list that is shown; nil: as many as it takes
 --   is_terminal  whether a person looks: then results have their numbers before them
 function session.new(given)
   given = options.check("session.new", given, OPTIONS)
   if not given.print then misuse.raise "session.new: option 'print' is required" end
   local self = setmetatable({
     host = given.world or given.host or require("cueball.host").default(), world = given.world, out = given.print,
-    told = given.tell or given.print, follows = given.follows or {},
+    told = given.tell or given.print, follows = given.follows or {}, bytes_max = given.bytes_max,
     adopt = given.adopt or function(made) return made end, call = given.call or xpcall,
     interrupts = given.interrupts or function() return 0 end,
     is_terminal = given.is_terminal or false,

@@ -160,7 +160,13 @@ function verbs.commands(context, may_change)
           local ok, found, message = pcall(verbs.run, row, given, context)
           if not ok then return nil, text.of(found) end
           if found == nil then return nil, message end
-          session:print(found == true and "done" or listing.text(found, form), "result")
+          if found == true or not listing.is(found) then
+            session:print(found == true and "done" or listing.text(found, form), "result")
+            return true
+          end
+          local shown, note = listing.within(found, form, session.bytes_max)
+          session:print(shown, "result")
+          if note then session:print(note, "note") end
           return true
         end,
       }
