@@ -96,7 +96,7 @@ describe("cueball attach", function()
     for arguments, pattern in pairs {
       ["10.0.0.1"] = "there is no port", ["unix:x -e 1"] = "expected unix:/PATH", ["unix:/x --json --lua"] = "exclude each other",
       ["unix:/x --worker one"] = "must be a whole number", ["unix:/x --path x"] = "must be a path", [""] = "give the ADDRESS",
-      ["unix:/x --token-file /nowhere"] = "No such file",
+      ["unix:/x --token-file /nowhere"] = "No such file", ["unix:/x script.lua"] = "too many arguments", -- no file is run
     } do
       code, _, err = command.run("attach " .. arguments)
       assert.equal(status.usage, code, arguments)

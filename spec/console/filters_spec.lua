@@ -214,6 +214,15 @@ describe("the lists of a console", function()
     end
   end)
 
+  it("count what a pool has beyond what it tells at once", function()
+    claim(kept[1], 1200, 1)
+    local list = fn.waiters { limit = 1100 }
+    assert.same({ 1100, 104 }, { #list, list.more })
+    list = fn.waiters {}
+    assert.same({ 100, 1104 }, { #list, list.more })
+    assert.equal(1200, #fn.waiters { newer = "1s", limit = 5000 })
+  end)
+
   it("show the latest of what happened, and the rest by number", function()
     local list = changes.list()
     assert.equal(list[#list].number, fn.changes({ limit = 1 })[1].number)

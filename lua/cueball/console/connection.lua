@@ -120,8 +120,9 @@ local function who_of(peer)
   return table.concat(parts, ", ")
 end
 
-local BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
-  .. "This is a console of cueball: use `cueball attach`.\n"
+local ADVICE = "This is a console of cueball: use `cueball attach`.\n"
+local BAD_REQUEST = ("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s")
+  :format(#ADVICE, ADVICE)
 
 local ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
   .. "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
@@ -262,17 +263,17 @@ local REQUESTS = {}
 
 -- What readers may take of the program's time together: a command that ran for 50 ms has the next one wait for 200.
 local PAUSE_FROM_MS, PAUSE_FACTOR, PAUSE_MAX_MS = 5, 4, 1000
-local free_at = 0
+local free_at = setmetatable({}, { __mode = "k" }) -- by host: each has a clock of its own
 
 function run(self, input, form)
   local host = self.host
   if not self.seat.is_reader then return self.seat:run(input, form) end
-  local wait_ms = (free_at - host.now()) / 1e6
+  local wait_ms = ((free_at[host] or 0) - host.now()) / 1e6
   if wait_ms > 0 then host.sleep(wait_ms) end
   local status, is_well = self.seat:run(input, form)
   local used_ms = self.seat.used_ms
   if used_ms >= PAUSE_FROM_MS then
-    free_at = math.max(free_at, host.now()) + math.min(used_ms * PAUSE_FACTOR, PAUSE_MAX_MS) * 1e6
+    free_at[host] = math.max(free_at[host] or 0, host.now()) + math.min(used_ms * PAUSE_FACTOR, PAUSE_MAX_MS) * 1e6
   end
   return status, is_well
 end

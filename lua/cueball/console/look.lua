@@ -30,18 +30,20 @@ local function copy(row)
   return made
 end
 
--- The rows of all pools that are meant, as fn(pool, name, add) adds them.
+-- The rows of all pools that are meant, as fn(pool, name, add) adds them; it may return how many it did not look at.
 local function gather(asked, columns, fn)
   local found, message, kind = ask.pools(asked.pool)
   if not found then return nil, message, kind end
-  local rows = {}
+  local rows, unseen = {}, 0
   for _, one in ipairs(found) do
-    fn(one.pool, one.name, function(row)
+    unseen = unseen + (fn(one.pool, one.name, function(row)
       row.pool = one.name
       rows[#rows + 1] = row
-    end)
+    end) or 0)
   end
-  return limited(rows, columns, asked.limit)
+  local list = limited(rows, columns, asked.limit)
+  if unseen > 0 then list.more = (list.more or 0) + unseen end
+  return list
 end
 
 -- --------------------------------------------------------------------------- pools --
@@ -83,11 +85,18 @@ end
 
 -- ------------------------------------------------- connections, leases and waiters --
 
--- What a pool tells by a method that takes { limit = }; sets have none of it.
-local function told(pool, method, limit)
-  if pool.of_set or type(pool[method]) ~= "function" then return {} end
-  local ok, list = pcall(pool[method], pool, limit and { limit = limit } or nil)
-  return ok and list or {}
+local ALL = 1000000 -- rows that a pool tells at most
+
+-- What a pool tells by a method that takes { limit = }; sets have none of it. Where each row passes, no more are made than are shown.
+-- @param given more of what the method takes
+-- @return a list; and how many more there are
+local function told(pool, method, asked, given)
+  if pool.of_set or type(pool[method]) ~= "function" then return {}, 0 end
+  local is_filtered = asked.backend or asked.state or asked.site or asked.older or asked.newer
+  given.limit = is_filtered and ALL or asked.limit or ask.LIMIT
+  local ok, list = pcall(pool[method], pool, given)
+  if not ok then return {}, 0 end
+  return list, list.more or 0
 end
 
 local CONNECTION_COLUMNS = { "pool", "backend", "slot", "state", "since_ms", "age_ms", "uses", "lease", "attempt", "next_attempt_ms",
@@ -95,10 +104,12 @@ local CONNECTION_COLUMNS = { "pool", "backend", "slot", "state", "since_ms", "ag
 
 local function connections(asked)
   return gather(asked, CONNECTION_COLUMNS, function(pool, _, add)
-    for _, one in ipairs(told(pool, "connections")) do
+    local list, more = told(pool, "connections", asked, {})
+    for _, one in ipairs(list) do
       local passes = is(asked.backend, one.backend) and is(asked.state, one.state)
       if passes and is_aged(asked, one.since_ms) then add(copy(one)) end
     end
+    return more
   end)
 end
 
@@ -106,14 +117,15 @@ local LEASE_COLUMNS = { "pool", "lease", "backend", "slot", "held_ms", "is_overd
 
 local function leases(asked)
   return gather(asked, LEASE_COLUMNS, function(pool, _, add)
-    for _, one in ipairs(told(pool, "leases")) do
+    local list, more = told(pool, "leases", asked, { where = asked.where or false })
+    for _, one in ipairs(list) do
       local row = copy(one)
       row.lease = row.id
       if is(asked.backend, row.backend) and is(asked.site, row.site) and is_aged(asked, row.held_ms) then
-        if not asked.where then row.where = nil end
         add(row)
       end
     end
+    return more
   end)
 end
 
@@ -121,11 +133,12 @@ local WAITER_COLUMNS = { "pool", "number", "waited_ms", "remaining_ms", "site", 
 
 local function waiters(asked)
   return gather(asked, WAITER_COLUMNS, function(pool, _, add)
-    for _, one in ipairs(told(pool, "waiters")) do
+    local list, more = told(pool, "waiters", asked, { where = asked.where or false })
+    for _, one in ipairs(list) do
       local row = copy(one)
-      row.where = asked.where and row.where or nil
       if is(asked.site, row.site) and is_aged(asked, row.waited_ms) then add(row) end
     end
+    return more
   end)
 end
 

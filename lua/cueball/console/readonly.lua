@@ -77,6 +77,16 @@ local function base_of(context, print_text)
   return setmetatable(base, { __index = refused })
 end
 
+-- The functions that a session is given: they keep nothing of what was typed, and are not looked into each time.
+local own = setmetatable({}, { __mode = "k" })
+
+local function note_own(tables)
+  for _, value in next, tables do
+    if type(value) == "function" then own[value] = true end
+    if type(value) == "table" and debug.getmetatable(value) == nil then note_own(value) end
+  end
+end
+
 --- Makes the globals.
 -- @param context     of the verbs
 -- @param print_text  function(text): shows what `print` was given
@@ -88,6 +98,7 @@ function readonly.globals(context, print_text)
     rawset(self, name, value)
   end })
   base._G = globals
+  note_own(base)
   return globals
 end
 
@@ -118,7 +129,7 @@ local function count(state, value)
   local kind = type(value)
   if kind == "string" then
     state.bytes = state.bytes + #value
-  elseif (kind == "table" or kind == "function") and not state.seen[value] then
+  elseif (kind == "table" or kind == "function") and not state.seen[value] and not own[value] then
     state.seen[value] = true
     local info = kind == "function" and debug.getinfo(value, "S")
     if info and (info.what == "C" or misuse.is_own(info)) then return end

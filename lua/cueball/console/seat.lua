@@ -20,6 +20,7 @@ local Seat = {}
 Seat.__index = Seat
 
 local OUTPUT_MAX = 64 * 1024 -- bytes of one command
+local READER_RESULTS = 20    -- that stay; all that a reader keeps is counted after each command
 local LIST_MAX = 60 * 1024   -- of a list, whose last rows are left out whole
 local CANDIDATES_MAX = 200
 -- Bytes that one command of a reader may have compiled: of lines that go on, each is tried with all before it.
@@ -69,6 +70,7 @@ local function show_results(self)
     if count ~= 1 or not listing.is(values[1]) then return own(of, count, values) end
     of.count = of.count + 1
     rawset(of.environment, "_" .. of.count, values[1])
+    rawset(of.environment, "_" .. of.count - of.results_max, nil)
     put_list(self, values[1], self.is_terminal and ("\n-- _%d"):format(of.count) or "")
   end
 end
@@ -89,7 +91,7 @@ local function make_reader(self)
   end
   local made = session.new {
     host = self.host, print = function(words, kind) put(self, words, kind) end, tell = self.tell, follows = READER_FOLLOWS, call = call,
-    bytes_max = LIST_MAX,
+    bytes_max = LIST_MAX, results_max = READER_RESULTS,
     is_terminal = self.is_terminal,
     environment = readonly.globals(self.context, function(words) put(self, text.clean_lines(words), "output") end),
     adopt = function(chunk) return self.budget:adopt(chunk) end,

@@ -38,6 +38,7 @@ local OPTIONS = {
   tell = options.of_type("function", "a function(text, kind)"),
   follows = options.of_type("table", "a table of limits"),
   bytes_max = options.whole(1000, 2 ^ 53),
+  results_max = options.whole(1, 10000),
   is_terminal = options.of_type("boolean", "true or false"),
   commands = options.of_type("table", "a list of commands"),
   adopt = options.of_type("function", "a function(chunk) → chunk"),
@@ -67,6 +68,7 @@ end
 --   call         calls what was submitted, as xpcall does: budgets stand here
 --   limits       of what is shown, see cueball.console.show
 --   interrupts   function() → how often somebody has pressed Ctrl-C: asked while virtual time goes on, where the event loop does not
+--   results_max  how many results stay, as `_1`, `_2`, …; 100 by default
 --   bytes_max    of a list that is shown; nil: as many as it takes
 --   is_terminal  whether a person looks: then results have their numbers before them
 function session.new(given)
@@ -75,6 +77,7 @@ function session.new(given)
   local self = setmetatable({
     host = given.world or given.host or require("cueball.host").default(), world = given.world, out = given.print,
     told = given.tell or given.print, follows = given.follows or {}, bytes_max = given.bytes_max,
+    results_max = given.results_max or RESULTS_MAX,
     adopt = given.adopt or function(made) return made end, call = given.call or xpcall,
     interrupts = given.interrupts or function() return 0 end,
     is_terminal = given.is_terminal or false,
@@ -129,7 +132,7 @@ function Session:show_results(count, values)
     self.count = self.count + 1
     names[index] = "_" .. self.count
     rawset(self.environment, names[index], values[index])
-    rawset(self.environment, "_" .. self.count - RESULTS_MAX, nil)
+    rawset(self.environment, "_" .. self.count - self.results_max, nil)
   end
   self:print(self.is_terminal and table.concat(names, ", ") .. " = " .. shown or shown, "result")
 end
