@@ -116,15 +116,7 @@ end
 
 -- Of a whole run: the one with more trips has executed more, and nothing else is different.
 local function executed(way, connections, claimers, trips, server)
-  local out = os.tmpname()
-  local command = ("valgrind --quiet --tool=callgrind --callgrind-out-file=%s luajit %s once %s %d %d %d %d"):format(out, arg[0], way,
-    connections, claimers, trips, server.port)
-  assert(os.execute(command) == 0, "valgrind failed")
-  local file = assert(io.open(out, "rb"))
-  local count = tonumber(file:read("*a"):match "\ntotals: (%d+)")
-  file:close()
-  os.remove(out)
-  return count
+  return measure.executed("once", way, connections, claimers, trips, server.port)
 end
 
 local function count_instructions(runs)

@@ -126,21 +126,14 @@ end
 local function through_pool(address, factory, claimers, count)
   local pool = cueball.pool { resolver = cueball.resolver.static { address }, connect = factory, max_connections = claimers }
   assert(pool:ready { connections = claimers, timeout_ms = 60000 })
-  local left, waiter = claimers, host.waiter()
   local function run(each)
-    left, waiter = claimers, host.waiter()
-    for _ = 1, claimers do
-      cueball.spawn(function()
-        for _ = 1, each do
-          local lease = assert(pool:claim())
-          request(lease.connection)
-          lease:release()
-        end
-        left = left - 1
-        if left == 0 then waiter:wake() end
-      end)
-    end
-    if left > 0 then waiter:wait() end
+    measure.together(host, claimers, function()
+      for _ = 1, each do
+        local lease = assert(pool:claim())
+        request(lease.connection)
+        lease:release()
+      end
+    end)
   end
   run(100)
   local wall, cpu = timed(run, count / claimers)
