@@ -25,15 +25,7 @@ end
 
 -- Runs fn(index, count) in so many tasks, which share `trips`, and waits for all of them.
 local function in_tasks(tasks, trips, fn)
-  local left, waiter = tasks, host.waiter()
-  for index = 1, tasks do
-    cueball.spawn(function()
-      fn(index, trips / tasks)
-      left = left - 1
-      if left == 0 then waiter:wake() end
-    end)
-  end
-  if left > 0 then waiter:wait() end
+  measure.together(host, tasks, function(index) fn(index, trips / tasks) end)
 end
 
 -- @return trips per second, microseconds of this process for each

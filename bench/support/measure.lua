@@ -5,7 +5,7 @@
 --   measure.median(list)         of an odd number of values
 --   measure.interval(list)       within which the median lies, with 95 %: by ranks, whatever the values are like
 --   measure.executed(...)        what this benchmark executes in user space when it is run with these arguments: instructions, by valgrind
---   measure.together(host, count, fn)   fn() in so many tasks at once; waits for all
+--   measure.together(host, count, fn)   fn(index) in so many tasks at once; waits for all
 local measure = {}
 
 local function processor()
@@ -56,9 +56,9 @@ end
 
 function measure.together(host, count, fn)
   local left, waiter = count, host.waiter()
-  for _ = 1, count do
+  for index = 1, count do
     host.spawn(function()
-      fn()
+      fn(index)
       left = left - 1
       if left == 0 then waiter:wake() end
     end)

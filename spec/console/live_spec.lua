@@ -4,8 +4,8 @@ local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local remote = require "cueball.console.remote"
 local seat = require "cueball.console.seat"
-local shell = require "spec.support.shell"
 local sim = require "cueball.host.sim"
+local towns = require "spec.support.console_town"
 
 local function static(...) return cueball.resolver.static { ... } end
 
@@ -199,27 +199,16 @@ end)
 -- --------------------------------------------------------------------- over a socket --
 
 describe("lines of a console that come by themselves", function()
-  local folder, console
+  local town
 
   before_each(function()
-    folder, heard = shell.must("mktemp -d"):match "[^\n]+", {}
-    host.run(function()
-      pool = cueball.pool { name = "db", resolver = static "127.0.0.1:1", connect = function() return {} end, max_connections = 1 }
-      pool:ready()
-    end)
-    console = assert(cueball.console.listen("unix:" .. folder .. "/sock"))
+    town, heard = towns.start { max_connections = 1 }, {}
+    pool = town.pool
   end)
-  after_each(function()
-    host.run(function()
-      console:close()
-      pool:stop()
-      host.sleep(1)
-    end)
-    shell.must("rm -rf " .. shell.quote(folder))
-  end)
+  after_each(function() town:finish() end)
 
   local function attach()
-    return assert(remote.connect { host = host, address = "unix:" .. folder .. "/sock",
+    return assert(remote.connect { host = host, address = town.address,
       print = function(words, kind) heard[#heard + 1] = { words, kind } end })
   end
 
@@ -264,7 +253,7 @@ describe("lines of a console that come by themselves", function()
   it("come as text to who has socat", function()
     host.run(function()
       local stream = host.tcp()
-      assert(stream:connect("unix:" .. folder .. "/sock"))
+      assert(stream:connect(town.address))
       stream:settimeout(30000)
       stream:send ":watch db\n"
       assert.equal("watching db; :watch off ends it", stream:receive "*l")
@@ -277,7 +266,7 @@ describe("lines of a console that come by themselves", function()
   it("say at once that the program has gone", function()
     host.run(function()
       local one = attach()
-      console:close()
+      town.console:close()
       until_heard "the connection to the program ended: closed"
       assert.is_true(one.is_over)
       assert.equal(3, one.status)

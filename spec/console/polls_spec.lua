@@ -1,12 +1,12 @@
 --- What thousands of polls leave behind in the program: nothing.
-local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local remote = require "cueball.console.remote"
 local shell = require "spec.support.shell"
+local towns = require "spec.support.console_town"
 
 local POLLS, SESSIONS = 3000, 200
 
-local folder, pool, console
+local town
 
 local function kib()
   for _ = 1, 3 do collectgarbage() end
@@ -18,7 +18,7 @@ local function descriptors()
 end
 
 local function attach()
-  return assert(remote.connect { host = host, address = "unix:" .. folder .. "/sock", form = "json" })
+  return assert(remote.connect { host = host, address = town.address, form = "json" })
 end
 
 local function polls(one, count)
@@ -30,22 +30,8 @@ local function polls(one, count)
 end
 
 describe("polls of a console", function()
-  before_each(function()
-    folder = shell.must("mktemp -d"):match "[^\n]+"
-    host.run(function()
-      pool = cueball.pool { name = "db", resolver = cueball.resolver.static { "127.0.0.1:1" }, connect = function() return {} end }
-      pool:ready()
-    end)
-    console = assert(cueball.console.listen("unix:" .. folder .. "/sock"))
-  end)
-  after_each(function()
-    host.run(function()
-      console:close()
-      pool:stop()
-      host.sleep(1)
-    end)
-    shell.must("rm -rf " .. shell.quote(folder))
-  end)
+  before_each(function() town = towns.start() end)
+  after_each(function() town:finish() end)
 
   it("leave memory as it was, in one session", function()
     host.run(function()
@@ -80,7 +66,7 @@ describe("polls of a console", function()
     host.run(function()
       local before = kib()
       local stream = host.tcp()
-      assert(stream:connect("unix:" .. folder .. "/sock"))
+      assert(stream:connect(town.address))
       stream:settimeout(200)
       local line = "for i = 1, 60 do print(('x'):rep(1000)) end\n"
       local sent, ok, message = 0
