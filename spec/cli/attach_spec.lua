@@ -145,9 +145,7 @@ describe("cueball attach", function()
     pane:type "ne"
     pane:wait_for "> half a line"
     pane:keys "C-c"
-    pane:type "x" -- on a new line
-    pane:wait_for "> x"
-    pane:keys "BSpace"
+    pane:wait_for "half a line\n[^\n]*write %d+%w+>"
     pane:keys "C-c"
     pane:wait_for "ended: :watch db"
     pane:type ":watch off"
