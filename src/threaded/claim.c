@@ -206,8 +206,7 @@ static int claim_with(cueball_threaded *pool, cueball__claimer *claimer, const c
     assert(options);
     assert(lease);
     cueball__waiter *waiter = &claimer->waiter;
-    *waiter = (cueball__waiter){ .tell = waiter_tell, .claimer = options->detached ? NULL : claimer };
-    waiter->thread = cueball__thread_number();
+    *waiter = (cueball__waiter){ .tell = waiter_tell, .claimer = options->detached ? NULL : claimer, .thread = claimer->thread };
     cueball__wait wait;
     int result = cueball__claim_begin(pool, waiter, options, lease, &wait);
     if (result != CUEBALL_WAITING)

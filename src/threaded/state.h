@@ -115,6 +115,7 @@ typedef struct cueball__turn {
 struct cueball__claimer {
     _Atomic(cueball_threaded *) pool; /* NULL: freed */
     cueball__claimer *next;           /* of the same thread */
+    uint64_t thread;                  /* cueball__thread_number() */
     cueball__link at_pool;            /* in pool->claimers; with the process's lock */
     cueball__link loans;              /* what it holds */
     cueball__turn turn;

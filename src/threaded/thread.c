@@ -118,6 +118,7 @@ static cueball__claimer *claimer_new(cueball_threaded *pool)
         return NULL;
     memset(claimer, 0, sizeof *claimer);
     atomic_init(&claimer->pool, pool);
+    claimer->thread = cueball__thread_number();
     cueball__link_init(&claimer->at_pool);
     cueball__link_init(&claimer->loans);
     cueball__link_init(&claimer->turn.at_pool);
