@@ -319,6 +319,7 @@ local MEETINGS = {
   ["cueball.cli.run"] = set "cueball.pool.registry",
   ["cueball.monitor.signals"] = set "cueball.pool.counts",                        -- what is measured, and how
   ["cueball.monitor.openmetrics"] = set "cueball.pool.counts",
+  ["cueball.monitor.numbers"] = set "cueball.pool.counts cueball.pool.stats",     -- in what order
 }
 
 local function room_of(module)

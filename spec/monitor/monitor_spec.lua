@@ -194,6 +194,17 @@ describe("the pools of several workers", function()
     assert.same({ 4, 2, { up = 2 } }, { sum[1].backends[1].total, sum[1].backends[1].idle, sum[1].backends[1].states })
   end)
 
+  it("have the longest of each time, not their sum", function()
+    local names = { "wait_ms_max", "lease_ms_max", "create_ms_max" }
+    local function taking(ms)
+      local stats = {}
+      for _, name in ipairs(names) do stats[name] = ms end
+      return pool { stats = stats }
+    end
+    local sum = snapshot.merge({ worker(1, taking(5)), worker(2, taking(70)), worker(3, taking(6)) })[1]
+    assert.same({ wait_ms_max = 70, lease_ms_max = 70, create_ms_max = 70 }, sum.stats)
+  end)
+
   it("have the resolver that has failed for longest", function()
     local function failing(since_ms) return { is_failing = true, message = "for " .. since_ms, since_ms = since_ms } end
     local sum = snapshot.merge({ worker(1, pool { resolver = failing(100) }), worker(2, pool { resolver = failing(3000) }),

@@ -39,15 +39,21 @@ end
 
 --- Answers.
 -- @param headers a list of { name, value }; Content-Length and Connection are added
--- @param body nil: none
+-- @param body nil: none; a string; or a list of strings, which are sent one by one
 -- @return true; or nil, message
 function Response:answer(status, headers, body)
   begin(self)
-  body = body or ""
+  local pieces, size = type(body) == "table" and body or { body }, 0
+  for _, piece in ipairs(pieces) do size = size + #piece end
   self.is_over = true
   local all = { unpack(headers) }
-  all[#all + 1] = { "Content-Length", #body }
-  return self.socket:send { head_of(self, status, all), self.is_head and "" or body }
+  all[#all + 1] = { "Content-Length", size }
+  local count = self.is_head and 0 or #pieces
+  local ok, message = self.socket:send { head_of(self, status, all), count > 0 and pieces[1] or "" }
+  for index = 2, count do
+    if ok then ok, message = self.socket:send(pieces[index]) end
+  end
+  return ok, message
 end
 
 --- Begins an answer whose length nobody knows.

@@ -9,6 +9,7 @@
 -- what takes long is done in slices, none of which has the lock.
 local log = require "cueball.log"
 local json = require "cueball.monitor.json"
+local numbers = require "cueball.monitor.numbers"
 local page = require "cueball.monitor.page"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
@@ -59,6 +60,8 @@ end
 -- @return by pool, by name; and whether the dict has less
 local function accumulated_of(self)
   local text = self.memory:get "accumulated"
+  if text ~= nil and text == self.accumulated_text then return self.accumulated, false end
+  self.accumulated_text = nil
   local found, is_ours = {}, true
   if text ~= nil then found, is_ours = counts_in(text) end
   if not is_ours then self.memory:complain("accumulated", text) end
@@ -70,27 +73,30 @@ local function accumulated_of(self)
       if (counts[name] or 0) < value then counts[name] = value has_less = true end
     end
   end
-  self.accumulated = found
+  self.accumulated, self.accumulated_text = found, not has_less and text or nil
   return found, has_less
 end
 
--- What a worker has counted since it began, or since it was taken for dead.
-local function counted(pools, base)
+-- What a worker has counted since it began, by pool and name.
+-- @param rooms by pool: its numbers
+local function counted(rooms)
   local by_pool = {}
-  for _, pool in ipairs(pools) do
-    local counts, from = {}, base and base[pool.name] or {}
-    for _, name in ipairs(snapshot.counters) do counts[name] = (pool.stats[name] or 0) - (from[name] or 0) end
-    for name, value in pairs(pool.counts or {}) do counts[name] = value - (from[name] or 0) end -- a worker of an older version has none
-    by_pool[pool.name] = counts
-  end
+  for pool, room in pairs(rooms) do by_pool[pool] = numbers.counted(room) end
   return by_pool
+end
+
+local function rooms_of(pools)
+  local rooms = {}
+  for _, pool in ipairs(pools) do rooms[pool.name] = numbers.ensure(pool) end
+  return rooms
 end
 
 -- Adds one worker's counts to those that are accumulated, and removes its snapshot. The lock is ours.
 -- @return whether there was room for them
 local function accumulate(self, number, shown)
   local accumulated = accumulated_of(self)
-  for pool, counts in pairs(counted(shown.pools or {}, nil)) do
+  self.accumulated_text = nil -- it is changed here
+  for pool, counts in pairs(counted(rooms_of(shown.pools or {}))) do
     local sum = accumulated[pool] or {}
     for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
     accumulated[pool] = sum
@@ -128,52 +134,44 @@ end
 
 -- --------------------------------------------------------------------- this worker --
 
--- This worker's counters, without what of them was accumulated already.
-local function rebased(self, taken)
-  if not self.base then return taken end
-  local counts = counted(taken.pools, self.base)
-  for _, pool in ipairs(taken.pools) do
-    pool.counts = pool.counts or {}
-    for name, value in pairs(counts[pool.name]) do
-      local of = snapshot.is_counter[name] and pool.stats or pool.counts
-      of[name] = value
-    end
-  end
-  return taken
-end
-
--- What this worker has, and the same as a text.
+-- What this worker has, with its page as `text`; its counters without what of them was accumulated already.
 local function take(self, pause)
   local workers, began = self.host.workers, self.host.now()
-  local taken = rebased(self, self.shown(pause))
+  local taken = self.shown(pause)
+  for pool, room in pairs(rooms_of(taken.pools)) do
+    local base = self.base and self.base[pool]
+    if base then numbers.set(room, numbers.counted(room, base)) end
+  end
   taken.pid, taken.id = workers.pid(), workers.number()
   taken.time_s, taken.is_exiting = workers.time_s(), workers.is_exiting()
   taken.base, taken.began = self.base, began
-  return taken, page.write(taken, pause)
+  taken.text = page.write(taken, pause)
+  return taken
 end
 
 -- A snapshot that was begun before another was published is older than that: counts would go back.
-local function publish(self, taken, text)
+local function publish(self, taken)
   local number = self.member.number
   if self.published_at and taken.began < self.published_at or taken.base ~= self.base then return end
   self.published_at = taken.began
-  local ok, message = self.memory:set(snapshot_key(number), text)
+  local ok, message = self.memory:set(snapshot_key(number), taken.text)
   self.memory:set(published_key(number), taken.time_s)
   if ok then
-    self.published = counted(taken.pools, nil)
+    self.published = rooms_of(taken.pools)
     return
   end
   self.published = nil
-  local short = { version = taken.version, pid = taken.pid, id = taken.id, time_s = taken.time_s, is_exiting = taken.is_exiting,
-    pools = json.list {}, problem = ("the shared dict %q is too small for the snapshot of this worker (%s)"):format(DICT, message) }
-  self.memory:set(snapshot_key(number), page.write(short, slices.none))
+  local short = setmetatable({
+    problem = ("the shared dict %q is too small for the snapshot of this worker (%s)"):format(DICT, message),
+  }, { __index = taken })
+  self.memory:set(snapshot_key(number), page.short(short))
 end
 
 -- What this worker had published is, or will be, accumulated: it counts from there on.
 local function start_over(self)
   if not self.published then return end
   local base = {} -- another table: what was begun before is known by it
-  for _, counted_then in ipairs { self.base or {}, self.published } do
+  for _, counted_then in ipairs { self.base or {}, counted(self.published) } do
     for pool, counts in pairs(counted_then) do
       local sum = base[pool] or {}
       for name, value in pairs(counts) do sum[name] = (sum[name] or 0) + value end
@@ -195,8 +193,8 @@ local function leave(self)
   if not self.member.number then return end
   local is_accumulated = true
   if self.published then
-    local last, text = take(self, slices.none)
-    publish(self, last, text)
+    local last = take(self, slices.none)
+    publish(self, last)
     local is_locked = self.lock:take()
     is_accumulated = is_locked and accumulate(self, self.member.number, last)
     if is_locked then self.lock:release() end
@@ -214,8 +212,8 @@ function Board:tend()
   collect_dead(self)
   self.memory:get "accumulated" -- a full dict throws away what nobody has looked at for longest
   if not self.member.number or not self.memory:get "asked" then return end
-  local taken, text = take(self, slices.of(self.host))
-  if self.member.number then publish(self, taken, text) end
+  local taken = take(self, slices.of(self.host))
+  if self.member.number then publish(self, taken) end
 end
 
 local function run(self)
@@ -252,10 +250,10 @@ end
 
 -- The counts of the dead and the snapshots of the living, of one moment.
 local function look_locked(self, pause)
-  local own, text = take(self, pause)
+  local own = take(self, pause)
   local is_locked = take_lock(self)
-  if own.base ~= self.base then own, text = take(self, slices.none) end -- what this worker had was accumulated meanwhile
-  if self.member.number then publish(self, own, text) end
+  if own.base ~= self.base then own = take(self, slices.none) end -- what this worker had was accumulated meanwhile
+  if self.member.number then publish(self, own) end
   local texts = gather(self, is_locked)
   local accumulated, has_less = accumulated_of(self)
   if has_less and is_locked then self.memory:set("accumulated", json.encode(accumulated)) end
@@ -286,7 +284,7 @@ function Board:view(pause)
   local workers, accumulated = look_locked(self, pause)
   now_s = self.host.workers.time_s()
   for _, worker in ipairs(workers) do
-    worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
+    worker.age_s, worker.base, worker.began, worker.text = math.max(0, now_s - worker.time_s), nil, nil, nil
   end
   table.sort(workers, by_id)
   return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, accumulated, pause) }
@@ -314,6 +312,7 @@ function board.new(host, shown)
     base = nil,         -- what of that was accumulated while it lived
     has_left = false,
     accumulated = {},   -- counts of workers that are gone, as far as this one has seen them
+    accumulated_text = nil, -- what of the dict that is, if it is all that is there
   }, Board)
   host.spawn(run, self)
   return self
@@ -324,7 +323,7 @@ end
 function board.follow(host)
   if board.own then return board.own end
   local message
-  board.own, message = board.new(host, snapshot.take)
+  board.own, message = board.new(host, snapshot.take_records)
   return board.own, message
 end
 

@@ -14,6 +14,7 @@ local page = require "cueball.monitor.page"
 local server = require "cueball.monitor.server"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
+local writers = require "cueball.monitor.writer"
 
 local monitor = {}
 
@@ -21,7 +22,7 @@ local WHAT = "cueball.monitor.serve"
 
 -- This process alone, as if it were the only worker.
 local function view_of_this(pause)
-  local taken = snapshot.take(pause)
+  local taken = snapshot.take_records(pause)
   return { version = taken.version, workers = json.list { taken }, pools = snapshot.merge({ taken }, nil, pause) }
 end
 
@@ -52,7 +53,9 @@ end
 
 --- The same as JSON, in the form of serve().
 function monitor.json()
-  return json.encode(view_of_this())
+  local writer, whole = writers.kept()
+  page.json(writer, view_of_this(), slices.none)
+  return whole()
 end
 
 local FORMATS = { json = true, openmetrics = true, prometheus = true }
@@ -119,12 +122,17 @@ function monitor.serve(given)
   local pause = slices.of(host)
   local view = all and all:view(pause) or view_of_this(pause)
   view.problem = problem
-  if format == "json" then return http.answer(200, "application/json", page.json(view, pause)) end
   local names = http.argument "names"
-  if names and not openmetrics.names[names] then
+  if format ~= "json" and names and not openmetrics.names[names] then
     return http.answer(400, "text/plain; charset=utf-8", ("unknown names %q; there are both, cueball, opentelemetry\n"):format(names))
   end
-  http.answer(200, openmetrics.content_types[format], openmetrics.text(view, pause, { names = names, format = format }))
+  local writer = writers.new(http.stream(200, openmetrics.content_types[format] or "application/json"))
+  if format == "json" then
+    page.json(writer, view, pause)
+  else
+    openmetrics.write(writer, view, pause, { names = names, format = format })
+  end
+  writer:flush()
 end
 
 return monitor

@@ -1,18 +1,13 @@
---- JSON by whichever library is there: lua-cjson (OpenResty has it) or dkjson.
+--- JSON: written here; read by whichever library is there, lua-cjson (OpenResty has it) or dkjson.
 local text = require "cueball.text"
+local writers = require "cueball.monitor.writer"
+local find, format, gsub = string.find, string.format, string.gsub
 
 local json = {}
 
-local EMPTY = "cueball: a list with nothing in it" -- not every cjson can tell one from an object
-
 local LIST = { __jsontype = "array" }
-local NOTHING = setmetatable({}, { __jsontype = "object" })
 
 local LIBRARIES = { "cjson", "dkjson" }
-
-local WHOLE_FROM = 1e14 -- both libraries write 14 digits: from here on that is not all of a whole number, such as a lease's id
-local WHOLE = "cueball: the number "
-local has_whole = false -- since encode has begun
 
 local function library()
   if not json.library then
@@ -32,35 +27,113 @@ function json.list(given)
   return setmetatable(given, LIST)
 end
 
--- What JSON cannot say is left out.
--- @param clean function(text) → text
-local function prepare(value, clean)
-  if type(value) == "number" then
-    if value ~= value or value == math.huge or value == -math.huge then return nil end
-    if value >= WHOLE_FROM and value <= 2 ^ 53 and value % 1 == 0 then
-      has_whole = true
-      return ("%s%.0f"):format(WHOLE, value)
+local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function escape(character)
+  return ESCAPES[character] or format("\\u%04x", character:byte())
+end
+
+local QUOTED_MAX, LENGTH_MAX = 4096, 256
+local quoted, quoted_count = {}, 0 -- names and addresses come again and again
+
+-- Made fit first: an address may be a path in whatever bytes.
+local function quote(value, clean)
+  if find(value, '[^ !#-%[%]-~]') then value = gsub(clean(value), '[%z\1-\31"\\\127]', escape) end
+  return '"' .. value .. '"'
+end
+
+local function put_text(writer, value, clean)
+  local known = clean == text.clean and quoted[value]
+  if not known then
+    known = quote(value, clean)
+    if clean == text.clean and #value <= LENGTH_MAX then
+      if quoted_count >= QUOTED_MAX then quoted, quoted_count = {}, 0 end
+      quoted[value], quoted_count = known, quoted_count + 1
     end
-    return value
-  elseif type(value) == "string" then
-    return clean(value)   -- an address may be a path in whatever bytes
-  elseif type(value) ~= "table" then
-    return value
-  elseif getmetatable(value) == LIST and #value == 0 then
-    return EMPTY
   end
+  writer:put(known)
+end
+
+-- Can JSON say it? What it cannot is left out.
+local function is_sayable(value)
+  local kind = type(value)
+  if kind == "number" then return value - value == 0 end
+  return kind == "string" or kind == "boolean" or kind == "table"
+end
+
+local put
+
+local function put_list(writer, list, clean)
+  writer:put "["
+  for index = 1, #list do
+    if index > 1 then writer:put "," end
+    if is_sayable(list[index]) then put(writer, list[index], clean) else writer:put "null" end
+  end
+  writer:put "]"
+end
+
+local function put_object(writer, object, clean)
+  local lead = "{"
+  for name, value in pairs(object) do
+    if is_sayable(value) then
+      writer:put(lead)
+      put_text(writer, tostring(name), clean)
+      writer:put ":"
+      put(writer, value, clean)
+      lead = ","
+    end
+  end
+  writer:put(lead == "{" and "{}" or "}")
+end
+
+function put(writer, value, clean)
+  local kind = type(value)
+  if kind == "string" then return put_text(writer, value, clean) end
+  if kind == "number" then return writer:number(value) end
+  if kind == "boolean" then return writer:put(value and "true" or "false") end
+  if getmetatable(value) == LIST or value[1] ~= nil then return put_list(writer, value, clean) end
+  put_object(writer, value, clean)
+end
+
+--- Writes a value.
+-- @param writer of cueball.monitor.writer
+function json.put(writer, value)
+  put(writer, value, text.clean)
+end
+
+--- The names of members that an object may have, in the order in which json.put_members writes them.
+function json.members(names)
   local made = {}
-  for key, member in pairs(value) do made[key] = prepare(member, clean) end
-  return next(made) == nil and NOTHING or made
+  for index, name in ipairs(names) do
+    made[index] = { name = name, first = format('{"%s":', name), next = format(',"%s":', name) }
+  end
+  return made
+end
+
+--- Writes an object's members of these names, and no others: faster than json.put. The brace that ends it is left to the caller.
+-- @param members of json.members
+-- @return whether there was one
+function json.put_members(writer, object, members)
+  local has_one = false
+  for index = 1, #members do
+    local member = members[index]
+    local value = object[member.name]
+    if value ~= nil and is_sayable(value) then
+      writer:put(has_one and member.next or member.first)
+      put(writer, value, text.clean)
+      has_one = true
+    end
+  end
+  return has_one
 end
 
 --- @param clean nil, or what texts are made fit with: function(text) → text; text.clean by default
 -- @return a text
 function json.encode(value, clean)
-  has_whole = false
-  local encoded = library().encode(prepare(value, clean or text.clean)):gsub('"' .. EMPTY .. '"', "[]")
-  if has_whole then encoded = encoded:gsub('"' .. WHOLE .. '(%d+)"', "%1") end
-  return encoded
+  if not is_sayable(value) then return "null" end
+  local writer, whole = writers.kept()
+  put(writer, value, clean or text.clean)
+  return whole()
 end
 
 --- @return the value; nil if the text is no JSON

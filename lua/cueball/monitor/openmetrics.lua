@@ -2,7 +2,10 @@
 -- pools of connections (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/), as Prometheus writes these.
 local exposition = require "cueball.monitor.exposition"
 local measured = require "cueball.pool.counts"
+local numbers = require "cueball.monitor.numbers"
+local writers = require "cueball.monitor.writer"
 local label = exposition.label
+local INDEX = numbers.index
 
 local openmetrics = { content_types = exposition.content_types }
 
@@ -29,7 +32,7 @@ local COUNTERS = {
   { "backend_ejections", "ejections", "Times that a backend was ejected as an outlier." },
 }
 
--- Counters by their reason: of snapshot's `counts`, what begins so.
+-- Counters by their reason: of a pool's counts, what begins so.
 local REASONED = {
   { "refusals", "refused_by_", "reason", "Claims refused, those at their time limit among them, by the name of the error." },
   { "closes", "closed_by_", "reason", "Connections closed, by why." },
@@ -48,19 +51,32 @@ local BACKEND_STATES = { "up", "standby", "dead", "ejected", "drained", "removed
 local POOL_STATES = { "starting", "running", "failed", "stopping", "stopped" }
 local QUANTILES = { { "p50", "0.5" }, { "p90", "0.9" }, { "p99", "0.99" }, { "p999", "0.999" } }
 
--- The upper bounds of histograms, in seconds; and the names of their buckets in `counts`.
-local BOUNDS, BUCKETS = {}, {}
-for index, ms in ipairs(measured.bounds_ms) do BOUNDS[index] = exposition.number(ms / 1000) end
+-- Their samples: { the index of the number, its label }, by name.
+for _, one in ipairs(REASONED) do
+  one.samples = {}
+  for _, name in ipairs(measured.names) do
+    if name:sub(1, #one[2]) == one[2] then
+      table.insert(one.samples, { index = INDEX[name], more = exposition.more(label(one[3], name:sub(#one[2] + 1))), name = name })
+    end
+  end
+  table.sort(one.samples, function(first, second) return first.name < second.name end)
+end
+
+-- The upper bounds of histograms, in seconds; and the indexes of their buckets.
+local bounds_s, BUCKETS = {}, {}
+for index, ms in ipairs(measured.bounds_ms) do bounds_s[index] = exposition.number(ms / 1000) end
+local BOUNDS = exposition.bounds(bounds_s)
 for _, measure in ipairs(measured.measures) do
-  local names = { above = measure .. "_above", sum = measure .. "_sum_ms" }
-  for index = 1, #BOUNDS do names[index] = ("%s_le_%d"):format(measure, index) end
-  BUCKETS[measure] = names
+  local indexes = { sum = INDEX[measure .. "_sum_ms"] }
+  for index = 1, #bounds_s do indexes[index] = INDEX[("%s_le_%d"):format(measure, index)] end
+  indexes[#indexes + 1] = INDEX[measure .. "_above"]
+  BUCKETS[measure] = indexes
 end
 
 -- Labels of all states, made once.
 local function states_of(names, label_name)
   local made = {}
-  for index, name in ipairs(names) do made[index] = { name, label(label_name or "state", name) } end
+  for index, name in ipairs(names) do made[index] = { name, exposition.more(label(label_name or "state", name)), index = INDEX[name] } end
   return made
 end
 
@@ -73,10 +89,20 @@ end
 
 -- -------------------------------------------------------------------------- pools --
 
+-- A number; 0 where there is none.
+local function number_of(room, index)
+  local value = room[index]
+  return value == value and value or 0
+end
+
+local function write_numbers(text, pools, index)
+  for _, pool in ipairs(pools) do text:sample(pool.label, number_of(pool.numbers, index)) end
+end
+
 local function write_counters(text, pools)
   for _, counter in ipairs(COUNTERS) do
     family(text, "pool_" .. counter[1], "counter", counter[3])
-    for _, pool in ipairs(pools) do text:sample(pool.label, pool.stats[counter[2]] or 0) end
+    write_numbers(text, pools, INDEX[counter[2]])
   end
 end
 
@@ -84,24 +110,20 @@ local function write_reasons(text, pools)
   for _, one in ipairs(REASONED) do
     family(text, "pool_" .. one[1], "counter", one[4])
     for _, pool in ipairs(pools) do
-      local found = {}
-      for name in pairs(pool.counts) do
-        if name:sub(1, #one[2]) == one[2] then found[#found + 1] = name end
-      end
-      table.sort(found)
-      for _, name in ipairs(found) do
-        text:sample(pool.label .. "," .. label(one[3], name:sub(#one[2] + 1)), pool.counts[name])
+      local room = pool.numbers
+      for _, sample in ipairs(one.samples) do
+        local value = room[sample.index]
+        if value == value then text:sample(pool.label, value, sample.more) end
       end
     end
   end
 end
 
 local function write_histogram(text, pools, measure, label_of)
-  local names = BUCKETS[measure]
+  local indexes = BUCKETS[measure]
   for _, pool in ipairs(pools) do
-    local counts = pool.counts
-    text:histogram(pool[label_of], BOUNDS, function(index) return counts[names[index]] or 0 end, counts[names.above] or 0,
-      (counts[names.sum] or 0) / 1000)
+    local room = pool.numbers
+    text:histogram(pool[label_of], BOUNDS, room, indexes, number_of(room, indexes.sum) / 1000)
   end
 end
 
@@ -118,39 +140,41 @@ local function write_gauge(text, pools, name, help, value_of, unit)
   for _, pool in ipairs(pools) do text:sample(pool.label, value_of(pool)) end
 end
 
--- A family with one sample for each pool and state.
-local function write_states(text, pools, name, help, states, counts_of)
-  family(text, "pool_" .. name, "gauge", help)
-  for _, pool in ipairs(pools) do
-    local counts = counts_of(pool)
-    for _, state in ipairs(states) do text:sample(pool.label .. "," .. state[2], counts[state[1]] or 0) end
-  end
+-- A family with one sample for each pool, a number.
+local function write_number(text, pools, name, help, of, unit)
+  family(text, "pool_" .. name, "gauge", help, unit)
+  write_numbers(text, pools, INDEX[of])
 end
 
 local function write_gauges(text, pools)
-  local function stat(name) return function(pool) return pool.stats[name] or 0 end end
-  write_states(text, pools, "connections", "Slots for connections, by state.", CONNECTIONS, function(pool) return pool.stats end)
+  family(text, "pool_connections", "gauge", "Slots for connections, by state.")
+  for _, pool in ipairs(pools) do
+    for _, state in ipairs(CONNECTIONS) do text:sample(pool.label, number_of(pool.numbers, state.index), state[2]) end
+  end
   write_gauge(text, pools, "connections_max", "The ceiling on connections.", function(pool) return pool.max_connections end)
-  write_gauge(text, pools, "connections_wanted", "Connections that the last plan asks for.", stat "target")
-  write_gauge(text, pools, "claims_waiting", "Claims in the queue.", stat "waiting")
-  write_gauge(text, pools, "claims_waiting_max", "The most claims that ever waited at once, in one worker.", stat "waiting_max")
-  write_gauge(text, pools, "overloaded", "Workers in which overload lasts.", stat "overloaded")
-  write_gauge(text, pools, "paused", "Workers in which the pool is paused.", stat "paused")
-  write_gauge(text, pools, "memory_bytes", "Memory of the pool's core.", stat "memory_bytes", "bytes")
-  write_gauge(text, pools, "backends", "Backends known, dead ones included.", stat "backends")
-  write_gauge(text, pools, "backends_dead", "Backends that are dead, in the worker that sees most.", stat "dead_backends")
+  write_number(text, pools, "connections_wanted", "Connections that the last plan asks for.", "target")
+  write_number(text, pools, "claims_waiting", "Claims in the queue.", "waiting")
+  write_number(text, pools, "claims_waiting_max", "The most claims that ever waited at once, in one worker.", "waiting_max")
+  write_number(text, pools, "overloaded", "Workers in which overload lasts.", "overloaded")
+  write_number(text, pools, "paused", "Workers in which the pool is paused.", "paused")
+  write_number(text, pools, "memory_bytes", "Memory of the pool's core.", "memory_bytes", "bytes")
+  write_number(text, pools, "backends", "Backends known, dead ones included.", "backends")
+  write_number(text, pools, "backends_dead", "Backends that are dead, in the worker that sees most.", "dead_backends")
   write_gauge(text, pools, "resolver_up", "Whether no worker's resolver is failing.",
     function(pool) return pool.resolver.is_failing and 0 or 1 end)
   write_gauge(text, pools, "resolver_failing_seconds", "How long the resolver has failed, in the worker where it is longest.",
     function(pool) return (pool.resolver.since_ms or 0) / 1000 end, "seconds")
-  write_states(text, pools, "workers", "Workers that have the pool, by its state there.", POOLS, function(pool) return pool.states end)
+  family(text, "pool_workers", "gauge", "Workers that have the pool, by its state there.")
+  for _, pool in ipairs(pools) do
+    for _, state in ipairs(POOLS) do text:sample(pool.label, pool.states[state[1]] or 0, state[2]) end
+  end
 end
 
 -- ----------------------------------------------------------------------- backends --
 
 local function each_backend(pools, fn)
   for _, pool in ipairs(pools) do
-    for _, backend in ipairs(pool.backends) do fn(pool, backend, pool.label .. "," .. label("backend", backend.key)) end
+    for index, backend in ipairs(pool.backends) do fn(pool, backend, pool.backend_labels[index]) end
   end
 end
 
@@ -163,12 +187,12 @@ local function write_backends(text, pools)
   each_backend(pools, function(_, backend, labels)
     for _, state in ipairs(BACKENDS) do
       local count = backend.states[state[1]]
-      if count then text:sample(labels .. "," .. state[2], count) end
+      if count then text:sample(labels, count, state[2]) end
     end
   end)
   family(text, "backend_connections", "gauge", "Connections to the backend, by state.")
   each_backend(pools, function(_, backend, labels)
-    for _, state in ipairs(BACKEND_CONNECTIONS) do text:sample(labels .. "," .. state[2], backend[state[1]]) end
+    for _, state in ipairs(BACKEND_CONNECTIONS) do text:sample(labels, backend[state[1]], state[2]) end
   end)
   family(text, "backend_connections_taken", "gauge", "Connections that the backend takes, where the pool wants more.")
   each_backend(pools, function(_, backend, labels)
@@ -176,19 +200,31 @@ local function write_backends(text, pools)
   end)
 end
 
+-- The labels of a worker's quantiles, behind that of the pool.
+local function quantiles_of(worker_number)
+  local made = {}
+  for index, one in ipairs(QUANTILES) do
+    made[index] = {
+      more = exposition.more(label("worker", worker_number) .. "," .. label("quantile", one[2])),
+      wait = INDEX["wait_ms_" .. one[1]], lease = INDEX["lease_ms_" .. one[1]],
+    }
+  end
+  return made
+end
+
 -- Quantiles of several workers cannot be made into one: each has its own.  An old worker leaves its label to the new one.
-local function write_quantiles(text, workers, name, prefix, help)
+local function write_quantiles(text, workers, labels, name, measure, help)
   family(text, name, "summary", help, "seconds")
   local seen = {}
   for _, worker in ipairs(workers) do
     local number = tostring(worker.id or worker.pid or 0)
     if not worker.is_exiting and not seen[number] then
       seen[number] = true
+      local quantiles = quantiles_of(number)
       for _, pool in ipairs(worker.pools) do
-        local labels = ("%s,%s,"):format(label("pool", pool.name), label("worker", number))
-        for _, quantile in ipairs(QUANTILES) do
-          text:sample(labels .. label("quantile", quantile[2]), pool.stats[prefix .. quantile[1]] / 1000)
-        end
+        local room = numbers.ensure(pool)
+        local own = labels[pool.name] or label("pool", pool.name)
+        for _, one in ipairs(quantiles) do text:sample(own, number_of(room, one[measure]) / 1000, one.more) end
       end
     end
   end
@@ -204,6 +240,9 @@ local OTEL_HISTOGRAMS = {
   { "use_time", "lease", "The time between borrowing a connection and returning it to the pool." },
 }
 
+local OTEL_IDLE = exposition.more(label("db_client_connection_state", "idle"))
+local OTEL_USED = exposition.more(label("db_client_connection_state", "used"))
+
 local function otel_gauge(text, pools, name, help, value_of)
   text:family(OTEL .. name, "gauge", help)
   for _, pool in ipairs(pools) do
@@ -215,16 +254,16 @@ end
 local function write_otel(text, pools)
   text:family(OTEL .. "count", "gauge", "The number of connections that are currently in state described by the state attribute.")
   for _, pool in ipairs(pools) do
-    text:sample(pool.otel_label .. ',db_client_connection_state="idle"', pool.stats.idle or 0)
-    text:sample(pool.otel_label .. ',db_client_connection_state="used"', pool.stats.busy or 0)
+    text:sample(pool.otel_label, number_of(pool.numbers, INDEX.idle), OTEL_IDLE)
+    text:sample(pool.otel_label, number_of(pool.numbers, INDEX.busy), OTEL_USED)
   end
   otel_gauge(text, pools, "max", "The maximum number of open connections allowed.", function(pool) return pool.max_connections end)
   otel_gauge(text, pools, "idle_min", "The minimum number of idle open connections allowed.", function(pool) return pool.options.spares end)
   otel_gauge(text, pools, "pending_requests", "The number of current pending requests for an open connection.",
-    function(pool) return pool.stats.waiting or 0 end)
+    function(pool) return number_of(pool.numbers, INDEX.waiting) end)
   text:family(OTEL .. "timeouts", "counter",
     "The number of connection timeouts that have occurred trying to obtain a connection from the pool.")
-  for _, pool in ipairs(pools) do text:sample(pool.otel_label, pool.stats.claim_timeouts or 0) end
+  for _, pool in ipairs(pools) do text:sample(pool.otel_label, number_of(pool.numbers, INDEX.claim_timeouts)) end
   for _, one in ipairs(OTEL_HISTOGRAMS) do
     text:family(OTEL .. one[1] .. "_seconds", "histogram", one[3], "seconds")
     write_histogram(text, pools, one[2], "otel_label")
@@ -237,14 +276,21 @@ end
 openmetrics.names = { both = true, cueball = true, opentelemetry = true }
 
 -- What the writers want of a pool, beside what it is.
-local function labelled(pools)
-  local made = {}
+-- @return a list of that; the labels of pools, by name
+local function labelled(pools, pause)
+  local made, labels = {}, {}
   for index, pool in ipairs(pools) do
-    made[index] = setmetatable({
-      label = label("pool", pool.name), otel_label = label("db_client_connection_pool_name", pool.name), counts = pool.counts or {},
-    }, { __index = pool })
+    local own, backend_labels = label("pool", pool.name), {}
+    labels[pool.name] = own
+    for at, backend in ipairs(pool.backends) do backend_labels[at] = own .. "," .. label("backend", backend.key) end
+    made[index] = {
+      label = own, otel_label = label("db_client_connection_pool_name", pool.name), backend_labels = backend_labels,
+      numbers = numbers.ensure(pool), backends = pool.backends, max_connections = pool.max_connections, resolver = pool.resolver,
+      states = pool.states, options = pool.options,
+    }
+    if pause then pause() end
   end
-  return made
+  return made, labels
 end
 
 --- The format that a client wants.
@@ -253,13 +299,15 @@ function openmetrics.format_for(accept)
   return (accept or ""):find("application/openmetrics-text", 1, true) and "openmetrics" or "prometheus"
 end
 
---- The text.
--- @param view { version, workers, pools }: workers as snapshot.take makes them, with id, pid and is_exiting; pools of snapshot.merge
+--- Writes the text.
+-- @param writer of cueball.monitor.writer
+-- @param view { version, workers, pools }: workers as snapshot.take_records makes them, with id, pid and is_exiting; pools of merge
 -- @param pause nil, or of cueball.monitor.slices
 -- @param given nil, or { names = "both" (the default), "cueball" or "opentelemetry"; format = "openmetrics" (the default) or "prometheus" }
-function openmetrics.text(view, pause, given)
+function openmetrics.write(writer, view, pause, given)
   local names = given and given.names or "both"
-  local text, pools = exposition.new(pause, given and given.format or "openmetrics"), labelled(view.pools)
+  local text = exposition.new(writer, pause, given and given.format or "openmetrics")
+  local pools, labels = labelled(view.pools, pause)
   if names ~= "opentelemetry" then
     family(text, "build", "info", "Which cueball this is.")
     text:sample(label("version", view.version), 1)
@@ -269,12 +317,19 @@ function openmetrics.text(view, pause, given)
     write_counters(text, pools)
     write_reasons(text, pools)
     write_histograms(text, pools)
-    write_quantiles(text, view.workers, "worker_claim_wait_seconds", "wait_ms_", "How long granted claims waited, in one worker.")
-    write_quantiles(text, view.workers, "worker_lease_seconds", "lease_ms_", "How long leases lasted, in one worker.")
+    write_quantiles(text, view.workers, labels, "worker_claim_wait_seconds", "wait", "How long granted claims waited, in one worker.")
+    write_quantiles(text, view.workers, labels, "worker_lease_seconds", "lease", "How long leases lasted, in one worker.")
     write_backends(text, pools)
   end
   if names ~= "cueball" then write_otel(text, pools) end
-  return text:finish()
+  text:finish()
+end
+
+--- The same as one text.
+function openmetrics.text(view, pause, given)
+  local writer, whole = writers.kept()
+  openmetrics.write(writer, view, pause, given)
+  return whole()
 end
 
 return openmetrics

@@ -1,95 +1,387 @@
---- What one worker shows, as a text: a line of JSON about the worker, and one for each pool. So it can be written and read in slices, and
--- its lines go into an answer as they are.
+--- What one worker shows, as a text that others read: a line of JSON about the worker, a line of JSON for each pool, and behind them the
+-- records, which have the numbers of each pool as numbers.
+--
+-- The happy path: who reads a page adds up the records, and hands the lines on as they are. A line is decoded only where it has what no
+-- record has and nobody else has told yet: the address of a backend that is new, an error.
+-- What can go wrong: the page is of another version of cueball, whose numbers are others, or it has no records: then every line is decoded.
+-- It is something else: then it is nothing.
+local ffi = require "cueball.luajit"
 local json = require "cueball.monitor.json"
+local native = require "cueball.native"
+local numbers = require "cueball.monitor.numbers"
+local writers = require "cueball.monitor.writer"
 
 local page = {}
 
-local HEAD = { "version", "pid", "id", "time_s", "is_exiting", "problem" }
+local HEAD = json.members { "version", "pid", "id", "time_s", "is_exiting", "problem", "age_s", "layout", "lines_size", "pool_count" }
+local INDEX = numbers.index
+
+-- --------------------------------------------------------------------- lines --
+
+local BEFORE = json.members { "name", "state", "states", "workers", "max_connections", "options", "resolver", "last_error" }
+local BACKENDS = json.members {
+  "key", "name", "address", "port", "weight", "priority", "state", "states", "total", "idle", "busy", "connecting", "takes", "suspect",
+  "want", "attempt", "back_in_ms", "since_ms", "total_max", "latency_ms", "success_rate", "error", "provenance",
+}
+
+local FIRST, NEXT, ZERO = {}, {}, {} -- by index of a number; ZERO with the number, as most are
+for index = 0, numbers.count - 1 do
+  FIRST[index], NEXT[index] = ('"%s":'):format(numbers.names[index]), (',"%s":'):format(numbers.names[index])
+  ZERO[index] = NEXT[index] .. "0"
+end
+
+local function put_numbers(writer, room, from, to)
+  local lead = FIRST
+  for index = from, to do
+    local value = room[index]
+    if value == 0 and lead == NEXT then
+      writer:put(ZERO[index])
+    elseif value == value then
+      writer:put(lead[index])
+      writer:number(value)
+      lead = NEXT
+    end
+  end
+end
+
+-- A pool: of a record, or of several added up.
+local function put_pool(writer, pool, pause)
+  json.put_members(writer, pool, BEFORE)
+  writer:put ',"stats":{'
+  put_numbers(writer, pool.numbers, 0, numbers.stats_count - 1)
+  writer:put '},"counts":{'
+  put_numbers(writer, pool.numbers, numbers.stats_count, numbers.count - 1)
+  writer:put '},"backends":['
+  for index, backend in ipairs(pool.backends) do
+    if index > 1 then writer:put "," end
+    json.put_members(writer, backend, BACKENDS)
+    writer:put "}"
+    if index % 16 == 0 then pause() end
+  end
+  writer:put "]}"
+end
+
+-- ------------------------------------------------------------------- records --
+
+local STATES = { "up", "standby", "dead", "ejected", "drained", "removed" } -- of backends
+local POOL_STATES = { "starting", "running", "failed", "stopping", "stopped" }
+local NUMBER_OF = {}
+for number, name in ipairs(STATES) do NUMBER_OF[name] = number end
+for number, name in ipairs(POOL_STATES) do NUMBER_OF[name] = number end
+
+-- Of each pool a Record, and behind it: the name; the index of each number that is not 0, and these numbers; a Row for each backend, and
+-- the keys of all.
+local Record = ffi.typeof [[struct {
+  int32_t line_size, name_size, number_count, backend_count, keys_size, state;
+  double max_connections, failing_ms;
+  int32_t has_error, reserved;
+}]]
+local Row = ffi.typeof "struct { int32_t key_from, key_size, state, total, idle, busy, connecting, takes, suspect; }"
+local Rows = ffi.typeof("$[?]", Row)
+local ROW_BYTES, RECORD_BYTES = ffi.sizeof(Row), ffi.sizeof(Record)
+local INDEX_BYTES, NUMBER_BYTES = 2, 8
+
+local found_index, found_number = ffi.new("uint16_t[?]", numbers.count), ffi.new("double[?]", numbers.count)
+
+-- What two versions of cueball have in common if their records can be read by each other.
+local layout
+do
+  local sum = 0
+  for index = 0, numbers.count - 1 do
+    for at = 1, #numbers.names[index] do sum = (sum * 31 + numbers.names[index]:byte(at)) % 2 ^ 40 end
+  end
+  layout = ("1 %s %d %.0f"):format(native.version, numbers.count, sum)
+end
+
+-- Numbers of stats are all there, but for these.
+local function is_optional(index)
+  return index >= numbers.stats_count or index == INDEX.allowed or index == INDEX.allowed_to_all
+end
+
+local EMPTY = numbers.new()
+for index = 0, numbers.count - 1 do
+  if not is_optional(index) then EMPTY[index] = 0 end
+end
+
+local function gather_numbers(room)
+  local count = 0
+  for index = 0, numbers.count - 1 do
+    local value = room[index]
+    if value == value and (value ~= 0 or is_optional(index)) then
+      found_index[count], found_number[count] = index, value
+      count = count + 1
+    end
+  end
+  return count
+end
+
+local function put_rows(writer, backends)
+  local count = #backends
+  if count == 0 then return end
+  local rows, keys, from = Rows(count), {}, 0
+  for index, one in ipairs(backends) do
+    local row = rows[index - 1]
+    row.key_from, row.key_size, row.state, row.total, row.idle = from, #one.key, NUMBER_OF[one.state], one.total, one.idle
+    row.busy, row.connecting, row.takes, row.suspect = one.busy, one.connecting, one.takes or -1, one.suspect or 0
+    keys[index], from = one.key, from + #one.key
+  end
+  writer:put_bytes(rows, count * ROW_BYTES)
+  writer:put(table.concat(keys))
+end
+
+local function keys_size_of(backends)
+  local size = 0
+  for _, one in ipairs(backends) do size = size + #one.key end
+  return size
+end
+
+local function has_error(pool)
+  if pool.last_error then return 1 end
+  for _, one in ipairs(pool.backends) do
+    if one.error then return 1 end
+  end
+  return 0
+end
+
+local function put_record(writer, pool, line_size)
+  local record, count = Record(), gather_numbers(pool.numbers)
+  record.line_size, record.name_size, record.number_count, record.backend_count = line_size, #pool.name, count, #pool.backends
+  record.keys_size, record.state = keys_size_of(pool.backends), NUMBER_OF[pool.state]
+  record.max_connections, record.has_error = pool.options.max_connections or -1, has_error(pool)
+  record.failing_ms = pool.resolver.is_failing and (pool.resolver.since_ms or 0) or -1
+  writer:put_bytes(record, RECORD_BYTES)
+  writer:put(pool.name)
+  writer:put_bytes(found_index, count * INDEX_BYTES)
+  writer:put_bytes(found_number, count * NUMBER_BYTES)
+  put_rows(writer, pool.backends)
+end
+
+-- ------------------------------------------------------------------- writing --
+
+local HEAD_SIZE = 512 -- of the head, with blanks behind it; a longer one has no pools
+
+local lines_expected, records_expected = 0, 0 -- a page is as long as the one before, about
+
+local function head_of(taken, lines_size, pool_count)
+  local writer, whole = writers.kept()
+  json.put_members(writer, setmetatable({ layout = layout, lines_size = lines_size, pool_count = pool_count }, { __index = taken }), HEAD)
+  writer:put "}"
+  return whole()
+end
 
 --- Writes the page of a worker.
--- @param taken  { version, pid, id, time_s, is_exiting, problem, pools }
+-- @param taken  { version, pid, id, time_s, is_exiting, problem, pools = a list of those of snapshot.record }
 -- @param pause  of cueball.monitor.slices
--- @return the text; `taken` has `lines` then, that of each pool
+-- @return the text; `taken` has `lines` then: function() → the JSON of each pool, with commas between
 function page.write(taken, pause)
-  local head, lines = {}, {}
-  for _, name in ipairs(HEAD) do head[name] = taken[name] end
+  local writer = writers.new(nil, lines_expected) -- the head and the lines; then the records come behind them
+  local records = writers.new(nil, records_expected)
+  writer:put((" "):rep(HEAD_SIZE) .. "\n")
+  local from = writer.used
   for index, pool in ipairs(taken.pools) do
-    lines[index] = json.encode(pool)
+    if index > 1 then writer:put ",\n" end
+    local before = writer.used
+    put_pool(writer, pool, pause)
+    put_record(records, pool, writer.used - before)
     pause()
   end
-  taken.lines = lines
-  if #lines == 0 then return json.encode(head) end
-  return json.encode(head) .. "\n" .. table.concat(lines, "\n")
+  local to = writer.used
+  writer:put "\n"
+  writer:put_bytes(records.room, records.used)
+  local head = head_of(taken, to - from, #taken.pools)
+  if #head > HEAD_SIZE then error("the head of a page is too long: " .. head, 0) end
+  ffi.copy(writer.room, head, #head)
+  lines_expected, records_expected = math.ceil(writer.used * 1.1), math.ceil(records.used * 1.1)
+  local text = ffi.string(writer.room, writer.used)
+  taken.lines = function() return text:sub(from + 1, to) end
+  return text
 end
+
+--- The page of a worker without pools.
+function page.short(taken)
+  return head_of(taken, 0, 0) .. "\n\n"
+end
+
+-- ------------------------------------------------------------------- reading --
 
 local function is_pool(value)
   return type(value) == "table" and type(value.name) == "string" and type(value.state) == "string" and type(value.stats) == "table"
     and type(value.backends) == "table" and type(value.options) == "table" and type(value.resolver) == "table"
 end
 
---- Reads a page.
--- @return what was written, with `lines`; nil: it is something else
-function page.read(text, pause)
-  local taken
-  for line in (type(text) == "string" and text or ""):gmatch "[^\n]+" do
-    local value = json.decode(line)
-    if not taken then
-      if type(value) ~= "table" or type(value.time_s) ~= "number" or type(value.version) ~= "string" then return nil end
-      taken = value
-      taken.pools, taken.lines = json.list {}, {}
-    elseif is_pool(value) then
-      taken.pools[#taken.pools + 1], taken.lines[#taken.lines + 1] = value, line
-    else
-      return nil
-    end
+local BLANK = { state = "stopped", options = {}, backends = {}, resolver = { is_failing = false } }
+
+-- The line of a pool, decoded when it is wanted first.
+local function decoded(pool)
+  local whole = rawget(pool, "whole")
+  if not whole then
+    whole = json.decode(pool.lines:sub(pool.from, pool.to))
+    whole = is_pool(whole) and whole or BLANK
+    pool.whole = whole
+  end
+  return whole
+end
+
+local IN_LINE = { options = true, resolver = true, last_error = true, backends = true }
+local Pool = { __index = function(self, name) return IN_LINE[name] and decoded(self)[name] or nil end }
+
+--- What the record of a pool that was read says of a backend.
+-- @param index from 1 to pool.row_count
+-- @return its key, its state, and its numbers: total, idle, busy, connecting, takes (below 0: not limited), suspect
+function page.backend(pool, index)
+  local row = pool.rows[index - 1]
+  return ffi.string(pool.keys + row.key_from, row.key_size), STATES[row.state], row
+end
+
+local function is_count(value)
+  return value >= 0 and value < math.huge
+end
+
+-- @return the numbers at `at`; nil: they are none of ours
+local function read_numbers(at, count)
+  ffi.copy(found_index, at, count * INDEX_BYTES)
+  ffi.copy(found_number, at + count * INDEX_BYTES, count * NUMBER_BYTES)
+  local room = numbers.new()
+  ffi.copy(room, EMPTY, ffi.sizeof(room))
+  for number = 0, count - 1 do
+    local index, value = found_index[number], found_number[number]
+    if index >= numbers.count or not is_count(value) then return nil end
+    room[index] = value
+  end
+  return room
+end
+
+-- @return the rows; nil: they are none of ours
+local function read_rows(at, record)
+  local count, from = record.backend_count, 0
+  local rows = Rows(count)
+  ffi.copy(rows, at, count * ROW_BYTES)
+  for index = 0, count - 1 do
+    local row = rows[index]
+    if not STATES[row.state] or row.key_size < 0 or row.key_from ~= from then return nil end
+    from = from + row.key_size
+  end
+  return from == record.keys_size and rows or nil
+end
+
+-- How many bytes come behind a record; nil: it is none.
+local function size_behind(record)
+  if record.line_size < 0 or record.name_size < 0 or record.keys_size < 0 or record.backend_count < 0 then return nil end
+  if record.number_count < 0 or record.number_count > numbers.count or not POOL_STATES[record.state] then return nil end
+  return record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES) + record.backend_count * ROW_BYTES + record.keys_size
+end
+
+local record = Record()
+
+-- A pool by its record, of which `size` bytes are left.
+-- @return it, and how many bytes it took; nil: it is none
+local function read_record(text, at, size, lines, from)
+  if size < RECORD_BYTES then return nil end
+  ffi.copy(record, at, RECORD_BYTES)
+  local behind = size_behind(record)
+  if not behind or behind > size - RECORD_BYTES or from + record.line_size - 1 > #lines then return nil end
+  at = at + RECORD_BYTES
+  local rows_at = at + record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES)
+  local room, rows = read_numbers(at + record.name_size, record.number_count), read_rows(rows_at, record)
+  if not room or not rows then return nil end
+  local most, failing = record.max_connections, record.failing_ms
+  local pool = setmetatable({
+    name = ffi.string(at, record.name_size), state = POOL_STATES[record.state], numbers = room, lines = lines, from = from,
+    to = from + record.line_size - 1, max_connections = most >= 0 and most < math.huge and most or nil,
+    failing_ms = is_count(failing) and failing or nil, has_error = record.has_error ~= 0, row_count = record.backend_count, rows = rows,
+    keys = rows_at + record.backend_count * ROW_BYTES, text = text, -- in which the keys are
+  }, Pool)
+  return pool, RECORD_BYTES + behind
+end
+
+local function read_records(taken, text, from, pause)
+  local lines = text:sub(from, from + taken.lines_size - 1)
+  local pools, line_from = json.list {}, 1
+  local at, left = ffi.cast("const uint8_t *", text) + from + taken.lines_size, #text - from - taken.lines_size
+  while left > 0 do
+    local pool, size = read_record(text, at, left, lines, line_from)
+    if not pool then return nil end
+    pools[#pools + 1] = pool
+    at, left, line_from = at + size, left - size, pool.to + 3
     pause()
   end
+  if #pools ~= taken.pool_count or #pools > 0 and pools[#pools].to ~= #lines then return nil end
+  taken.pools, taken.lines = pools, function() return lines end
   return taken
 end
 
--- A JSON object, and a list of texts as one more member.
-local function with_list(object, name, lines)
-  local text = json.encode(object)
-  local comma = text == "{}" and "" or ","
-  return ('%s%s"%s":[%s]}'):format(text:sub(1, -2), comma, name, table.concat(lines, ","))
+-- A page of another version: every line is decoded.
+local function read_lines(taken, text, from, size, pause)
+  local lines = {}
+  taken.pools = json.list {}
+  for line in text:sub(from, size and from + size - 1 or -1):gmatch "[^\n]+" do
+    line = line:gsub(",$", "")
+    local pool = json.decode(line)
+    if not is_pool(pool) then return nil end
+    taken.pools[#taken.pools + 1], lines[#lines + 1] = pool, line
+    pause()
+  end
+  taken.lines = function() return table.concat(lines, ",\n") end
+  return taken
+end
+
+--- Reads a page.
+-- @return what was written, with pools and `lines`; nil: it is something else
+function page.read(text, pause)
+  local head = type(text) == "string" and text:match "^[^\n]*"
+  local taken = head and json.decode(head)
+  if type(taken) ~= "table" or type(taken.time_s) ~= "number" or type(taken.version) ~= "string" then return nil end
+  local size, from, of_layout = taken.lines_size, #head + 2, taken.layout
+  if size ~= nil and not (type(size) == "number" and size >= 0 and size % 1 == 0 and from + size <= #text) then return nil end
+  local read = of_layout == layout and size and read_records or read_lines
+  if read == read_records then taken = read(taken, text, from, pause) else taken = read(taken, text, from, size, pause) end
+  if taken then taken.layout, taken.lines_size, taken.pool_count = nil, nil, nil end
+  return taken
+end
+
+-- ------------------------------------------------------------------ answering --
+
+-- An object without the brace that ends it.
+local function put_head(writer, object)
+  if not json.put_members(writer, object, HEAD) then writer:put "{" end
 end
 
 --- A view of all workers as JSON.
 -- @param view { version, time_s, problem, workers, pools }; workers with `lines` are not encoded again
-function page.json(view, pause)
-  local head, workers, pools = {}, {}, {}
-  for name, value in pairs(view) do
-    if name ~= "workers" and name ~= "pools" then head[name] = value end
-  end
+-- @param writer of cueball.monitor.writer; it is not flushed
+function page.json(writer, view, pause)
+  put_head(writer, view)
+  writer:put ',"workers":['
   for index, worker in ipairs(view.workers) do
+    if index > 1 then writer:put "," end
+    put_head(writer, worker)
+    writer:put ',"pools":['
     if not worker.lines then page.write(worker, pause) end
-    local own = {}
-    for name, value in pairs(worker) do
-      if name ~= "pools" and name ~= "lines" then own[name] = value end
-    end
-    workers[index] = with_list(own, "pools", worker.lines)
-    pause()
+    writer:put(worker.lines())
+    writer:put "]}"
   end
+  writer:put '],"pools":['
   for index, pool in ipairs(view.pools) do
-    pools[index] = json.encode(pool)
+    if index > 1 then writer:put "," end
+    put_pool(writer, pool, pause)
     pause()
   end
-  local text = with_list(head, "workers", workers)
-  return ('%s,"pools":[%s]}'):format(text:sub(1, -2), table.concat(pools, ","))
+  writer:put "]}"
 end
 
 --- A snapshot as JSON, made in slices.
--- @param taken { …, pools }
+-- @param taken { version, time_s, process, pools }
 function page.snapshot(taken, pause)
-  local head, pools = {}, {}
-  for name, value in pairs(taken) do
-    if name ~= "pools" then head[name] = value end
-  end
+  local writer, whole = writers.kept()
+  writer:put(json.encode { version = taken.version, time_s = taken.time_s, process = taken.process }:sub(1, -2))
+  writer:put ',"pools":['
   for index, pool in ipairs(taken.pools) do
-    pools[index] = json.encode(pool)
+    if index > 1 then writer:put "," end
+    json.put(writer, pool)
     pause()
   end
-  return with_list(head, "pools", pools)
+  writer:put "]}"
+  return whole()
 end
 
 return page

@@ -8,6 +8,7 @@ local plan = require "cueball.monitor.plan"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
 local text = require "cueball.text"
+local writers = require "cueball.monitor.writer"
 
 local routes = {}
 
@@ -41,7 +42,17 @@ local function give(response, content_type, body)
   return response:answer(200, with({ { "Content-Type", content_type } }, routes.headers), body)
 end
 
--- Makes a text, unless one was made a moment ago.  Who asks while it is made waits for that one: many who ask at once cost what one does.
+local KEPT_SIZE = 1048576 -- bytes: what is larger is for those who ask while it is made, and not kept
+
+local function size_of(made)
+  if type(made) == "string" then return #made end
+  local size = 0
+  for _, piece in ipairs(made) do size = size + #piece end
+  return size
+end
+
+-- Makes a text, or a list of its pieces, unless one was made a moment ago.  Who asks while it is made waits for that one: many who ask at
+-- once cost what one does.
 local function fresh(server, key, make)
   local kept = server.kept[key]
   local now = server.host.now()
@@ -58,7 +69,9 @@ local function fresh(server, key, make)
   local ok, made = xpcall(make, text.traced)
   local waiting = kept.waiting
   kept.text, kept.at, kept.waiting = ok and made or nil, server.host.now(), nil
-  if not ok and server.kept[key] == kept then server.kept[key], server.kept_count = nil, server.kept_count - 1 end
+  if server.kept[key] == kept and not (ok and size_of(made) <= KEPT_SIZE) then
+    server.kept[key], server.kept_count = nil, server.kept_count - 1
+  end
   for _, waiter in ipairs(waiting) do waiter:wake(kept.text) end
   if not ok then error(made, 0) end
   return made
@@ -72,9 +85,13 @@ local function metrics(server, request, response)
   if not content_type then return routes.fail(response, 400, "format is openmetrics or prometheus", "invalid") end
   give(response, content_type, fresh(server, ("metrics\0%s\0%s"):format(names, format), function()
     local pause = slices.of(server.host)
-    local taken = snapshot.take(pause, { is_wanted = server.is_wanted })
+    local taken = snapshot.take(pause, { is_wanted = server.is_wanted, show = snapshot.record })
     local view = { version = taken.version, workers = { taken }, pools = snapshot.merge({ taken }, nil, pause) }
-    return openmetrics.text(view, pause, { names = names, format = format })
+    local pieces = {}
+    local writer = writers.new(function(piece) pieces[#pieces + 1] = piece end)
+    openmetrics.write(writer, view, pause, { names = names, format = format })
+    writer:flush()
+    return pieces
   end))
 end
 

@@ -1,7 +1,9 @@
 --- What pools look like at one moment, as plain tables; and those of several workers as one.
 local json = require "cueball.monitor.json"
 local native = require "cueball.native"
+local numbers = require "cueball.monitor.numbers"
 local options = require "cueball.options"
+local page = require "cueball.monitor.page"
 local registry = require "cueball.pool.registry"
 
 local snapshot = {}
@@ -9,27 +11,6 @@ local snapshot = {}
 local MAX_CONNECTIONS = options.initial "max_connections"
 
 local OPTIONS = { "max_connections", "spares", "claim_timeout_ms", "max_waiters", "queue", "balance", "target_claim_delay_ms" }
-
---- The numbers of pool:stats that only grow.
-snapshot.counters = {
-  "claims", "granted", "granted_at_once", "claim_timeouts", "claims_refused", "claims_cancelled", "released", "leases_closed",
-  "leases_failed", "leases_revoked", "attempts", "opened", "open_failures", "open_timeouts", "lost", "closed", "checks", "checks_failed",
-  "plans", "shuffles", "backend_deaths", "ejections",
-}
-
---- The same as a set; whatever else is counted is among a pool's counts.
-snapshot.is_counter = {}
-for _, name in ipairs(snapshot.counters) do snapshot.is_counter[name] = true end
-
--- Those that are the same in all workers, or the worst of all, and so do not add up.
-local GREATEST = {
-  backends = true, dead_backends = true, ejected_backends = true, waiting_max = true, wait_ms_max = true, lease_ms_max = true,
-  allowed_to_all = true,
-}
-
-local function is_quantile(name)
-  return name:find "_p%d+$" ~= nil
-end
 
 -- ------------------------------------------------------------------- this process --
 
@@ -80,6 +61,21 @@ function snapshot.of(pool, name)
   }
 end
 
+-- The same without a second table for each.
+local function states_of(pool)
+  local list = json.list(pool:backends())
+  for _, one in ipairs(list) do one.state = state_of(one) end
+  return list
+end
+
+--- The same with its numbers in their fixed order, for those who add up and write many: `numbers` in place of stats and counts.
+function snapshot.record(pool, name)
+  return {
+    name = name or pool.name, state = pool:state(), numbers = numbers.of_pool(pool), options = options_of(pool),
+    backends = states_of(pool), resolver = resolver_of(pool), last_error = pool:last_error(),
+  }
+end
+
 --- Every pool of this process.
 -- @return a list of { pool =, name = }: pools of one name are told apart: "db", "db#2"
 function snapshot.named()
@@ -107,17 +103,12 @@ function snapshot.take(pause, given)
   return { version = native.version, pools = pools }
 end
 
--- ------------------------------------------------------------------------ merging --
-
-local function add_stats(sum, stats)
-  for name, value in pairs(stats) do
-    if GREATEST[name] then
-      sum[name] = math.max(sum[name] or 0, value)
-    elseif not is_quantile(name) then
-      sum[name] = (sum[name] or 0) + value
-    end
-  end
+--- The same as records.
+function snapshot.take_records(pause)
+  return snapshot.take(pause, { show = snapshot.record })
 end
+
+-- ------------------------------------------------------------------------ merging --
 
 local function count_in(counts, name)
   counts[name] = (counts[name] or 0) + 1
@@ -125,18 +116,19 @@ end
 
 local ADDED_UP = { "total", "idle", "busy", "connecting" }
 
+local function new_backend(merged, by_key, one)
+  local sum = {
+    key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
+    provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0, states = {}, error = nil,
+  }
+  by_key[one.key] = sum
+  merged[#merged + 1] = sum
+  return sum
+end
+
 local function add_backends(merged, by_key, backends)
   for _, one in ipairs(backends) do
-    local sum = by_key[one.key]
-    if not sum then
-      sum = {
-        key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
-        provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0,
-        states = {},
-      }
-      by_key[one.key] = sum
-      merged[#merged + 1] = sum
-    end
+    local sum = by_key[one.key] or new_backend(merged, by_key, one)
     for _, name in ipairs(ADDED_UP) do sum[name] = sum[name] + one[name] end
     if one.takes then sum.takes = (sum.takes or 0) + one.takes end
     sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none
@@ -145,30 +137,65 @@ local function add_backends(merged, by_key, backends)
   end
 end
 
-local function new_sum(pool, accumulated)
-  local sum = {
-    name = pool.name, states = {}, stats = {}, counts = {}, options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
-    max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil },
-  }
-  for name, value in pairs(accumulated or {}) do
-    if snapshot.is_counter[name] then sum.stats[name] = value else sum.counts[name] = value end
+-- The same of a pool that was read from a page: its line is decoded for a backend that is new, or has an error.
+local function add_rows(merged, by_key, pool)
+  for index = 1, pool.row_count do
+    local key, state, row = page.backend(pool, index)
+    local sum = by_key[key]
+    if not sum then
+      local one = pool.backends[index]
+      sum = new_backend(merged, by_key, type(one) == "table" and one.key == key and one or { key = key })
+    end
+    sum.total, sum.idle, sum.busy = sum.total + row.total, sum.idle + row.idle, sum.busy + row.busy
+    sum.connecting, sum.suspect = sum.connecting + row.connecting, sum.suspect + row.suspect
+    if row.takes >= 0 then sum.takes = (sum.takes or 0) + row.takes end
+    count_in(sum.states, state)
+    if pool.has_error and not sum.error then
+      local one = pool.backends[index]
+      sum.error = type(one) == "table" and one.error or nil
+    end
   end
+end
+
+-- What is added up has stats and counts as tables, too, for whoever asks for them.
+local Sum = {
+  __index = function(self, name)
+    if name ~= "stats" and name ~= "counts" then return nil end
+    self.stats, self.counts = numbers.tables(self.numbers)
+    return rawget(self, name)
+  end,
+}
+
+local function new_sum(pool, accumulated)
+  local sum = setmetatable({
+    name = pool.name, states = {}, numbers = numbers.new(), options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
+    max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil }, last_error = nil,
+  }, Sum)
+  if accumulated then numbers.set(sum.numbers, accumulated) end
   return sum
 end
+
+-- For how long a pool's resolver has failed; nil: it does not fail.
+local function failing_of(pool)
+  if pool.rows then return pool.failing_ms end -- of a page: its line is not decoded for that
+  return pool.resolver.is_failing and (pool.resolver.since_ms or 0) or nil
+end
+
+local ALLOWED_TO_ALL = numbers.index.allowed_to_all
 
 local function add_pool(sum, pool)
   sum.workers = sum.workers + 1
   count_in(sum.states, pool.state)
-  add_stats(sum.stats, pool.stats)
-  for name, value in pairs(pool.counts or {}) do sum.counts[name] = (sum.counts[name] or 0) + value end
-  add_backends(sum.backends, sum.by_key, pool.backends)
+  local room = numbers.ensure(pool)
+  numbers.add(sum.numbers, room)
+  if pool.rows then add_rows(sum.backends, sum.by_key, pool) else add_backends(sum.backends, sum.by_key, pool.backends) end
   -- A ceiling for the whole nginx is the same in all workers.
-  local cap = pool.stats.allowed_to_all
-  sum.max_connections = cap or sum.max_connections + (pool.options.max_connections or MAX_CONNECTIONS)
-  local resolver = pool.resolver
-  local fails_longer = not sum.resolver.is_failing or (resolver.since_ms or 0) > (sum.resolver.since_ms or 0)
-  if resolver.is_failing and fails_longer then sum.resolver = resolver end
-  sum.last_error = sum.last_error or pool.last_error
+  local cap = room[ALLOWED_TO_ALL]
+  local most = pool.max_connections or not pool.rows and pool.options.max_connections or MAX_CONNECTIONS
+  sum.max_connections = cap == cap and cap or sum.max_connections + most
+  local failing_ms = failing_of(pool)
+  if failing_ms and (not sum.resolver.is_failing or failing_ms > (sum.resolver.since_ms or 0)) then sum.resolver = pool.resolver end
+  if not sum.last_error and pool.has_error ~= false then sum.last_error = pool.last_error end
 end
 
 --- The pools of several workers, added up by name.

@@ -45,7 +45,7 @@ function parking.new(pool)
   end
   pools_made = pools_made + 1
   return setmetatable({
-    reopened = 0, -- connections that claimers opened anew, instead of one that was lost
+    reopened = 0, -- connections that claimers opened anew, instead of one that was lost: see cueball.pool.stats
     keepalive = keepalive, id = ("%d-%.0f"):format(pools_made, pool.now()), empty = {},
     party = keepalive.party(pool.core, function() end_what_left(pool) end),
   }, parking)
@@ -58,12 +58,6 @@ end
 
 --- Ends what ended requests had, before the pool's numbers are read.
 parking.end_what_left = end_what_left
-
---- Adds to a pool's numbers what the core does not hear of: each connection opened anew by a claimer stands for one that was lost.
-function parking.count(pool, stats)
-  local reopened = pool.parking.reopened
-  stats.attempts, stats.opened, stats.lost = stats.attempts + reopened, stats.opened + reopened, stats.lost + reopened
-end
 
 --- The name of the keepalive pool of one connection. No two connections have the same name: a connection that was left in one by mistake
 -- must not be found by a claimer of another, which may lead to another backend, or have logged in as somebody else. Only a name that was

@@ -74,6 +74,19 @@ function server.http.answer(status, content_type, text)
   ngx.print(text)
 end
 
+--- Answers the request with a text that is written in pieces.
+-- @return function(piece): to be called in the request's own code; it waits until the client has taken most of what there was, and does
+--   nothing once the client is gone
+function server.http.stream(status, content_type)
+  ngx.status = status
+  ngx.header["Content-Type"] = content_type
+  local is_over = false
+  return function(piece)
+    is_over = is_over or not ngx.print(piece)
+    if not is_over then ngx.flush(true) end -- of HTTP/1.0 nginx keeps all until the end, for its length, and does not flush
+  end
+end
+
 --- Makes the connection of the request, in content_by_lua, one for another protocol: what comes next on it is the caller's.
 -- @param protocol its name, for the header Upgrade
 -- @return a socket, and { address = of who connected }; or nil, message

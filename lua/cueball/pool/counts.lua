@@ -35,34 +35,68 @@ for _, measure in ipairs(MEASURES) do
   BUCKET_NAMES[measure] = names
 end
 
-local function add_histogram(core, made, measure)
-  local total = tonumber(core:histogram(MEASURE_OF[measure], bounds, room, BUCKETS, sum))
-  if total == 0 then return end
-  local names, before = BUCKET_NAMES[measure], 0
-  for index = 1, BUCKETS do
-    local count = tonumber(room[index - 1])
-    if count > before then made[names[index]] = count - before end
-    before = count
-  end
-  if total > before then made[names.above] = total - before end
-  made[names.sum] = sum[0]
+--- The names of all that there may be.
+counts.names = {}
+local function note(name)
+  counts.names[#counts.names + 1] = name
+  return #counts.names - 1
+end
+for _, one in ipairs(ERRORS) do one.to = note(one.name) end
+for _, one in ipairs(CAUSES) do one.closed_to, one.died_to = note(one.closed), note(one.died) end
+local HISTOGRAMS = {}
+for index, measure in ipairs(MEASURES) do
+  local names = BUCKET_NAMES[measure]
+  HISTOGRAMS[index] = { measure = MEASURE_OF[measure], first = #counts.names, above = 0, sum = 0 }
+  for bucket = 1, BUCKETS do note(names[bucket]) end
+  HISTOGRAMS[index].above, HISTOGRAMS[index].sum = note(names.above), note(names.sum)
 end
 
---- What only grows and can be added to that of other pools, but for what cueball.pool.stats has; what is 0 is left out.
+local function fill_histogram(core, to, one)
+  local total = tonumber(core:histogram(one.measure, bounds, room, BUCKETS, sum))
+  if total == 0 then return end
+  local before = 0
+  for index = 0, BUCKETS - 1 do
+    local count = tonumber(room[index])
+    if count > before then to[one.first + index] = count - before end
+    before = count
+  end
+  if total > before then to[one.above] = total - before end
+  to[one.sum] = sum[0]
+end
+
+--- What only grows and can be added to that of other pools, but for what cueball.pool.stats has, in the order of counts.names.
+-- @param to double *, for as many; what is 0 is left as it is
+function counts.fill(pool, to)
+  local core = pool.core
+  for number = 1, #ERRORS do
+    local one = ERRORS[number]
+    local count = tonumber(core:refused_by(one.code))
+    if count > 0 then to[one.to] = count end
+  end
+  for number = 1, #CAUSES do
+    local one = CAUSES[number]
+    local closed, died = tonumber(core:closed_by(one.code)), tonumber(core:deaths_by(one.code))
+    if closed > 0 then to[one.closed_to] = closed end
+    if died > 0 then to[one.died_to] = died end
+  end
+  for number = 1, #HISTOGRAMS do fill_histogram(core, to, HISTOGRAMS[number]) end
+end
+
+local NOTHING = ffi.new("double[?]", #counts.names)
+for index = 0, #counts.names - 1 do NOTHING[index] = 0 / 0 end
+local found = ffi.new("double[?]", #counts.names)
+
+--- The same as a table; what is 0 is left out.
 -- @return "refused_by_overloaded", "closed_by_idle", "died_of_failed"; "wait_le_1" to "wait_le_18", "wait_above" and "wait_sum_ms", the
 --   histogram of counts.bounds_ms; the same of leases ("lease_") and of attempts that opened ("create_")
 function counts.of(pool)
-  local core, made = pool.core, {}
-  for _, one in ipairs(ERRORS) do
-    local count = tonumber(core:refused_by(one.code))
-    if count > 0 then made[one.name] = count end
+  ffi.copy(found, NOTHING, ffi.sizeof(NOTHING))
+  counts.fill(pool, found)
+  local made = {}
+  for index, name in ipairs(counts.names) do
+    local value = found[index - 1]
+    if value == value then made[name] = value end
   end
-  for _, one in ipairs(CAUSES) do
-    local closed, died = tonumber(core:closed_by(one.code)), tonumber(core:deaths_by(one.code))
-    if closed > 0 then made[one.closed] = closed end
-    if died > 0 then made[one.died] = died end
-  end
-  for _, measure in ipairs(MEASURES) do add_histogram(core, made, measure) end
   return made
 end
 

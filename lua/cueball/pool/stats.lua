@@ -7,30 +7,83 @@ local lib, ffi = native.lib, native.ffi
 local stats = {}
 
 local NO_NUMBERS = { [""] = true, struct_size = true, reserved = true }
-local MEMBERS = {}
+
+--- The names of a pool's numbers.
+stats.names = { "memory_bytes", "paused_ms", "allowed", "allowed_to_all" }
+
+local function note(name) stats.names[#stats.names + 1] = name end
+
+local members = {}
 for _, one in ipairs(native.layout) do
-  if one.type == "cueball_stats" and not NO_NUMBERS[one.member] then MEMBERS[#MEMBERS + 1] = one.member end
+  if one.type == "cueball_stats" and not NO_NUMBERS[one.member] then
+    members[#members + 1] = one
+    note(one.member)
+  end
 end
 
 -- The causes for which connections are closed.
-local CLOSED_BY = {}
+local closed_by = {}
 for cause in ("TIMEOUT LOST PLAN CLOSE FAIL UNFIT IDLE LIFETIME REMOVED STOP OWNER WORN RENEW MAX_USES DRAIN KILLED"):gmatch "%S+" do
-  CLOSED_BY[tonumber(lib["CUEBALL_CAUSE_" .. cause])] = "closed_" .. cause:lower()
+  closed_by[#closed_by + 1] = { cause = tonumber(lib["CUEBALL_CAUSE_" .. cause]), name = "closed_" .. cause:lower() }
+  note(closed_by[#closed_by].name)
 end
+
+table.sort(stats.names)
+local INDEX = {}
+for index, name in ipairs(stats.names) do INDEX[name] = index - 1 end
+
+-- Where a number is in the core's struct, by its type, and where it goes: loops over these are compiled, unlike those over names.
+local SMALL, LARGE, TIMES = {}, {}, {} -- uint32_t, uint64_t, double
+do
+  local sample = ffi.new "cueball_stats"
+  for _, one in ipairs(members) do
+    local list = one.size == 4 and SMALL or type(sample[one.member]) == "cdata" and LARGE or TIMES
+    list[#list + 1] = { from = one.offset / one.size, to = INDEX[one.member] }
+  end
+  for _, one in ipairs(closed_by) do one.to = INDEX[one.name] end
+end
+
+local NONE = 0 / 0
+local REOPENED = { "attempts", "opened", "lost" }
+
+local function copy_members(room, numbers)
+  local small, large = ffi.cast("const uint32_t *", numbers), ffi.cast("const uint64_t *", numbers)
+  local times = ffi.cast("const double *", numbers)
+  for index = 1, #SMALL do room[SMALL[index].to] = small[SMALL[index].from] end
+  for index = 1, #LARGE do room[LARGE[index].to] = tonumber(large[LARGE[index].from]) end
+  for index = 1, #TIMES do room[TIMES[index].to] = times[TIMES[index].from] end
+end
+
+--- A pool's numbers in the order of stats.names; NaN: there is none.
+-- @param room double *, for as many
+function stats.fill(pool, room)
+  local core = pool.core
+  if pool.parking then pool.parking.end_what_left(pool) end
+  core:stats()
+  copy_members(room, core.numbers)
+  for index = 1, #closed_by do room[closed_by[index].to] = tonumber(core:closed_by(closed_by[index].cause)) end
+  room[INDEX.memory_bytes] = tonumber(core:memory())
+  local _, paused_ms = manage.methods.is_paused(pool)
+  room[INDEX.paused_ms] = paused_ms or 0
+  if pool.parking then
+    local reopened = pool.parking.reopened -- what the core does not hear of: each stands for one that was lost
+    for _, name in ipairs(REOPENED) do room[INDEX[name]] = room[INDEX[name]] + reopened end
+  end
+  local allowed, allowed_to_all
+  if pool.quota then allowed, allowed_to_all = pool.quota:numbers() end
+  room[INDEX.allowed], room[INDEX.allowed_to_all] = allowed or NONE, allowed_to_all or NONE
+end
+
+local shared_room = ffi.new("double[?]", #stats.names)
 
 --- Numbers, in one flat table; docs/lua.md lists them.
 function stats.numbers(pool)
-  local core, numbers = pool.core, {}
-  if pool.parking then pool.parking.end_what_left(pool) end
-  core:stats()
-  local room = core.numbers
-  for _, member in ipairs(MEMBERS) do numbers[member] = tonumber(room[member]) end
-  for cause, name in pairs(CLOSED_BY) do numbers[name] = tonumber(core:closed_by(cause)) end
-  numbers.memory_bytes = tonumber(core:memory())
-  local _, paused_ms = manage.methods.is_paused(pool)
-  numbers.paused_ms = paused_ms or 0
-  if pool.parking then pool.parking.count(pool, numbers) end
-  if pool.quota then numbers.allowed, numbers.allowed_to_all = pool.quota:numbers() end
+  stats.fill(pool, shared_room)
+  local numbers = {}
+  for index, name in ipairs(stats.names) do
+    local value = shared_room[index - 1]
+    if value == value then numbers[name] = value end
+  end
   return numbers
 end
 

@@ -1,0 +1,116 @@
+--- What workers show each other: a page is read as it was written, adds up as the pools themselves do, and is nothing if it is damaged.
+local cueball = require "cueball"
+local json = require "cueball.monitor.json"
+local numbers = require "cueball.monitor.numbers"
+local page = require "cueball.monitor.page"
+local random = require "cueball.random"
+local sim_pool = require "spec.support.sim_pool"
+local slices = require "cueball.monitor.slices"
+local snapshot = require "cueball.monitor.snapshot"
+
+describe("a worker's page", function()
+  local town
+
+  before_each(function()
+    town = sim_pool.new { servers = 3 }
+    town:open {
+      name = "db é \"x\"", max_connections = 3, resolver = cueball.resolver.static { "10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000" },
+    }
+    town:advance(200)
+    town:claim "alice"
+    town:advance(7)
+    town:release "alice"
+  end)
+
+  after_each(function() town:stop() end)
+
+  local function taken()
+    local made = snapshot.take_records()
+    made.time_s, made.pid, made.is_exiting = 12.5, 7, false
+    return made
+  end
+
+  local function written()
+    return page.write(taken(), slices.none)
+  end
+
+  local function sum_of(...)
+    local sum = snapshot.merge({ ... })[1]
+    return { sum.stats, sum.counts, sum.states, sum.options, sum.max_connections, sum.resolver, sum.last_error, sum.workers, sum.backends }
+  end
+
+  -- The page as another version would write it.
+  local function of_another(text)
+    return (text:gsub('"layout":"1 ', '"layout":"0 ', 1))
+  end
+
+  it("is read as it was written", function()
+    local one = assert(page.read(written(), slices.none))
+    assert.same({ cueball.version, 7, 12.5, false, 1 }, { one.version, one.pid, one.time_s, one.is_exiting, #one.pools })
+    local of_stats, of_counts = numbers.tables(one.pools[1].numbers)
+    assert.equal(1, of_stats.claims)
+    assert.equal(3, of_stats.idle)
+    assert.equal(1, of_counts.lease_le_7)
+    local keys = {}
+    for index = 1, one.pools[1].row_count do keys[index] = table.concat({ page.backend(one.pools[1], index) }, " ", 1, 2) end
+    table.sort(keys)
+    assert.same({ "10.0.0.1:7000 up", "10.0.0.2:7000 up", "10.0.0.3:7000 up" }, keys)
+    local decoded = json.decode("[" .. one.lines() .. "]")[1]
+    assert.same({ 'db é "x"', "running", 1, 3 }, { decoded.name, decoded.state, decoded.stats.claims, #decoded.backends })
+    assert.is_nil(decoded.counts.lease_le_1)
+  end)
+
+  it("adds up as the pools do, whether it has records or another version wrote it", function()
+    local plain = sum_of(snapshot.take(), snapshot.take(), snapshot.take())
+    assert.equal(9, plain[1].idle)
+    assert.equal(3, plain[9][1].states.up)
+    local text = written()
+    assert.same(plain, sum_of(taken(), page.read(text, slices.none), page.read(text, slices.none)))
+    assert.same(plain, sum_of(page.read(text, slices.none), taken(), taken()))
+    assert.same(plain, sum_of(taken(), page.read(of_another(text), slices.none), page.read(text, slices.none)))
+  end)
+
+  it("tells errors and addresses that only its lines have", function()
+    town.servers[1]:kill()
+    town:advance(3000)
+    local read = page.read(written(), slices.none)
+    local plain = snapshot.take()
+    assert.same(sum_of(plain), sum_of(read))
+    assert.is_string(snapshot.merge({ read })[1].last_error)
+  end)
+
+  it("decodes no line where the records say it all", function()
+    local own, read = taken(), page.read(written(), slices.none)
+    local decode = json.decode
+    json.decode = function() error "decoded" end
+    local ok, message = pcall(snapshot.merge, { own, read })
+    json.decode = decode
+    assert.is_true(ok, message)
+  end)
+
+  it("of no pools is read, too", function()
+    local one = assert(page.read(page.short { version = "1", time_s = 5, problem = "too small" }, slices.none))
+    assert.same({ "too small", 0, "" }, { one.problem, #one.pools, one.lines() })
+  end)
+
+  it("is nothing if it is cut anywhere", function()
+    local text = written()
+    for length = 0, #text - 1 do assert.is_nil((page.read(text:sub(1, length), slices.none)), length) end
+    assert.is_nil((page.read(text .. "x", slices.none)))
+  end)
+
+  it("does no harm whatever its bytes are", function()
+    local text, draw, refused = written(), random.from(7), 0
+    for _ = 1, 3000 do
+      local at, byte = math.floor(draw() * #text) + 1, string.char(math.floor(draw() * 256))
+      local one = page.read(text:sub(1, at - 1) .. byte .. text:sub(at + 1), slices.none)
+      if one then
+        snapshot.merge { one }
+        snapshot.merge { taken(), one }
+      else
+        refused = refused + 1
+      end
+    end
+    assert.is_true(refused > 100, refused)
+  end)
+end)
