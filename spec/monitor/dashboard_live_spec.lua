@@ -130,7 +130,7 @@ describe("the dashboard of a real program", function()
       local address = server.address
       one:open(("http://%s/"):format(address))
       one:wait "return document.getElementById('pool-state').textContent === 'failed'"
-      assert.matches("The pool has failed: claims are refused. The last error: 127.0.0.1:1: connection refused", one:text "#pool-trouble")
+      assert.matches("The pool has failed: claims are refused. The last error: 127.0.0.1:1: connection refused", one:text "#pool-problem")
       server:close()
       one:wait "return document.querySelector('.notice[data-kind=bad]')"
       assert.matches("Shown is how it was at %d%d:%d%d:%d%d", one:text ".notice .text")

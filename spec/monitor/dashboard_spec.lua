@@ -146,10 +146,10 @@ describe("the dashboard", function()
 
   it("has a tile for each slot, by backend, whose label says its state", function()
     page({ monitor_stub.pool(THREE) }, function()
-      assert.equal("10.0.0.1:80, up: 2 idle, 2 leased|10.0.0.2:80, dead: 1 connecting, 1 pausing|10.0.0.10:80, up: 1 checking, 1 closing",
-        one:labels ".group")
+      assert.equal("10.0.0.1:80, up: 2 idle, 2 leased|10.0.0.2:80, dead: 1 connecting, 1 backing off"
+        .. "|10.0.0.10:80, up: 1 checking, 1 closing", one:labels ".group")
       local labels = "slot 1: idle|slot 2: leased|slot 3: leased|slot 4: idle"
-        .. "|slot 5: pausing|slot 6: connecting|slot 7: checking|slot 8: closing"
+        .. "|slot 5: backing off|slot 6: connecting|slot 7: checking|slot 8: closing"
       assert.equal(labels, one:labels "#slots .tile")
       -- The shapes differ, not only the colours.
       assert.equal(6, one:run [[
@@ -158,7 +158,7 @@ describe("the dashboard", function()
           return [style.clipPath, style.borderRadius, style.borderTopWidth].join(' ');
         });
         return new Set(shapes).size]])
-      assert.equal("2 idle|2 leased|1 connecting|1 pausing|1 checking|1 closing", one:texts "#legend li")
+      assert.equal("2 idle|2 leased|1 connecting|1 backing off|1 checking|1 closing", one:texts "#legend li")
     end)
   end)
 
@@ -187,7 +187,7 @@ describe("the dashboard", function()
       local first = tonumber(one:text(row .. ".next"):match "^tried again in (%d+) s$")
       assert.is_true(first <= 9)
       one:wait(("return parseInt(document.querySelector('%s.next').textContent.match(/\\d+/)[0]) < %d"):format(row, first))
-      one:click "#only-trouble"
+      one:click "#only-unhealthy"
       assert.equal(1, one:run "return document.querySelectorAll('#backend-rows tr').length")
     end)
   end)
@@ -218,7 +218,7 @@ describe("the dashboard", function()
   end)
 
   local PLACES = "#pool-name|#backend-rows .name|#backend-rows .reason|#holder-rows tr|#waiter-rows tr|#log .what"
-    .. "|#whatif-answer th[scope=row]|.group-name|#pool-trouble|#pool-list .name"
+    .. "|#whatif-answer th[scope=row]|.group-name|#pool-problem|#pool-list .name"
 
   it("shows what anybody chose to call himself as text, whatever it is", function()
     local bad = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</' .. "script>\226\128\174\1"
@@ -279,6 +279,12 @@ describe("the dashboard", function()
       assert.equal("", one:text "#pool-rates")
       one:click ".notice button"
       assert.is_nil(one:text ".notice")
+      for number = 0, 1 do
+        local process = { pid = 80 + number, role = "worker " .. number, age_s = 1, started_s = 5 }
+        stub:show { pools = { monitor_stub.pool(THREE) }, process = process }
+        one:wait("return document.querySelector('#process').textContent.includes(arguments[0])", "worker " .. number)
+      end
+      assert.equal("Another worker answers: worker 1 (pid 80, now 81). What is shown is its own.", one:text ".notice .text")
     end)
   end)
 
@@ -329,7 +335,7 @@ describe("the dashboard", function()
       assert.equal("a", one:text "#pool-name")
       assert.equal("/snapshot limit=1|/events pool=a", asked())
       assert.equal("25 % leased, 2 wait", one:text "#pool-list li:nth-child(2) .facts")
-      assert.equal("1 of 3 backends", one:text "#pool-list li:nth-child(2) .trouble")
+      assert.equal("1 of 3 backends", one:text "#pool-list li:nth-child(2) .problem")
       stub:record { message = "before" }
       one:wait "return document.querySelectorAll('#log li').length === 1"
       local last = tostring(stub.number)
@@ -346,6 +352,7 @@ describe("the dashboard", function()
     page({ monitor_stub.pool(THREE) }, function()
       one:wait "return document.getElementById('link-text').textContent === 'live, without events'"
       assert.equal(8, one:run "return document.querySelectorAll('#slots .tile').length")
+      assert.is_truthy(asked():find("/snapshot focus=db", 1, true), asked()) -- the other pools in brief
     end, true)
   end)
 
@@ -383,8 +390,8 @@ describe("the dashboard", function()
       assert.equal("10.0.0.1:8040−4|10.0.0.9:8003+3|10.0.0.10:8023+1", one:texts "#whatif-answer tbody tr")
       stub.answers["/plan"] = { status = 404, error = "no pool is called db" }
       one:click "#whatif button"
-      one:wait "return document.querySelector('#whatif-answer .trouble')"
-      assert.equal("no pool is called db", one:text "#whatif-answer .trouble")
+      one:wait "return document.querySelector('#whatif-answer .problem')"
+      assert.equal("no pool is called db", one:text "#whatif-answer .problem")
     end, true)
   end)
 
@@ -457,9 +464,9 @@ describe("the dashboard", function()
       assert.equal("listbox: Slots, grouped by backend", one:heard "#slots")
       assert.equal("option: slot 1: idle", one:heard "#slots .tile")
       assert.equal("group: 10.0.0.1:80, up: 2 idle, 2 leased", one:heard "#slots .group")
-      assert.equal("table: Backends 3, 1 with trouble", one:heard "#section-backends table")
+      assert.equal("table: Backends 3, 1 unhealthy", one:heard "#section-backends table")
       one:view { width = 360 }
-      assert.equal("table: Backends 3, 1 with trouble", one:heard "#section-backends table") -- though it looks like none
+      assert.equal("table: Backends 3, 1 unhealthy", one:heard "#section-backends table") -- though it looks like none
       assert.equal("row", one:heard("#backend-rows tr"):match "^%w+")
       assert.is_truthy(one:heard(".chart svg"):find "^im%a+: Utilisation, last 1 min: now 50 %%, at most 50 %%$")
       local backends = { THREE.backends[1], { key = "10.0.0.2:80", slots = "i" }, THREE.backends[3] }

@@ -111,6 +111,19 @@ describe("monitor.serve", function()
     end)
   end)
 
+  it("shows one pool in detail and the others in brief, where one is looked at", function()
+    with_server({}, function(client)
+      local other = cueball.pool { name = "other", connect = factory, resolver = cueball.resolver.static { "10.0.0.1:1" } }
+      local brief, count = {}, 0
+      for _, pool in ipairs(json_of(select(2, client:get "/snapshot?focus=other")).pools) do
+        brief[pool.name], count = pool.is_brief or false, count + 1
+        assert.equal(pool.name == "other", pool.connections ~= nil)
+      end
+      assert.same({ { db = true, other = false }, 2 }, { brief, count })
+      other:stop()
+    end)
+  end)
+
   it("does not foresee what would hold the program for seconds", function()
     with_server({}, function(client)
       for _, asked in ipairs { "max_connections=1000000&spares=1000000", "max_connections=10001", "spares=1e6" } do

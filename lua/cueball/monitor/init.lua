@@ -6,6 +6,7 @@
 -- docs/monitor.md says what is in it.
 local misuse = require "cueball.misuse"
 local hosts = require "cueball.host"
+local location = require "cueball.monitor.location"
 local detail = require "cueball.monitor.detail"
 local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
@@ -69,6 +70,10 @@ local function format_of(http, given)
 end
 
 local OPTIONS = options.merge(server.OPTIONS, {
+  at = {
+    check = function(value) return type(value) == "string" and value:find "^/.*/$" ~= nil or value == "/" end,
+    range = 'the path of a location: "/", or one that begins and ends with "/"',
+  },
   format = { check = function(value) return FORMATS[value] ~= nil end, range = '"json", "openmetrics" or "prometheus"' },
   host = options.of_type("table", "a host"),
 })
@@ -77,10 +82,26 @@ options.note("cueball.monitor.snapshot", SNAPSHOT_OPTIONS)
 options.note(WHAT, OPTIONS)
 
 local LISTEN = "127.0.0.1:9190"
+local OF_LOCATION, OF_SERVER = { "at", "format" }, { "listen", "tls", "mode", "connections_max" }
+
+-- Answers for the dashboard, and all that it asks for.
+local function serve_location(host, http, given)
+  for _, name in ipairs(OF_SERVER) do
+    if given[name] then
+      misuse.raise(("%s: option '%s' is for a server of its own; nginx's own configuration has the like"):format(WHAT, name))
+    end
+  end
+  location.answer(host, http, given, function(pause)
+    local all = host.board()
+    return all and all:view(pause) or nil
+  end)
+end
 
 -- Serves by itself, where no request is being answered.
 local function listen(host, given)
-  if given.format then misuse.raise(WHAT .. ": option 'format' is for a location of nginx") end
+  for _, name in ipairs(OF_LOCATION) do
+    if given[name] then misuse.raise(("%s: option '%s' is for a location of nginx"):format(WHAT, name)) end
+  end
   given.listen = given.listen or LISTEN
   return server.start(WHAT, host, given)
 end
@@ -106,6 +127,8 @@ end
 --   mode    of the path of a UNIX socket
 --   connections_max, streams_max   how many at once; readers of /events
 -- In nginx:
+--   at      the path of the location that has the dashboard, and below it /metrics, /snapshot, /events, /plan; token, hosts, pools,
+--           streams_max are as on libuv
 --   format  "json", "openmetrics" or "prometheus": whatever the client asks for
 -- @return on libuv: the server: .address, :close(); or nil, message, name
 function monitor.serve(given)
@@ -113,6 +136,7 @@ function monitor.serve(given)
   local host = hosts.of(WHAT, given.host)
   local http = host.http
   if not http then return listen(host, given) end
+  if given.at then return serve_location(host, http, given) end
   local format = format_of(http, given)
   if not FORMATS[format] then
     return http.answer(400, "text/plain; charset=utf-8", ("unknown format %q; there are json, openmetrics, prometheus\n"):format(format))
@@ -126,7 +150,7 @@ function monitor.serve(given)
   if format ~= "json" and names and not openmetrics.names[names] then
     return http.answer(400, "text/plain; charset=utf-8", ("unknown names %q; there are both, cueball, opentelemetry\n"):format(names))
   end
-  local writer = writers.new(http.stream(200, openmetrics.content_types[format] or "application/json"))
+  local writer = writers.new(http.begin(200, { { "Content-Type", openmetrics.content_types[format] or "application/json" } }))
   if format == "json" then
     page.json(writer, view, pause)
   else

@@ -77,6 +77,29 @@ local function fresh(server, key, make)
   return made
 end
 
+-- This process alone.
+local function view_of(server, pause)
+  local taken = snapshot.take(pause, { is_wanted = server.is_wanted, show = snapshot.record })
+  return { version = taken.version, workers = { taken }, pools = snapshot.merge({ taken }, nil, pause) }
+end
+
+local function wanted_of(server, pools)
+  local list = json.list {}
+  for _, pool in ipairs(pools) do
+    if server.is_wanted(pool.name) then list[#list + 1] = pool end
+  end
+  return list
+end
+
+-- All workers, or this process where it knows no others.
+local function view_of_all(server, pause)
+  local view = server.view and server.view(pause)
+  if not view then return view_of(server, pause) end
+  for _, worker in ipairs(view.workers) do worker.pools = wanted_of(server, worker.pools) end
+  view.pools = wanted_of(server, view.pools)
+  return view
+end
+
 local function metrics(server, request, response)
   local names = request.arguments:get "names" or "both"
   local format = request.arguments:get "format" or openmetrics.format_for(request.headers.accept)
@@ -85,8 +108,7 @@ local function metrics(server, request, response)
   if not content_type then return routes.fail(response, 400, "format is openmetrics or prometheus", "invalid") end
   give(response, content_type, fresh(server, ("metrics\0%s\0%s"):format(names, format), function()
     local pause = slices.of(server.host)
-    local taken = snapshot.take(pause, { is_wanted = server.is_wanted, show = snapshot.record })
-    local view = { version = taken.version, workers = { taken }, pools = snapshot.merge({ taken }, nil, pause) }
+    local view = view_of_all(server, pause)
     local pieces = {}
     local writer = writers.new(function(piece) pieces[#pieces + 1] = piece end)
     openmetrics.write(writer, view, pause, { names = names, format = format })
@@ -118,7 +140,10 @@ end
 local function show_snapshot(server, request, response)
   local arguments = request.arguments
   local limit = arguments:get "limit"
-  local given = { pool = arguments:get "pool", where = arguments:get "where" == "1", limit = limit and tonumber(limit) or detail.LIMIT }
+  local given = {
+    pool = arguments:get "pool", focus = arguments:get "focus", where = arguments:get "where" == "1",
+    limit = limit and tonumber(limit) or detail.LIMIT,
+  }
   if given.limit % 1 ~= 0 or given.limit < 1 or given.limit > 1000000 then
     return routes.fail(response, 400, "limit must be a whole number from 1 to 1000000", "invalid")
   end

@@ -60,6 +60,7 @@ local function note_refusal(self, connection)
     text.message(connection.peer.address), self.refused), "access_refused", { cause = "token", count = self.refused })
 end
 
+--- Answers a request, or says why not.
 local function handle(self, request, response, connection)
   local status, message, name, headers = access.objection(self.access, request, routes.is_public(request.path))
   if not status then return routes.answer(self, request, response, connection) end
@@ -73,7 +74,7 @@ function Server:close()
   if self.is_closed then return end
   self.is_closed = true
   self.stream:close()
-  self.http:close()
+  if self.http then self.http:close() end
 end
 
 -- The modules of HTTP are loaded when they are first wanted.
@@ -113,6 +114,25 @@ local function wanted_of(given)
   return function(name, pool) return names[name] or pool ~= nil and names[pool.name] or false end
 end
 
+--- What answers requests, whoever reads them: server.handle.
+-- @param listening where it listens
+-- @param given     of server.OPTIONS
+-- @param view      nil, or function(pause) → all workers, for /metrics; nil: only this process is known
+function server.new(host, listening, given, view)
+  local self = setmetatable({
+    host = host, access = access.new(listening, given), is_wanted = wanted_of(given), view = view, kept = {}, kept_count = 0, refused = 0,
+    warned_at = nil, is_closed = false, http = nil, stream = nil, address = nil,
+  }, Server)
+  self.stream = stream.new(host, {
+    readers_max = given.streams_max or STREAMS_MAX,
+    wants = function(pool) return pool == nil or self.is_wanted(pool) end,
+    snapshot = function(focus) return routes.snapshot_text(self, { where = false, limit = routes.LIMIT, focus = focus }) end,
+  })
+  return self
+end
+
+server.handle = handle
+
 --- Serves the pools of this process, and of nobody else.
 -- @param given options that were checked by server.OPTIONS, with `listen`
 -- @return the server: .address, :close(); or nil, message, name
@@ -120,21 +140,16 @@ function server.start(what, host, given)
   if not host.listen then misuse.raise(("%s: this host (%s) cannot listen; in nginx use a location"):format(what, host.name)) end
   check_address(what, host, given)
   local http = http_server(what)
-  local self = setmetatable({
-    host = host, access = access.new(given.listen, given), is_wanted = wanted_of(given), kept = {}, kept_count = 0, refused = 0,
-    warned_at = nil, is_closed = false, http = nil, stream = nil, address = nil,
-  }, Server)
+  local self = server.new(host, given.listen, given)
   local message, name
   self.http, message, name = http.start(host, given.listen, {
     tls = tls_of(what, given.tls), mode = given.mode, limits = { connections_max = given.connections_max },
   }, function(request, response, connection) handle(self, request, response, connection) end)
-  if not self.http then return nil, message, name end
+  if not self.http then
+    self:close()
+    return nil, message, name
+  end
   self.address = self.http.address
-  self.stream = stream.new(host, {
-    readers_max = given.streams_max or STREAMS_MAX,
-    wants = function(pool) return pool == nil or self.is_wanted(pool) end,
-    snapshot = function(focus) return routes.snapshot_text(self, { where = false, limit = routes.LIMIT, focus = focus }) end,
-  })
   return self
 end
 

@@ -74,16 +74,32 @@ function server.http.answer(status, content_type, text)
   ngx.print(text)
 end
 
---- Answers the request with a text that is written in pieces.
--- @return function(piece): to be called in the request's own code; it waits until the client has taken most of what there was, and does
---   nothing once the client is gone
-function server.http.stream(status, content_type)
+--- The request as a whole.
+-- @return { method, target = as it stands in the request, headers = by name in small letters, minor = of the version of HTTP, has_body,
+--   address = of who asks }
+function server.http.request()
+  local headers = {}
+  for name, value in pairs(ngx.req.get_headers(0, true)) do
+    headers[name:lower()] = type(value) == "table" and table.concat(value, ", ") or value
+  end
+  return {
+    method = ngx.req.get_method(), target = ngx.var.request_uri, headers = headers, minor = ngx.req.http_version() >= 1.1 and 1 or 0,
+    has_body = headers["transfer-encoding"] ~= nil or tonumber(headers["content-length"] or 0) ~= 0, address = ngx.var.remote_addr,
+  }
+end
+
+--- Begins the answer to the request; what is sent of it comes in pieces.
+-- @param headers a list of { name, value }
+-- @return function(piece) → whether the client is still there: to be called in the request's own code; it waits until the client has taken
+--   most of what there was
+function server.http.begin(status, headers)
   ngx.status = status
-  ngx.header["Content-Type"] = content_type
+  for _, header in ipairs(headers) do ngx.header[header[1]] = header[2] end
   local is_over = false
   return function(piece)
     is_over = is_over or not ngx.print(piece)
     if not is_over then ngx.flush(true) end -- of HTTP/1.0 nginx keeps all until the end, for its length, and does not flush
+    return not is_over
   end
 end
 

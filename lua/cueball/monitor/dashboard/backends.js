@@ -1,7 +1,7 @@
 // A row for each backend: how it is and since when, what it has and may have, what is wrong and when it is tried again.
 import { attribute, byId, h, keyed, more, setText, since, until } from "./dom.js";
 import { duration, inOrder, percent, plain } from "./format.js";
-import { condition, hasTrouble, limitOf, reason } from "./state.js";
+import { condition, isUnhealthy, limitOf, reason } from "./state.js";
 
 const ROWS_MAX = 300;
 const QUIET = new Set(["up", "standby"]); // nothing has to be said of them
@@ -16,7 +16,7 @@ function newRow() {
     cell("State", { class: "state" }, h("span", { class: "badge" }), h("span", { class: "quiet since" }), h("span", { class: "why" })),
     cell("Now / most / limit", { class: "counts" }, h("span", { class: "figures" }),
       h("span", { class: "meter", "aria-hidden": "true" }, h("i", { class: "busy" }), h("i", { class: "idle" }), h("i", { class: "trying" }))),
-    cell("Leased", { class: "number" }), cell("Latency", { class: "number" }), cell("Went well", { class: "number" }));
+    cell("Leased", { class: "number" }), cell("Latency", { class: "number" }), cell("Success", { class: "number" }));
   node.parts = {
     name: node.querySelector(".name"), address: node.querySelector(".address"), badge: node.querySelector(".badge"), since: node.querySelector(".since"),
     why: node.querySelector(".why"), figures: node.querySelector(".figures"), meter: node.querySelector(".meter"), numbers: [...node.children].slice(3),
@@ -39,7 +39,7 @@ const textsOf = (one) => [one.key, one.name, one.reason, one.error, condition(on
 export class Backends {
   constructor(changed) {
     this.filter = byId("backend-filter");
-    this.only = byId("only-trouble");
+    this.only = byId("only-unhealthy");
     this.filter.addEventListener("input", changed);
     this.only.addEventListener("change", changed);
   }
@@ -47,11 +47,11 @@ export class Backends {
   show(pool) {
     const all = pool.backends || [];
     const wanted = this.filter.value.trim().toLowerCase();
-    const troubled = all.filter(hasTrouble);
-    const list = (this.only.checked ? troubled : all)
+    const unhealthy = all.filter(isUnhealthy);
+    const list = (this.only.checked ? unhealthy : all)
       .filter((one) => !wanted || textsOf(one).some((text) => text && String(text).toLowerCase().includes(wanted)))
       .sort((a, b) => inOrder(a.key, b.key));
-    setText(byId("backends-count"), all.length === 0 ? "none is known" : `${all.length}${troubled.length > 0 ? `, ${troubled.length} with trouble` : ""}`);
+    setText(byId("backends-count"), all.length === 0 ? "none is known" : `${all.length}${unhealthy.length > 0 ? `, ${unhealthy.length} unhealthy` : ""}`);
     keyed(byId("backend-rows"), list.slice(0, ROWS_MAX), (one) => one.key, newRow, (node, one) => this.fill(node, one, pool));
     more(byId("backends-more"), list.length - ROWS_MAX, "backends: filter them");
   }

@@ -15,9 +15,9 @@ export class History {
   // Times never go back: a sample that is not later than the last one is left out.
   add(timeS, signals) {
     if (this.count > 0 && timeS <= this.timeAt(this.length - 1)) return;
-    const place = this.count % SAMPLES_MAX;
-    this.times[place] = timeS;
-    for (const name of SIGNALS) this.values[name][place] = signals[name];
+    const at = this.count % SAMPLES_MAX;
+    this.times[at] = timeS;
+    for (const name of SIGNALS) this.values[name][at] = signals[name];
     this.count += 1;
   }
 
@@ -28,11 +28,11 @@ export class History {
 
   get length() { return Math.min(this.count, SAMPLES_MAX); }
 
-  place(index) { return (this.count - this.length + index) % SAMPLES_MAX; }
+  indexOf(index) { return (this.count - this.length + index) % SAMPLES_MAX; }
 
-  timeAt(index) { return this.times[this.place(index)]; }
+  timeAt(index) { return this.times[this.indexOf(index)]; }
 
-  valueAt(name, index) { return this.values[name][this.place(index)]; }
+  valueAt(name, index) { return this.values[name][this.indexOf(index)]; }
 
   // The samples from a time on: lists of runs, each of [time, value]; a new run begins after a gap.
   runs(name, fromS) {

@@ -16,7 +16,7 @@ export function startKeys({ pause, theme, pools, retry }) {
     ["k", "the pool before", () => pools.step(-1)],
     ["s", "slots; then arrows, Home, End read one after another", () => goTo("section-slots")],
     ["b", "backends", () => goTo("section-backends")],
-    ["h", "holders and those who wait", () => byId("section-claims").scrollIntoView({ block: "start" })],
+    ["h", "holders and those who wait", () => goTo("section-claims")],
     ["w", "what if", () => goTo("section-whatif")],
     ["e", "events", () => byId("log").focus()],
     ["/", "filter events", () => byId("log-filter").focus()],

@@ -100,7 +100,9 @@ class Page {
     this.snapshot = null;
     this.conditions.clear();
     const when = Number.isFinite(began_s) ? ` at ${clock(began_s)}` : "";
-    const text = `The process was started anew${when} (pid ${plain(then.pid, 20)}, now ${plain(now.pid, 20)}). Its counts began at 0.`;
+    const pids = `pid ${plain(then.pid, 20)}, now ${plain(now.pid, 20)}`;
+    const text = isOther(then, now) ? `Another worker answers: ${plain(now.role, 40)} (${pids}). What is shown is its own.`
+      : `The process was started anew${when} (${pids}). Its counts began at 0.`;
     this.notices.set("restart", { kind: "new", text });
     this.notices.say(text);
   }
@@ -162,21 +164,21 @@ class Page {
     byId("pool-paused").hidden = !pool.is_paused;
     const last = before && before.pools.find((one) => one.name === pool.name);
     showRates(last && last.stats, pool.stats || {}, before ? snapshot.time_s - before.time_s : 0);
-    this.showTrouble(pool);
+    this.showProblems(pool);
     const history = this.histories.get(pool.name);
     if (history) this.signals.show(history, snapshot.time_s);
     for (const part of this.parts) part.show(pool);
     this.log.show(pool.name);
   }
 
-  showTrouble(pool) {
+  showProblems(pool) {
     const { resolver, stats = {} } = pool;
     const parts = [];
     if (resolver && resolver.is_failing) parts.push(`The resolver has failed for ${duration(resolver.since_ms)}: ${plain(resolver.message)}`);
     if (stats.overloaded > 0) parts.push("The pool is overloaded: claims wait longer than they should");
     if (pool.state === "failed") parts.push(`The pool has failed: claims are refused${pool.last_error ? `. The last error: ${plain(pool.last_error)}` : ""}`);
-    byId("pool-trouble").hidden = parts.length === 0;
-    setText(byId("pool-trouble"), parts.length > 0 ? `${parts.join(". ")}.` : "");
+    byId("pool-problem").hidden = parts.length === 0;
+    setText(byId("pool-problem"), parts.length > 0 ? `${parts.join(". ")}.` : "");
   }
 
   // Times go on between snapshots, but not where what is shown is old.
@@ -191,6 +193,9 @@ class Page {
     }
   }
 }
+
+// Workers of one server answer at one address.
+const isOther = (then, now) => /^worker /.test(now.role || "") && then.role !== now.role;
 
 const WORDS = { tried: "tried again", back: "back", again: "Trying again" };
 

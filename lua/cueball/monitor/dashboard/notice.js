@@ -2,12 +2,15 @@
 import { attribute, byId, h, keyed, setText, until } from "./dom.js";
 import { clock, plain } from "./format.js";
 
+const HEARD_MAX = 3; // changes that are read out at once
+
 export class Notices {
   constructor(retry, takeToken) {
     this.shown = new Map();
     this.retry = retry;
     this.takeToken = takeToken;
-    this.heard = [];
+    this.heard = []; // the first of what changed
+    this.unheard = 0; // how many more
   }
 
   set(key, notice) {
@@ -61,12 +64,13 @@ export class Notices {
 
   // To screen readers: what is worth an interruption, and not more often than each 3 s.
   say(text) {
-    this.heard.push(text);
-    if (this.timer) return;
-    this.timer = setTimeout(() => {
+    if (this.heard.length < HEARD_MAX) this.heard.push(text);
+    else this.unheard += 1;
+    this.timer ??= setTimeout(() => {
+      setText(byId("live"), this.heard.join(". ") + (this.unheard > 0 ? `. And ${this.unheard} more changes` : ""));
+      this.heard = [];
+      this.unheard = 0;
       this.timer = null;
-      const list = this.heard.splice(0);
-      setText(byId("live"), list.slice(0, 3).join(". ") + (list.length > 3 ? `. And ${list.length - 3} more changes` : ""));
     }, 3000);
   }
 }

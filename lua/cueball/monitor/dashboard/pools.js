@@ -1,17 +1,17 @@
 // The list of pools, where there are several. Which one is shown stands in the page's address, so that it can be passed on.
 import { attribute, byId, h, keyed, more, setText } from "./dom.js";
 import { inOrder, number, percent, plain } from "./format.js";
-import { hasTrouble, signalsOf } from "./state.js";
+import { isUnhealthy, signalsOf } from "./state.js";
 
 const SHOWN_MAX = 200;
 const FILTER_FROM = 9;
 
 function backendsOf({ backends, stats = {} }) {
-  if (backends) return [backends.filter(hasTrouble).length, backends.length];
+  if (backends) return [backends.filter(isUnhealthy).length, backends.length];
   return [(stats.dead_backends || 0) + (stats.ejected_backends || 0), stats.backends];
 }
 
-function troubleOf(pool) {
+function problemOf(pool) {
   if (pool.state === "failed") return "failed";
   if (pool.is_paused) return "paused";
   const [count, all] = backendsOf(pool);
@@ -58,16 +58,16 @@ export class Pools {
 
   create(name) {
     const button = h("button", { type: "button" },
-      h("span", { class: "name" }, plain(name, 80)), h("span", { class: "quiet facts" }), h("span", { class: "trouble" }));
+      h("span", { class: "name" }, plain(name, 80)), h("span", { class: "quiet facts" }), h("span", { class: "problem" }));
     button.addEventListener("click", () => this.choose(name));
     return h("li", {}, button);
   }
 
   fill(node, pool) {
-    const [, facts, trouble] = node.firstChild.children;
+    const [, facts, problem] = node.firstChild.children;
     const signals = signalsOf(pool);
     attribute(node.firstChild, "aria-current", pool === this.shown ? "true" : null);
     setText(facts, `${percent(signals.utilisation)} leased${signals.waiting > 0 ? `, ${number(signals.waiting)} wait` : ""}`);
-    setText(trouble, plain(troubleOf(pool), 60));
+    setText(problem, plain(problemOf(pool), 60));
   }
 }

@@ -5,7 +5,7 @@ export const SLOTS = [
   { state: "idle", label: "idle", help: "at rest" },
   { state: "busy", label: "leased", help: "lent to a claimer" },
   { state: "connecting", label: "connecting", help: "an attempt is under way" },
-  { state: "backing_off", label: "pausing", help: "waits before its next attempt" },
+  { state: "backing_off", label: "backing off", help: "waits before its next attempt" },
   { state: "checking", label: "checking", help: "being checked" },
   { state: "closing", label: "closing", help: "being closed" },
 ];
@@ -39,7 +39,7 @@ function conditionName(backend) {
   return open === 0 && backend.connecting > 0 ? "going_up" : "up";
 }
 
-export const hasTrouble = (backend) => condition(backend).rank < 4;
+export const isUnhealthy = (backend) => condition(backend).rank < 4;
 
 // Why it is as it is, in words. The program's own sentence begins with the state and ends with the time of the next attempt, which the page
 // shows beside it: so where there is an error that comes first.

@@ -5,10 +5,12 @@
 const SILENCE_MS = 5000;        // a snapshot comes each second
 const POLL_MS = 2000;           // where there is no stream to be had
 const DELAYS_MS = [500, 1000, 2000, 4000, 8000];
+const JITTER = 0.5;             // of a delay: pages that lost a program together do not come back together
 const BUFFER_MAX = 64 * 1024 * 1024;
 const NO_STREAM = new Set([404, 405, 406, 501, 503]);
 
 const wait = (ms, signal) => new Promise((resolve) => {
+  if (signal.aborted) return void resolve();
   const timer = setTimeout(resolve, ms);
   signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
 });
@@ -54,17 +56,23 @@ export async function askJson(path, signal) {
 export class EventReader {
   constructor(found) {
     this.found = found;
-    this.rest = "";
+    this.rest = []; // of a line that has not ended: a long one comes in many pieces, and each is looked at once
+    this.size = 0;
     this.begin();
   }
 
   begin() { this.event = ""; this.data = []; this.id = undefined; }
 
   read(text) {
-    this.rest += text;
-    if (this.rest.length > BUFFER_MAX) throw new Error("an event that does not end");
-    const lines = this.rest.split(/\r\n|\n|\r(?!$)/);
-    this.rest = lines.pop();
+    this.rest.push(text);
+    this.size += text.length;
+    if (this.size > BUFFER_MAX) throw new Error("an event that does not end");
+    if (!/[\r\n]/.test(text) && !this.endsInReturn) return;
+    const lines = this.rest.join("").split(/\r\n|\n|\r(?!$)/);
+    const last = lines.pop();
+    this.rest = [last];
+    this.size = last.length;
+    this.endsInReturn = last.endsWith("\r"); // a line feed may belong to it
     for (const line of lines) this.line(line);
   }
 
@@ -123,6 +131,7 @@ export class Stream {
   turnTo(pool) {
     if (this.pool === null || pool === this.pool) return;
     this.pool = pool;
+    if (this.isPolling) return void this.again();
     this.isTurning = true;
     this.control.abort();
   }
@@ -135,7 +144,7 @@ export class Stream {
       return;
     }
     const isLocked = problem.status === 401 || problem.status === 403;
-    const delay = DELAYS_MS[Math.min(this.failures, DELAYS_MS.length - 1)];
+    const delay = DELAYS_MS[Math.min(this.failures, DELAYS_MS.length - 1)] * (1 - JITTER * Math.random());
     this.failures += 1;
     this.waiting = new AbortController();
     const retryAt = isLocked ? null : performance.now() + delay;
@@ -168,7 +177,6 @@ export class Stream {
       const text = new TextDecoder();
       const reader = new EventReader((event) => this.take(event));
       const body = answer.body.getReader();
-      this.failures = 0;
       for (;;) {
         const { done, value } = await body.read();
         if (done || this.isStopped) return;
@@ -186,19 +194,25 @@ export class Stream {
     if (event !== "snapshot" && event !== "record") return;
     const table = JSON.parse(data);
     if (event === "record") return void this.on.record(table);
+    this.failures = 0; // not before: who is only let in and sent away would be asked again and again
     this.on.link({ kind: "open" });
     this.on.snapshot(table);
   }
 
   // Snapshots alone, and now and then the stream again.
   async poll() {
-    for (let turn = 0; turn < 15 && !this.isStopped; turn += 1) {
-      const table = await askJson("snapshot", AbortSignal.timeout(SILENCE_MS));
-      this.failures = 0;
-      this.on.link({ kind: "polling" });
-      this.on.snapshot(table);
-      this.waiting = new AbortController();
-      await wait(POLL_MS, this.waiting.signal);
+    this.isPolling = true;
+    try {
+      for (let turn = 0; turn < 15 && !this.isStopped; turn += 1) {
+        this.waiting = new AbortController();
+        const table = await askJson(this.pool === null ? "snapshot" : `snapshot?${new URLSearchParams({ focus: this.pool })}`, AbortSignal.timeout(SILENCE_MS));
+        this.failures = 0;
+        this.on.link({ kind: "polling" });
+        this.on.snapshot(table);
+        await wait(POLL_MS, this.waiting.signal);
+      }
+    } finally {
+      this.isPolling = false;
     }
   }
 }

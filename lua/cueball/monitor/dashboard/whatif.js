@@ -47,7 +47,7 @@ export class WhatIf {
       const plan = await askJson(`plan?${this.query()}`, AbortSignal.timeout(10000));
       if (asked === this.pool) this.tell(plan);
     } catch (error) {
-      if (asked === this.pool) this.answer.replaceChildren(h("p", { class: "trouble" }, plain(error.message, 500)));
+      if (asked === this.pool) this.answer.replaceChildren(h("p", { class: "problem" }, plain(error.message, 500)));
     }
     attribute(this.answer, "aria-busy", null);
   }
