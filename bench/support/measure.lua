@@ -6,6 +6,7 @@
 --   measure.interval(list)       within which the median lies, with 95 %: by ranks, whatever the values are like
 --   measure.executed(...)        what this benchmark executes in user space when it is run with these arguments: instructions, by valgrind
 --   measure.together(host, count, fn)   fn(index) in so many tasks at once; waits for all
+--   measure.claims(host, pool, claimers, seconds, held_ms)   how long claims waited
 local measure = {}
 
 local function processor()
@@ -64,6 +65,24 @@ function measure.together(host, count, fn)
     end)
   end
   if left > 0 then waiter:wait() end
+end
+
+--- Claims for some time: `claimers` tasks, each of which holds a connection for `held_ms`, again and again.
+-- @return { p50, p99 = how long claims waited, in ms; claims = how many there were }
+function measure.claims(host, pool, claimers, seconds, held_ms)
+  local waits, ends_at = {}, host.now() + seconds * 1e9
+  measure.together(host, claimers, function()
+    while host.now() < ends_at do
+      local began = host.now()
+      local lease = assert(pool:claim())
+      waits[#waits + 1] = (host.now() - began) / 1e6
+      host.sleep(held_ms)
+      lease:release()
+    end
+  end)
+  table.sort(waits)
+  local function percentile(fraction) return waits[math.max(1, math.ceil(#waits * fraction))] end
+  return { p50 = percentile(0.5), p99 = percentile(0.99), claims = #waits }
 end
 
 return measure

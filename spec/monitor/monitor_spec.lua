@@ -77,6 +77,21 @@ describe("the monitor", function()
     town:release "alice"
   end)
 
+  it("has them in detail where that is asked for, in virtual time as elsewhere", function()
+    open()
+    town:claim "alice"
+    local taken
+    town:run(function() taken = monitor.snapshot { detail = true, pool = "db", host = town.world } end)
+    local pool = taken.pools[1]
+    local states = {}
+    for _, one in ipairs(pool.connections) do states[one.state] = (states[one.state] or 0) + 1 end
+    assert.same({ 1, "sim", { idle = 2, busy = 1 }, 1, 0 }, { #taken.pools, taken.process.host, states, #pool.leases, #pool.waiters })
+    assert.same({ "well", "well" }, { pool.backends[1].reason, pool.backends[2].reason })
+    assert.is_number(pool.signals.utilisation)
+    assert.is_nil(pool_named(monitor.snapshot().pools, "db").connections)
+    town:release "alice"
+  end)
+
   it("says for how long a resolver has failed", function()
     town = sim_pool.new { servers = 1 }
     town:open { name = "lost", resolver = function(sink) sink:fail "no answer" sink:sleep(1000) end }
