@@ -176,6 +176,29 @@ describe("a command", function()
     heard(":set", "! :set wants OPTION=VALUE")
   end)
 
+  it(":undo takes back what verbs did, the last first, and stands in a script as a method", function()
+    heard(POOL, "")
+    prompt:ask ":drain 10.0.0.1:80"
+    heard(":pause", "done")
+    heard(":resume", "done")
+    heard(":undo", '# undone: pause { pool = "db" }')
+    assert.equal("_1 = true", prompt:ask "(db:is_paused())")
+    heard(":undo", '# undone: resume { pool = "db" }')
+    assert.equal("_2 = false", prompt:ask "(db:is_paused())")
+    heard(":undo", '# undone: restore { backend = "10.0.0.1:80", pool = "db" }')
+    assert.equal("_3 = true", prompt:ask "not db:backends()[1].drained")
+    heard(":undo", "! there is nothing to undo")
+    heard(":script", "db:pause()\n", "db:resume()\n", 'db:restore({ backend = "10.0.0.1:80" })')
+  end)
+
+  it(":undo says why it cannot", function()
+    heard(POOL, "")
+    prompt:ask ":drain 10.0.0.1:80"
+    prompt:type "db:stop()"
+    prompt:said()
+    heard(":undo", "! ")
+  end)
+
   it(":reload loads a module of the user's anew", function()
     package.preload["spec.reloaded"] = function() return { count = 1 } end
     prompt:type "module = require 'spec.reloaded'"

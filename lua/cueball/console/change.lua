@@ -1,22 +1,43 @@
---- The verbs that change something. Each change is noted, with who made it and the line that undoes it.
+--- The verbs that change something. Each change is noted, with who made it and the line that undoes it; so it is for :undo of who made it.
 local ask = require "cueball.console.ask"
 local changes = require "cueball.console.changes"
 local log = require "cueball.log"
 local options = require "cueball.options"
 local show = require "cueball.console.show"
+local target = require "cueball.console.target"
 local text = require "cueball.text"
 
 local TEXT, SPAN = ask.TEXT, ask.SPAN
+
+local RUN = {} -- by name: what verbs do
 
 -- A line of Lua that calls a verb: `set { pool = "db", spares = 2 }`.
 local function line_of(verb, given)
   return verb .. " " .. show.value(given, { width = math.huge, entries = 1000 })
 end
 
+-- For :undo: a verb once more, and what it is in a script.
+local function note_undo(context, one, undo, line)
+  local given = undo.given or {}
+  context.undoing[#context.undoing + 1] = {
+    what = line,
+    undo = function()
+      return RUN[undo.verb]({ pool = undo.name or one.name, backend = given.backend }, { who = context.who }, given)
+    end,
+    as_lua = function(session)
+      local arguments = next(given) and show.value(given, { width = math.huge, entries = 1000 }) or ""
+      return ("%s:%s(%s)"):format(target.expression(session, one.pool) or "pool", undo.verb, arguments)
+    end,
+  }
+end
+
 -- Notes a change and tells the log.
+-- @param undo nil: nothing undoes it; or { verb =, given = options but for the pool, name = of the pool, where that is another now }
 local function note(context, one, what, old, new, undo)
   local host = one.pool.host
-  changes.note { time_s = host.time_s(), who = context.who, what = what, pool = one.name, old = old, new = new, undo = undo }
+  local line = undo and line_of(undo.verb, options.merge({ pool = undo.name or one.name }, undo.given or {}))
+  changes.note { time_s = host.time_s(), who = context.who, what = what, pool = one.name, old = old, new = new, undo = line }
+  if undo and context.undoing then note_undo(context, one, undo, line) end
   local words = text.message(("%s: %s, by %s"):format(what, new == nil and "done" or show.value(new, { width = math.huge }), context.who))
   log.say(host, "info", words, "console_change", { pool = one.pool.name, who = context.who, verb = what })
 end
@@ -33,21 +54,20 @@ local function each(asked, fn)
   return true
 end
 
-local function pause(asked, context)
+function RUN.pause(asked, context)
   return each(asked, function(one)
     local was = one.pool:is_paused()
-    local undo = not was and line_of("resume", { pool = one.name }) or nil
     -- It is paused from the call on, whatever the wait for its leases comes to.
-    if not was then note(context, one, "pause", false, true, undo) end
+    if not was then note(context, one, "pause", false, true, { verb = "resume" }) end
     return one.pool:pause { wait_ms = asked.wait_ms, by = context.who }
   end)
 end
 
-local function resume(asked, context)
+function RUN.resume(asked, context)
   return each(asked, function(one)
     local was = one.pool:is_paused()
     one.pool:resume()
-    if was then note(context, one, "resume", true, false, line_of("pause", { pool = one.name })) end
+    if was then note(context, one, "resume", true, false, { verb = "pause" }) end
     return true
   end)
 end
@@ -66,23 +86,23 @@ local function is_drained(pool, key)
   end
 end
 
-local function drain(asked, context)
+function RUN.drain(asked, context)
   if not asked.backend then return nil, "which backend? Write backend = \"KEY\"; backends() lists them", "not_found" end
   return each(asked, function(one)
     local was = is_drained(one.pool, asked.backend)
-    local undo = line_of("restore", { pool = one.name, backend = asked.backend })
+    local undo = { verb = "restore", given = { backend = asked.backend } }
     if was == false then note(context, one, "drain", nil, asked.backend, undo) end
     return one.pool:drain { backend = asked.backend, wait_ms = asked.wait_ms }
   end)
 end
 
-local function restore(asked, context)
+function RUN.restore(asked, context)
   if not asked.backend then return nil, "which backend? backends { state = \"drained\" } lists them", "not_found" end
   return each(asked, function(one)
     local was = is_drained(one.pool, asked.backend)
     local ok, message, name = one.pool:restore { backend = asked.backend }
     if ok and was then
-      note(context, one, "restore", asked.backend, nil, line_of("drain", { pool = one.name, backend = asked.backend }))
+      note(context, one, "restore", asked.backend, nil, { verb = "drain", given = { backend = asked.backend } })
     end
     return ok, message, name
   end)
@@ -152,34 +172,28 @@ local function old_of(pool, given, prefix)
   return old
 end
 
-local function with_pool(name, given)
-  local line = options.merge({}, given)
-  line.pool = name
-  return line
-end
-
-local function set(asked, context, others)
+function RUN.set(asked, context, others)
   if next(others) == nil then return nil, "set: which option? settings() lists them", "not_found" end
   return each(asked, function(one)
     local old = old_of(one.pool, others, "")
     one.pool:set(others)
-    note(context, one, "set", old, others, line_of("set", with_pool(others.name or one.name, old)))
+    note(context, one, "set", old, others, { verb = "set", given = old, name = others.name })
     return true
   end)
 end
 
 return {
-  { name = "pause", kind = "change", help = "no claim is granted from now on; wait_ms=: waits until no lease is out", run = pause,
+  { name = "pause", kind = "change", help = "no claim is granted from now on; wait_ms=: waits until no lease is out", run = RUN.pause,
     options = { pool = TEXT, wait_ms = SPAN } },
-  { name = "resume", kind = "change", help = "claims are granted again", run = resume, options = { pool = TEXT } },
+  { name = "resume", kind = "change", help = "claims are granted again", run = RUN.resume, options = { pool = TEXT } },
   { name = "renew", kind = "change", help = "connections are replaced, one after the other", run = renew,
     options = { pool = TEXT, backend = TEXT, over_ms = SPAN } },
-  { name = "drain", kind = "change", help = "a backend gets no claims any more, its connections close", run = drain, first = "backend",
+  { name = "drain", kind = "change", help = "a backend gets no claims any more, its connections close", run = RUN.drain, first = "backend",
     options = { pool = TEXT, backend = TEXT, wait_ms = SPAN } },
-  { name = "restore", kind = "change", help = "a drained backend is used again", run = restore, first = "backend",
+  { name = "restore", kind = "change", help = "a drained backend is used again", run = RUN.restore, first = "backend",
     options = { pool = TEXT, backend = TEXT } },
   { name = "kill", kind = "change", help = "ends leases, and closes their connections: lease=, backend=, older=", run = kill,
     first = "lease", options = { pool = TEXT, lease = ask.whole(0, 2 ^ 53), backend = TEXT, older = SPAN } },
-  { name = "set", kind = "change", help = "changes options of a pool: set { spares = 4 }", run = set, takes_others = true,
+  { name = "set", kind = "change", help = "changes options of a pool: set { spares = 4 }", run = RUN.set, takes_others = true,
     options = { pool = TEXT } },
 }

@@ -81,12 +81,13 @@ add {
 }
 
 add {
-  name = "undo", help = "takes back the last change that a command made",
+  name = "undo", help = "takes back the last change: of options, of what a verb did, a fault",
   run = function(session)
     local last = table.remove(session.undoing)
     if not last then return nil, "there is nothing to undo" end
-    last.undo()
-    session.latest_lua = last.what
+    local done, why = last.undo()
+    if done == nil and why ~= nil then return nil, why end
+    session.latest_lua = last.as_lua and last.as_lua(session) or last.what
     session:print("undone: " .. last.what, "note")
     return true
   end,

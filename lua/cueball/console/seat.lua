@@ -165,6 +165,7 @@ function seat.new(given)
     compiled = 0, used_ms = 0,
   }, Seat)
   self.session = self.is_reader and make_reader(self) or make_writer(self)
+  self.context.undoing = self.session.undoing
   self.session.show_results = show_results(self)
   return self
 end

@@ -92,7 +92,7 @@ function session.new(given)
   }, Session)
   self.limits = setmetatable({ describe = describe(self.host) }, { __index = given.limits or show.LIMITS })
   self.environment = given.environment or environment.new(self)
-  self.commands = commands.all(given.world ~= nil, verbs.commands({ who = "prompt" }, true), given.commands)
+  self.commands = commands.all(given.world ~= nil, verbs.commands({ who = "prompt", undoing = self.undoing }, true), given.commands)
   return self
 end
 
