@@ -17,6 +17,7 @@ dependencies = {
   "lua >= 5.1",
   "argparse >= 0.7", -- the cueball command
   "dkjson >= 2.5",
+  -- Not needed, and used where it is found: readline (lua-readline 3 with GNU readline), the editor of the command's prompts.
 }
 -- bin/cueball finds its modules itself, and runs under LuaJIT: LuaRocks would have it run by the Lua it is set to.
 deploy = {

@@ -11,11 +11,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
 #define UNHEARD_MAX 3
+#define STUCK_MS 200
 
 static const int signals[] = { SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT };
 #define SIGNALS ((int)(sizeof(signals) / sizeof(signals[0])))
@@ -23,7 +25,11 @@ static const int signals[] = { SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGH
 static struct sigaction before[SIGNALS];
 static bool is_taken[SIGNALS];
 static struct termios ordinary, raw;
-static int terminal_fd = -1;
+static int terminal_fd = -1, screen_fd = -1;
+static struct sequence {
+    char bytes[CUEBALL_TERMINAL_SEQUENCE_MAX];
+    size_t size;
+} on_enter, on_leave;
 static int bell[2] = { -1, -1 };
 static volatile sig_atomic_t is_raw_now, interrupts, unheard, has_interrupt, has_resize, has_continued;
 
@@ -34,10 +40,27 @@ static void apply(const struct termios *mode)
     }
 }
 
+/* Only what is safe in a handler.  A terminal that takes nothing for so long is not waited for; -1: it is. */
+static void send(const struct sequence *sequence, int wait_ms)
+{
+    struct pollfd one = { .fd = screen_fd, .events = POLLOUT };
+    if (sequence->size == 0 || poll(&one, 1, wait_ms) != 1)
+        return;
+    ssize_t written = write(screen_fd, sequence->bytes, sequence->size);
+    (void)written;
+}
+
+static void leave(void)
+{
+    if (!is_raw_now)
+        return;
+    send(&on_leave, STUCK_MS);
+    apply(&ordinary);
+}
+
 static void end_by(int number)
 {
-    if (is_raw_now)
-        apply(&ordinary);
+    leave();
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -47,8 +70,7 @@ static void end_by(int number)
 static void suspend(void)
 {
     sigset_t stop;
-    if (is_raw_now)
-        apply(&ordinary);
+    leave();
     signal(SIGTSTP, SIG_DFL);
     sigemptyset(&stop);
     sigaddset(&stop, SIGTSTP);
@@ -91,8 +113,10 @@ static void hear(int number)
         take(SIGTSTP, NULL);
         break;
     case SIGCONT:
-        if (is_raw_now && tcgetpgrp(terminal_fd) == getpgrp())
+        if (is_raw_now && tcgetpgrp(terminal_fd) == getpgrp()) {
             apply(&raw);
+            send(&on_enter, STUCK_MS);
+        }
         ring(&has_continued);
         break;
     default:
@@ -137,6 +161,8 @@ int cueball_terminal_open(int input)
     raw.c_cc[VMIN] = 1;
     raw.c_cc[VTIME] = 0;
     terminal_fd = input;
+    screen_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : input;
+    on_enter.size = on_leave.size = 0;
     is_raw_now = interrupts = unheard = has_interrupt = has_resize = has_continued = 0;
     for (int i = 0; i < SIGNALS; i++) {
         take(signals[i], &before[i]);
@@ -164,15 +190,47 @@ void cueball_terminal_close(void)
     }
     close(bell[0]);
     close(bell[1]);
-    bell[0] = bell[1] = terminal_fd = -1;
+    bell[0] = bell[1] = terminal_fd = screen_fd = -1;
 }
 
 int cueball_terminal_raw(bool is_raw)
 {
     if (terminal_fd < 0)
         return -EBADF;
+    if (is_raw_now && !is_raw)
+        send(&on_leave, -1);
+    bool is_new = is_raw && !is_raw_now;
     is_raw_now = is_raw;
-    return tcsetattr(terminal_fd, TCSADRAIN, is_raw ? &raw : &ordinary) == 0 ? 0 : -errno;
+    int failed = tcsetattr(terminal_fd, TCSADRAIN, is_raw ? &raw : &ordinary) == 0 ? 0 : -errno;
+    if (is_new)
+        send(&on_enter, -1);
+    return failed;
+}
+
+/* With the signals blocked: a handler may want to send it. */
+static void keep(struct sequence *sequence, const char *bytes, size_t size)
+{
+    assert(size <= sizeof(sequence->bytes));
+    sigset_t all, before_it;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before_it);
+    for (size_t i = 0; i < size; i++)
+        sequence->bytes[i] = bytes[i];
+    sequence->size = size;
+    sigprocmask(SIG_SETMASK, &before_it, NULL);
+}
+
+int cueball_terminal_sequences(const char *enter, const char *leave_by)
+{
+    assert(enter && leave_by);
+    size_t enter_size = strlen(enter), leave_size = strlen(leave_by);
+    if (terminal_fd < 0)
+        return -EBADF;
+    if (enter_size > sizeof(on_enter.bytes) || leave_size > sizeof(on_leave.bytes))
+        return -EINVAL;
+    keep(&on_enter, enter, enter_size);
+    keep(&on_leave, leave_by, leave_size);
+    return 0;
 }
 
 int cueball_terminal_size(int fd, int *columns, int *rows)
@@ -235,4 +293,65 @@ int cueball_terminal_read(int fd, char *bytes, int size)
     if (count >= 0)
         return (int)count;
     return errno == EINTR ? -EAGAIN : -errno;
+}
+
+/* ------------------------------------------------- signals that nobody hears -- */
+
+static struct bounded {
+    int number;
+    unsigned within_s;
+    void (*before)(int number);
+} bounded[CUEBALL_SIGNALS_MAX];
+static volatile sig_atomic_t came;
+
+static void end_unheard(int number)
+{
+    (void)number;
+    signal((int)came, SIG_DFL);
+    raise((int)came);
+}
+
+static void hear_bounded(int number)
+{
+    int saved = errno;
+    signal(number, SIG_DFL);
+    for (int i = 0; i < CUEBALL_SIGNALS_MAX; i++) {
+        if (bounded[i].number != number)
+            continue;
+        came = number;
+        alarm(bounded[i].within_s);
+        if (bounded[i].before != SIG_DFL && bounded[i].before != SIG_IGN)
+            bounded[i].before(number);
+        break;
+    }
+    errno = saved;
+}
+
+int cueball_signal_bound(int number, unsigned within_s)
+{
+    struct sigaction action = { .sa_handler = hear_bounded, .sa_flags = SA_RESTART }, before_it;
+    int at = 0;
+    while (at < CUEBALL_SIGNALS_MAX && bounded[at].number != 0 && bounded[at].number != number)
+        at++;
+    if (at == CUEBALL_SIGNALS_MAX)
+        return -ENOSPC;
+    if (number <= 0 || within_s == 0 || sigaction(number, NULL, &before_it) != 0)
+        return -EINVAL;
+    assert(!(before_it.sa_flags & SA_SIGINFO));
+    if (before_it.sa_handler != hear_bounded)
+        bounded[at].before = before_it.sa_handler;
+    bounded[at].within_s = within_s;
+    bounded[at].number = number;
+    struct sigaction ending = { .sa_handler = end_unheard };
+    sigemptyset(&ending.sa_mask);
+    sigfillset(&action.sa_mask);
+    if (sigaction(SIGALRM, &ending, NULL) == 0 && sigaction(number, &action, NULL) == 0)
+        return 0;
+    bounded[at].number = 0; /* SIGKILL and SIGSTOP are heard by nobody */
+    return -errno;
+}
+
+void cueball_signal_heard(void)
+{
+    alarm(0);
 }

@@ -56,6 +56,8 @@ local function attach(arguments)
   return command.shell(("cueball attach unix:%s/sock %s"):format(folder, arguments))
 end
 
+local EDITORS = { "own", "readline" }
+
 describe("cueball attach", function()
   setup(function() folder = shell.must("mktemp -d"):match "[^\n]+" end)
   teardown(function() shell.must("rm -rf " .. shell.quote(folder)) end)
@@ -76,6 +78,12 @@ describe("cueball attach", function()
     assert.same({ status.failed, "5\n" }, { code, out })
     assert.matches("attempt to call global 'nope'", err)
     assert.same({ status.failed, "", "-e is not finished: for i = 1, 2 do\n" }, { attach "-e 'for i = 1, 2 do'" })
+  end)
+
+  it("takes back by :undo what a verb changed", function()
+    start "write"
+    local code, out = attach "-e 'set { max_connections = 6 }' -e ':undo' -e 'pool:max_connections()' -e ':undo'"
+    assert.same({ status.failed, "true\n4\n" }, { code, out })
   end)
 
   it("reads a pipe, with inputs of several lines", function()
@@ -104,32 +112,35 @@ describe("cueball attach", function()
     end
   end)
 
-  it("is a prompt on a terminal: it completes there, is interrupted there, and leaves the program as it was", function()
-    start "write"
-    local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
-    pane:wait_for "shop%[%d+%] write %d+%w+>"
-    pane:type "backe"
-    pane:keys "Tab"
-    pane:wait_for "> backends"
-    pane:type "()"
-    pane:keys "Enter"
-    pane:wait_for "127.0.0.1:2"
-    pane:type "set { max_connections = 6 }"
-    pane:keys "Enter"
-    pane:type "changes()[1].undo"
-    pane:keys "Enter"
-    pane:wait_for 'set { max_connections = 4, pool = '
-    pane:type "require('cueball').sleep(600000)"
-    pane:keys "Enter"
-    pane:keys "C-c"
-    pane:wait_for "interrupted"
-    pane:type "while true do end"
-    pane:keys "Enter"
-    pane:wait_for "ran for more than 50 ms"
-    pane:keys "C-d"
-    assert.equal(status.found, pane:status())
-    assert.same({ status.found, "6\n", "" }, { attach "-e 'pool:max_connections()'" })
-  end)
+  for _, editor in ipairs(EDITORS) do
+    it("is a prompt on a terminal, with the editor " .. editor, function() -- it completes, is interrupted, leaves the program as it was
+      start "write"
+      local line = "trap : INT; %s attach --no-history --editor %s unix:%s/sock"
+      local pane = tmux.start(line:format(command.script, editor, folder), { columns = 130 })
+      pane:wait_for "shop%[%d+%] write %d+%w+>"
+      pane:type "backe"
+      pane:keys "Tab"
+      pane:wait_for "> backends"
+      pane:type "()"
+      pane:keys "Enter"
+      pane:wait_for "127.0.0.1:2"
+      pane:type "set { max_connections = 6 }"
+      pane:keys "Enter"
+      pane:type "changes()[1].undo"
+      pane:keys "Enter"
+      pane:wait_for 'set { max_connections = 4, pool = '
+      pane:type "require('cueball').sleep(600000)"
+      pane:keys "Enter"
+      pane:keys "C-c"
+      pane:wait_for "interrupted"
+      pane:type "while true do end"
+      pane:keys "Enter"
+      pane:wait_for "ran for more than 50 ms"
+      pane:keys "C-d"
+      assert.equal(status.found, pane:status())
+      assert.same({ status.found, "6\n", "" }, { attach "-e 'pool:max_connections()'" })
+    end)
+  end
 
   it("tells what happens above the line that is being typed", function()
     start "write"

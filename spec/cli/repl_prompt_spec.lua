@@ -3,7 +3,13 @@ local shell = require "spec.support.shell"
 local tmux = require "spec.support.tmux"
 local command = require "spec.support.command"
 
-describe("cueball repl on a terminal", function()
+-- What an editor shows in its own way: an entry of several lines, and a search.
+local EDITORS = {
+  own = { more = ">> ", search = "%(search `row'%) for i = 1, 2 do" },
+  readline = { more = "", search = "%(reverse%-i%-search%)`row': for i = 1, 2 do" },
+}
+
+for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the editor " .. editor, function()
   local folder, pane
 
   before_each(function() folder = shell.must "mktemp -d" end)
@@ -14,7 +20,8 @@ describe("cueball repl on a terminal", function()
 
   local function start(arguments, options)
     options = options or {}
-    options.environment = "XDG_STATE_HOME=" .. folder .. " " .. (options.environment or "")
+    options.environment = ("XDG_STATE_HOME=%s CUEBALL_EDITOR=%s INPUTRC=%s/inputrc %s"):format(folder, editor, folder,
+      options.environment or "")
     pane = tmux.start(command.script .. " repl " .. (arguments or ""), options)
     pane:wait_for "\n[^\n]*> *\n"
     return pane
@@ -104,12 +111,12 @@ describe("cueball repl on a terminal", function()
     pane:wait_for ">> print%('the sum is ' .. sum%)"
     assert.is_nil(pane:screen():find("the sum is 1", 1, true))
     pane:keys "Enter"
-    pane:wait_for "the sum is 19899"
-    pane:keys "Up"                                        -- it is one entry of the history
-    pane:wait_for "the sum is 19899\n"
-    pane:keys "C-c"
-    pane:wait_for "\n>%s*$"
+    pane:wait_for "the sum is 19899\n>"
     assert.equal(1, select(2, shell.read(folder .. "/cueball/history"):gsub("[^\n]+", "")))
+    enter "sum = nil"
+    pane:keys "Up Up Enter"                               -- it is one entry of the history, and whole
+    enter "sum"
+    pane:wait_for "_1 = 19899\n"
   end)
 
   it("has characters of any width in their places", function()
@@ -154,12 +161,12 @@ describe("cueball repl on a terminal", function()
     pane:stop()
     start()
     pane:keys "Up"
-    pane:wait_for "> for i = 1, 2 do\n>> print%('row', i%)\n>> end"
+    pane:wait_for(("> for i = 1, 2 do\n%sprint%%('row', i%%)\n%send"):format(EDITORS[editor].more, EDITORS[editor].more))
     pane:keys "C-c"
     pane:wait_for "\n>%s*$"
     pane:keys "C-r"
     pane:type "row"
-    pane:wait_for "%(search `row'%) for i = 1, 2 do"
+    pane:wait_for(EDITORS[editor].search)
     pane:keys "Enter"
     pane:wait_for "row *1\nrow *2\n>"
   end)
@@ -171,10 +178,19 @@ describe("cueball repl on a terminal", function()
       assert.equal(0, pane:status())
       pane:stop()
     end
-    pane = tmux.start(("XDG_STATE_HOME=%s %s repl; stty -a | grep -o -- '-*icanon'"):format(folder, command.script))
-    pane:wait_for "\n>"
-    enter "os.execute('kill -TERM $PPID')"
-    pane:wait_for "\nicanon"
+    local line = "trap : INT HUP; XDG_STATE_HOME=%s CUEBALL_EDITOR=%s %s repl; echo status $?; stty -a | grep -o -- '-*\\bicanon'"
+    local stuck = '("a"):rep(40):find(("a?"):rep(40) .. ("a"):rep(40))' -- in C
+    for _, case in ipairs { { "os.execute('kill -TERM $PPID')", 143 }, { "os.execute('kill -HUP $PPID')", 129 }, { stuck, 130 } } do
+      pane = tmux.start(line:format(folder, editor, command.script))
+      pane:wait_for "\n>"
+      enter(case[1])
+      for _ = 1, case[2] == 130 and 3 or 0 do
+        os.execute "sleep 0.3" -- signals that wait are one
+        pane:keys "C-c"
+      end
+      pane:wait_for(("\nstatus %d\nicanon"):format(case[2]))
+      pane:stop()
+    end
   end)
 
   it("lets a program that it starts have the terminal", function()
@@ -202,5 +218,169 @@ describe("cueball repl on a terminal", function()
     pane:wait_for "s.lua:2: half way"
     enter "value"
     pane:wait_for "_1 = 5"
+  end)
+end) end
+
+describe("cueball repl on GNU readline", function()
+  local folder, pane
+
+  before_each(function() folder = shell.must "mktemp -d" end)
+  after_each(function()
+    tmux.stop_all()
+    shell.run("rm -rf " .. shell.quote(folder))
+  end)
+
+  local function start(inputrc, arguments, options)
+    options = options or {}
+    shell.write(folder .. "/inputrc", inputrc)
+    options.environment = ("XDG_STATE_HOME=%s INPUTRC=%s/inputrc "):format(folder, folder) .. (options.environment or "")
+    pane = tmux.start(("trap : INT; %s repl %s"):format(command.script, arguments or "--editor readline"), options)
+    pane:wait_for "\n>%s*$"
+  end
+
+  it("obeys the user's inputrc: keys of vi, macros, a part of cueball's own", function()
+    start 'set editing-mode vi\n$if cueball\n"\\C-xp": "6 * 7"\n$endif\n'
+    pane:keys "C-x p Enter"
+    pane:wait_for "_1 = 42\n"
+    pane:type "1 + 10"
+    pane:keys "Escape"
+    pane:type "0r2A0"
+    pane:keys "Enter"
+    pane:wait_for "> 2 %+ 100\n_2 = 102\n"
+  end)
+
+  it("steps through what a word could become, and undoes a completion at once", function()
+    start '"\\C-n": menu-complete\n'
+    pane:type "cueball.resolver.st"
+    pane:keys "Tab"
+    pane:wait_for "> cueball.resolver.static\n"
+    pane:keys "C-_"
+    pane:wait_for "> cueball.resolver.st\n"
+    pane:keys "C-u"
+    pane:type "cueball.connection."
+    pane:keys "C-n"
+    pane:wait_for "> cueball.connection.native\n"
+    pane:keys "C-n"
+    pane:wait_for "> cueball.connection.postgres\n"
+    pane:keys "C-n"
+    pane:wait_for "> cueball.connection.redis\n"
+    pane:keys "Tab"
+    pane:type "  1"
+    pane:keys "C-c"
+    pane:wait_for "cueball.connection.redis *1\n>"
+  end)
+
+  it("ends a search by Ctrl-C, and lets what is printed stand above one", function()
+    start ""
+    pane:type "do cueball.spawn(function() cueball.sleep(1500) print 'meanwhile' end) end"
+    pane:keys "Enter C-r"
+    pane:type "sleep"
+    pane:wait_for "meanwhile\n%(reverse%-i%-search%)`sleep': do cueball"
+    pane:keys "C-c"
+    pane:wait_for "\n>%s*$"
+    pane:type "1 + 1"
+    pane:keys "Enter"
+    pane:wait_for "\n> 1 %+ 1\n_1 = 2\n"
+  end)
+
+  it("takes characters of UTF-8, where the environment names no others", function()
+    start("", nil, { environment = "LANG= LC_ALL= LC_CTYPE=" })
+    pane:type "x = 'hä日本語"
+    pane:keys "Left Left BSpace"
+    pane:type "字"
+    pane:wait_for "> x = 'hä字本語"
+    pane:keys "End"
+    pane:type "' ; return #x"
+    pane:keys "Enter"
+    pane:wait_for "_1 = 12\n"
+  end)
+
+  it("bears keys that are not bound, and characters that the locale does not have", function()
+    for _, options in ipairs { {}, { environment = "LANG=C" } } do
+      start("", nil, options)
+      pane:type "6"
+      for _, key in ipairs { "1b 01", "1b 5a", "1b 5b 31 3b 35 50", "1b 5b 5b 41", "18 07", "c3 a4", "e6 97 a5" } do
+        pane:keys("-H " .. key)
+        pane:type "x"
+      end
+      pane:keys "C-c"
+      pane:wait_for "\n>%s*$"
+      pane:type "6 * 7"
+      pane:keys "Enter"
+      pane:wait_for "_1 = 42\n"
+      pane:stop()
+    end
+  end)
+
+  it("knows vi's Escape from the one of an arrow, and inserts all completions", function()
+    start "set editing-mode vi\nset keymap vi-insert\n\"\\C-o\": insert-completions\n"
+    pane:type "1 + 5"
+    pane:keys "Left"
+    pane:type "2"
+    pane:keys "Enter"
+    pane:wait_for "> 1 %+ 25\n_1 = 26\n"
+    pane:type "cueball.connection.re"
+    pane:keys "C-o"
+    pane:wait_for "> cueball.connection.redis resty *\n"
+  end)
+
+  it("has what is pasted stand before and behind what was typed, and undoes", function()
+    start ""
+    pane:type "x ="
+    pane:keys "Enter"
+    pane:wait_for ">> *\n"
+    pane:type "{ 1,  }"
+    pane:keys "Left Left"
+    pane:paste "2,\n\t3,\n4"
+    pane:wait_for "\n>> { 1, 2,\n>>     3,\n>> 4 }"
+    pane:type ", 5"
+    pane:keys "Enter"
+    pane:type "#x, x[5]"
+    pane:keys "Enter"
+    pane:wait_for "_1, _2 = 5, 5\n"
+    pane:keys "Up Up"                                     -- an entry that was changed, and pasted into
+    pane:type " "
+    pane:paste "\n-- more\n"
+    pane:keys "Enter"
+    pane:type "#x"
+    pane:keys "Enter"
+    pane:wait_for "_3 = 5\n"
+  end)
+
+  it("is replaced by the own editor, without a word, where lua-readline cannot be had", function()
+    local shadow = folder .. "/readline.lua"
+    shell.write(shadow, "error 'built for another Lua'")
+    start("", "", { environment = ("LUA_PATH='%s/?.lua;'$LUA_PATH"):format(folder) })
+    assert.is_nil(pane:screen():find "built for another")
+    pane:type "for i = 1, 1 do"
+    pane:keys "Enter"
+    pane:type "end"
+    pane:keys "Enter Up"
+    pane:wait_for "\n>> end\n"
+  end)
+
+  it("is not taken on a terminal that can do nothing, nor where another is asked for", function()
+    start("", "", { environment = "TERM=dumb" })
+    pane:type "do cueball.spawn(function() cueball.sleep(1000) print 'meanwhile' end) end"
+    pane:keys "Enter"
+    pane:wait_for "end\n>%s*$"
+    pane:type "1 + 1"
+    pane:wait_for "\n> 1 %+ 1\nmeanwhile\n>"
+    pane:keys "Enter"
+    pane:wait_for "_1 = 2\n>"
+    pane:type "cueball.sleep(600000)"
+    pane:keys "Enter"
+    os.execute "sleep 0.3"
+    pane:keys "C-c"
+    pane:wait_for "interrupted\n>"
+    pane:type "lost"
+    pane:keys "C-c"
+    pane:wait_for "lost[^\n]*\n>"
+    pane:keys "C-d"
+    assert.equal(0, pane:status())
+    pane:stop()
+    pane = tmux.start("echo on it; " .. command.script .. " repl", { environment = "CUEBALL_EDITOR=emacs" })
+    pane:wait_for 'CUEBALL_EDITOR must be one of auto, readline, own, plain, not "emacs"'
+    assert.equal(2, pane:status())
   end)
 end)

@@ -102,21 +102,37 @@ describe("cueball top", function()
   end)
 
   it("leaves the terminal as it was however it ends", function()
-    for _, case in ipairs { { "C-c", 0 }, { "TERM", 143 }, { "INT", 130 } } do
-      local line = "stty -a >%s/before; echo on it; %s top 127.0.0.1:%d; code=$?; stty -a >%s/after; echo over $code; sleep 300"
+    local cases = { { "C-c", 130 }, { "q", 0 }, { "TERM", 143, "Terminated\n" }, { "INT", 130 }, { "HUP", 129, "Hangup\n" } }
+    for _, case in ipairs(cases) do
+      local line = "trap : INT HUP; stty -a >%s/before; echo on it; %s top 127.0.0.1:%d; code=$?; stty -a >%s/after; "
+        .. "echo over $code; sleep 300"
       local pane = tmux.start(line:format(folder, command.script, number, folder))
       pane:wait_for "10.0.0.2"
-      if case[1] == "C-c" then
-        pane:keys "C-c"
+      if case[1] == "C-c" or case[1] == "q" then
+        pane:keys(case[1])
       else
         -- Without a sanitizer's library, with which pgrep hangs.
         local found = shell.must(("unset LD_PRELOAD; pgrep -f 'top 127.0.0.1:%d$' | tail -n 1"):format(number))
         shell.must(("kill -%s %s"):format(case[1], found))
       end
-      pane:wait_for("on it\nover " .. case[2] .. "\n")
+      pane:wait_for("on it\n" .. (case[3] or "") .. "over " .. case[2] .. "\n") -- the shell tells of signals
       assert.equal(shell.read(folder .. "/before"), shell.read(folder .. "/after"))
       pane:stop()
     end
+  end)
+
+  it("lets the shell have the terminal at Ctrl-Z, and draws anew when it goes on", function()
+    local line = "exec bash --norc -i -c 'set -m; %s top 127.0.0.1:%d; echo stopped; sleep 1; fg'"
+    local pane = tmux.start(line:format(command.script, number))
+    pane:wait_for "10.0.0.2"
+    pane:keys "C-z"
+    pane:wait_until("the screen of before", function(screen) return screen:find "stopped" and not screen:find "10.0.0.2" end)
+    pane:wait_for "10.0.0.2"
+    pane:type "/well"
+    pane:wait_for "/well +Enter keeps it"
+    pane:keys "C-c"                                       -- there it gives up the filter
+    pane:wait_for "2 rows"
+    pane:keys "q"
   end)
 
   it("has no colours where they are not wanted, and signs of ASCII where there is no UTF-8", function()

@@ -1,6 +1,7 @@
 --- host.on_signal and host.versions of the libuv host.
 local host = require "cueball.host.uv"
 local server = require "spec.support.server"
+local shell = require "spec.support.shell"
 local until_true = require "spec.support.until_true"
 local uv = require "luv"
 
@@ -81,5 +82,35 @@ describe("host.versions", function()
     local has_dns = pcall(function() return require("cueball.native").lib.cueball_dns_new end)
     if has_dns then assert.is_truthy(lines[2]:find "^c%-ares %d+%.%d+") end
     assert.equal(has_dns and 2 or 1, #lines)
+  end)
+end)
+
+describe("host.on_signal with once", function()
+  local folder
+
+  setup(function() folder = shell.must "mktemp -d" end)
+  teardown(function() shell.must("rm -r " .. folder) end)
+
+  it("leaves the second signal to the system, even in a program that never comes back to its loop", function()
+    local path = folder .. "/stuck.lua"
+    shell.write(path, [[
+      local host, uv = require "cueball.host.uv", require "luv"
+      host.run(function()
+        host.on_signal("int", function()
+          io.stderr:write "one"
+          uv.kill(uv.os_getpid(), "sigint")
+          while true do end
+        end, { once = true })
+        uv.kill(uv.os_getpid(), "sigint")
+        host.sleep(60000)
+      end)]])
+    local output, status = shell.run("timeout -k 1 30 luajit " .. path)
+    assert.equal("one", output)
+    assert.equal(130, status)
+  end)
+
+  it("checks what it is given", function()
+    local _, message = pcall(function() host.on_signal("int", print, true) end)
+    assert.matches("uv_signal_spec.lua:%d+: on_signal: expected { once = true } or nothing, got true$", message)
   end)
 end)

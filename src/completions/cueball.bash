@@ -16,12 +16,12 @@ _cueball() {
                 ;;
             attach)
                 cmd="attach"
-                opts="$opts -h --help -e --execute --json --lua --token-file --worker --path --no-history"
+                opts="$opts -h --help -e --execute --json --lua --token-file --worker --path --no-history --editor"
                 break
                 ;;
             repl)
                 cmd="repl"
-                opts="$opts -h --help -e --execute -i --interactive --sim --seed --no-history"
+                opts="$opts -h --help -e --execute -i --interactive --sim --seed --no-history --editor"
                 break
                 ;;
             resolve)
@@ -74,6 +74,10 @@ _cueball() {
                     COMPREPLY=($(compgen -f -- "$cur"))
                     return 0
                     ;;
+                --editor)
+                    COMPREPLY=($(compgen -W "auto readline own plain" -- "$cur"))
+                    return 0
+                    ;;
             esac
 
             ;;
@@ -85,6 +89,10 @@ _cueball() {
                     ;;
                 --seed)
                     COMPREPLY=($(compgen -f -- "$cur"))
+                    return 0
+                    ;;
+                --editor)
+                    COMPREPLY=($(compgen -W "auto readline own plain" -- "$cur"))
                     return 0
                     ;;
             esac

@@ -66,6 +66,7 @@ complete -c cueball -n '__fish_cueball_seen_command attach' -l token-file -r -d 
 complete -c cueball -n '__fish_cueball_seen_command attach' -l worker -r -d 'The worker of nginx with this number'
 complete -c cueball -n '__fish_cueball_seen_command attach' -l path -r -d 'The location in nginx (default: /console)'
 complete -c cueball -n '__fish_cueball_seen_command attach' -l no-history -d 'Neither read nor write the file of what was typed'
+complete -c cueball -n '__fish_cueball_seen_command attach' -l editor -xa 'auto readline own plain' -d 'readline, own or plain; auto is readline, by lua-readline,'
 
 complete -c cueball -n '__fish_cueball_seen_command repl' -s h -l help -d 'Print this'
 complete -c cueball -n '__fish_cueball_seen_command repl' -s e -l execute -r -d 'Run this, and end; as often as you like, in order'
@@ -73,6 +74,7 @@ complete -c cueball -n '__fish_cueball_seen_command repl' -s i -l interactive -d
 complete -c cueball -n '__fish_cueball_seen_command repl' -l sim -d 'In virtual time, on a network of the simulator\'s'
 complete -c cueball -n '__fish_cueball_seen_command repl' -l seed -r -d 'Of all chance there is with --sim'
 complete -c cueball -n '__fish_cueball_seen_command repl' -l no-history -d 'Neither read nor write the file of what was typed'
+complete -c cueball -n '__fish_cueball_seen_command repl' -l editor -xa 'auto readline own plain' -d 'readline, own or plain; auto is readline, by lua-readline,'
 
 complete -c cueball -n '__fish_cueball_seen_command resolve' -s h -l help -d 'Print this'
 complete -c cueball -n '__fish_cueball_seen_command resolve' -s s -l service -r -d 'SRV records to ask for [_http._tcp]; none: addresses only (default: _http._tcp)'

@@ -9,7 +9,8 @@
  *
  * Ctrl-C, Ctrl-Z and Ctrl-\ stay signals.  After the third Ctrl-C that nobody has
  * heard of, SIGINT ends the process as it does by default.  The terminal is as it
- * was once the process ends by exit(), SIGINT, SIGTERM, SIGHUP or SIGQUIT, and while it is suspended.
+ * was once the process ends by exit(), SIGINT, SIGTERM, SIGHUP or SIGQUIT, and while it is suspended; what a screen
+ * needs for that, besides, is cueball_terminal_sequences().
  *
  * Threads: one calls all of these.  There is one terminal for each process. */
 #ifndef CUEBALL_TERMINAL_H
@@ -40,6 +41,14 @@ CUEBALL_API void cueball_terminal_close(void);
 /* true: each key can be read when it is pressed, and is not echoed; false: lines, as it was.  0; or -errno. */
 CUEBALL_API int cueball_terminal_raw(bool is_raw);
 
+#define CUEBALL_TERMINAL_SEQUENCE_MAX 64
+
+/* What the terminal is sent from now on whenever it becomes raw, also when a suspended process goes on, and whenever it
+ * is given back, by whichever end: the other screen, pastes that are marked.  Texts of CUEBALL_TERMINAL_SEQUENCE_MAX
+ * bytes at most, copied; "" for nothing, which is what cueball_terminal_open() begins with.
+ * 0; -EBADF: nothing is open; -EINVAL: one is too long. */
+CUEBALL_API int cueball_terminal_sequences(const char *enter, const char *leave);
+
 /* The size of a terminal in characters.  0; or -errno, and the numbers are as they were. */
 CUEBALL_API int cueball_terminal_size(int fd, int *columns, int *rows);
 
@@ -54,6 +63,16 @@ CUEBALL_API void cueball_terminal_heard(void);
 
 /* Reads what is there, at least one byte: the number of bytes; 0: the end; or -errno (EAGAIN where nothing is there). */
 CUEBALL_API int cueball_terminal_read(int fd, char *bytes, int size);
+
+/* If the signal `number` comes, and cueball_signal_heard() is not called within so many seconds, the process ends by it as
+ * it does by default: also one that does not come back to its event loop.  A second signal ends it at once.  Who hears the
+ * signal hears the first one as before; this is to be called behind that.  alarm() and SIGALRM are used for it.
+ * CUEBALL_SIGNALS_MAX signals at most.  0; or -errno (EINVAL: `number` or `within_s` is none, ENOSPC). */
+#define CUEBALL_SIGNALS_MAX 4
+CUEBALL_API int cueball_signal_bound(int number, unsigned within_s);
+
+/* Somebody has heard of it. */
+CUEBALL_API void cueball_signal_heard(void);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
 --- cueball attach: a prompt in a program that runs, over its console (cueball.console.listen).
 local address_of = require "cueball.address"
+local editors = require "cueball.cli.editor"
 local status = require "cueball.cli.status"
 local text = require "cueball.text"
 
@@ -22,10 +23,12 @@ typed. Standard input that is no terminal is read and run without a prompt.
       --worker N     The worker of nginx with this number
       --path PATH    The location in nginx [/console]
       --no-history   Neither read nor write the file of what was typed
+]==] .. editors.HELP .. [==[
   -h, --help         Print this
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
-3 the program cannot be reached; 4 something is missing or broken here.
+3 the program cannot be reached; 4 something is missing or broken here;
+129 the terminal went; 130 the third Ctrl-C that nobody heard; 143 terminated.
 ]==]
 
 function attach.define(parser)
@@ -37,6 +40,7 @@ function attach.define(parser)
   parser:option "--worker"
   parser:option "--path":default "/console"
   parser:flag "--no-history"
+  editors.define(parser)
 end
 
 -- What is wrong with how it was called, or nil.
@@ -120,7 +124,9 @@ local function with_prompt(given, system, host, token)
   local message
   one, message = connect(given, host, token, print, true)
   if not one then return nil, message end
-  prompt, message = require("cueball.cli.prompt").open { system = system, history = not given.no_history and "attach_history" or nil }
+  prompt, message = require("cueball.cli.prompt").open {
+    system = system, history = not given.no_history and "attach_history" or nil, editor = given.editor,
+  }
   if not prompt then error(message, 0) end
   greet(one, print)
   prompt:run(one, host)
@@ -129,9 +135,13 @@ local function with_prompt(given, system, host, token)
   return one.status
 end
 
+local function has_prompt(given, system)
+  return #given.execute == 0 and system.is_terminal_input()
+end
+
 local function run_all(given, system, host, token)
   local print = plain_printer(system)
-  local is_prompt = #given.execute == 0 and system.is_terminal_input()
+  local is_prompt = has_prompt(given, system)
   local one, message
   if is_prompt then
     one, message = with_prompt(given, system, host, token)
@@ -158,6 +168,7 @@ end
 function attach.run(given, system)
   given.execute = given.execute or {}
   local fault = fault_of(given)
+  if not fault and has_prompt(given, system) then given.editor, fault = editors.named(given.editor, system.environment) end
   if fault then return nil, fault end
   local token, message = token_of(given, system)
   if message then return nil, message end

@@ -88,15 +88,17 @@ function history.open(name, system)
 end
 
 --- An input was submitted. The same as the last one is not noted again.
+-- @return what was noted; nil: nothing
 function History:add(text)
   text = trimmed_end(text)
-  if text == "" or text == self.entries[#self.entries] then return end
+  if text == "" or text == self.entries[#self.entries] then return nil end
   self.entries[#self.entries + 1] = text
-  if not self.path or text:find "^%s" or #text > BYTES_MAX then return end
+  if not self.path or text:find "^%s" or #text > BYTES_MAX then return text end
   local file = open_private(self.path, "ab")
-  if not file then return end
+  if not file then return text end
   file:write(escaped(text), "\n")
   file:close()
+  return text
 end
 
 return history

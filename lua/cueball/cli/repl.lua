@@ -1,4 +1,5 @@
 --- cueball repl: a prompt in a program of its own, on the event loop or in virtual time; and the same for scripts and pipes.
+local editors = require "cueball.cli.editor"
 local status = require "cueball.cli.status"
 local text = require "cueball.text"
 
@@ -19,10 +20,12 @@ is read and run without a prompt.
       --sim          In virtual time, on a network of the simulator's
       --seed N       Of all chance there is with --sim [1]
       --no-history   Neither read nor write the file of what was typed
+]==] .. editors.HELP .. [==[
   -h, --help         Print this
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
-4 something is missing or broken here; 130 interrupted.
+4 something is missing or broken here; 129 the terminal went; 130 the third
+Ctrl-C that nobody heard; 143 terminated.
 ]==]
 
 local SEED_MAX = 2 ^ 53 - 1
@@ -35,6 +38,7 @@ function repl.define(parser)
   parser:flag "--sim"
   parser:option "--seed"
   parser:flag "--no-history"
+  editors.define(parser)
 end
 
 -- What is wrong with how it was called, or nil.
@@ -128,7 +132,9 @@ local function new_world(given)
 end
 
 local function open_prompt(given, system)
-  local prompt, message = require("cueball.cli.prompt").open { system = system, history = not given.no_history and "history" or nil }
+  local prompt, message = require("cueball.cli.prompt").open {
+    system = system, history = not given.no_history and "history" or nil, editor = given.editor,
+  }
   if not prompt then error(message, 0) end
   local interruption = require "cueball.cli.interruption"
   interruption.adopt_modules()
@@ -153,8 +159,12 @@ local function new_session(given, world, prompt, adopt, print)
   return session
 end
 
+local function has_prompt(given, system)
+  return given.interactive or #given.execute == 0 and system.is_terminal_input()
+end
+
 local function run_all(given, system, host)
-  local is_prompt = given.interactive or #given.execute == 0 and system.is_terminal_input()
+  local is_prompt = has_prompt(given, system)
   local world, prompt, adopt = given.sim and new_world(given) or nil, nil, nil
   if is_prompt then prompt, adopt = open_prompt(given, system) end
   local print = prompt and function(words, kind) prompt:print(words, kind) end or plain_printer(system)
@@ -177,6 +187,7 @@ end
 function repl.run(given, system)
   given.execute = given.execute or {}
   local fault = fault_of(given)
+  if not fault and has_prompt(given, system) then given.editor, fault = editors.named(given.editor, system.environment) end
   if fault then return nil, fault end
   local host = system.host()
   return host.run(run_all, given, system, host)

@@ -1,7 +1,8 @@
 --- The terminal of the process (src/include/cueball_terminal.h), for prompts and screens, on any host that can wait for a descriptor.
 --
 --   local terminal, message = require("cueball.cli.terminal").open()
---   terminal:watch(host, { key = function(bytes) … end, news = function(what) … end })
+--   terminal:sequences("\27[?2004h", "\27[?2004l")
+--   terminal:watch(host, { keys = function() … terminal:read() … end, news = function(what) … end })
 --   terminal:raw(true)
 --   local columns, rows = terminal:size()
 --   terminal:close()
@@ -32,20 +33,11 @@ function terminal.open()
 end
 
 -- A poll on the descriptor; an error where the host has none.
-local function poll_of(self, host, fd, fn)
+local function poll_of(self, host, fd)
   local poll = host.poll and host.poll(fd)
   if not poll then error("the event loop cannot wait for the terminal", 0) end
   self.polls[#self.polls + 1] = poll
-  assert(poll:watch(fn))
   return poll
-end
-
-local function read(self, on_key)
-  local count = lib.cueball_terminal_read(STDIN, self.room, ROOM)
-  if count > 0 then return on_key(ffi.string(self.room, count)) end
-  if count == -EAGAIN then return end
-  self.keys:unwatch()
-  on_key(nil)
 end
 
 -- All news there are, but for some.
@@ -58,16 +50,41 @@ local function tell(self, but)
 end
 
 --- From now on what happens is told, outside of any task.
--- @param on { key = function(bytes; nil: the end), news = function("interrupted", "resized" or "continued") }
+-- @param on { keys = function(): there is something to be read; news = function("interrupted", "resized" or "continued") }
 function Terminal:watch(host, on)
-  self.keys = poll_of(self, host, STDIN, function() read(self, on.key) end)
-  self.on_news = on.news
-  poll_of(self, host, self.bell, function() tell(self) end)
+  self.keys, self.on_keys, self.on_news = poll_of(self, host, STDIN), on.keys, on.news
+  self:listen(true)
+  assert(poll_of(self, host, self.bell):watch(function() tell(self) end))
+end
+
+--- Whether on.keys is told: what is typed waits meanwhile.
+function Terminal:listen(is_on)
+  if is_on then assert(self.keys:watch(self.on_keys)) else self.keys:unwatch() end
+end
+
+--- What was typed, as far as it is there.
+-- @return bytes; "": nothing; nil: the terminal is gone
+function Terminal:read()
+  local count = lib.cueball_terminal_read(STDIN, self.room, ROOM)
+  if count > 0 then return ffi.string(self.room, count) end
+  return count == -EAGAIN and "" or nil
+end
+
+--- What was typed so far is lost.
+function Terminal:forget_keys()
+  local bytes
+  repeat bytes = self:read() until not bytes or bytes == ""
 end
 
 --- A Ctrl-C that came so far, and was not told, will not be: it was for what is over.
 function Terminal:forget_interrupts()
   tell(self, "interrupted")
+end
+
+--- What the terminal is sent when it becomes raw, and when it is given back, however that happens.
+-- @param enter, leave texts of up to 64 bytes
+function Terminal:sequences(enter, leave)
+  assert(lib.cueball_terminal_sequences(enter, leave) == 0)
 end
 
 --- Keys as they are pressed, or lines.

@@ -2,7 +2,7 @@
 --
 -- The happy path: one task asks for the state again and again, another listens to events, keys come from the terminal, and after each of
 -- these the screen is drawn. What can go wrong: the program does not answer, which stands on the screen while it is tried again; this one
--- ends in the middle, and the terminal is made what it was before.
+-- ends in the middle, and the terminal is what it was before (cueball.cli.terminal).
 local output = require "cueball.cli.output"
 local read = require "cueball.cli.read"
 local said = require("cueball.text").format
@@ -46,7 +46,7 @@ Keys: ? help, q quit, 1 to 4 lists, s sort, / filter, Space hold.
 
 Exit status: 0 quit, or printed; 1 the program does not answer as it should;
 2 wrong usage; 3 it did not answer in time; 4 something is missing or broken
-here; 130 interrupted; 143 terminated.
+here; 129 the terminal went; 130 interrupted; 143 terminated.
 ]]
 
 function top.define(parser)
@@ -170,13 +170,13 @@ local Screen = {}
 Screen.__index = Screen
 
 function Screen:draw()
-  if self.terminal:is_behind() then return end
   local columns, rows = self.terminal:size()
-  if not columns then return end
   local lines, room = self.lines_of(self.state, columns, rows, self.system.time())
   self.room = room
   local bytes = self.painter:frame(lines, columns, rows)
-  if bytes ~= "" then self.terminal:write(bytes) end
+  if bytes == "" then return end
+  self.system.stdout:write(bytes)
+  self.system.stdout:flush()
 end
 
 -- Asks again and again; less often while nobody answers.
@@ -213,57 +213,44 @@ function Screen:listen()
   end
 end
 
-function Screen:leave()
-  self.terminal:write(self.LEAVE)
-  self.terminal:cooked()
-end
-
-function Screen:enter()
-  self.terminal:raw()
-  self.terminal:write(self.ENTER)
-  self.painter:forget()
-  self:draw()
-end
-
--- As other programs do at Ctrl-Z: the terminal is the shell's until this goes on.
-function Screen:suspend()
-  self.terminal:write(self.LEAVE)
-  self.terminal:suspend()
-  self:enter()
-end
-
 function Screen:press(key)
   local wish = self.model.key(self.state, key, self.room)
   if wish == "quit" then return self.done:wake(status.found) end
-  if wish == "suspend" then return self:suspend() end
+  if wish == "interrupt" then return self.done:wake(status.interrupted) end
   if wish == "redraw" then self.painter:forget() end
   self:draw()
 end
 
--- What was typed; nil: the terminal is gone.
-function Screen:typed(bytes)
-  if not bytes then return self.done:wake(status.terminated) end
+-- Something was typed; or the terminal is gone.
+function Screen:typed()
+  local bytes = self.terminal:read()
+  if not bytes then
+    self.terminal:listen(false)
+    return self.done:wake(status.terminated)
+  end
   for _, key in ipairs(self.keys:feed(bytes)) do self:press(key) end
 end
+
+local NEWS = {
+  interrupted = function(self) self:press "ctrl-c" end,
+  resized = Screen.draw,
+  continued = function(self) self:press "ctrl-l" end, -- others have written to the terminal
+}
 
 -- Everything at once, until somebody quits.
 -- @return the exit status
 local function show(host, self)
   self.done = host.waiter()
-  local endings, tasks = {}, {}
-  local function hear(name, code) endings[#endings + 1] = host.on_signal(name, function() self.done:wake(code) end) end
+  local tasks = {}
   local function guarded(method)
     tasks[#tasks + 1] = host.spawn(function()
       local ok, message = xpcall(method, text.traced, self)
       if not ok then self.failure = message self.done:wake(status.broken) end
     end)
   end
-  hear("term", status.terminated)
-  hear("hup", status.terminated)
-  hear("int", status.interrupted)
-  endings[#endings + 1] = self.terminal:on_resize(function() self:draw() end)
-  self:enter()
-  self.terminal:read(function(bytes) self:typed(bytes) end)
+  self.terminal:watch(host, { keys = function() self:typed() end, news = function(what) NEWS[what](self) end })
+  self.terminal:raw(true)
+  self:draw()
   guarded(self.poll)
   guarded(self.listen)
   guarded(function()
@@ -274,7 +261,6 @@ local function show(host, self)
   end)
   local code = self.done:wait()
   for _, task in ipairs(tasks) do host.kill(task) end
-  for _, forget in ipairs(endings) do forget() end
   return code
 end
 
@@ -285,13 +271,13 @@ local function run_screen(host, system, asked, look, terminal)
   local self = setmetatable({
     host = host, system = system, asked = asked, terminal = terminal, state = state, model = model, room = 1,
     painter = painter.new(look), keys = require("cueball.cli.screen.keys").new(), lines_of = require("cueball.cli.screen.draw").lines,
-    ENTER = painter.ENTER, LEAVE = painter.LEAVE, failure = nil, done = nil,
+    failure = nil, done = nil,
   }, Screen)
+  terminal:sequences(painter.ENTER, painter.LEAVE)
   local logged = host.log
   host.log = function(_, message) self.model.event(state, { time_s = system.time(), level = "warn", message = "top: " .. message }) end
   local ok, code = xpcall(show, text.traced, host, self)
   host.log = logged
-  self:leave()
   terminal:close()
   if not ok then error(code, 0) end
   if self.failure then error(self.failure, 0) end
@@ -308,7 +294,7 @@ function top.run(given, system)
   local look = { has_color = out.is_colored, is_ascii = not is_utf8(system) }
   local is_once = given.once or system.environment "TERM" == "dumb" or not system.is_terminal(system.stdout)
   local terminal
-  if not is_once then terminal, message = host.terminal() end
+  if not is_once then terminal, message = require("cueball.cli.terminal").open() end
   if not is_once and not terminal then
     out:complain(message .. ": printed once")
     is_once = true

@@ -49,7 +49,6 @@ local DEFAULTS = {
   dns = never, poll = never, listen = never, http = never, proxy = never, tasks = never, limited_tcp = never,
   callback_setter = function() return nothing end,
   on_signal = function() return function() return nil, "this host hears no signals" end end,
-  terminal = function() return function() return nil, "this host has no terminal" end end,
   versions = function() return function() return {} end end,
   workers = function() return require "cueball.host.process" end,
   quota = function() return function(...) return require("cueball.nginx.quota").read(...) end end,

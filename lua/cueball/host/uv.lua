@@ -25,7 +25,6 @@ local alarms_of = require "cueball.host.alarms"
 local socket = require "cueball.cosocket.socket"
 local stderr = require "cueball.log.stderr"
 local task = require "cueball.host.task"
-local terminal = require "cueball.host.uv.terminal"
 local text = require "cueball.text"
 local transport = require "cueball.host.uv.transport"
 local versions = require "cueball.host.uv.versions"
@@ -162,7 +161,7 @@ end)
 check_handle:start(function() polls.done, polls.done_at = polls.begun, now() end)
 prepare_handle:unref()
 check_handle:unref()
-terminal.install(host, uv, signal.install(host, uv))
+signal.install(host, uv)
 poll.install(host, uv)
 listener.install(host, uv)
 versions.install(host, uv, lib)

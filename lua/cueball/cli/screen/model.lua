@@ -2,7 +2,7 @@
 --
 --   local state = model.new { address = "127.0.0.1:9190" }
 --   model.snapshot(state, snapshot, time_s)   model.event(state, record)   model.lost(state, message, time_s, retry_s)
---   model.key(state, "s", page_rows) → "quit", "suspend" or nil
+--   model.key(state, "s", page_rows) → "quit", "interrupt", "redraw" or nil
 --   model.rows(state) → the rows of the present screen, filtered and sorted
 local received = require "cueball.cli.screen.received"
 local words = require "cueball.cli.screen.words"
@@ -287,8 +287,7 @@ end
 
 local KEYS = {
   q = function() return "quit" end,
-  ["ctrl-c"] = function() return "quit" end,
-  ["ctrl-z"] = function() return "suspend" end,
+  ["ctrl-c"] = function() return "interrupt" end,
   ["ctrl-l"] = function() return "redraw" end,
   ["?"] = function(state) show(state, state.screen == "help" and state.before_help or "help") end,
   h = function(state) show(state, state.screen == "help" and state.before_help or "help") end,
@@ -321,7 +320,7 @@ for number, name in ipairs(model.SCREENS) do KEYS[tostring(number)] = function(s
 
 --- What a key does.
 -- @param page_rows how many rows of the list are on the screen
--- @return "quit", "suspend" or "redraw", if whoever has the terminal has to do something
+-- @return "quit", "interrupt" or "redraw", if whoever has the terminal has to do something
 function model.key(state, key, page_rows)
   if state.is_filtering then return type_filter(state, key) end
   local act = KEYS[key]

@@ -34,8 +34,9 @@ local ALTS = { b = "word_left", f = "word_right", d = "delete_word", ["\127"] = 
 local Decoder = {}
 Decoder.__index = Decoder
 
-function keys.new()
-  return setmetatable({ rest = "", pasting = nil }, Decoder)
+--- @param given nil; or { has_bytes = true }: somebody else makes keys of what was not pasted: { name = "bytes", text = … }
+function keys.new(given)
+  return setmetatable({ rest = "", pasting = nil, has_bytes = given and given.has_bytes or false }, Decoder)
 end
 
 -- What stands between the marks of a paste.
@@ -50,6 +51,18 @@ local function read_paste(self, list)
   if #self.pasting < PASTE_MAX then self.pasting = self.pasting .. self.rest:sub(1, kept) end
   self.rest = self.rest:sub(kept + 1)
   return false
+end
+
+-- Everything up to a paste, as it is.
+-- @return whether there is one
+local function read_bytes(self, list)
+  local rest = self.rest
+  local start, stop = rest:find(PASTE_BEGINS, 1, true)
+  local kept = start or rest:match "()\27%[2?0?0?$" or #rest + 1 -- the end of it may be half of the mark
+  if kept > 1 then list[#list + 1] = { name = "bytes", text = rest:sub(1, kept - 1) } end
+  self.rest = rest:sub(start and stop + 1 or kept)
+  if start then self.pasting = "" end
+  return start ~= nil
 end
 
 -- An escape sequence at the beginning of the rest.
@@ -106,10 +119,10 @@ end
 --- @param bytes that came
 -- @return a list of keys, each { name =, text = of "text" and "paste" }
 function Decoder:feed(bytes)
-  local list, goes_on = {}, true
+  local list, goes_on, read = {}, true, self.has_bytes and read_bytes or read_key
   self.rest = self.rest .. bytes
   while goes_on do
-    if self.pasting then goes_on = read_paste(self, list) else goes_on = read_key(self, list) end
+    if self.pasting then goes_on = read_paste(self, list) else goes_on = read(self, list) end
   end
   return list
 end

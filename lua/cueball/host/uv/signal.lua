@@ -48,7 +48,6 @@ end
 --- Fills in host.on_signal.
 -- @param host the host table, with its scheduler as host.tasks
 -- @param uv   the luv module
--- @return function(name, fn) for other signals, by libuv's names
 function signal.install(host, uv)
   --- From now on fn() is called, outside of any task, when the process gets the signal, which then does not end it.
   -- Until it is ended it keeps the loop alive: something waits for the signal.
@@ -61,7 +60,6 @@ function signal.install(host, uv)
     if not is_options(options) then error("on_signal: expected { once = true } or nothing, got " .. tostring(options), 2) end
     return hear(host, uv, NAMES[name], fn, options and options.once)
   end
-  return function(name, fn) return hear(host, uv, name, fn) end
 end
 
 return signal

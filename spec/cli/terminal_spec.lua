@@ -1,0 +1,170 @@
+--- The terminal of the process, for prompts and screens, on a real one.
+local shell = require "spec.support.shell"
+local tmux = require "spec.support.tmux"
+
+-- A sanitized library wants the sanitizer's first.
+local LUAJIT = ("env LD_PRELOAD=%s luajit "):format(os.getenv "CUEBALL_PRELOAD" or "")
+
+local BEGINNING = [[
+  local host = require "cueball.host.uv"
+  local terminal = assert(require("cueball.cli.terminal").open())
+  terminal:sequences("<on>", "<off>")
+  local function say(words) io.write(words, "\r\n") io.flush() end
+]]
+
+describe("a terminal", function()
+  local folder
+
+  setup(function() folder = shell.must "mktemp -d" end)
+  teardown(function() shell.must("rm -r " .. folder) end)
+  after_each(tmux.stop_all)
+
+  local function write(program)
+    local path = folder .. "/program.lua"
+    shell.write(path, BEGINNING .. program)
+    return LUAJIT .. path
+  end
+
+  -- Runs a program on a terminal. What it leaves of it is shown, and its status.
+  local function start(program, options)
+    local line = "ulimit -c 0; trap : INT HUP; echo on it; %s; echo status $?; stty -a | grep -o -- '-*\\bicanon'"
+    return tmux.start(line:format(write(program)), options)
+  end
+
+  local WAITS = [[
+    host.run(function()
+      local waiter = host.waiter()
+      terminal:watch(host, {
+        keys = function()
+          local bytes = terminal:read()
+          say(("%q in a task: %s"):format(bytes, tostring(host.current() ~= nil)))
+          if bytes == "q" then waiter:wake() end
+        end,
+        news = function(what) say(what .. (" %d x %d"):format(terminal:size())) end,
+      })
+      terminal:raw(true)
+      say("ready" .. (" %d x %d"):format(terminal:size()))
+      waiter:wait()
+      terminal:close()
+      terminal:close()
+    end)]]
+
+  it("takes every key by itself, tells of Ctrl-C and of another size, and is as it was afterwards", function()
+    local pane = start(WAITS, { columns = 70, rows = 20 })
+    pane:wait_for "<on>ready 70 x 20"
+    pane:keys "x"
+    pane:wait_for '"x" in a task: false'
+    pane:keys "C-c"
+    pane:wait_for "interrupted 70 x 20"
+    pane:resize(90, 25)
+    pane:wait_for "resized 90 x 25"
+    pane:keys "q"
+    pane:wait_for "<off>status 0\nicanon"
+  end)
+
+  it("keeps what is typed while nobody listens, or loses it", function()
+    local pane = start [[
+      host.run(function()
+        local waiter, typed = host.waiter(), ""
+        terminal:watch(host, {
+          keys = function()
+            typed = typed .. terminal:read()
+            if typed:find "q" then waiter:wake() end
+          end,
+          news = function() end,
+        })
+        terminal:raw(true)
+        terminal:listen(false)
+        say "deaf"
+        host.sleep(1000)
+        if typed ~= "" then say "it listens" end
+        terminal:listen(true)
+        waiter:wait()
+        say("typed " .. typed)
+        terminal:listen(false)
+        say "deaf again"
+        host.sleep(1000)
+        terminal:forget_keys()
+        typed = ""
+        terminal:listen(true)
+        waiter = host.waiter()
+        say "and not"
+        waiter:wait()
+        say("typed " .. typed)
+      end)]]
+    pane:wait_for "deaf\n"
+    pane:keys "a q"
+    pane:wait_for "deaf\ntyped aq\ndeaf again"
+    pane:keys "b q"
+    pane:wait_for "and not"
+    pane:keys "c q"
+    pane:wait_for "typed cq\n"
+  end)
+
+  it("is as it was though the program ends in the middle: by an error, a signal, the third Ctrl-C", function()
+    local stuck = "terminal:raw(true)\nsay 'raw'\nwhile true do end"
+    for _, case in ipairs {
+      { program = "terminal:raw(true)\nsay 'raw'\nerror 'a fault'", status = 1 },
+      { program = stuck, signal = "TERM", status = 143 }, { program = stuck, signal = "HUP", status = 129 },
+      { program = stuck, signal = "QUIT", status = 131 }, { program = stuck, keys = { "C-c", "C-c", "C-c" }, status = 130 },
+    } do
+      local pane = start((case.program:gsub("say 'raw'", "say('raw ' .. require('luv').os_getpid())")))
+      local pid = pane:wait_for "<on>raw (%d+)"
+      if case.signal then shell.must(("kill -%s %s"):format(case.signal, pid)) end
+      for _, key in ipairs(case.keys or {}) do
+        pane:keys("'" .. key .. "'")
+        os.execute "sleep 0.2" -- signals that wait are one
+      end
+      pane:wait_for(("<off>[^<]*status %d\nicanon"):format(case.status))
+      pane:stop()
+    end
+  end)
+
+  it("stops and goes on as Ctrl-Z has it, raw again", function()
+    local pane = tmux.start(("exec bash --norc -i -c 'set -m; %s; echo stopped; fg'"):format(write(WAITS)))
+    pane:wait_for "<on>ready"
+    pane:keys "C-z"
+    pane:wait_for "<off>[^<]*stopped[^<]*<on>continued"
+    pane:keys "x"
+    pane:wait_for '"x" in a task'
+    pane:keys "q"
+  end)
+
+  it("is refused where there is none, and a sequence that is too long", function()
+    shell.write(folder .. "/none.lua", 'print(require("cueball.cli.terminal").open())')
+    local output, status = shell.run(("luajit %s/none.lua </dev/null"):format(folder))
+    assert.equal(0, status, output)
+    assert.matches("^nil\tstandard input is no terminal", output)
+    local lib = require("cueball.native").lib
+    assert.equal(-9, lib.cueball_terminal_sequences("", "")) -- EBADF: nothing is open
+    tmux.start("echo on it; " .. LUAJIT .. "-e " .. shell.quote [[
+      local terminal, lib = require("cueball.cli.terminal").open(), require("cueball.native").lib
+      print(lib.cueball_terminal_sequences(("x"):rep(65), ""), lib.cueball_terminal_sequences("", ("x"):rep(64)))]]):wait_for "%-22%s+0"
+  end)
+end)
+
+describe("a bounded signal", function()
+  it("ends the process only if nobody has heard of it, and is checked", function()
+    local heard = [[
+      local uv, lib = require "luv", require("cueball.native").lib
+      local signal = uv.new_signal()
+      signal:start("sigterm", function() %s signal:stop() end)
+      assert(lib.cueball_signal_bound(15, 1) == 0)
+      uv.kill(uv.os_getpid(), "sigterm")
+      uv.new_timer():start(1500, 0, function() print "alive" end)
+      uv.run()]]
+    local function run(program)
+      local output, status = shell.run(LUAJIT .. "-e " .. shell.quote(program))
+      return (output:gsub("%s+$", "")), status
+    end
+    assert.same({ "alive", 0 }, { run(heard:format "lib.cueball_signal_heard()") })
+    local output, status = run(heard:format "")
+    assert.same({ 143, nil }, { status, output:match "alive" })
+    output = run [[
+      local lib = require("cueball.native").lib
+      print(lib.cueball_signal_bound(0, 1), lib.cueball_signal_bound(15, 0), lib.cueball_signal_bound(9, 1))
+      for number = 1, 3 do lib.cueball_signal_bound(number, 1) end
+      print(lib.cueball_signal_bound(15, 1), lib.cueball_signal_bound(10, 1))]]
+    assert.equal("-22\t-22\t-22\n0\t-28", output)
+  end)
+end)
