@@ -126,4 +126,33 @@ describe("cueball run", function()
     one:signal "INT"
     assert.equal(130, (one:wait()))
   end)
+
+  it("ends at the first signal, if the script does not come back to the loop in time; a wait that does is not hurried", function()
+    local path = write("stuck.lua", "print 'ready' io.flush()\nlocal n = 0\nwhile true do n = n + 1 end\n")
+    for name, code in pairs { TERM = 143, INT = 130 } do
+      local one = command.start("run --stop-timeout 1s " .. path)
+      one:wait_for "ready"
+      one:signal(name)
+      assert.equal(code, (one:wait()))
+    end
+    path = write("slow.lua", POOLS .. [[
+      local lease = second:claim()
+      print "ready" io.flush()
+      while second:state() ~= "stopping" do cueball.sleep(5) end
+      cueball.sleep(1500)
+      lease:release()]])
+    local one = command.start("run --stop-timeout 5s " .. path)
+    one:wait_for "ready"
+    one:signal "TERM"
+    local status, _, err = one:wait()
+    assert.equal(143, status)
+    assert.matches("second: stopped.*first: stopped", err)
+  end)
+
+  it("tells what a script throws with control characters escaped", function()
+    local status, _, err = command.run [[run -e 'error("\27]0;owned\7 and\nmore", 0)']]
+    assert.equal(1, status)
+    assert.matches("^cueball: \\x1b%]0;owned\\x07 and\nmore\n", err)
+    assert.is_nil(err:find "[%z\1-\8\27]")
+  end)
 end)

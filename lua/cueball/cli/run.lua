@@ -2,7 +2,7 @@
 --
 -- The happy path: the script is run, and when it is done the pools that it has left are stopped. What can go wrong: it throws; it is
 -- interrupted, and its pools are stopped while it goes on, so that whoever has a connection can finish; it is stuck, and a second Ctrl-C
--- is the system's own (host.on_signal with once).
+-- is the system's own (host.on_signal with once); so is the first one, where the event loop does not hear of it in time.
 local read = require "cueball.cli.read"
 local said = require("cueball.text").format
 local status = require "cueball.cli.status"
@@ -24,7 +24,8 @@ Options, before SCRIPT:
   -h, --help               Print this
 
 Pools that are left when it is done are stopped, the last one made first. So
-they are at Ctrl-C (SIGINT) and SIGTERM; a second Ctrl-C ends it at once.
+they are at Ctrl-C (SIGINT) and SIGTERM; a second one ends it at once. A script
+that never waits is ended when the time of --stop-timeout is over.
 
 Exit status: what the script returns, if that is a whole number from 0 to 255;
 0 if it is done; 1 it threw an error or returned false; 2 wrong usage;
@@ -107,12 +108,22 @@ local function stop_pools(host, bound_ms)
   return left
 end
 
+local NUMBERS = { int = 2, term = 15 } -- POSIX has these
+
 -- What becomes of the script and of signals, in one task.
 -- @return the exit status
 local function follow(host, script, bound_ms, complain)
+  local lib = require("cueball.native").lib
   local waiter, endings = host.waiter(), {}
   local function hear(name, code)
-    endings[#endings + 1] = host.on_signal(name, function() waiter:wake(code) end, { once = true })
+    local function heard()
+      lib.cueball_signal_heard()
+      waiter:wake(code)
+    end
+    local forget = host.on_signal(name, heard, { once = true })
+    if not forget then return end
+    endings[#endings + 1] = forget
+    lib.cueball_signal_bound(NUMBERS[name], math.max(1, math.ceil(bound_ms / 1000)))
   end
   hear("int", status.interrupted)
   hear("term", status.terminated)
@@ -135,7 +146,7 @@ end
 function run.run(given, system)
   local bound_ms, fault = read.time(given.stop_timeout)
   if not bound_ms then return nil, said("option '--stop-timeout' %s, not %q", fault, given.stop_timeout) end
-  local function complain(words) system.stderr:write("cueball: ", words, "\n") end
+  local function complain(words) system.stderr:write("cueball: ", text.clean_lines(words), "\n") end
   local script, message, code = script_of(given)
   if not script then
     if not code then return nil, message end
