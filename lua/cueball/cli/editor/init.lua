@@ -2,7 +2,7 @@
 --   new(prompt)                        → it; or nil, message: it cannot be had here
 --   is_raw, enter, leave               how it wants the terminal: see Terminal:sequences
 --   read(pending)                      in the task of Prompt:run, until there is an input: what was typed behind `pending`, which was not
---                                      finished, with that before it; or nil, "interrupted"; or nil, "end"
+--                                      finished, with that before it; or nil, "interrupted", whether nothing was typed; or nil, "end"
 --   above(bytes)                       writes lines, above what is being typed
 --   typed(bytes)                       outside of any task, what was typed; nil: the terminal is gone. read() waits by Prompt:wait
 --   interrupt(is_running)              outside of any task: Ctrl-C was pressed, while something that was submitted runs, or not
