@@ -86,7 +86,9 @@ describe("a console in nginx", function()
         "t = {} while true do t[#t + 1] = {} end", "ngx.sleep(0.01) while true do end",
       } do
         console:submit(line)
-        assert.matches("the command ran for more than 50 ms", (shown[#shown][1]:gsub("took more than 64 MiB", "ran for more than 50 ms")), line)
+        local told = shown[#shown][1]
+        local is_ended = told:find "the command ran for more than 50 ms" or told:find "the command took more than 64 MiB"
+        assert.is_truthy(is_ended, line .. ": " .. told)
       end
       assert.equal("nil", one:ask "/hook")
       console:close()
