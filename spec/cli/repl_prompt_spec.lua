@@ -77,7 +77,7 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     enter "do cueball.spawn(function() cueball.sleep(100) while true do end end) end"
     os.execute "sleep 0.5"
     pane:keys "C-c"
-    pane:wait_for "error: input 1:1: interrupted"
+    pane:wait_for "error: cueball: input 1:1: interrupted"
     enter "7 * 6"
     pane:wait_for "_1 = 42"
   end)

@@ -64,7 +64,7 @@ end
 -- The same without a second table for each.
 local function states_of(pool)
   local list = json.list(pool:backends())
-  for _, one in ipairs(list) do one.state = state_of(one) end
+  for _, one in ipairs(list) do one.state = snapshot.state_of(one) end
   return list
 end
 
