@@ -92,8 +92,11 @@ function Server:restart()
   if not self.process then listen(self) end
 end
 
+--- Ends them all; signals do again what they do by default.
 function servers.kill_all()
   for _, server in ipairs(all) do server:kill() end
+  for _, signal in ipairs(signals) do signal:close() end
+  signals = {}
 end
 
 return servers

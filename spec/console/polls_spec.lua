@@ -1,10 +1,11 @@
 --- What thousands of polls leave behind in the program: nothing.
 local host = require "cueball.host.uv"
+local memory = require "spec.support.memory"
 local remote = require "cueball.console.remote"
 local shell = require "spec.support.shell"
 local towns = require "spec.support.console_town"
 
-local POLLS, SESSIONS = 3000, 200
+local ROUNDS, POLLS, SESSIONS = 6, 250, 50 -- polls and sessions of a round
 
 local town
 
@@ -36,10 +37,8 @@ describe("polls of a console", function()
   it("leave memory as it was, in one session", function()
     host.run(function()
       local one = attach()
-      polls(one, POLLS / 3) -- until what is compiled is compiled: that is memory, too
-      local before = kib()
-      polls(one, POLLS / 3)
-      assert.is_true(kib() - before < 160, ("%d KiB more"):format(kib() - before))
+      local grown = memory.least_growth_kib(ROUNDS, function() polls(one, POLLS) end)
+      print("grown", grown) assert.is_true(grown < 16, ("%.1f KiB more"):format(grown)) -- of 250 polls, each of three commands
       assert.equal(0, one.failed)
       one:close()
     end)
@@ -54,11 +53,13 @@ describe("polls of a console", function()
         one:close()
         host.sleep(1)
       end
-      for _ = 1, 20 do sit() end
-      local before, open = kib(), descriptors()
-      for _ = 1, SESSIONS do sit() end
+      for _ = 1, 5 do sit() end
+      local open = descriptors()
+      local grown = memory.least_growth_kib(ROUNDS, function()
+        for _ = 1, SESSIONS do sit() end
+      end)
       assert.is_true(descriptors() <= open) -- one of before may be closed only now
-      assert.is_true(kib() - before < 200, ("%d KiB more"):format(kib() - before))
+      print("grown", grown) assert.is_true(grown < 16, ("%.1f KiB more"):format(grown))
     end)
   end)
 

@@ -1,6 +1,8 @@
 --- What this process holds: what malloc gave out and nobody has freed, and Lua's heap.
 --
 --   memory.held_kb() → KB
+--   memory.least_growth_kib(rounds, fn)   calls fn() so often → by how many KiB Lua's heap has grown in the round in which it grew least:
+--                                         what leaks grows in each, what is compiled on the way in some
 --
 -- Not resident memory: what is freed stays resident for as long as malloc, or a sanitizer's quarantine, keeps it.
 local ffi = require "ffi"
@@ -25,6 +27,21 @@ end
 
 function memory.held_kb()
   return malloced() / 1024 + collectgarbage "count"
+end
+
+local function heap_kib()
+  for _ = 1, 3 do collectgarbage() end
+  return collectgarbage "count"
+end
+
+function memory.least_growth_kib(rounds, fn)
+  local least = math.huge
+  for _ = 1, rounds do
+    local before = heap_kib()
+    fn()
+    least = math.min(least, heap_kib() - before)
+  end
+  return least
 end
 
 return memory
