@@ -305,7 +305,7 @@ local MAY_USE = {
   connection = set "cosocket tls", pool = set "host resolver", set = set "pool", nginx = set "host cosocket dns resolver",
   monitor = set "host http log tls", http = set "host log",
   cli = set "host http dns resolver init console", init = set "host cosocket pool set nginx monitor console",
-  runtime = set "host init monitor pool set", console = set "host init monitor pool set resolver connection log",
+  runtime = set "host init monitor pool set", console = set "host http init monitor pool set resolver connection log",
 }
 
 -- What single modules may use besides: where rooms meet.

@@ -10,8 +10,10 @@
 local log = require "cueball.log"
 local native = require "cueball.native"
 local protocol = require "cueball.console.protocol"
+local response = require "cueball.http.response"
 local seat = require "cueball.console.seat"
 local text = require "cueball.text"
+local upgrade = require "cueball.console.upgrade"
 
 local connection = {}
 
@@ -23,8 +25,8 @@ local QUICK_MS, LOOK_MS = 60, 200 -- how long an answer is waited for before the
 local SEND_PIECE = 16 * 1024       -- bytes that a peer has to take within SEND_MS
 local QUEUE_MAX = 256 * 1024       -- bytes that are to be sent, of what runs beside
 local WAITING_MAX, WAITING_MS = 100, 20 -- lines that were sent before they were wanted; and how long no more are read then
-local HEADERS_MAX = 50
 local COMPLETED_MAX = 8192         -- bytes of a text whose last word is completed
+local PLAIN, ADVICE = "text/plain; charset=utf-8", "This is a console of cueball: use `cueball attach`.\n"
 
 -- --------------------------------------------------------------------------- sending --
 
@@ -120,47 +122,38 @@ local function who_of(peer)
   return table.concat(parts, ", ")
 end
 
-local ADVICE = "This is a console of cueball: use `cueball attach`.\n"
-local BAD_REQUEST = ("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s")
-  :format(#ADVICE, ADVICE)
+local function left_ms(self)
+  return math.max(1, (self.begin_by - self.host.now()) / 1e6)
+end
 
-local ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
-  .. "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+local function first_line(self)
+  return self.lines:next(left_ms(self))
+end
+
+-- Answers an HTTP request, and no more after it.
+local function respond(self, status, kind, body)
+  local stream = { send = function(_, pieces) return send(self, table.concat(pieces)) end }
+  local headers = { { "Content-Type", kind }, { "Cache-Control", "no-store" }, { "X-Content-Type-Options", "nosniff" } }
+  response.new(stream, nil, false):answer(status, headers, body)
+end
 
 -- `cueball top` asks for a snapshot as it asks a monitor.
 local function answer_snapshot(self, headers)
   local token = self.settings.token
-  if token and not is_equal((headers.authorization or ""):match "^Bearer (.*)$", token) then
-    return send(self, BAD_REQUEST)
-  end
-  local taken = self.settings.snapshot()
-  local body = protocol.write(taken)
-  send(self, ANSWER:format(#body) .. body)
+  if token and not is_equal((headers.authorization or ""):match "^Bearer (.*)$", token) then return respond(self, 400, PLAIN, ADVICE) end
+  respond(self, 200, "application/json", protocol.write(self.settings.snapshot()))
 end
 
-local function first_line(self)
-  return self.lines:next(math.max(1, (self.begin_by - self.host.now()) / 1e6))
-end
-
--- The rest of an HTTP request that asks for an upgrade. What a browser sends has an Origin, or asks for something else.
-local function upgrade(self, first)
-  local headers = {}
-  for _ = 1, HEADERS_MAX do
-    local line = first_line(self)
-    if not line then return nil end
-    if line == "" then break end
-    local name, value = line:match "^([%w-]+):(.*)$"
-    if name then headers[name:lower()] = text.trimmed(value) end
-  end
-  if first:find "^GET /snapshot[? ]" and not headers.origin and not headers["sec-fetch-site"] then
-    answer_snapshot(self, headers)
-    return nil
-  end
-  if not first:find "^GET %S+ HTTP/1%.1$" or headers.upgrade ~= protocol.UPGRADE or headers.origin then
-    send(self, BAD_REQUEST)
-    return nil
-  end
-  return send(self, ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n"):format(protocol.UPGRADE))
+-- Answers the HTTP request that begins with this line.
+-- @return true: lines follow
+local function answer_http(self, first)
+  local request, message, status = upgrade.read(self.lines, first, function() return left_ms(self) end)
+  if message then return respond(self, status, PLAIN, message .. "\n") end
+  if not request then return nil end
+  local wanted = upgrade.wanted(request)
+  if wanted == "console" then return send(self, upgrade.ACCEPTED) end
+  if wanted == "snapshot" then return answer_snapshot(self, request.headers) end
+  respond(self, 400, PLAIN, ADVICE)
 end
 
 local function refuse(self, message)
@@ -365,8 +358,8 @@ end
 local function serve_all(self)
   local line = first_line(self)
   if not line then return end
-  if line:find "^%u+ %S+ HTTP/" then
-    if not upgrade(self, line) then return end
+  if upgrade.is_http(line) then
+    if not answer_http(self, line) then return end
     line = first_line(self)
     if not line then return end
   end

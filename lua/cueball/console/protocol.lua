@@ -65,6 +65,22 @@ function Lines:next(timeout_ms)
   end
 end
 
+--- What comes next, line or not: of what stands before the lines.
+-- @param timeout_ms a number
+-- @return bytes; or nil, message
+function Lines:piece(timeout_ms)
+  local rest = self.rest
+  self.rest = ""
+  if rest ~= "" then return rest end
+  self.limit_of(self.stream, math.ceil(timeout_ms))
+  return self.stream:receiveany(16384)
+end
+
+--- Takes back the end of a piece, which belongs to the lines.
+function Lines:put_back(bytes)
+  self.rest = bytes .. self.rest
+end
+
 --- @return a table; or nil, message
 function protocol.read(line)
   local message = json.decode(line)

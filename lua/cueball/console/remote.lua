@@ -11,6 +11,7 @@
 local address_of = require "cueball.address"
 local protocol = require "cueball.console.protocol"
 local text = require "cueball.text"
+local upgrade = require "cueball.console.upgrade"
 
 local remote = {}
 
@@ -71,20 +72,6 @@ end
 
 -- ------------------------------------------------------------------------ connecting --
 
--- Through the HTTP that all consoles speak first: one in nginx is a location there.
-local function upgrade(self, path)
-  local sent = self.stream:send(("GET %s HTTP/1.1\r\nHost: cueball\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"):format(path,
-    protocol.UPGRADE))
-  local status = sent and self.lines:next(HELLO_MS)
-  if not status then return nil, "it closed the connection: is it a console, and may you use it?" end
-  if not status:find "^HTTP/1%.1 101" then return nil, "it is no console: " .. text.message(status) end
-  repeat
-    local line, message = self.lines:next(HELLO_MS)
-    if not line then return nil, message end
-  until line == ""
-  return true
-end
-
 local function say_hello(self, given)
   local hello = { hello = protocol.VERSION, token = given.token, terminal = given.is_terminal or nil, worker = given.worker }
   local sent, message = self.stream:send(protocol.write(hello))
@@ -92,7 +79,7 @@ local function say_hello(self, given)
   if sent then line, message = self.lines:next(HELLO_MS) end
   if not line then return nil, message end
   local answer = protocol.read(line)
-  if not answer then return nil, "it is no console" end
+  if not answer then return nil, line:find "^HTTP/" and "libcueball_http is needed for a console in nginx" or "it is no console" end
   if answer.error then return nil, text.message(answer.error) end
   self.hello, self.began_at = answer, self.host.now()
   return true
@@ -116,7 +103,7 @@ local function connect_once(given)
   self.lines = protocol.lines(stream, protocol.ANSWER_MAX, function(_, ms)
     stream:settimeouts(CONNECT_MS, CONNECT_MS, ms or FOREVER_MS)
   end, given.host.now)
-  ok, message = upgrade(self, given.path or "/console")
+  ok, message = upgrade.ask(stream, self.lines, given.path or "/console")
   if ok then ok, message = say_hello(self, given) end
   if ok then
     self.host.spawn(read, self)

@@ -4,6 +4,7 @@
 --   got.status, got.headers                by name in small letters
 --   got:piece()                            the next piece of the body, as it comes; nil: it is over; nil, message
 --   got:rest()                             the whole of it; nil, message
+--   got:behind()                           after status 101: what was received behind the head
 --
 -- It is for one answer, after which the socket is closed: the request should have "Connection: close". A request with HEAD is not for it.
 local head = require "cueball.http.head"
@@ -86,6 +87,11 @@ function Answer:rest()
     parts[#parts + 1] = piece
   until not piece
   return table.concat(parts)
+end
+
+--- What came behind the head of an answer with 101, and is no HTTP.
+function Answer:behind()
+  return self.data:sub(self.at + 1)
 end
 
 --- Reads the head of an answer, in a task. The socket's limits of time hold for each read; it is not closed here.

@@ -1,4 +1,9 @@
 --- The requests of one connection, as tables, read by libcueball_http.
+--
+--   local one = reader.new(8192, 64)
+--   one:feed(data)    → a request; nil; nil, message, status
+--   one.rest          what was fed, and is behind that request
+--   one:free()
 local head = require "cueball.http.head"
 local library = require "cueball.http.library"
 local target = require "cueball.http.target"

@@ -9,7 +9,7 @@ Response.__index = Response
 local REASONS = {
   [200] = "OK", [204] = "No Content", [304] = "Not Modified", [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden",
   [404] = "Not Found", [405] = "Method Not Allowed", [408] = "Request Timeout", [414] = "URI Too Long", [421] = "Misdirected Request",
-  [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [503] = "Service Unavailable",
+  [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [501] = "Not Implemented", [503] = "Service Unavailable",
   [505] = "HTTP Version Not Supported",
 }
 
