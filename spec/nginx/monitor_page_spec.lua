@@ -27,6 +27,9 @@ location /few/ { content_by_lua_block {
 } }
 location /polled/ { content_by_lua_block { require("cueball.monitor").serve { at = "/polled/" } } }
 location = /polled/events { return 404; }
+location = /pools/guarded { content_by_lua_block {
+  require("cueball.monitor").serve { at = "/pools/", token = "]] .. TOKEN .. [[" }
+} }
 location = /work { content_by_lua_block {
   assert(pools.cache:with(function() return true end))
   require("cueball.log").say(require "cueball.nginx.host", "warn", "worked", "worked")
@@ -99,6 +102,14 @@ describe("cueball.monitor.serve at a location of nginx", function()
       assert.equal(304, (ask("GET /pools" .. path, ("Host: localhost\r\nIf-None-Match: %s\r\n"):format(etag))), path)
     end
     assert.equal("", select(3, ask "HEAD /pools/"))
+  end)
+
+  it("is for whom each location says, though two have one path", function()
+    start(1)
+    assert.equal(200, (ask "GET /pools/snapshot"))
+    assert.equal(401, (ask "GET /pools/guarded"))
+    assert.equal(404, (ask("GET /pools/guarded", "Host: localhost\r\nAuthorization: Bearer " .. TOKEN .. "\r\n")))
+    assert.equal(200, (ask "GET /pools/snapshot"))
   end)
 
   it("shows the pools of the worker that answers in detail, one of them, or one of them whole and the others in brief", function()

@@ -1,5 +1,6 @@
 --- Commands that tell how a pool does: :look, :why, :explain, :plan.
 local commands = require "cueball.console.commands"
+local state_of = require("cueball.monitor.snapshot").state_of
 local target = require "cueball.console.target"
 local text = require "cueball.text"
 
@@ -13,11 +14,6 @@ local BACKENDS_MAX = 50
 -- -------------------------------------------------------------------- :look --
 
 local COLUMNS = { "backend", "state", "total", "idle", "busy", "connecting", "error" }
-
-local function state_of(backend)
-  return backend.removed and "removed" or backend.drained and "drained" or backend.dead and "dead" or backend.ejected and "ejected"
-    or backend.standby and "standby" or "up"
-end
 
 local function cells_of(backend)
   return { backend.key, state_of(backend), tostring(backend.total), tostring(backend.idle), tostring(backend.busy),

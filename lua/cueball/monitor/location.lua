@@ -37,14 +37,24 @@ function Response:write(piece)
   return self.send(piece) or nil
 end
 
--- One for each location: they may differ in what they show, and to whom.
+-- One for each set of options: locations of the same path, in two servers of one nginx, may differ in what they show, and to whom.
 local servers = {}
 
+local function key_of(given)
+  local parts = { given.at, given.token or "", given.streams_max or "" }
+  for _, list in ipairs { given.hosts or false, given.pools or false } do
+    parts[#parts + 1] = list and #list or "all"
+    for _, name in ipairs(list or {}) do parts[#parts + 1] = name end
+  end
+  return table.concat(parts, "\0")
+end
+
 local function server_of(host, given, view)
-  local made = servers[given.at]
+  local key = key_of(given)
+  local made = servers[key]
   if not made then
     made = monitor_server.new(host, "", given, view)
-    servers[given.at] = made
+    servers[key] = made
     host.workers.on_exit(function() made:close() end)
   end
   return made
