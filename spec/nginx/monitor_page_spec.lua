@@ -22,7 +22,7 @@ local TOKEN = "0123456789abcdef"
 
 local SERVER = [[
 location /pools/ { content_by_lua_block { require("cueball.monitor").serve { at = "/pools/", hosts = { "status.example" } } } }
-location /few/ { content_by_lua_block {
+location /few/ { lua_check_client_abort on; content_by_lua_block {
   require("cueball.monitor").serve { at = "/few/", pools = { "cache" }, token = "]] .. TOKEN .. [[", streams_max = 1 }
 } }
 location /polled/ { content_by_lua_block { require("cueball.monitor").serve { at = "/polled/" } } }

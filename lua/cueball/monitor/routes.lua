@@ -14,6 +14,7 @@ local routes = {}
 
 routes.LIMIT = detail.LIMIT
 local KEPT_MAX = 16    -- texts: who asks for a thousand different ones has them made, not kept
+local MAKING_MS = 10000 -- for a text to be made
 local FRESH_NS = 250e6 -- several who ask for the same within this time are given the same text
 
 -- What every answer with data has: it is nobody's to keep, to show in a frame, or to take for something else.
@@ -52,15 +53,15 @@ local function size_of(made)
 end
 
 -- Makes a text, or a list of its pieces, unless one was made a moment ago.  Who asks while it is made waits for that one: many who ask at
--- once cost what one does.
+-- once cost what one does.  The request of the one who makes it may have ended in the middle, so that is not waited for without an end.
 local function fresh(server, key, make)
   local kept = server.kept[key]
   local now = server.host.now()
   if kept and kept.text and now - kept.at < FRESH_NS then return kept.text end
-  if kept and kept.waiting then
+  if kept and kept.waiting and now - kept.at < MAKING_MS * 1e6 then
     local waiter = server.host.waiter()
     kept.waiting[#kept.waiting + 1] = waiter
-    return waiter:wait() or make()
+    return waiter:wait(MAKING_MS) or fresh(server, key, make)
   end
   kept = { at = now, text = nil, waiting = {} }
   if not server.kept[key] then server.kept_count = server.kept_count + 1 end

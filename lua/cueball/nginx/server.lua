@@ -74,10 +74,14 @@ function server.http.answer(status, content_type, text)
   ngx.print(text)
 end
 
---- The request as a whole.
+local function nothing() end
+
+--- The request as a whole. From now on its code runs to the end, also if the client leaves and lua_check_client_abort is on: else nginx
+-- would end it in the middle, and what it began for others with it.
 -- @return { method, target = as it stands in the request, headers = by name in small letters, minor = of the version of HTTP, has_body,
 --   address = of who asks }
 function server.http.request()
+  ngx.on_abort(nothing) -- nil, message: nginx does not look whether clients leave, or somebody has said what is to be done then
   local headers = {}
   for name, value in pairs(ngx.req.get_headers(0, true)) do
     headers[name:lower()] = type(value) == "table" and table.concat(value, ", ") or value
