@@ -142,6 +142,28 @@ describe("cueball attach", function()
     end)
   end
 
+  for _, editor in ipairs(EDITORS) do
+    it("does not wait for completions of a program that hangs, with the editor " .. editor, function()
+      start "write"
+      local line = "trap : INT; %s attach --no-history --editor %s unix:%s/sock"
+      local pane = tmux.start(line:format(command.script, editor, folder), { columns = 130 })
+      pane:wait_for "write %d+%w+>"
+      pane:type "poo"
+      pane:wait_for "> poo"
+      program:kill "sigstop"
+      pane:keys "Tab"
+      pane:type "more"
+      pane:keys "C-c"
+      pane:wait_for "> poo\n[^\n]*write %d+%w+>"
+      program:kill "sigcont"
+      pane:type "1 + 1"
+      pane:keys "Enter"
+      pane:wait_for "_1 = 2"
+      pane:keys "C-d"
+      assert.equal(status.found, pane:status())
+    end)
+  end
+
   it("tells what happens above the line that is being typed", function()
     start "write"
     local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })

@@ -36,6 +36,7 @@ function prompt.open(given)
     terminal = terminal, system = system, is_colored = output.is_colored(system, system.stdout, "auto"),
     history = histories.open(given.history, system),
     is_running = false,    -- something that was submitted
+    is_completing = false, -- the session is asked, which may wait for another program
     has_printed = false,   -- since the input was left
     editor = nil, session = nil, host = nil, waiter = nil,
   }, Prompt)
@@ -78,6 +79,16 @@ local function submit(self, input)
   return ok and result or "done"
 end
 
+--- Of the editor, in the task of run: what the word at the cursor could become.
+-- @return list, and where the word begins, as of the session; an empty list after Ctrl-C
+function Prompt:complete(words, position)
+  self.is_completing = true
+  local ok, list, from = pcall(self.session.complete, self.session, words, position)
+  self.is_completing = false
+  if not ok then error(list, 0) end
+  return list, from
+end
+
 --- Of the editor, in the task of run: until something was typed, or Ctrl-C was pressed.
 function Prompt:wait()
   self.waiter = self.host.waiter()
@@ -101,7 +112,7 @@ local NEWS = {
   -- What was typed ahead is not run either.
   interrupted = function(self)
     self.terminal:forget_keys()
-    if self.is_running then self.session:interrupt() end
+    if self.is_running or self.is_completing then self.session:interrupt() end
     self.editor:interrupt(self.is_running)
     wake(self)
   end,

@@ -98,7 +98,7 @@ local function connect_once(given)
     form = given.form, failed = 0, is_over = false, status = 0, is_remote = true, interrupts = 0,
     waiter = nil, -- of what was asked
     loss = nil,   -- how the connection ended
-    is_quitting = false,
+    is_quitting = false, is_completing = false,
   }, Remote)
   self.lines = protocol.lines(stream, protocol.ANSWER_MAX, function(_, ms)
     stream:settimeouts(CONNECT_MS, CONNECT_MS, ms or FOREVER_MS)
@@ -164,14 +164,21 @@ end
 --- What the word at the cursor could become.
 -- @return list of { text =, note = }, and where the word begins
 function Remote:complete(line, position)
+  self.is_completing = true
   local answer = ask(self, { complete = line, position = position })
+  self.is_completing = false
   if not answer then return {}, position + 1 end
   return candidates(answer.list), type(answer.start) == "number" and answer.start or position + 1
 end
 
 --- Has what was submitted ended, from elsewhere; if nothing was, what goes on beside. The third time for one input the program is left.
+-- A completion is not waited for any longer: the program may not answer at all.
 -- @return whether there was something
 function Remote:interrupt()
+  if self.is_completing then
+    if self.waiter then self.waiter:wake() end
+    return true
+  end
   if self.waiter then self.interrupts = self.interrupts + 1 end
   if self.interrupts >= 3 then
     self.stream:abort()

@@ -47,7 +47,7 @@ end
 local function complete(self)
   local line = self.line
   if line:is_at_indent() then return line:insert "  " end
-  local list, from = self.prompt.session:complete(line.text, line.at)
+  local list, from = self.prompt:complete(line.text, line.at)
   if not list or #list == 0 then return self.prompt:write "\7" end
   local common = candidates.common(list)
   if #list == 1 or #common > line.at - from + 1 then return line:replace(from, common) end

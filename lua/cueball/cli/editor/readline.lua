@@ -113,7 +113,7 @@ local function complete(self)
   local text, at = lib.line()
   local before = self.pending and self.pending .. "\n" or ""
   if text:sub(1, at):find "^[^%S\n]*$" or text:sub(1, at):find "\n[^%S\n]*$" then return lib.replace(at, "  ") end
-  local list, from = prompt.session:complete(before .. text, #before + at)
+  local list, from = prompt:complete(before .. text, #before + at)
   from = list and list[1] and from - #before or 0
   if from < 1 then return lib.ring() end
   if IS_OWN_LIST[kind] then
