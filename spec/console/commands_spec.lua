@@ -191,6 +191,16 @@ describe("a command", function()
     heard(":script", "db:pause()\n", "db:resume()\n", 'db:restore({ backend = "10.0.0.1:80" })')
   end)
 
+  it(":undo remembers the last 200, so a session of a whole day does not grow", function()
+    heard(POOL, "")
+    for _ = 1, 101 do
+      heard(":pause", "done")
+      heard(":resume", "done")
+    end
+    for number = 1, 10 do prompt:ask(":set spares=" .. number % 2) end
+    assert.equal(200, #prompt.session.undoing)
+  end)
+
   it(":undo says why it cannot", function()
     heard(POOL, "")
     prompt:ask ":drain 10.0.0.1:80"

@@ -19,7 +19,7 @@ end
 -- For :undo: a verb once more, and what it is in a script.
 local function note_undo(context, one, undo, line)
   local given = undo.given or {}
-  context.undoing[#context.undoing + 1] = {
+  changes.note_undo(context.undoing, {
     what = line,
     undo = function()
       return RUN[undo.verb]({ pool = undo.name or one.name, backend = given.backend }, { who = context.who }, given)
@@ -28,7 +28,7 @@ local function note_undo(context, one, undo, line)
       local arguments = next(given) and show.value(given, { width = math.huge, entries = 1000 }) or ""
       return ("%s:%s(%s)"):format(target.expression(session, one.pool) or "pool", undo.verb, arguments)
     end,
-  }
+  })
 end
 
 -- Notes a change and tells the log.

@@ -15,6 +15,14 @@ function changes.note(change)
   return change
 end
 
+--- A change that :undo of a session can take back: the last 200 of each.
+-- @param undoing of the session
+-- @param change  { what = text, undo = function() → true; or nil, message, as_lua = nil, or function(session) → text }
+function changes.note_undo(undoing, change)
+  undoing[#undoing + 1] = change
+  if #undoing > KEPT then table.remove(undoing, 1) end
+end
+
 --- The changes, oldest first, as copies: { number, time_s, who, what, pool, old, new, undo }.
 function changes.list()
   local copies = {}

@@ -1,5 +1,6 @@
 --- Commands that make pools and use them: :pool, :claim, :release, :ask, :set.
 local address = require "cueball.address"
+local changes = require "cueball.console.changes"
 local commands = require "cueball.console.commands"
 local options = require "cueball.options"
 local show = require "cueball.console.show"
@@ -277,7 +278,7 @@ local function set_options(session, argument)
   local name = target.expression(session, pool) or "pool"
   session.latest_lua = ("%s:set %s"):format(name, show.value(given, { width = math.huge }))
   local undo = ("%s:set %s"):format(name, show.value(before, { width = math.huge }))
-  session.undoing[#session.undoing + 1] = { what = undo, undo = function() pool:set(before) end }
+  changes.note_undo(session.undoing, { what = undo, undo = function() pool:set(before) end })
   session:print(session.latest_lua .. "   -- :undo does " .. undo, "note")
   return true
 end

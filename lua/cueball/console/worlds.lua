@@ -1,5 +1,6 @@
 --- Commands of a prompt in virtual time: :step, :until, :server, :fault and its short forms, :seed.
 local address = require "cueball.address"
+local changes = require "cueball.console.changes"
 local commands = require "cueball.console.commands"
 local show = require "cueball.console.show"
 local text = require "cueball.text"
@@ -131,7 +132,7 @@ local function break_server(session, word, name, argument)
   assert(session:compile(session.latest_lua, ":fault"))()
   if fault.undo then
     local undo = fault_lua(fault.undo, server)
-    session.undoing[#session.undoing + 1] = { what = undo, undo = function() assert(session:compile(undo, ":undo"))() end }
+    changes.note_undo(session.undoing, { what = undo, undo = function() assert(session:compile(undo, ":undo"))() end })
   end
   session:print(("%s %s%s"):format(found.key, fault.said, delay and (": %s ms"):format(delay) or ""), "note")
   return true
