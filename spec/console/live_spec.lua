@@ -194,6 +194,26 @@ describe("a console whose peer reads slowly", function()
       assert.equal(0, subscribers())
     end
   end)
+
+  it("leaves no task behind that waits to send, if the one that sends is killed", function()
+    local function tasks()
+      local count = 0
+      for task in pairs(world.living()) do count = count + (task.is_done and 0 or 1) end
+      return count
+    end
+    local sends, before = 0, tasks()
+    local stream = slow_stream({ '{"hello":1}\n', '{"id":1,"run":":trace db"}\n', '{"id":2,"run":"1"}\n' }, function()
+      sends = sends + 1
+      return sends > 3 and 1e6 or 0
+    end)
+    local task = world.spawn(function() connection.serve(stream, { address = "spec" }, settings()) end)
+    world.advance(300)
+    assert.equal(4, sends) -- the result, which nobody takes
+    churn(1)
+    world.kill(task)
+    world.advance(1000)
+    assert.equal(before, tasks())
+  end)
 end)
 
 -- --------------------------------------------------------------------- over a socket --

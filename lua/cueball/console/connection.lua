@@ -385,6 +385,7 @@ end
 local function leave(self)
   self.is_gone = true
   wake_teller(self)
+  if self.turn then self.turn:wake() end
   if self.seat then self.seat:close() end
 end
 
