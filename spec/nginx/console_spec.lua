@@ -212,6 +212,27 @@ describe("a console in nginx", function()
     end)
   end)
 
+  it("ends in another worker, too, when its client goes, however nginx takes that", function()
+    local server = SERVER:format(TOKEN, "write")
+    one = nginx.start { http = SHARED .. "lua_check_client_abort on;\n", server = server, workers = 4 }
+    host.run(function()
+      local function watchers(console)
+        console:submit "#pool.events.subscribers"
+        return tonumber(shown[#shown][1])
+      end
+      local consoles = {}
+      for index = 1, 4 do
+        consoles[index] = attach_to(1)
+        consoles[index]:submit ":watch db"
+      end
+      local last = attach_to(1)
+      assert.equal(4, watchers(last))
+      for _, console in ipairs(consoles) do console:close() end
+      nginx.until_true(function() return watchers(last) == 0 end, function() return shown[#shown][1] end)
+      last:close()
+    end)
+  end)
+
   it("says which workers there are, and that one is gone, within seconds", function()
     one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write"), workers = 4 }
     host.run(function()
