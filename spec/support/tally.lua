@@ -49,8 +49,13 @@ return function(options)
     return write(handler.getFullName(element))
   end)
   -- What failed is told at once, too: a run that is killed has no end at which busted would tell it.
-  busted.subscribe({ "test", "end" }, function(element, _, status)
-    if status == "failure" or status == "error" then io.stderr:write("\nfailed: ", handler.getFullName(element), "\n") end
+  local function tell(element, _, message)
+    io.stderr:write("\nfailed: ", handler.getFullName(element), ": ", tostring(message), "\n")
+    return nil, true
+  end
+  busted.subscribe({ "failure" }, tell)
+  busted.subscribe({ "error" }, tell)
+  busted.subscribe({ "test", "end" }, function()
     return write "between specs"
   end)
   busted.subscribe({ "suite", "end" }, function()

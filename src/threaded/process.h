@@ -19,8 +19,8 @@ uint64_t cueball__thread_number(void);
 
 enum { CUEBALL__THREAD_NAME_SIZE = 16 }; /* as Linux has them */
 
-/* The name that the thread of this process has now; "": none, or it is not known.  Not to be called with a pool's lock: it
+/* The name that the thread of this number has now, in this process; "": none, or it is not known.  Not to be called with a pool's lock: it
  * reads a file.  No cancellation point. */
-void cueball__thread_name(uint64_t number, char name[CUEBALL__THREAD_NAME_SIZE]);
+void cueball__thread_name(uint64_t of, char name[CUEBALL__THREAD_NAME_SIZE]);
 
 #endif

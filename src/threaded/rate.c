@@ -40,7 +40,7 @@ void cueball__rate_measure(cueball__rate *rate, const cueball__both_clocks *cloc
     if (most - least > least / DOUBT_MAX)
         return;
     rate->measured = least;
-    rate->tick_ns = (double)(least + (most - least) / 2) / (double)(clocks->ticks - rate->base.ticks);
+    rate->tick_ns = ((double)least + (double)most) / 2 / (double)(clocks->ticks - rate->base.ticks);
     assert(rate->tick_ns > 0);
 }
 

@@ -21,7 +21,7 @@ local Connection = {}
 Connection.__index = Connection
 
 local BEGIN_MS, SEND_MS = 10000, 5000 -- who connects has to have said who he is within the first of them
-local QUICK_MS, LOOK_MS = 60, 200 -- how long an answer is waited for before the peer is listened to again, and how long then
+local QUICK_MS, LOOK_MS = 60, 20 -- how long an answer is waited for before the peer is listened to again, and how long then
 local SEND_PIECE = 16 * 1024       -- bytes that a peer has to take within SEND_MS
 local QUEUE_MAX = 256 * 1024       -- bytes that are to be sent, of what runs beside
 local WAITING_MAX, WAITING_MS = 100, 20 -- lines that were sent before they were wanted; and how long no more are read then
