@@ -210,7 +210,8 @@ describe("a PostgreSQL server that stops in the middle of connecting", function(
     pooled({ server }, {}, { recovery = hasty }, function(pool)
       local lease, message, name = pool:claim()
       assert.same({ nil, "pool_failed" }, { lease, name })
-      assert.matches("too long", message)
+      -- The pool's limit and the driver's end at one moment: either may be first.
+      assert.is_truthy(message:find "too long" or message:find "no connection after", message)
     end)
     server:thaw()
     until_true(function() return server:connections() == 0 end)
