@@ -2,6 +2,7 @@
 local collect = require "spec.support.collect"
 local cueball = require "cueball"
 local sim = require "cueball.host.sim"
+local uv = require "cueball.host.uv"
 local with = require "spec.support.with"
 
 local world, server
@@ -69,7 +70,7 @@ describe("a pool that was dropped", function()
     assert.same({}, world.leaks())
   end)
 
-  it("stays while a lease of it does, or a claim waits", function()
+  it("stays while a lease of it does", function()
     local kept, pool = forget()
     local lease = pool:try_claim()
     pool = nil -- luacheck: ignore
@@ -83,6 +84,47 @@ describe("a pool that was dropped", function()
     world.advance(11000)
     assert.equal(0, server.connections)
   end)
+
+  -- A task that waits without a limit of time is known to the pool alone, and the pool to that task alone. The simulator keeps its
+  -- tasks, so this is on libuv.
+  local waits = {
+    ["a claim waits"] = function(pool) return assert(pool:claim()):release() end,
+    ["pool:with waits"] = function(pool) return pool:with(function() return true end) end,
+    ["somebody waits in pool:ready"] = function(pool) return pool:ready() end,
+  }
+  for what, wait in pairs(waits) do
+    it("stays while " .. what, function()
+      local kept, is_well, answer = setmetatable({}, { __mode = "v" }), false, nil
+      local function claimer()
+        local pool = cueball.pool {
+          host = uv, name = "db", max_connections = 1, resolver = cueball.resolver.static { "10.0.0.1:80" },
+          connect = function()
+            if is_well then return {} end
+            return nil, "not yet"
+          end,
+          recovery = { default = { attempts = 1000, delay_ms = 5, max_delay_ms = 5 } },
+        }
+        kept.pool = pool
+        local found = wait(pool)
+        pool:stop()
+        answer = found
+      end
+      uv.run(function()
+        uv.spawn(claimer)
+        uv.sleep(1)
+        collect()
+        local is_kept = kept.pool ~= nil
+        is_well = true
+        for _ = 1, 6000 do
+          if answer or not is_kept then break end
+          uv.sleep(5)
+        end
+      end)
+      assert.is_truthy(answer)
+      collect()
+      assert.is_nil(kept.pool)
+    end)
+  end
 
   it("that was stopped is nothing to warn about", function()
     local _, pool = forget()

@@ -2,9 +2,12 @@
 -- would run on.
 --
 -- What the host keeps for a pool (its alarms, its resolver's task, watched sockets) knows the pool by a weak reference only. So a pool
--- that nobody else refers to is collected; no claim of it waits and no lease is out then, since these refer to their pool. pool.cleanup
--- has what is needed afterwards, and does not refer to the pool: once the pool is found collected its resolver is ended, its connections
--- are closed, and the log says so.
+-- that nobody else refers to is collected; no lease is out then, since a lease refers to its pool. pool.cleanup has what is needed
+-- afterwards, and does not refer to the pool itself: once the pool is found collected its resolver is ended, its connections are closed,
+-- and the log says so.
+--
+-- A task that waits without a limit of time is known to nobody but its pool, and may be the only one that knows the pool. The host would
+-- lose both, and the task would never go on. So pool.cleanup, which the host keeps, refers to those who wait, and they to their pool.
 local text = require "cueball.text"
 local leaks = require "cueball.pool.leaks"
 local log = require "cueball.log"
@@ -48,6 +51,7 @@ function cleanup.watch(pool)
   local self = {
     host = pool.host, name = pool.name, opened = pool.opened, factories = pool.factories,
     sink = nil, -- of its resolver, see resolver_changed
+    waiting = pool.waiting, readiness = nil, -- who waits: for claims, and in pool:ready, see readiness_changed
     leaks = pool.leaks, pool_alarm = pool.alarm, alarm = nil,
   }
   local reference, now = pool.reference, pool.now
@@ -62,6 +66,11 @@ end
 --- The pool has another resolver.
 function cleanup.resolver_changed(pool)
   if pool.cleanup then pool.cleanup.sink = pool.sink end
+end
+
+--- Others wait in pool:ready than before.
+function cleanup.readiness_changed(pool)
+  if pool.cleanup then pool.cleanup.readiness = pool.readiness end
 end
 
 --- The pool has stopped.

@@ -1,4 +1,5 @@
 --- Waiting until so many connections are open: for programs that are to say when they can serve.
+local cleanup = require "cueball.pool.cleanup"
 local misuse = require "cueball.misuse"
 local door = require "cueball.pool.core"
 local options = require "cueball.options"
@@ -45,6 +46,7 @@ function Wait:abort()
     if other == self then table.remove(pool.readiness, index) end
   end
   if #pool.readiness == 0 then pool.readiness = nil end
+  cleanup.readiness_changed(pool)
 end
 
 local CANNOT_WAIT = "pool:ready: nothing can wait here: inside a function that C code calls (a comparison of table.sort, a replacement of "
@@ -75,6 +77,7 @@ function readiness.wait(pool, given)
   local one = setmetatable({ pool = pool, count = count, waiter = pool.host.waiter() }, Wait)
   pool.readiness = pool.readiness or {}
   table.insert(pool.readiness, one)
+  cleanup.readiness_changed(pool)
   local can_wait = pcall(pool.host.guard, one)
   if can_wait then
     can_wait = pcall(one.waiter.wait, one.waiter, timeout and timeout < math.huge and timeout or nil)
