@@ -246,5 +246,5 @@ return {
   { name = "workers", kind = "look", help = "the workers of this server; `cueball attach --worker N` is in that one", run = all_workers,
     options = { limit = ask.LIMIT_RULE } },
   { name = "plan", kind = "look", help = "what the planner would do: remove=, add= or options", run = plan, takes_others = true,
-    options = { pool = TEXT, add = LIST, remove = LIST } },
+    options = { pool = TEXT, add = LIST, remove = LIST }, words = function(made) return text.clean_lines(made.text) end },
 }

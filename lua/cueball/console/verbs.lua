@@ -1,10 +1,11 @@
 --- What can be looked at and changed in a running program: one table of verbs, for the globals of consoles and for commands with a colon.
 --
 --   backends { pool = "db", state = "dead" }        in Lua
---   :backends pool=db state=dead form=json          as a command
+--   :backends pool=db state=dead form=json          as a command; :backends { pool = "db" } is the same
 --
--- A row is { name, kind, help, options, columns, run }: kind "look" changes nothing, "change" does; options by name are rules as of
--- cueball.options, with `read` for what is typed as a text; run(asked, context) gives a list, or true, or nil, message.
+-- A row is { name, kind, help, options, columns, run, words }: kind "look" changes nothing, "change" does; options by name are rules as of
+-- cueball.options, with `read` for what is typed as a text; run(asked, context) gives a list, a table, or true, or nil, message;
+-- words(table) is the text of such a table for people.
 -- A context is { who = text, changes = who made them is noted there }.
 local ask = require "cueball.console.ask"
 local look = require "cueball.console.look"
@@ -110,6 +111,28 @@ function verbs.read(row, argument)
   return given, form
 end
 
+-- What is typed after a command's name: words, or a table in Lua, as the function takes it.
+-- @return as verbs.read
+local function read_typed(session, row, argument)
+  if not argument:find "^%s*{" then return verbs.read(row, argument) end
+  local fn, message = session:compile(argument, ":" .. row.name)
+  if not fn then return nil, message end
+  local given = fn()
+  if type(given) ~= "table" then return nil, "give a table, or NAME=VALUE" end
+  return given, "table"
+end
+
+-- A list, a table, or what the verb has for people.
+local function show_found(session, row, found, form)
+  if found == true then return session:print("done", "result") end
+  if not listing.is(found) then
+    return session:print(form == "table" and row.words and row.words(found) or listing.text(found, form), "result")
+  end
+  local shown, note = listing.within(found, form, session.bytes_max)
+  session:print(shown, "result")
+  if note then session:print(note, "note") end
+end
+
 local function usage_of(row)
   local names = {}
   for name in pairs(row.options) do names[#names + 1] = name .. "=" end
@@ -131,8 +154,8 @@ end
 local METHODS = { pause = true, resume = true, renew = true, drain = true, restore = true }
 
 -- What such a command is in a script, a line for each pool that was meant.
-local function lua_of(row, session, argument)
-  local asked = asked_of(row, (verbs.read(row, argument)))
+local function lua_of(row, session, typed)
+  local asked = asked_of(row, typed)
   local lines, given = {}, {}
   for name, value in pairs(asked) do
     if name ~= "pool" then given[name] = value end
@@ -150,23 +173,19 @@ function verbs.commands(context, may_change)
   local rows = {}
   for _, row in ipairs(verbs.rows) do
     if row.kind == "look" or may_change then
+      local latest
       rows[#rows + 1] = {
         name = row.name, arguments = usage_of(row), help = row.help,
         complete = function() return names_of(row) end,
-        as_lua = METHODS[row.name] and function(session, argument) return lua_of(row, session, argument) end,
+        as_lua = METHODS[row.name] and function(session) return lua_of(row, session, latest) end,
         run = function(session, argument)
-          local given, form = verbs.read(row, argument)
+          local given, form = read_typed(session, row, argument)
           if not given then return nil, form end
           local ok, found, message = pcall(verbs.run, row, given, context)
           if not ok then return nil, text.of(found) end
           if found == nil then return nil, message end
-          if found == true or not listing.is(found) then
-            session:print(found == true and "done" or listing.text(found, form), "result")
-            return true
-          end
-          local shown, note = listing.within(found, form, session.bytes_max)
-          session:print(shown, "result")
-          if note then session:print(note, "note") end
+          latest = given
+          show_found(session, row, found, form)
           return true
         end,
       }
