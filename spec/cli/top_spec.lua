@@ -177,6 +177,13 @@ describe("cueball top", function()
     assert.matches("it wants another token", err)
   end)
 
+  it("tells whoever asks below another path than the monitor's where to ask", function()
+    local status, out, err = command.run(("top --once http://127.0.0.1:%d/elsewhere/"):format(number))
+    assert.equal(1, status)
+    assert.equal("", out)
+    assert.is_truthy(err:find("it answers 404: no pools are shown there; give the path of the monitor's location", 1, true), err)
+  end)
+
   it("ends with what went wrong", function()
     finish()
     for arguments, expected in pairs {

@@ -18,6 +18,7 @@ local QUIET_MS = 60000           -- an event stream on which nothing comes for s
 local EVENTS_RETRY_MS = 5000
 local CLOCK_MS = 1000            -- what counts down on the screen
 local TOKEN_MAX = 4096
+local NOT_THERE = ": no pools are shown there; give the path of the monitor's location, as in http://HOST:PORT/pools/"
 
 top.help = [[
 Usage: cueball top [OPTION...] [ADDRESS]
@@ -25,7 +26,8 @@ Usage: cueball top [OPTION...] [ADDRESS]
 Shows the pools of a running program in a terminal: four signals for each pool,
 and a row for each backend with its state, its connections and why it is so.
 The program calls cueball.monitor.serve, or cueball.console.listen. ADDRESS is
-HOST:PORT, https://HOST:PORT/ (with TLS) or unix:/PATH [127.0.0.1:9190].
+HOST:PORT, https://HOST:PORT/ (with TLS) or unix:/PATH [127.0.0.1:9190]; for
+nginx with the path of its location, http://HOST:PORT/pools/.
 
 Options:
   -i, --interval TIME      How often to ask: 500ms, 2s [1s]
@@ -134,6 +136,7 @@ local function ask(host, asked)
   end
   if code ~= 200 then
     local why = type(value) == "table" and type(value.error) == "string" and ": " .. text.message(value.error) or ""
+    if code == 404 and why == "" then why = NOT_THERE end
     return nil, ("it answers %d%s"):format(code, why), "failed"
   end
   if type(value) ~= "table" or type(value.pools) ~= "table" then return nil, "its answer is no snapshot of pools", "failed" end
