@@ -53,6 +53,7 @@ cueball.run(function()
   for _ = 1, 8 do cueball.spawn(work, pool) end
   if arg[1] ~= "--once" then
     print("look into this program: cueball attach " .. ADDRESS)
+    io.stdout:flush()
     return cueball.sleep(86400000)
   end
   pool:ready()

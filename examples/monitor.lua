@@ -54,6 +54,7 @@ cueball.run(function()
   }
   local server = assert(monitor.serve { listen = "127.0.0.1:0" })
   print(("the dashboard: http://%s/   metrics: /metrics   everything: /snapshot   what happens: /events"):format(server.address))
+  io.stdout:flush()
   for _ = 1, 12 do cueball.spawn(work, pool) end
   cueball.sleep(500)
   stop_second()

@@ -78,7 +78,7 @@ describe("a console over a socket", function()
       one:submit "nil, 'no'"
       one:submit "pools { pool = '*' }"
       one:close()
-      assert.equal('[1,2,{"a":"x\\\\n"}]', (shown[1][1]:gsub(',"b":[^}]*', "")))
+      assert.equal('[1,2,{"a":"x\\n"}]', (shown[1][1]:gsub(',"b":[^}]*', "")))
       assert.equal("[]", shown[#shown][1])
       one = assert(attach(to, { form = "lua" }))
       one:submit "{ 1, a = 'x\\n' }"

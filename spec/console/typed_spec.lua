@@ -1,5 +1,6 @@
 --- Verbs typed as commands: behind a colon there may be words, or the table that the function takes.
 local cueball = require "cueball"
+local dkjson = require "dkjson"
 local host = require "cueball.host.uv"
 local seat = require "cueball.console.seat"
 
@@ -43,7 +44,7 @@ describe("a verb behind a colon", function()
     }
     assert.matches("^remove 127%.0%.0%.1:1:\n  127%.0%.0%.1:%d  1 %-> ", words)
     assert.matches("^remove 127%.0%.0%.1:1:\n  127%.0%.0%.1:%d  1 %-> ", given)
-    assert.matches('^{.*"opens":1', json)
+    assert.matches("^remove 127%.0%.0%.1:1:\n", dkjson.decode(json).text)
   end)
 
   it("changes with a table, too, where one may", function()

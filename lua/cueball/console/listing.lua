@@ -161,7 +161,8 @@ end
 function listing.text(value, form, limits)
   if form == "json" then
     if value == nil then return "null" end
-    return json.encode { value = for_json(value, 0) }:match "^{%s*\"value\"%s*:%s*(.*)}$"
+    -- Plans and tracebacks have lines: JSON escapes their ends.
+    return json.encode({ value = for_json(value, 0) }, text.clean_lines):match "^{%s*\"value\"%s*:%s*(.*)}$"
   end
   if not listing.is(value) then return show.value(value, limits) end
   local more = value.more and ("… %d more%s"):format(value.more, latest[value] and " before" or "")

@@ -162,7 +162,7 @@ local function show_plan(server, request, response)
   if not pool then return routes.fail(response, 404, message, "not_found") end
   local made, why, kind = plan.of(pool, request.arguments)
   if not made then return routes.fail(response, 400, why, kind or "invalid") end
-  give(response, "application/json", json.encode(made))
+  give(response, "application/json", json.encode(made, text.clean_lines)) -- its text has lines: JSON escapes their ends
 end
 
 local function show_events(server, request, response, connection)
