@@ -65,18 +65,17 @@ local NUMBERS = { sigint = 2, sigterm = 15, sighup = 1 }
 
 local function watch_signals()
   for name, number in pairs(NUMBERS) do
-    local signal = uv.new_signal()
-    signal:start(name, function()
+    signals[name] = signals[name] or uv.new_signal()
+    signals[name]:start(name, function()
       servers.kill_all()
       os.exit(128 + number)
     end)
-    signal:unref()
-    signals[#signals + 1] = signal
+    signals[name]:unref()
   end
 end
 
 function servers.start()
-  if #signals == 0 then watch_signals() end
+  watch_signals()
   local self = setmetatable({}, Server)
   all[#all + 1] = self
   listen(self)
@@ -95,8 +94,8 @@ end
 --- Ends them all; signals do again what they do by default.
 function servers.kill_all()
   for _, server in ipairs(all) do server:kill() end
-  for _, signal in ipairs(signals) do signal:close() end
-  signals = {}
+  -- Stopped, not closed: programs call this when their loop has ended, and luv crashes over handles that are closing when the process ends.
+  for _, signal in pairs(signals) do signal:stop() end
 end
 
 return servers
