@@ -25,6 +25,10 @@ location /pools/ { content_by_lua_block { require("cueball.monitor").serve { at 
 location /few/ { lua_check_client_abort on; content_by_lua_block {
   require("cueball.monitor").serve { at = "/few/", pools = { "cache" }, token = "]] .. TOKEN .. [[", streams_max = 1 }
 } }
+location /same/ { content_by_lua_block {
+  local guarded = { at = "/same/", token = "]] .. TOKEN .. [[", pools = { "cache" } }
+  require("cueball.monitor").serve(ngx.var.http_x_server == "inner" and { at = "/same/" } or guarded)
+} }
 location /polled/ { content_by_lua_block { require("cueball.monitor").serve { at = "/polled/" } } }
 location = /polled/events { return 404; }
 location = /pools/guarded { content_by_lua_block {
@@ -189,6 +193,16 @@ describe("cueball.monitor.serve at a location of nginx", function()
     local _, _, wrong = ask "GET /wrong"
     assert.matches('option \'at\' must be the path of a location', wrong)
     assert.matches("option 'listen' is for a server of its own", wrong)
+  end)
+
+  it("keeps apart locations of the same path, whose options differ", function()
+    start(1)
+    local inner, token = "Host: localhost\r\nX-Server: inner\r\n", "Host: localhost\r\nAuthorization: Bearer " .. TOKEN .. "\r\n"
+    for _ = 1, 2 do
+      assert.equal(2, #json("GET /same/snapshot", inner).pools)
+      assert.equal(401, (ask "GET /same/snapshot"))
+      assert.equal(1, #json("GET /same/snapshot", token).pools)
+    end
   end)
 
   it("is a page that lives in a browser, with a stream and without", function()
