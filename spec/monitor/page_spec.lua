@@ -2,11 +2,13 @@
 local cueball = require "cueball"
 local json = require "cueball.monitor.json"
 local numbers = require "cueball.monitor.numbers"
+local openmetrics = require "cueball.monitor.openmetrics"
 local page = require "cueball.monitor.page"
 local random = require "cueball.random"
 local sim_pool = require "spec.support.sim_pool"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
+local writers = require "cueball.monitor.writer"
 
 describe("a worker's page", function()
   local town
@@ -89,7 +91,7 @@ describe("a worker's page", function()
   end)
 
   it("of no pools is read, too", function()
-    local one = assert(page.read(page.short { version = "1", time_s = 5, problem = "too small" }, slices.none))
+    local one = assert(page.read(page.short { version = "1", time_s = 5, pid = 7, problem = "too small" }, slices.none))
     assert.same({ "too small", 0, "" }, { one.problem, #one.pools, one.lines() })
   end)
 
@@ -112,5 +114,45 @@ describe("a worker's page", function()
       end
     end
     assert.is_true(refused > 100, refused)
+  end)
+
+  it("takes no bytes for a number that LuaJIT would take for something else", function()
+    local text, draw = written(), random.from(7)
+    for _ = 1, 3000 do
+      local at, tag = math.floor(draw() * (#text - 8)) + 1, string.char(240 + math.floor(draw() * 16), 255)
+      local one = page.read(text:sub(1, at - 1) .. "\1\0\0\0\0\0" .. tag .. text:sub(at + 8), slices.none)
+      if one then snapshot.merge { taken(), one } end
+    end
+  end)
+
+  it("does no harm if another version has other kinds of values", function()
+    local head, line = of_another(written()):gsub('"lines_size":%d+,', ""):match "^([^\n]*)\n(.-\n)"
+    local kinds = { '"x"', "true", "{}", "[1]", "1", "null", "1e999", "-1" }
+    local names, count, refused = { "version", "pid", "time_s", "is_exiting" }, 0, 0
+    local function try(changed_head, changed_line)
+      count = count + 1
+      local one = page.read(changed_head .. "\n" .. changed_line, slices.none)
+      if not one then
+        refused = refused + 1
+        return
+      end
+      one.age_s = 0
+      local pools = snapshot.merge { taken(), one }
+      page.json(writers.new(function() end), { version = "1", time_s = 1, workers = { one }, pools = pools }, slices.none)
+      openmetrics.text { version = "1", time_s = 1, workers = { one }, pools = pools }
+    end
+    for _, kind in ipairs(kinds) do
+      for stop in line:gmatch '"[%w_]+":()' do
+        local _, ending = line:find('^%b{}', stop)
+        if not ending then _, ending = line:find('^%b[]', stop) end
+        if not ending then _, ending = line:find('^"[^"]*"', stop) end
+        if not ending then _, ending = line:find('^[^,}%]]+', stop) end
+        try(head, line:sub(1, stop - 1) .. kind .. line:sub(ending + 1))
+      end
+      for _, name in ipairs(names) do
+        try(head:gsub('"' .. name .. '":[^,}]+', ('"%s":%s'):format(name, kind)), line)
+      end
+    end
+    assert.is_true(refused > 50 and refused < count, refused)
   end)
 end)

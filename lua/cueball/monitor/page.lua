@@ -6,6 +6,7 @@
 -- What can go wrong: the page is of another version of cueball, whose numbers are others, or it has no records: then every line is decoded.
 -- It is something else: then it is nothing.
 local ffi = require "cueball.luajit"
+local bit = require "bit"
 local json = require "cueball.monitor.json"
 local native = require "cueball.native"
 local numbers = require "cueball.monitor.numbers"
@@ -73,7 +74,7 @@ for number, name in ipairs(POOL_STATES) do NUMBER_OF[name] = number end
 -- the keys of all.
 local Record = ffi.typeof [[struct {
   int32_t line_size, name_size, number_count, backend_count, keys_size, state;
-  double max_connections, failing_ms;
+  double max_connections, failing_ms; /* below 0: there is none */
   int32_t has_error, reserved;
 }]]
 local Row = ffi.typeof "struct { int32_t key_from, key_size, state, total, idle, busy, connecting, takes, suspect; }"
@@ -204,9 +205,30 @@ end
 
 -- ------------------------------------------------------------------- reading --
 
+-- What is read of an object, by the names of its members; "?" after a type: it may be missing.
+local WORKER = { version = "string", time_s = "number", pid = "number", id = "number?", is_exiting = "boolean?", problem = "string?" }
+local POOL = { name = "string", state = "string", stats = "table", counts = "table?", backends = "table", options = "table",
+  resolver = "table", last_error = "string?" }
+local OPTIONS, RESOLVER = { max_connections = "number?" }, { is_failing = "boolean?", since_ms = "number?", message = "string?" }
+local BACKEND = { key = "string", state = "string", total = "number", idle = "number", busy = "number", connecting = "number",
+  takes = "number?", suspect = "number?", error = "string?", name = "string?", address = "string?", port = "number?", weight = "number?",
+  priority = "number?" }
+
+local function has(object, members)
+  if type(object) ~= "table" then return false end
+  for name, kind in pairs(members) do
+    local found = type(object[name])
+    if found ~= kind and found .. "?" ~= kind and not (found == "nil" and kind:sub(-1) == "?") then return false end
+  end
+  return true
+end
+
 local function is_pool(value)
-  return type(value) == "table" and type(value.name) == "string" and type(value.state) == "string" and type(value.stats) == "table"
-    and type(value.backends) == "table" and type(value.options) == "table" and type(value.resolver) == "table"
+  if not (has(value, POOL) and has(value.options, OPTIONS) and has(value.resolver, RESOLVER)) then return false end
+  for _, backend in ipairs(value.backends) do
+    if not has(backend, BACKEND) then return false end
+  end
+  return true
 end
 
 local BLANK = { state = "stopped", options = {}, backends = {}, resolver = { is_failing = false } }
@@ -233,8 +255,13 @@ function page.backend(pool, index)
   return ffi.string(pool.keys + row.key_from, row.key_size), STATES[row.state], row
 end
 
-local function is_count(value)
-  return value >= 0 and value < math.huge
+-- Of a double, as four numbers of 16 bits: which has the exponent, and the exponent of what is no finite number. LuaJIT takes some of
+-- these for values of other types (its own NaN is all that it knows), so none is read before it was looked at.
+local HIGH, EXPONENT = ffi.abi "le" and 3 or 0, 0x7ff0
+local quarters_of = ffi.typeof "const uint16_t *"
+
+local function is_finite(doubles, index)
+  return bit.band(ffi.cast(quarters_of, doubles)[4 * index + HIGH], EXPONENT) ~= EXPONENT
 end
 
 -- @return the numbers at `at`; nil: they are none of ours
@@ -244,9 +271,9 @@ local function read_numbers(at, count)
   local room = numbers.new()
   ffi.copy(room, EMPTY, ffi.sizeof(room))
   for number = 0, count - 1 do
-    local index, value = found_index[number], found_number[number]
-    if index >= numbers.count or not is_count(value) then return nil end
-    room[index] = value
+    local index = found_index[number]
+    if index >= numbers.count or not is_finite(found_number, number) or found_number[number] < 0 then return nil end
+    room[index] = found_number[number]
   end
   return room
 end
@@ -272,6 +299,7 @@ local function size_behind(record)
 end
 
 local record = Record()
+local doubles_of, bytes_of, DOUBLES_AT = ffi.typeof "const double *", ffi.typeof "const uint8_t *", ffi.offsetof(Record, "max_connections")
 
 -- A pool by its record, of which `size` bytes are left.
 -- @return it, and how many bytes it took; nil: it is none
@@ -284,11 +312,13 @@ local function read_record(text, at, size, lines, from)
   local rows_at = at + record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES)
   local room, rows = read_numbers(at + record.name_size, record.number_count), read_rows(rows_at, record)
   if not room or not rows then return nil end
+  local doubles = ffi.cast(doubles_of, ffi.cast(bytes_of, record) + DOUBLES_AT)
+  if not (is_finite(doubles, 0) and is_finite(doubles, 1)) then return nil end
   local most, failing = record.max_connections, record.failing_ms
   local pool = setmetatable({
     name = ffi.string(at, record.name_size), state = POOL_STATES[record.state], numbers = room, lines = lines, from = from,
-    to = from + record.line_size - 1, max_connections = most >= 0 and most < math.huge and most or nil,
-    failing_ms = is_count(failing) and failing or nil, has_error = record.has_error ~= 0, row_count = record.backend_count, rows = rows,
+    to = from + record.line_size - 1, max_connections = most >= 0 and most or nil,
+    failing_ms = failing >= 0 and failing or nil, has_error = record.has_error ~= 0, row_count = record.backend_count, rows = rows,
     keys = rows_at + record.backend_count * ROW_BYTES, text = text, -- in which the keys are
   }, Pool)
   return pool, RECORD_BYTES + behind
@@ -330,7 +360,7 @@ end
 function page.read(text, pause)
   local head = type(text) == "string" and text:match "^[^\n]*"
   local taken = head and json.decode(head)
-  if type(taken) ~= "table" or type(taken.time_s) ~= "number" or type(taken.version) ~= "string" then return nil end
+  if not has(taken, WORKER) then return nil end
   local size, from, of_layout = taken.lines_size, #head + 2, taken.layout
   if size ~= nil and not (type(size) == "number" and size >= 0 and size % 1 == 0 and from + size <= #text) then return nil end
   local read = of_layout == layout and size and read_records or read_lines
