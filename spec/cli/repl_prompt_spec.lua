@@ -119,6 +119,15 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     pane:wait_for "_1 = 19899\n"
   end)
 
+  it("goes on after Ctrl-C in the middle of a paste, whose end is thrown away", function()
+    start()
+    pane:type "\27[200~a = 1\nb = 2\n"
+    pane:keys "C-c"
+    pane:wait_for "\n>%s*$"
+    enter "'still ' .. 'here'"
+    pane:wait_for '_1 = "still here"'
+  end)
+
   it("has characters of any width in their places", function()
     start(nil, { columns = 40 })
     pane:type "x = 'hä日本語"

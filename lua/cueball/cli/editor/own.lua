@@ -96,6 +96,7 @@ function Own:typed(bytes)
 end
 
 function Own:interrupt(is_running)
+  self.decoder:forget()
   self.ahead = { not is_running and { name = "interrupt" } or nil }
 end
 

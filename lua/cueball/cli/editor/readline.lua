@@ -133,6 +133,7 @@ function Readline:typed(bytes)
 end
 
 function Readline:interrupt(is_running)
+  self.decoder:forget()
   self.ahead, self.is_interrupted = {}, not is_running
 end
 

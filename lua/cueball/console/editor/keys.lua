@@ -127,4 +127,9 @@ function Decoder:feed(bytes)
   return list
 end
 
+--- What came of a key, or of a paste, whose end will not come: Ctrl-C has the terminal throw away what was not read yet, that end too.
+function Decoder:forget()
+  self.rest, self.pasting = "", nil
+end
+
 return keys
