@@ -119,6 +119,16 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     pane:wait_for "_1 = 19899\n"
   end)
 
+  it("bears keys that begin others in the middle of a search", function()
+    start()
+    enter "'found'"
+    pane:wait_for '_1 = "found"'
+    pane:keys "C-r C-x u C-r x C-x C-x C-s C-x C-u"
+    pane:keys "C-c"
+    enter "'still ' .. 'here'"
+    pane:wait_for '_2 = "still here"'
+  end)
+
   it("goes on after Ctrl-C in the middle of a paste, whose end is thrown away", function()
     start()
     pane:type "\27[200~a = 1\nb = 2\n"

@@ -43,6 +43,7 @@ local DECLARATIONS = [[
   int cueball_rl_ding(void) __asm__("rl_ding");
   int cueball_rl_crlf(void) __asm__("rl_crlf");
   int cueball_rl_stuff_char(int byte) __asm__("rl_stuff_char");
+  void *cueball_rl_function_of_keyseq(const char *keys, void *keymap, int *type) __asm__("rl_function_of_keyseq");
   void cueball_rl_free_line_state(void) __asm__("rl_free_line_state");
   void cueball_rl_clear_history(void) __asm__("clear_history");
   void cueball_rl_add_history(const char *text) __asm__("add_history");
@@ -144,6 +145,7 @@ local function add_display(lib, library)
 end
 
 local ESCAPE = 27
+local IS_KEYMAP = 1 -- ISKMAP: a key that begins others
 
 -- How keys are typed. readline asks a hook whether more of them have come. It is told so between an Escape and what belongs to it, and else
 -- not: it would wait for them, with the event loop, or take from the terminal what comes behind those that it has. The functions for that
@@ -157,8 +159,16 @@ local function add_keys(lib, library)
     for index = 1, #bytes do library.cueball_rl_stuff_char(bytes:byte(index)) end
     lib.binding.read_char()
   end
-  --- A key, or a character, all of its bytes.
+  local kind = ffi.new "int[1]"
+  local function begins_others(byte)
+    kind[0] = 0
+    if byte == "\0" then return false end
+    library.cueball_rl_function_of_keyseq(byte == "\\" and "\\\\" or byte, nil, kind)
+    return kind[0] == IS_KEYMAP
+  end
+  --- A key, or a character, all of its bytes. A search ends before a key such as Ctrl-X: readline 8.2 does not bear one in a search.
   function lib.press(bytes)
+    if lib.is_searching() and bytes:byte() ~= ESCAPE and begins_others(bytes:sub(1, 1)) then press("\27", false) end
     if is_utf8 and bytes:byte() >= 0xc0 then return press(bytes, false) end
     for index = 1, #bytes do press(bytes:sub(index, index), index < #bytes and bytes:byte(index) == ESCAPE) end
   end
