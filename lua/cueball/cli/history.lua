@@ -15,6 +15,7 @@ pcall(ffi.cdef, [[
 local history = {}
 
 local ENTRIES_MAX, BYTES_MAX = 2000, 100000 -- entries; bytes of one
+local READ_MAX = 16 * 1024 * 1024           -- bytes of the file
 local OWNER_ONLY, OWNER_ONLY_FOLDER = 384, 448 -- 0600, 0700
 
 local History = {}
@@ -43,13 +44,18 @@ local function unescaped(text)
   return (text:gsub("\\(.)", function(letter) return letter == "n" and "\n" or letter end))
 end
 
--- Opens a file that nobody else can read.
+-- Opens a file that nobody else can read, once there is something in it. What is no file, a device that takes all, keeps its mode.
 local function open_private(path, mode)
   local before = ffi.C.cueball_history_umask(63) -- 077
   local file, message = io.open(path, mode)
   ffi.C.cueball_history_umask(before)
-  if file then ffi.C.cueball_history_chmod(path, OWNER_ONLY) end
   return file, message
+end
+
+local function close_private(file, path)
+  local is_file = file:flush() and (file:seek "end" or 0) > 0
+  if is_file then ffi.C.cueball_history_chmod(path, OWNER_ONLY) end
+  return file:close()
 end
 
 -- The file has grown: the latest entries, in a file of their own that takes its place at once.
@@ -58,21 +64,34 @@ local function shorten(self)
   local file = open_private(path, "wb")
   if not file then return end
   for _, text in ipairs(self.entries) do file:write(escaped(text), "\n") end
-  if file:close() then os.rename(path, self.path) end
+  if close_private(file, path) then os.rename(path, self.path) end
+end
+
+-- The end of the file. Opened for writing, too: a pipe without a writer is not waited for then.
+-- @return a text, and whether that is not all; nil: there is none; false: it is no file
+local function read_end(path)
+  local file = io.open(path, "r+b") or io.open(path, "rb")
+  if not file then return nil end
+  local size = file:seek "end"
+  if size then file:seek("set", math.max(0, size - READ_MAX)) end
+  local text = size and size > 0 and file:read(READ_MAX)
+  file:close()
+  if not size then return false end
+  if size <= READ_MAX then return text or nil, false end
+  return text and text:match "^[^\n]*\n(.*)$" or "", true
 end
 
 local function load(self)
-  local file = io.open(self.path, "rb")
-  if not file then return end
-  local count = 0
-  for text in file:lines() do
+  local text, has_more = read_end(self.path)
+  if text == false then self.path = nil end
+  local count, entries = 0, {}
+  for line in (text or ""):gmatch "[^\n]+" do
     count = count + 1
-    self.entries[count] = unescaped(text)
+    entries[count] = line
   end
-  file:close()
-  if count <= ENTRIES_MAX then return end
-  for index = 1, count do self.entries[index] = self.entries[index + count - ENTRIES_MAX] end
-  shorten(self)
+  local from = math.max(1, count - ENTRIES_MAX + 1)
+  for index = from, count do self.entries[index - from + 1] = unescaped(entries[index]) end
+  if text and (from > 1 or has_more) then shorten(self) end
 end
 
 --- @param name   of the file, or nil: nothing is kept
@@ -97,7 +116,7 @@ function History:add(text)
   local file = open_private(self.path, "ab")
   if not file then return text end
   file:write(escaped(text), "\n")
-  file:close()
+  close_private(file, self.path)
   return text
 end
 
