@@ -262,6 +262,35 @@ describe("a console in nginx", function()
     end)
   end)
 
+  it("ends when its worker exits, whatever goes on in it, and so does one that leads to another worker", function()
+    one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write"), workers = 2 }
+    host.run(function()
+      local consoles = {}
+      for number = 0, 1 do
+        consoles[#consoles + 1] = attach_to(number)
+        consoles[#consoles + 1] = attach_to(number)
+        local busy = attach_to(number)
+        busy:submit ":watch db"
+        host.spawn(function() busy:submit "require('cueball').sleep(3600000)" end)
+        consoles[#consoles + 1] = busy
+      end
+      host.sleep(300)
+      local before = one:workers()
+      one:signal "HUP"
+      nginx.until_true(function()
+        for _, pid in ipairs(before) do
+          if uv.kill(pid, 0) == 0 then return false end
+        end
+        return true
+      end, function() return one:log() end)
+      for _, console in ipairs(consoles) do
+        nginx.until_true(function() return console.is_over end)
+        assert.equal(3, console.status)
+      end
+    end)
+    assert.is_nil(one:log():find "%[error%]")
+  end)
+
   it("is one worker's alone where no memory is shared, and says what to do", function()
     one = nginx.start { http = HTTP, server = SERVER:format(TOKEN, "read"), workers = 1 }
     host.run(function()

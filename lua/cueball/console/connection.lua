@@ -85,14 +85,25 @@ local function flush(self)
   send(self, table.concat(lines))
 end
 
+local leave
+
+-- The program ends the connection, from the second task: what the first one waits for, the next line, may never come.
+local function finish(self, why)
+  if self.is_gone then return end
+  send(self, self.is_text and why .. "\n" or protocol.write { bye = why })
+  leave(self)
+  if self.settings.cut then self.settings.cut() end
+end
+
 -- Sends what comes by itself, in a task of its own, until the connection is over.
 local function tell(self)
   while not self.is_gone do
-    if #self.queue == 0 then
+    if #self.queue == 0 and not self.is_ending then
       self.teller = self.host.waiter()
       self.teller:wait()
     end
     flush(self)
+    if self.is_ending then return finish(self, "the worker exits") end
   end
 end
 
@@ -332,7 +343,7 @@ local function bring_back(self, other)
     if not piece then break end
     if not send(self, piece) then other:close() end
   end
-  send(self, protocol.write { bye = "the worker has ended the session, or is gone" })
+  finish(self, "the worker has ended the session, or is gone")
 end
 
 -- Another worker answers: what the peer says goes there, and what that one says comes back.
@@ -382,11 +393,21 @@ local function serve_all(self)
 end
 
 -- The connection is over, or its task is killed.
-local function leave(self)
+function leave(self)
   self.is_gone = true
+  if self.settings.living then self.settings.living[self] = nil end
   wake_teller(self)
   if self.turn then self.turn:wake() end
   if self.seat then self.seat:close() end
+end
+
+--- Ends connections, soon.
+-- @param living those of `living` in their settings
+function connection.finish_all(living)
+  for one in pairs(living) do
+    one.is_ending = true
+    wake_teller(one)
+  end
 end
 
 --- Serves a connection until its end.
@@ -394,12 +415,13 @@ end
 -- @param peer     { address =, uid =, pid = }
 -- @param settings { host =, token =, allow = "read" or "write", budget_ms =, values =, name =, process = fn() → { pid, worker, age_s },
 --   snapshot = fn() → a table, list = fn(table) → a list for JSON, beside = fn(fn, …): in a second task that may use the stream,
+--   living = nil, or a table that has each connection while it lasts, for connection.finish_all; cut = nil, or fn(): ends the request;
 --   reach = fn(number of a worker, given) → a stream to it; or nil, message }
 function connection.serve(stream, peer, settings)
   local host = settings.host
   local self = setmetatable({
     host = host, stream = stream, peer = peer, settings = settings, allow = settings.allow, seat = nil, id = nil, lines = nil,
-    is_text = false, is_gone = false, queue = {}, queued = 0, dropped = 0, waiting_lines = {}, pending = nil,
+    is_text = false, is_gone = false, is_ending = false, queue = {}, queued = 0, dropped = 0, waiting_lines = {}, pending = nil,
     is_sending = false, turn = nil, -- who waits until the other has sent
     teller = nil,                   -- what wakes the task for what comes by itself
     begin_by = host.now() + BEGIN_MS * 1e6,
@@ -409,6 +431,7 @@ function connection.serve(stream, peer, settings)
     if not ms and settings.forever then settings.forever(stream) end
   end, host.now)
   self.abort = leave -- as host.guard has it
+  if settings.living then settings.living[self] = true end
   host.guard(self)
   local ok, message = xpcall(serve_all, text.traced, self)
   host.unguard(self)

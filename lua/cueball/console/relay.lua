@@ -38,9 +38,9 @@ function Stream:settimeouts(_, send_ms, read_ms)
   self.send_ms, self.read_ms = send_ms, read_ms == 0 and FOREVER_MS or read_ms
 end
 
--- Whether nobody is at the other end any more.
+-- Whether nobody is at the other end any more, or soon at this one.
 local function is_over(self)
-  if self.is_closed or self.memory:has(self.came .. "over") then return true end
+  if self.is_closed or self.memory:has(self.came .. "over") or self.host.workers.is_exiting() then return true end
   local now = self.host.now()
   if now - self.looked_at < ALIVE_MS * 1e6 then return false end
   self.looked_at = now

@@ -13,6 +13,15 @@ local WHAT = "cueball.console.serve"
 
 options.note(WHAT, settings.RULES)
 
+local living, is_following = {}, false
+
+-- nginx waits for the requests of a worker that exits, and these would go on.
+local function end_at_exit(host)
+  if is_following then return end
+  is_following = true
+  host.workers.on_exit(function() connection.finish_all(living) end)
+end
+
 --- Answers the request.
 -- @param given a table:
 --   token  required: who connects to nginx is not known otherwise
@@ -31,6 +40,8 @@ return function(given)
   if not stream then return log.say(host, "warn", "a console cannot be served: " .. peer, "access_refused", { cause = "upgrade" }) end
   local set = settings.of(WHAT, given, host)
   function set.reach(...) return relay.reach(host, ...) end
+  set.living, set.cut = living, http.cut
+  end_at_exit(host)
   relay.follow(host)
   connection.serve(stream, peer, set)
 end

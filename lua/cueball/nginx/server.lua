@@ -125,4 +125,9 @@ function server.http.beside(fn, ...)
   ngx.thread.spawn(fn, ...)
 end
 
+--- Ends the request, whatever its light threads wait for.
+function server.http.cut()
+  ngx.exit(ngx.ERROR)
+end
+
 return server
