@@ -90,6 +90,23 @@ describe("what a program answers", function()
     end) })
   end)
 
+  it("is not waited for ever, where a little comes again and again", function()
+    serve("", true)
+    server:set { reply = function(_, connection)
+      world.spawn(function()
+        connection:send "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+        while world.time_ms() < 3600000 do
+          world.sleep(90)
+          connection:send "x"
+        end
+      end)
+    end }
+    local began = world.time_ms()
+    local status, message = world.run(function() return source.get(world, source.at "10.0.0.1", "snapshot", { timeout_ms = 100 }) end)
+    assert.same({ nil, "its answer took more than 1.2 s" }, { status, message })
+    assert.is_true(world.time_ms() - began < 2000)
+  end)
+
   it("are events, in pieces of any size, until the stream ends", function()
     local stream = ": a comment\nevent: record\nid: 7\ndata: {\"a\":1}\n\ndata: one\r\ndata: two\r\n\r\nevent: snapshot\n\n"
       .. "event: record\ndata: cut"
@@ -124,6 +141,22 @@ describe("what a program answers", function()
     assert.equal("an event is too long", (follow(line:rep(2000))))
     assert.equal("an event is too long", (follow("data: " .. ("x"):rep(2000000))))
     assert.same({ "it ended the stream", 2000 }, { follow((line .. "\n"):rep(2000)) })
+  end)
+
+  it("are events that cost no more in small pieces", function()
+    local bytes = ("1\r\nx\r\n"):rep(20000)
+    serve("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" .. bytes, true)
+    request = nil
+    collectgarbage()
+    collectgarbage "stop"
+    local before = collectgarbage "count"
+    local _, message = world.run(function()
+      return source.follow(world, source.at "10.0.0.1", "events", { timeout_ms = 1000 }, function() end)
+    end)
+    local used_kib = collectgarbage "count" - before
+    collectgarbage "restart"
+    assert.equal("timeout", message)
+    assert.is_true(used_kib < 50000, used_kib) -- 20,000 copies of what was there would be 200,000
   end)
 
   it("are no events if the program has none, or nothing comes for long", function()

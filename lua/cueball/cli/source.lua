@@ -14,6 +14,7 @@ local source = {}
 
 local PORT = 9190
 local EVENT_MAX = 1024 * 1024
+local WHOLE = 12
 
 -- -------------------------------------------------------------------------- addresses --
 
@@ -65,10 +66,9 @@ local function secure(host, socket, at, options)
 end
 
 -- @return the answer, as of cueball.http.answer; or nil, message
-local function open(host, at, path, options, limits)
+local function open(host, socket, at, path, options, limits)
   local is_loaded, http = pcall(require, "cueball.http.answer")
   if not is_loaded then return nil, "libcueball_http is needed: " .. text.message(http) end
-  local socket = host.tcp()
   socket:settimeouts(options.timeout_ms, options.timeout_ms, options.quiet_ms or options.timeout_ms)
   local ok, message = address.connect(socket, at)
   if ok and at.is_tls then ok, message = secure(host, socket, at, options) end
@@ -79,22 +79,37 @@ local function open(host, at, path, options, limits)
   return nil, text.message(message)
 end
 
---- @param path without a slash before it
--- @param options { timeout_ms =, token = or nil, ca_file = or nil }
 -- @return status, body; or nil, message
-function source.get(host, at, path, options)
-  local answer, fault = open(host, at, path, options)
+local function get(host, socket, at, path, options)
+  local answer, fault = open(host, socket, at, path, options)
   if not answer then return nil, fault end
   local body, message = answer:rest()
-  answer.socket:close()
+  socket:close()
   if not body then return nil, text.message(message) end
   return answer.status, body
+end
+
+--- @param path without a slash before it
+-- @param options { timeout_ms = for each step, and WHOLE times that for all of them; token = or nil, ca_file = or nil }
+-- @return status, body; or nil, message
+function source.get(host, at, path, options)
+  local socket, whole_ms, is_late = host.tcp(), WHOLE * options.timeout_ms, false
+  local alarm = host.alarm(function()
+    is_late = true
+    socket:abort()
+  end)
+  alarm:set(host.now() + whole_ms * 1e6)
+  local status, body = get(host, socket, at, path, options)
+  alarm:close()
+  if is_late then return nil, ("its answer took more than %g s"):format(whole_ms / 1000) end
+  return status, body
 end
 
 -- Server-sent events (the HTML standard, 9.2): fields of an event on a line each, an empty line after it. All lines of one event together
 -- have EVENT_MAX bytes at most.
 local function read_events(answer, on_event)
-  local rest, size, name, data, id = "", 0, nil, {}, nil
+  local size, name, data, id = 0, nil, {}, nil
+  local begun, begun_size = {}, 0 -- pieces of the line that is not over, however small they come
   local function field(one)
     size = size + #one + 1
     if one == "" then
@@ -108,16 +123,15 @@ local function read_events(answer, on_event)
   while true do
     local piece, message = answer:piece()
     if not piece then return nil, message or "it ended the stream" end
-    rest = rest .. piece
-    local from, at = 1, rest:find("\n", math.max(1, #rest - #piece), true)
-    while at do
-      field((rest:sub(from, at - 1):gsub("\r$", "")))
+    local from = 1
+    for at in piece:gmatch "()\n" do
+      begun[#begun + 1] = piece:sub(from, at - 1)
+      field((table.concat(begun):gsub("\r$", "")))
       if size > EVENT_MAX then return nil, "an event is too long" end
-      from = at + 1
-      at = rest:find("\n", from, true)
+      begun, begun_size, from = {}, 0, at + 1
     end
-    rest = rest:sub(from)
-    if size + #rest > EVENT_MAX then return nil, "an event is too long" end
+    begun[#begun + 1], begun_size = piece:sub(from), begun_size + #piece - from + 1
+    if size + begun_size > EVENT_MAX then return nil, "an event is too long" end
   end
 end
 
@@ -126,7 +140,7 @@ end
 -- @return nil, message, status of the answer if it was no stream
 function source.follow(host, at, path, options, on_event)
   local asked = setmetatable({ accept = "text/event-stream" }, { __index = options })
-  local answer, fault = open(host, at, path, asked, { body_max = math.huge })
+  local answer, fault = open(host, host.tcp(), at, path, asked, { body_max = math.huge })
   if not answer then return nil, fault end
   local message = ("it answers %d"):format(answer.status)
   if answer.status == 200 then message = select(2, read_events(answer, on_event)) end
