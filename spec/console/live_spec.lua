@@ -98,6 +98,22 @@ describe("what a console tells by itself", function()
     assert.equal(0, subscribers())
   end)
 
+  it("is so many lines a second for all together who may only look", function()
+    local readers = {}
+    for index = 1, 20 do
+      readers[index] = sit "read"
+      run(readers[index], ":trace db")
+    end
+    churn(200)
+    assert.equal(2000, #heard)
+    world.advance(1001)
+    assert.equal(2020, #heard)
+    assert.matches("^… %d+ more within a second$", heard[2020])
+    churn(1)
+    assert.is_true(#heard > 2020)
+    for _, one in ipairs(readers) do one:close() end
+  end)
+
   it("is so many lines a second, and how many more there were", function()
     local one = sit "write"
     run(one, ":trace db")

@@ -34,11 +34,26 @@ function Flow:sees()
   return false
 end
 
+-- What all flows of a host with such a limit have taken in the present second.
+local together = setmetatable({}, { __mode = "k" })
+
+local function has_room_together(self)
+  local most, now = self.limits.together_max, self.host.now()
+  if not most then return true end
+  local all = together[self.host]
+  if not all or now >= all.ends_at then
+    all = { ends_at = now + SECOND, taken = 0 }
+    together[self.host] = all
+  end
+  all.taken = all.taken + 1
+  return all.taken <= most
+end
+
 function Flow:takes()
   if not self.limits.lines_max then return true end
   go_on(self)
   self.taken = self.taken + 1
-  if self.taken <= self.limits.lines_max then return true end
+  if self.taken <= self.limits.lines_max and has_room_together(self) then return true end
   self.left_out = self.left_out + 1
   if self.left_out == 1 then self.alarm:set(self.ends_at) end
   return false
@@ -49,7 +64,8 @@ function Flow:close()
   tell_left_out(self)
 end
 
---- @param limits    { lines_max = told in a second, events_max = seen in a second }; either may be nil: no limit
+--- @param limits    { lines_max = told in a second, together_max = told in a second by all of the host that have it, events_max = seen in a
+--   second }; each may be nil: no limit
 -- @param tell       function(text, kind)
 -- @param on_excess  function(events_max): there were more
 function flow.new(host, limits, tell, on_excess)

@@ -27,8 +27,8 @@ local CANDIDATES_MAX = 200
 local COMPILED_MAX = 512 * 1024
 -- The commands of a prompt that change nothing of the program.
 local HARMLESS = { help = true, time = true, quit = true, watch = true, trace = true, unwatch = true }
--- Who may only look is told of events as long as that costs the program little.
-local READER_FOLLOWS, WRITER_FOLLOWS = { lines_max = 1000, events_max = 20000 }, { lines_max = 1000 }
+-- Who may only look is told of events as long as that costs the program little, however many look.
+local READER_FOLLOWS, WRITER_FOLLOWS = { lines_max = 1000, together_max = 2000, events_max = 20000 }, { lines_max = 1000 }
 
 -- Shows a text, as far as the command may say more.
 local function put(self, words, kind)
