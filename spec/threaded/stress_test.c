@@ -438,7 +438,9 @@ static void compare(const test_tally *tally, const cueball_stats *last, uint64_t
     if (run.abandons) /* what threads did in their last turns was not told */
         return;
     uint64_t granted = last->granted - own_grants;
-    MUST(tally->granted <= granted, "%llu saw a grant of %llu", (unsigned long long)tally->granted, (unsigned long long)granted);
+    /* Of a lease that the core revokes, as the pool's end takes too long, the others of its turn are told too late to count. */
+    if (last->leases_revoked == 0)
+        MUST(tally->granted <= granted, "%llu saw a grant of %llu", (unsigned long long)tally->granted, (unsigned long long)granted);
     /* A claim whose connection broke at rest closes it, and is granted another. */
     uint64_t unseen = tally->cancelled + (run.is_dummy ? 0 : last->leases_closed);
     MUST(granted <= tally->granted + unseen, "%llu grants, %llu seen", (unsigned long long)granted, (unsigned long long)tally->granted);
