@@ -1,6 +1,7 @@
 --- Commands of a prompt, in virtual time.
 local commands = require "cueball.console.commands"
 local prompts = require "spec.support.prompt"
+local registry = require "cueball.pool.registry"
 
 local POOL = ':pool "10.0.0.1:80,10.0.0.2:80" max=4 name=db recovery.default.spread=0'
 
@@ -268,6 +269,15 @@ describe("a world at a prompt", function()
 end)
 
 describe("a session as a script", function()
+  -- The pools that scripts made, in worlds of their own, are not for the next spec to see.
+  after_each(function()
+    for _, pool in ipairs(registry.pools()) do
+      pool.host.spawn(function() pool:stop() end)
+      pool.host.advance(31000)
+    end
+    assert.same({}, registry.pools())
+  end)
+
   local function script_of(kind)
     local prompt = prompts.new { seed = 7 }
     for _, line in ipairs { POOL, "local x = 1", ":step 2s", ":kill 10.0.0.1", "error 'not this'",
