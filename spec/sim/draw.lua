@@ -172,6 +172,8 @@ function draw.faults(chance)
   return factory, wire
 end
 
+local RESET_FAULTS = { { "reset_throws", 0.3 }, { "reset_fails", 0.4 }, { "reset_hangs", 0.3 }, { "reset_leaves_it", 0.3 } }
+
 --- How often connections come back dirty, and what goes wrong as they are cleaned: in some seeds.
 -- @param factory the probabilities so far
 -- @return whether the factory has a reset
@@ -179,7 +181,7 @@ function draw.dirt(chance, factory)
   if not chance:is(0.4) then return false end
   factory.dirty = chance:one_of { 0.05, 0.3, 1 }
   local calm = chance:one_of { 0.9, 0.5 }
-  for _, one in ipairs { { "reset_throws", 0.3 }, { "reset_fails", 0.4 }, { "reset_hangs", 0.3 }, { "reset_leaves_it", 0.3 } } do
+  for _, one in ipairs(RESET_FAULTS) do
     factory[one[1]] = fault(chance, calm, one[2])
   end
   factory.reset_is_slow = chance:one_of { 0, 0.5, 1 }

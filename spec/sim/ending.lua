@@ -8,6 +8,8 @@ local ending = {}
 
 local STABLE_MS = 3000
 
+local OTHER_LIMITS = { "check_timeout_ms", "rebalance_delay_ms" }
+
 --- Remembers the longest time limits there ever were: what runs under one keeps it when the options change.
 function ending.note_limits(self)
   local longest = self.longest or {}
@@ -16,7 +18,7 @@ function ending.note_limits(self)
       if type(value) == "number" then longest[name] = math.max(longest[name] or 0, value) end
     end
   end
-  for _, name in ipairs { "check_timeout_ms", "rebalance_delay_ms" } do
+  for _, name in ipairs(OTHER_LIMITS) do
     longest[name] = math.max(longest[name] or 0, self.options[name])
   end
   longest.proof_ms = math.max(longest.proof_ms or 0, Evidence.proof_ms(self.options, longest.max_delay_ms))
