@@ -90,6 +90,19 @@ draw.OPTIONS = {
   end,
 }
 
+-- The names in all lists, in order: each process has another order of its own.
+local function names_of(...)
+  local names, seen = {}, {}
+  for _, list in ipairs { ... } do
+    for name in pairs(list) do
+      if not seen[name] then names[#names + 1] = name end
+      seen[name] = true
+    end
+  end
+  table.sort(names)
+  return names
+end
+
 -- Those that change how many connections there are, which of them is next, and who gets it.  In half of the seeds only, so
 -- that the other half is held to the plainer rules.
 draw.ENDURING = {
@@ -107,7 +120,7 @@ draw.ENDURING = {
   end,
   recovery = function(chance)
     local drawn = draw.OPTIONS.recovery(chance)
-    for _, one in pairs(drawn) do one.jitter = chance:one_of { "spread", "full", "decorrelated" } end
+    for _, name in ipairs(names_of(drawn)) do drawn[name].jitter = chance:one_of { "spread", "full", "decorrelated" } end
     return drawn
   end,
 }
@@ -116,18 +129,6 @@ draw.ENDURING = {
 draw.PLAIN = {
   balance = "fifo", spares = false, queue = "fifo", max_churn_rate = false, slow_start_ms = false, outlier = { consecutive = 0 },
 }
-
-local function names_of(...)
-  local names, seen = {}, {}
-  for _, list in ipairs { ... } do
-    for name in pairs(list) do
-      if not seen[name] then names[#names + 1] = name end
-      seen[name] = true
-    end
-  end
-  table.sort(names)
-  return names
-end
 
 local PLAIN_NAMES, ALL_NAMES = names_of(draw.OPTIONS), names_of(draw.OPTIONS, draw.ENDURING)
 
