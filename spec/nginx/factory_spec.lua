@@ -175,6 +175,34 @@ describe("a connection factory in nginx", function()
     assert.is_nil(answers["3"] or answers["that of another connection"])
   end)
 
+  it("that puts more into context.memo with each claim loses that connection at the limit", function()
+    start {
+      factories = [[function(library)
+        local claims = 0
+        return { memo = { connect = function(_, context)
+          local red = library:new()
+          local how, message = context.connect(red)
+          if not how then return nil, message end
+          claims = claims + 1
+          context.memo["claim " .. claims] = true
+          red.members = 0
+          for _ in pairs(context.memo) do red.members = red.members + 1 end
+          return red
+        end } }
+      end]],
+      ask = "return red.members", max_connections = 1,
+    }
+    local before, most = 0, 0
+    nginx.until_true(function()
+      local members = tonumber(get "memo") or before -- else the claim that found too many
+      most = math.max(most, members)
+      local is_anew = members < before
+      before = members
+      return is_anew
+    end, function() return get "memo" end)
+    assert.is_true(most > 20 and most <= 32, most)
+  end)
+
   it("that opens its socket past context.connect is told so, and serves nobody", function()
     for _, user in ipairs { "ann", "bob" } do backend:call("ACL", "SETUSER", user, "on", ">" .. user, "~*", "+@all") end
     start { claim_timeout_ms = 500, ask = "return red:acl 'whoami'", factories = [[function(library)

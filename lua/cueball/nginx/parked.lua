@@ -136,7 +136,7 @@ function Parked:take(limit_ms)
   context.client, context.how = nil, nil
   limit(self, limit_ms)
   local ok, connection, message = xpcall(self.given.connect, traceback, self.backend, context)
-  local fault = ok and connection and context.how == "new" and memo.fault(context.memo)
+  local fault = ok and connection and memo.fault(context.memo)
   if fault then
     pcall(self.given.close, connection)
     connection, message = nil, fault
