@@ -2,6 +2,7 @@
 local connection = require "cueball.console.connection"
 local cueball = require "cueball"
 local json = require "cueball.monitor.json"
+local memory = require "spec.support.memory"
 local routes = require "cueball.monitor.routes"
 local settings = require "cueball.console.settings"
 local sim = require "cueball.host.sim"
@@ -9,18 +10,6 @@ local sim = require "cueball.host.sim"
 local POLLS, ROUND, ALLOWED_KIB = 28800, 4000, 16
 
 local world, pool
-
-local function kib()
-  for _ = 1, 3 do collectgarbage() end
-  return collectgarbage "count"
-end
-
--- What leaks grows in each round of polls; what is compiled on the way, in some.
-local function least_growth(sizes)
-  local least = math.huge
-  for index = 2, #sizes do least = math.min(least, sizes[index] - sizes[index - 1]) end
-  return least
-end
 
 local REQUESTS = {
   { run = "leases { older = '1s' }" }, { run = ":backends form=json" }, { run = "x = #pools() return x", form = "json" },
@@ -55,7 +44,7 @@ describe("eight hours of polls", function()
     function stream.receiveany()
       count = count + 1
       if count == 1 then return '{"hello":1}\n' end
-      if count % ROUND == 0 then sizes[#sizes + 1] = kib() end
+      if count % ROUND == 0 then sizes[#sizes + 1] = memory.heap_kib() end
       if count > POLLS then return nil, "closed" end
       world.sleep(1000)
       local asked = REQUESTS[count % #REQUESTS + 1]
@@ -70,7 +59,7 @@ describe("eight hours of polls", function()
     world.spawn(function() connection.serve(stream, { address = "spec" }, set) end)
     for _ = 1, POLLS + 10 do world.advance(1000) end
     assert.equal(POLLS - 1, answers)
-    assert.is_true(least_growth(sizes) < ALLOWED_KIB, ("%d KiB more"):format(least_growth(sizes)))
+    assert.is_true(memory.least_growth(sizes) < ALLOWED_KIB, ("%d KiB more"):format(memory.least_growth(sizes)))
   end)
 
   it("leave the monitor's memory as it was", function()
@@ -79,13 +68,13 @@ describe("eight hours of polls", function()
     world.spawn(function()
       for number = 1, POLLS do
         size = #routes.snapshot_text(server, { where = false, limit = 100 })
-        if number % ROUND == 0 then sizes[#sizes + 1] = kib() end
+        if number % ROUND == 0 then sizes[#sizes + 1] = memory.heap_kib() end
         world.sleep(1000)
       end
       is_over = true
     end)
     for _ = 1, POLLS + 10 do world.advance(1000) end
     assert.is_true(is_over and size > 500)
-    assert.is_true(least_growth(sizes) < ALLOWED_KIB, ("%d KiB more"):format(least_growth(sizes)))
+    assert.is_true(memory.least_growth(sizes) < ALLOWED_KIB, ("%d KiB more"):format(memory.least_growth(sizes)))
   end)
 end)

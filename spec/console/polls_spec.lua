@@ -9,11 +9,6 @@ local ROUNDS, POLLS, SESSIONS = 6, 250, 50 -- polls and sessions of a round
 
 local town
 
-local function kib()
-  for _ = 1, 3 do collectgarbage() end
-  return collectgarbage "count"
-end
-
 local function descriptors()
   return tonumber((shell.must "ls /proc/$PPID/fd | wc -l"))
 end
@@ -38,7 +33,7 @@ describe("polls of a console", function()
     host.run(function()
       local one = attach()
       local grown = memory.least_growth_kib(ROUNDS, function() polls(one, POLLS) end)
-      print("grown", grown) assert.is_true(grown < 16, ("%.1f KiB more"):format(grown)) -- of 250 polls, each of three commands
+      assert.is_true(grown < 16, ("%.1f KiB more"):format(grown)) -- of 250 polls, each of three commands
       assert.equal(0, one.failed)
       one:close()
     end)
@@ -59,13 +54,13 @@ describe("polls of a console", function()
         for _ = 1, SESSIONS do sit() end
       end)
       assert.is_true(descriptors() <= open) -- one of before may be closed only now
-      print("grown", grown) assert.is_true(grown < 16, ("%.1f KiB more"):format(grown))
+      assert.is_true(grown < 16, ("%.1f KiB more"):format(grown))
     end)
   end)
 
   it("that nobody reads drop the peer, and hold so much at most", function()
     host.run(function()
-      local before = kib()
+      local before = memory.heap_kib()
       local stream = host.tcp()
       assert(stream:connect(town.address))
       stream:settimeout(200)
@@ -76,7 +71,7 @@ describe("polls of a console", function()
         sent = sent + 1
       until not ok or sent > 100000
       assert.is_string(message) -- "timeout"; on a machine that is slow the peer is dropped by now
-      assert.is_true(kib() - before < 2000, ("%d KiB more"):format(kib() - before))
+      assert.is_true(memory.heap_kib() - before < 2000, ("%d KiB more"):format(memory.heap_kib() - before))
       local one = attach()
       polls(one, 1)
       assert.equal(0, one.failed)

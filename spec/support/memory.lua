@@ -1,6 +1,8 @@
 --- What this process holds: what malloc gave out and nobody has freed, and Lua's heap.
 --
 --   memory.held_kb() → KB
+--   memory.heap_kib() → KiB               Lua's heap, when what is garbage is gone
+--   memory.least_growth(sizes)            of a list of such sizes: by how much it has grown where it grew least between two of them
 --   memory.least_growth_kib(rounds, fn)   calls fn() so often → by how many KiB Lua's heap has grown in the round in which it grew least:
 --                                         what leaks grows in each, what is compiled on the way in some
 --
@@ -29,19 +31,24 @@ function memory.held_kb()
   return malloced() / 1024 + collectgarbage "count"
 end
 
-local function heap_kib()
+function memory.heap_kib()
   for _ = 1, 3 do collectgarbage() end
   return collectgarbage "count"
 end
 
-function memory.least_growth_kib(rounds, fn)
+function memory.least_growth(sizes)
   local least = math.huge
-  for _ = 1, rounds do
-    local before = heap_kib()
-    fn()
-    least = math.min(least, heap_kib() - before)
-  end
+  for index = 2, #sizes do least = math.min(least, sizes[index] - sizes[index - 1]) end
   return least
+end
+
+function memory.least_growth_kib(rounds, fn)
+  local sizes = { memory.heap_kib() }
+  for _ = 1, rounds do
+    fn()
+    sizes[#sizes + 1] = memory.heap_kib()
+  end
+  return memory.least_growth(sizes)
 end
 
 return memory
