@@ -10,6 +10,15 @@ local function write(name, text)
   return path
 end
 
+-- Runs it until it says that it is ready, and sends it a signal.
+-- @return its status, what it wrote to stdout, and to stderr
+local function signalled(name, arguments)
+  local one = command.start(arguments)
+  one:wait_for "ready"
+  one:signal(name)
+  return one:wait()
+end
+
 -- Two pools, of which the second has a connection out until it is told to give it back.
 local POOLS = [[
   local cueball = require "cueball"
@@ -95,10 +104,7 @@ describe("cueball run", function()
       print(second:try_claim() == nil) io.flush()
       lease:release()
       cueball.sleep(60000)]])
-    local one = command.start("run " .. path)
-    one:wait_for "ready"
-    one:signal "INT"
-    local status, out, err = one:wait()
+    local status, out, err = signalled("INT", "run " .. path)
     assert.equal(130, status)
     assert.equal("ready\ntrue\n", out)
     assert.matches("second: stopped.*first: stopped", err)
@@ -109,10 +115,7 @@ describe("cueball run", function()
       held = second:claim()
       print "ready" io.flush()
       cueball.sleep(60000)]])
-    local one = command.start("run --stop-timeout 200ms " .. path)
-    one:wait_for "ready"
-    one:signal "TERM"
-    local status, _, err = one:wait()
+    local status, _, err = signalled("TERM", "run --stop-timeout 200ms " .. path)
     assert.equal(143, status)
     assert.matches("cueball: pool first did not stop within 200 ms; %-%-stop%-timeout allows more\n", err)
     assert.matches("cueball: pool second did not stop within 200 ms", err)
@@ -130,10 +133,7 @@ describe("cueball run", function()
   it("ends at the first signal, if the script does not come back to the loop in time; a wait that does is not hurried", function()
     local path = write("stuck.lua", "print 'ready' io.flush()\nlocal n = 0\nwhile true do n = n + 1 end\n")
     for name, code in pairs { TERM = 143, INT = 130 } do
-      local one = command.start("run --stop-timeout 1s " .. path)
-      one:wait_for "ready"
-      one:signal(name)
-      assert.equal(code, (one:wait()))
+      assert.equal(code, (signalled(name, "run --stop-timeout 1s " .. path)))
     end
     path = write("slow.lua", POOLS .. [[
       local lease = second:claim()
@@ -141,10 +141,7 @@ describe("cueball run", function()
       while second:state() ~= "stopping" do cueball.sleep(5) end
       cueball.sleep(1500)
       lease:release()]])
-    local one = command.start("run --stop-timeout 5s " .. path)
-    one:wait_for "ready"
-    one:signal "TERM"
-    local status, _, err = one:wait()
+    local status, _, err = signalled("TERM", "run --stop-timeout 5s " .. path)
     assert.equal(143, status)
     assert.matches("second: stopped.*first: stopped", err)
   end)

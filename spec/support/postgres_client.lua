@@ -4,6 +4,7 @@
 --   open.parameters(more)           libpq's keywords for it
 --   open.connect(settings, more)    → connection; or nil, message, name. In a task
 --   open.with(fn, settings, more)   runs fn(conn) in a task of its own, closes conn; an error is raised on
+--   postgres_client.value_of(conn, sql, ...)   what column v of the first row is, by whichever driver
 local client = require "cueball.connection.postgres.client"
 local host = require "cueball.host.uv"
 local with = require "spec.support.with"
@@ -12,6 +13,10 @@ local postgres_client = {}
 
 -- What the server had sent before a cancel is read, too: megabytes, which on a busy machine takes a while.
 local CANCEL_MS = 30000
+
+function postgres_client.value_of(conn, sql, ...)
+  return assert(conn:query(sql, ...))[1].v
+end
 
 function postgres_client.on(server_of)
   local open = {}

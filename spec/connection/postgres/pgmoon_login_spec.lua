@@ -8,6 +8,7 @@ local scram = require "cueball.connection.postgres.pgmoon.scram"
 local server_support = require "spec.support.server"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
+local value_of = require("spec.support.postgres_client").value_of
 
 local HBA = {
   "host all cat 127.0.0.1/32 scram-sha-256", "host all ann 127.0.0.1/32 md5", "host all bob 127.0.0.1/32 password",
@@ -29,10 +30,6 @@ describe("PostgreSQL over pgmoon: a login", function()
     remove()
     postgres.remove_all()
   end)
-
-  local function value_of(conn, sql, ...)
-    return assert(conn:query(sql, ...))[1].v
-  end
 
   describe("is made", function()
     it("without a password, as whom, where to, and under which name it is told", function()

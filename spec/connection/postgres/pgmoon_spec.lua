@@ -8,6 +8,7 @@ local until_true = require "spec.support.until_true"
 local values = require "cueball.connection.postgres.values"
 
 local ffi = require "ffi"
+local value_of = require("spec.support.postgres_client").value_of
 
 local ROLE = "set password_encryption = md5; create role ann login password 'secret'"
 
@@ -25,10 +26,6 @@ describe("PostgreSQL over pgmoon", function()
 
   local open = postgres_pgmoon.on(function() return server end)
   local connected = open.with
-
-  local function value_of(conn, sql, ...)
-    return assert(conn:query(sql, ...))[1].v
-  end
 
   describe("queries", function()
     it("give rows by column, their names in order, and what was done", function()

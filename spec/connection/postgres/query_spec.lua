@@ -4,6 +4,7 @@ local postgres = require "spec.support.postgres"
 local values = require "cueball.connection.postgres.values"
 
 local ffi = require "ffi"
+local value_of = require("spec.support.postgres_client").value_of
 
 local function pack(...)
   return { n = select("#", ...), ... }
@@ -17,11 +18,6 @@ describe("conn:query", function()
 
   local open = require("spec.support.postgres_client").on(function() return server end)
   local connected = open.with
-
-  -- What one column of one row is.
-  local function value_of(conn, sql, ...)
-    return assert(conn:query(sql, ...))[1].v
-  end
 
   it("gives rows by column, their names in order, and what was done", function()
     connected(function(conn)
