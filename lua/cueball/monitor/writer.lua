@@ -69,8 +69,8 @@ function Writer:line(first, second, third, value, longer)
   local used, size, more, most, rest = self.used, #first, #second, #third, #last
   local total = size + more + most + rest
   if used + total > self.size then
-    for _, text in ipairs { first, second, third, last } do self:put(text) end
-    return
+    self:put(first) self:put(second) self:put(third)
+    return self:put(last)
   end
   local at = self.room + used
   copy(at, first, size)
