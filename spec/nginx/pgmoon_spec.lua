@@ -129,7 +129,7 @@ describe("PostgreSQL in nginx", function()
     start()
     nginx.many(20, 4, function() one:ask "/pid" end)
     for _ = 1, 3 do
-      server:sql "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'ann'"
+      server:terminate "usename = 'ann'"
       nginx.many(10, 4, function() assert.matches("^%d+$", one:ask "/pid") end)
     end
     until_true(function() return server:connections "usename = 'ann'" == 2 end)

@@ -10,6 +10,7 @@
 --   }
 --   one.port, one.backend ("127.0.0.1:PORT"), one.socket_dir, one.socket (the UNIX socket's path), one.pid, one.data
 --   one:sql(text, database) → what psql prints, columns separated by |; raises if it fails. As superuser postgres, over the UNIX socket
+--   one:terminate(where)          its sessions for which this holds; they have ended then
 --   one:connections(where) → how many clients it has, not counting those of :sql; where: more of a condition on pg_stat_activity
 --   one:stop(how)           "fast", "smart" or "immediate"; waits.  one:start(), one:restart(how): on the same port
 --   one:kill()              SIGKILL to all its processes; waits.    one:freeze(), one:thaw(): SIGSTOP, SIGCONT to all of them
@@ -188,6 +189,11 @@ end
 function Server:sql(text, database)
   return run("psql", ("-X -A -t -q -v ON_ERROR_STOP=1 -h %s -p %d -U postgres -d %s -c %s"):format(
     self.socket_dir, self.port, quote(database or "postgres"), quote(text)))
+end
+
+-- The server ends a session when it next looks; what is asked for is over only then.
+function Server:terminate(where)
+  self:sql("select pg_terminate_backend(pid, 30000) from pg_stat_activity where backend_type = 'client backend' and " .. where)
 end
 
 function Server:connections(where)

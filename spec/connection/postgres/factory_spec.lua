@@ -303,8 +303,8 @@ describe("conn:transaction on a real server", function()
     pooled(function(pool)
       local ok, message, name = pool:with(function(conn)
         cueball.spawn(function()
-          cueball.sleep(200)
-          server:sql "select pg_terminate_backend(pid) from pg_stat_activity where query = 'COMMIT'"
+          until_true(function() return server:connections "query = 'COMMIT' and wait_event = 'PgSleep'" == 1 end)
+          server:terminate "query = 'COMMIT'"
         end)
         return conn:transaction(function(tx) return check(tx:query "insert into accounts values (3, 0)") and true end, { retry = 3 })
       end)

@@ -150,7 +150,7 @@ describe("a PostgreSQL server under load", function()
       local load = start_load(pool, 3) -- one connection is at rest
       until_written(load, 100)
       for _ = 1, 5 do
-        server:sql "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'spec %'"
+        server:terminate "application_name like 'spec %'"
         until_written(load, #load.written + 30)
       end
       end_load(load)
