@@ -26,18 +26,33 @@ describe("a worker's page", function()
 
   after_each(function() town:stop() end)
 
-  local function taken()
-    local made = snapshot.take_records()
+  local function written(has_lines)
+    local made = page.new(has_lines ~= false)
+    made.version = snapshot.each_record(slices.none, function(record) made:add(record, slices.none) end)
     made.time_s, made.pid, made.is_exiting = 12.5, 7, false
-    return made
+    return made:text()
   end
 
-  local function written()
-    return page.write(taken(), slices.none)
+  -- This worker, where the sums want it.
+  local OWN = {}
+
+  local function merged(...)
+    local sums = snapshot.sums()
+    for _, worker in ipairs { ... } do
+      if worker == OWN then snapshot.each_record(slices.none, function(record) sums:add(record) end) end
+      for _, pool in ipairs(worker.pools or {}) do sums:add(pool) end
+    end
+    return sums:finish()
+  end
+
+  local function lines_of(read)
+    local writer, whole = writers.kept()
+    read:put_lines(writer)
+    return whole()
   end
 
   local function sum_of(...)
-    local sum = snapshot.merge({ ... })[1]
+    local sum = merged(...)[1]
     return { sum.stats, sum.counts, sum.states, sum.options, sum.max_connections, sum.resolver, sum.last_error, sum.workers, sum.backends }
   end
 
@@ -57,7 +72,7 @@ describe("a worker's page", function()
     for index = 1, one.pools[1].row_count do keys[index] = table.concat({ page.backend(one.pools[1], index) }, " ", 1, 2) end
     table.sort(keys)
     assert.same({ "10.0.0.1:7000 up", "10.0.0.2:7000 up", "10.0.0.3:7000 up" }, keys)
-    local decoded = json.decode("[" .. one.lines() .. "]")[1]
+    local decoded = json.decode("[" .. lines_of(one) .. "]")[1]
     assert.same({ 'db é "x"', "running", 1, 3 }, { decoded.name, decoded.state, decoded.stats.claims, #decoded.backends })
     assert.is_nil(decoded.counts.lease_le_1)
   end)
@@ -67,9 +82,9 @@ describe("a worker's page", function()
     assert.equal(9, plain[1].idle)
     assert.equal(3, plain[9][1].states.up)
     local text = written()
-    assert.same(plain, sum_of(taken(), page.read(text, slices.none), page.read(text, slices.none)))
-    assert.same(plain, sum_of(page.read(text, slices.none), taken(), taken()))
-    assert.same(plain, sum_of(taken(), page.read(of_another(text), slices.none), page.read(text, slices.none)))
+    assert.same(plain, sum_of(OWN, page.read(text, slices.none), page.read(text, slices.none)))
+    assert.same(plain, sum_of(page.read(text, slices.none), OWN, OWN))
+    assert.same(plain, sum_of(OWN, page.read(of_another(text), slices.none), page.read(text, slices.none)))
   end)
 
   it("tells errors and addresses that only its lines have", function()
@@ -78,21 +93,31 @@ describe("a worker's page", function()
     local read = page.read(written(), slices.none)
     local plain = snapshot.take()
     assert.same(sum_of(plain), sum_of(read))
-    assert.is_string(snapshot.merge({ read })[1].last_error)
+    assert.is_string(merged(read)[1].last_error)
   end)
 
   it("decodes no line where the records say it all", function()
-    local own, read = taken(), page.read(written(), slices.none)
+    local read = page.read(written(), slices.none)
     local decode = json.decode
     json.decode = function() error "decoded" end
-    local ok, message = pcall(snapshot.merge, { own, read })
+    local ok, message = pcall(merged, OWN, read)
     json.decode = decode
     assert.is_true(ok, message)
   end)
 
+  it("without lines, for those who count only, has the same numbers", function()
+    local whole, short = page.read(written(), slices.none), page.read(written(false), slices.none)
+    assert.same({ "", 1, 3 }, { lines_of(short), #short.pools, short.pools[1].row_count })
+    assert.same({ numbers.tables(whole.pools[1].numbers) }, { numbers.tables(short.pools[1].numbers) })
+    local plain, one = merged(OWN, OWN), merged(OWN, short)
+    assert.same(plain[1].backends, one[1].backends)
+    assert.equal(6, merged(short, short)[1].stats.idle)
+    assert.is_nil((page.read(written(false):sub(1, -2), slices.none)))
+  end)
+
   it("of no pools is read, too", function()
     local one = assert(page.read(page.short { version = "1", time_s = 5, pid = 7, problem = "too small" }, slices.none))
-    assert.same({ "too small", 0, "" }, { one.problem, #one.pools, one.lines() })
+    assert.same({ "too small", 0, "" }, { one.problem, #one.pools, lines_of(one) })
   end)
 
   it("is nothing if it is cut anywhere", function()
@@ -107,8 +132,8 @@ describe("a worker's page", function()
       local at, byte = math.floor(draw() * #text) + 1, string.char(math.floor(draw() * 256))
       local one = page.read(text:sub(1, at - 1) .. byte .. text:sub(at + 1), slices.none)
       if one then
-        snapshot.merge { one }
-        snapshot.merge { taken(), one }
+        merged(one)
+        merged(OWN, one)
       else
         refused = refused + 1
       end
@@ -121,7 +146,7 @@ describe("a worker's page", function()
     for _ = 1, 3000 do
       local at, tag = math.floor(draw() * (#text - 8)) + 1, string.char(240 + math.floor(draw() * 16), 255)
       local one = page.read(text:sub(1, at - 1) .. "\1\0\0\0\0\0" .. tag .. text:sub(at + 8), slices.none)
-      if one then snapshot.merge { taken(), one } end
+      if one then merged(OWN, one) end
     end
   end)
 
@@ -137,7 +162,7 @@ describe("a worker's page", function()
         return
       end
       one.age_s = 0
-      local pools = snapshot.merge { taken(), one }
+      local pools = merged(OWN, one)
       page.json(writers.new(function() end), { version = "1", time_s = 1, workers = { one }, pools = pools }, slices.none)
       openmetrics.text { version = "1", time_s = 1, workers = { one }, pools = pools }
     end

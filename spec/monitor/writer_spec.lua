@@ -1,4 +1,5 @@
 --- Long texts, in pieces or kept.
+local random = require "cueball.random"
 local writers = require "cueball.monitor.writer"
 
 describe("a writer", function()
@@ -44,5 +45,31 @@ describe("a writer", function()
     writer:put " "
     writer:number(1e300)
     assert.equal("0.5 0.33333333333333 1e+300", whole())
+  end)
+
+  it("writes times, which have six decimals, or seven halfway between two, as they are", function()
+    local draw = random.from(7)
+    local function check(number)
+      local writer, whole = writers.kept()
+      writer:number(number)
+      assert.equal(number, tonumber(whole()), whole())
+      assert.is_nil(whole():find "0$", whole())
+    end
+    for _, units in ipairs { 1, 5, 10, 99, 100, 999, 1000, 1001, 9999, 10000, 10001, 100000, 1234567, 9999999 } do
+      for _, whole in ipairs { 0, 1, 999, 1000, 999999 } do check((whole * 1e7 + units) / 1e7) end
+    end
+    for _ = 1, 10000 do check((math.floor(draw() * 10 ^ (1 + draw() * 11)) * 10 + 5) / 1e7) end
+  end)
+
+  it("gives back large memory, and can be written to again", function()
+    local writer, whole = writers.kept()
+    for round = 1, 3 do
+      for _ = 1, 300 do writer:put(("z"):rep(1001)) end
+      assert.equal(300300, #whole(), round)
+      writer:clear()
+      assert.equal("", whole())
+    end
+    writer:put "again"
+    assert.equal("again", whole())
   end)
 end)

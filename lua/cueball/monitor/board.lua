@@ -134,18 +134,20 @@ end
 
 -- --------------------------------------------------------------------- this worker --
 
--- What this worker has, with its page as `text`; its counters without what of them was accumulated already.
-local function take(self, pause)
-  local workers, began = self.host.workers, self.host.now()
-  local taken = self.shown(pause)
-  for pool, room in pairs(rooms_of(taken.pools)) do
-    local base = self.base and self.base[pool]
-    if base then numbers.set(room, numbers.counted(room, base)) end
-  end
+-- The page of this worker; its counters without what of them was accumulated already.
+-- @param has_lines it is for people
+-- @param sums nil, or of snapshot.sums: its pools are added to them
+local function take(self, pause, has_lines, sums)
+  local workers, taken, base = self.host.workers, page.new(has_lines), self.base
+  taken.base, taken.began = base, self.host.now()
+  taken.version = self.shown(pause, function(record)
+    local room, gone = numbers.ensure(record), base and base[record.name]
+    if gone then numbers.set(room, numbers.counted(room, gone)) end
+    taken:add(record, pause)
+    if sums then sums:add(record) end
+  end)
   taken.pid, taken.id = workers.pid(), workers.number()
   taken.time_s, taken.is_exiting = workers.time_s(), workers.is_exiting()
-  taken.base, taken.began = self.base, began
-  taken.text = page.write(taken, pause)
   return taken
 end
 
@@ -154,8 +156,9 @@ local function publish(self, taken)
   local number = self.member.number
   if self.published_at and taken.began < self.published_at or taken.base ~= self.base then return end
   self.published_at = taken.began
-  local ok, message = self.memory:set(snapshot_key(number), taken.text)
-  self.memory:set(published_key(number), taken.time_s)
+  local ok, message = self.memory:set(snapshot_key(number), taken:text())
+  -- One without lines is for those who collect the counts.
+  if taken.has_lines then self.memory:set(published_key(number), taken.time_s) else self.memory:delete(published_key(number)) end
   if ok then
     self.published = rooms_of(taken.pools)
     return
@@ -193,8 +196,9 @@ local function leave(self)
   if not self.member.number then return end
   local is_accumulated = true
   if self.published then
-    local last = take(self, slices.none)
+    local last = take(self, slices.none, false)
     publish(self, last)
+    last:clear()
     local is_locked = self.lock:take()
     is_accumulated = is_locked and accumulate(self, self.member.number, last)
     if is_locked then self.lock:release() end
@@ -212,8 +216,9 @@ function Board:tend()
   collect_dead(self)
   self.memory:get "accumulated" -- a full dict throws away what nobody has looked at for longest
   if not self.member.number or not self.memory:get "asked" then return end
-  local taken = take(self, slices.of(self.host))
+  local taken = take(self, slices.of(self.host), not self.member:is_alone())
   if self.member.number then publish(self, taken) end
+  taken:clear()
 end
 
 local function run(self)
@@ -249,21 +254,22 @@ local function take_lock(self)
 end
 
 -- The counts of the dead and the snapshots of the living, of one moment.
-local function look_locked(self, pause)
-  local own = take(self, pause)
+-- @return this worker's page, the texts of the others', the counts, the sums with this worker's pools
+local function look_locked(self, pause, has_lines)
+  local sums = snapshot.sums()
+  has_lines = has_lines or not self.member:is_alone()
+  local own = take(self, pause, has_lines, sums)
   local is_locked = take_lock(self)
-  if own.base ~= self.base then own = take(self, slices.none) end -- what this worker had was accumulated meanwhile
+  if own.base ~= self.base then -- what this worker had was accumulated meanwhile
+    sums = snapshot.sums()
+    own = take(self, slices.none, has_lines, sums)
+  end
   if self.member.number then publish(self, own) end
   local texts = gather(self, is_locked)
   local accumulated, has_less = accumulated_of(self)
   if has_less and is_locked then self.memory:set("accumulated", json.encode(accumulated)) end
   if is_locked then self.lock:release() end
-  local workers = { own }
-  for _, other in ipairs(texts) do
-    local read = page.read(other, pause)
-    if read then workers[#workers + 1] = read else self.memory:complain("snapshot", other) end
-  end
-  return workers, accumulated
+  return own, texts, accumulated, sums
 end
 
 local function by_id(a, b)
@@ -274,27 +280,39 @@ end
 
 --- All workers, in a task.  Those that have nothing new are waited for, 1.5 s at most.
 -- @param pause nil, or of cueball.monitor.slices
--- @return { version, workers, pools, time_s }; each worker has age_s, and lines (see cueball.monitor.page)
-function Board:view(pause)
+-- @param has_lines each worker's pools are to be written
+-- @return { version, workers, pools, time_s }; each worker has age_s, pools and put_lines (see cueball.monitor.page)
+function Board:view(pause, has_lines)
   pause = pause or slices.of(self.host)
   if not self.has_left then renew(self) end
   self.memory:set("asked", true, ASKED_S)
   local now_s, give_up = self.host.workers.time_s(), self.host.now() + FRESH_WAIT_MS * 1e6
   while not is_whole(self, now_s) and self.host.now() < give_up do self.host.sleep(LOOK_MS) end
-  local workers, accumulated = look_locked(self, pause)
+  local own, texts, accumulated, sums = look_locked(self, pause, has_lines)
+  if not has_lines then own:clear() end
+  local workers = { own }
+  for _, text in ipairs(texts) do
+    local other = page.read(text, pause)
+    if not other then self.memory:complain("snapshot", text) end
+    workers[#workers + 1] = other
+    for _, pool in ipairs(other and other.pools or {}) do
+      sums:add(pool)
+      pause()
+    end
+  end
   now_s = self.host.workers.time_s()
   for _, worker in ipairs(workers) do
-    worker.age_s, worker.base, worker.began, worker.text = math.max(0, now_s - worker.time_s), nil, nil, nil
+    worker.age_s, worker.base, worker.began = math.max(0, now_s - worker.time_s), nil, nil
   end
   table.sort(workers, by_id)
-  return { version = workers[1].version, time_s = now_s, workers = json.list(workers), pools = snapshot.merge(workers, accumulated, pause) }
+  return { version = own.version, time_s = now_s, workers = json.list(workers), pools = sums:finish(accumulated) }
 end
 
 -- -------------------------------------------------------------------------- making --
 
 --- A worker that takes part, from now on.
 -- @param host   its workers share memory
--- @param shown  function(pause) → what the worker has, as snapshot.take
+-- @param shown  function(pause, fn) → version: calls fn for each pool of the worker, as snapshot.each_record
 -- @return the board; nil, message: nothing is shared
 function board.new(host, shown)
   local memory, message = host.workers.open(host, DICT, PREFIX, function(level, text)
@@ -323,7 +341,7 @@ end
 function board.follow(host)
   if board.own then return board.own end
   local message
-  board.own, message = board.new(host, snapshot.take_records)
+  board.own, message = board.new(host, snapshot.each_record)
   return board.own, message
 end
 

@@ -8,7 +8,6 @@ local misuse = require "cueball.misuse"
 local hosts = require "cueball.host"
 local location = require "cueball.monitor.location"
 local detail = require "cueball.monitor.detail"
-local json = require "cueball.monitor.json"
 local openmetrics = require "cueball.monitor.openmetrics"
 local options = require "cueball.options"
 local page = require "cueball.monitor.page"
@@ -20,12 +19,6 @@ local writers = require "cueball.monitor.writer"
 local monitor = {}
 
 local WHAT = "cueball.monitor.serve"
-
--- This process alone, as if it were the only worker.
-local function view_of_this(pause)
-  local taken = snapshot.take_records(pause)
-  return { version = taken.version, workers = json.list { taken }, pools = snapshot.merge({ taken }, nil, pause) }
-end
 
 local SNAPSHOT_OPTIONS = {
   detail = options.of_type "boolean",
@@ -49,13 +42,13 @@ end
 
 --- The same as OpenMetrics text.
 function monitor.openmetrics()
-  return openmetrics.text(view_of_this())
+  return openmetrics.text(snapshot.view(slices.none))
 end
 
 --- The same as JSON, in the form of serve().
 function monitor.json()
   local writer, whole = writers.kept()
-  page.json(writer, view_of_this(), slices.none)
+  page.json(writer, snapshot.view(slices.none, { has_lines = true }), slices.none)
   return whole()
 end
 
@@ -144,7 +137,8 @@ function monitor.serve(given)
   if http.argument "detail" == "1" and format == "json" then return answer_detail(host, http) end
   local all, problem = host.board()
   local pause = slices.of(host)
-  local view = all and all:view(pause) or view_of_this(pause)
+  local has_lines = format == "json"
+  local view = all and all:view(pause, has_lines) or snapshot.view(pause, { has_lines = has_lines })
   view.problem = problem
   local names = http.argument "names"
   if format ~= "json" and names and not openmetrics.names[names] then

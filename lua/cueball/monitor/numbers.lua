@@ -40,10 +40,11 @@ local GREATEST = {
 
 -- How each is added up; and the indexes of what only grows.
 local SUM, MOST, NOT = 0, 1, 2
-local KINDS, GROWING = ffi.new("uint8_t[?]", count), {}
+local KINDS, GROWING, QUANTILES = ffi.new("uint8_t[?]", count), {}, {}
 for index = 0, count - 1 do
   local name = names[index]
   KINDS[index] = GREATEST[name] and MOST or name:find "_p%d+$" and NOT or SUM
+  if KINDS[index] == NOT then QUANTILES[#QUANTILES + 1] = index end
   if index >= stats_count then GROWING[#GROWING + 1] = index end
 end
 for _, name in ipairs(numbers.counters) do GROWING[#GROWING + 1] = index_of[name] end
@@ -58,6 +59,14 @@ function numbers.new()
   local room = Room()
   ffi.copy(room, NOTHING, BYTES)
   return room
+end
+
+--- Room for a sum, with the first numbers of it: quantiles, which cannot be added up, are left out.
+function numbers.summed(room)
+  local made = Room()
+  ffi.copy(made, room, BYTES)
+  for place = 1, #QUANTILES do made[QUANTILES[place]] = NOTHING[0] end
+  return made
 end
 
 --- Those of a pool.
@@ -114,6 +123,14 @@ function numbers.set(room, by_name)
   for name, value in pairs(by_name) do
     local index = index_of[name]
     if index then room[index] = value end
+  end
+end
+
+--- Adds numbers by their names; others are left out.
+function numbers.count_in(room, by_name)
+  for name, value in pairs(by_name) do
+    local index = index_of[name]
+    if index then room[index] = room[index] == room[index] and room[index] + value or value end
   end
 end
 

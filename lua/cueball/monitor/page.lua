@@ -25,22 +25,42 @@ local BACKENDS = json.members {
   "want", "attempt", "back_in_ms", "since_ms", "total_max", "latency_ms", "success_rate", "error", "provenance",
 }
 
-local FIRST, NEXT, ZERO = {}, {}, {} -- by index of a number; ZERO with the number, as most are
-for index = 0, numbers.count - 1 do
-  FIRST[index], NEXT[index] = ('"%s":'):format(numbers.names[index]), (',"%s":'):format(numbers.names[index])
-  ZERO[index] = NEXT[index] .. "0"
+local FIRST, NEXT = {}, {} -- by index of a number
+-- Most numbers are 0, and so are those beside them: ,"attempts":0,"backends":0 … of all, and where each begins.
+local ZEROS, ZERO_AT
+do
+  local all = ""
+  ZERO_AT = ffi.new("int32_t[?]", numbers.count + 1)
+  for index = 0, numbers.count - 1 do
+    FIRST[index], NEXT[index] = ('"%s":'):format(numbers.names[index]), (',"%s":'):format(numbers.names[index])
+    all = all .. NEXT[index] .. "0"
+    ZERO_AT[index + 1] = #all
+  end
+  ZEROS = ffi.new("uint8_t[?]", #all)
+  ffi.copy(ZEROS, all, #all)
+end
+
+-- @return behind the numbers from there on that are 0
+local function end_of_zeros(room, index, to)
+  while index <= to and room[index] == 0 do index = index + 1 end
+  return index
 end
 
 local function put_numbers(writer, room, from, to)
-  local lead = FIRST
-  for index = from, to do
+  local lead, index = FIRST, from
+  while index <= to do
     local value = room[index]
     if value == 0 and lead == NEXT then
-      writer:put(ZERO[index])
-    elseif value == value then
-      writer:put(lead[index])
-      writer:number(value)
-      lead = NEXT
+      local behind = end_of_zeros(room, index, to)
+      writer:put_bytes(ZEROS + ZERO_AT[index], ZERO_AT[behind] - ZERO_AT[index])
+      index = behind
+    else
+      if value == value then
+        writer:put(lead[index])
+        writer:number(value)
+        lead = NEXT
+      end
+      index = index + 1
     end
   end
 end
@@ -116,18 +136,21 @@ local function gather_numbers(room)
   return count
 end
 
+local one_row, one_record = Row(), Record() -- what is being written or read
+
 local function put_rows(writer, backends)
   local count = #backends
   if count == 0 then return end
-  local rows, keys, from = Rows(count), {}, 0
-  for index, one in ipairs(backends) do
-    local row = rows[index - 1]
-    row.key_from, row.key_size, row.state, row.total, row.idle = from, #one.key, NUMBER_OF[one.state], one.total, one.idle
-    row.busy, row.connecting, row.takes, row.suspect = one.busy, one.connecting, one.takes or -1, one.suspect or 0
-    keys[index], from = one.key, from + #one.key
+  local from = 0
+  for index = 1, count do
+    local one = backends[index]
+    one_row.key_from, one_row.key_size, one_row.state = from, #one.key, NUMBER_OF[one.state]
+    one_row.total, one_row.idle = one.total, one.idle
+    one_row.busy, one_row.connecting, one_row.takes, one_row.suspect = one.busy, one.connecting, one.takes or -1, one.suspect or 0
+    from = from + #one.key
+    writer:put_bytes(one_row, ROW_BYTES)
   end
-  writer:put_bytes(rows, count * ROW_BYTES)
-  writer:put(table.concat(keys))
+  for index = 1, count do writer:put(backends[index].key) end
 end
 
 local function keys_size_of(backends)
@@ -145,12 +168,13 @@ local function has_error(pool)
 end
 
 local function put_record(writer, pool, line_size)
-  local record, count = Record(), gather_numbers(pool.numbers)
-  record.line_size, record.name_size, record.number_count, record.backend_count = line_size, #pool.name, count, #pool.backends
-  record.keys_size, record.state = keys_size_of(pool.backends), NUMBER_OF[pool.state]
-  record.max_connections, record.has_error = pool.options.max_connections or -1, has_error(pool)
-  record.failing_ms = pool.resolver.is_failing and (pool.resolver.since_ms or 0) or -1
-  writer:put_bytes(record, RECORD_BYTES)
+  local count = gather_numbers(pool.numbers)
+  one_record.line_size, one_record.name_size = line_size, #pool.name
+  one_record.number_count, one_record.backend_count = count, #pool.backends
+  one_record.keys_size, one_record.state = keys_size_of(pool.backends), NUMBER_OF[pool.state]
+  one_record.max_connections, one_record.has_error = pool.options.max_connections or -1, has_error(pool)
+  one_record.failing_ms = pool.resolver.is_failing and (pool.resolver.since_ms or 0) or -1
+  writer:put_bytes(one_record, RECORD_BYTES)
   writer:put(pool.name)
   writer:put_bytes(found_index, count * INDEX_BYTES)
   writer:put_bytes(found_number, count * NUMBER_BYTES)
@@ -160,6 +184,7 @@ end
 -- ------------------------------------------------------------------- writing --
 
 local HEAD_SIZE = 512 -- of the head, with blanks behind it; a longer one has no pools
+local BLANK_HEAD = (" "):rep(HEAD_SIZE) .. "\n"
 
 local lines_expected, records_expected = 0, 0 -- a page is as long as the one before, about
 
@@ -170,32 +195,72 @@ local function head_of(taken, lines_size, pool_count)
   return whole()
 end
 
---- Writes the page of a worker.
--- @param taken  { version, pid, id, time_s, is_exiting, problem, pools = a list of those of snapshot.record }
--- @param pause  of cueball.monitor.slices
--- @return the text; `taken` has `lines` then: function() → the JSON of each pool, with commas between
-function page.write(taken, pause)
-  local writer = writers.new(nil, lines_expected) -- the head and the lines; then the records come behind them
-  local records = writers.new(nil, records_expected)
-  writer:put((" "):rep(HEAD_SIZE) .. "\n")
-  local from = writer.used
-  for index, pool in ipairs(taken.pools) do
-    if index > 1 then writer:put ",\n" end
-    local before = writer.used
-    put_pool(writer, pool, pause)
-    put_record(records, pool, writer.used - before)
-    pause()
+-- What is written of a worker: version, pid, id, time_s, is_exiting and problem are to be set.
+local Page = {}
+Page.__index = Page
+
+--- The page of this worker, without pools as yet.
+-- @param has_lines with the lines, which are for people; without them it is for those who count
+function page.new(has_lines)
+  return setmetatable({ pools = json.list {}, has_lines = has_lines, writer = nil, records = nil }, Page)
+end
+
+--- Notes a pool, of which nothing is to be read.
+-- @param record of snapshot.each_record, which may change afterwards
+function Page:note(record)
+  self.pools[#self.pools + 1] = { name = record.name, numbers = record.numbers }
+end
+
+local function begin(self)
+  self.writer = writers.new(nil, self.has_lines and lines_expected) -- the head and the lines; then the records come behind them
+  self.records = writers.new(nil, records_expected)
+  self.writer:put(BLANK_HEAD)
+end
+
+--- Writes a pool.
+-- @param pause of cueball.monitor.slices
+function Page:add(record, pause)
+  if not self.writer then begin(self) end
+  local writer, before = self.writer, nil
+  if self.has_lines then
+    if #self.pools > 0 then writer:put ",\n" end
+    before = writer.used
+    put_pool(writer, record, pause)
   end
+  put_record(self.records, record, before and writer.used - before or 0)
+  self:note(record)
+end
+
+--- The whole page, for others to read.
+function Page:text()
+  if not self.writer then return page.short(self) end
+  local writer, records = self.writer, self.records
   local to = writer.used
+  local head = head_of(self, to - #BLANK_HEAD, #self.pools)
+  if #head > HEAD_SIZE then error("the head of a page is too long: " .. head, 0) end
+  if self.has_lines then lines_expected = math.ceil((to + records.used) * 1.1) end
+  records_expected = math.ceil(records.used * 1.1)
+  ffi.copy(writer.room, head, #head)
   writer:put "\n"
   writer:put_bytes(records.room, records.used)
-  local head = head_of(taken, to - from, #taken.pools)
-  if #head > HEAD_SIZE then error("the head of a page is too long: " .. head, 0) end
-  ffi.copy(writer.room, head, #head)
-  lines_expected, records_expected = math.ceil(writer.used * 1.1), math.ceil(records.used * 1.1)
   local text = ffi.string(writer.room, writer.used)
-  taken.lines = function() return text:sub(from + 1, to) end
+  writer.used = to
   return text
+end
+
+--- Writes the JSON of each pool, with commas between.
+function Page:put_lines(writer)
+  local own = self.writer
+  if own then writer:put_bytes(own.room + #BLANK_HEAD, own.used - #BLANK_HEAD) end
+end
+
+--- Frees what was written; the pools stay.
+function Page:clear()
+  if self.writer then
+    self.writer:clear()
+    self.records:clear()
+  end
+  self.writer, self.records = nil, nil
 end
 
 --- The page of a worker without pools.
@@ -237,7 +302,7 @@ local BLANK = { state = "stopped", options = {}, backends = {}, resolver = { is_
 local function decoded(pool)
   local whole = rawget(pool, "whole")
   if not whole then
-    whole = json.decode(pool.lines:sub(pool.from, pool.to))
+    whole = json.decode(pool.text:sub(pool.from, pool.to))
     whole = is_pool(whole) and whole or BLANK
     pool.whole = whole
   end
@@ -298,65 +363,82 @@ local function size_behind(record)
   return record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES) + record.backend_count * ROW_BYTES + record.keys_size
 end
 
-local record = Record()
 local doubles_of, bytes_of, DOUBLES_AT = ffi.typeof "const double *", ffi.typeof "const uint8_t *", ffi.offsetof(Record, "max_connections")
 
 -- A pool by its record, of which `size` bytes are left.
+-- @param from, to where its line begins, and where the lines end
 -- @return it, and how many bytes it took; nil: it is none
-local function read_record(text, at, size, lines, from)
+local function read_record(text, at, size, from, to)
   if size < RECORD_BYTES then return nil end
-  ffi.copy(record, at, RECORD_BYTES)
-  local behind = size_behind(record)
-  if not behind or behind > size - RECORD_BYTES or from + record.line_size - 1 > #lines then return nil end
+  ffi.copy(one_record, at, RECORD_BYTES)
+  local behind = size_behind(one_record)
+  if not behind or behind > size - RECORD_BYTES or from + one_record.line_size - 1 > to then return nil end
   at = at + RECORD_BYTES
-  local rows_at = at + record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES)
-  local room, rows = read_numbers(at + record.name_size, record.number_count), read_rows(rows_at, record)
+  local rows_at = at + one_record.name_size + one_record.number_count * (INDEX_BYTES + NUMBER_BYTES)
+  local room, rows = read_numbers(at + one_record.name_size, one_record.number_count), read_rows(rows_at, one_record)
   if not room or not rows then return nil end
-  local doubles = ffi.cast(doubles_of, ffi.cast(bytes_of, record) + DOUBLES_AT)
+  local doubles = ffi.cast(doubles_of, ffi.cast(bytes_of, one_record) + DOUBLES_AT)
   if not (is_finite(doubles, 0) and is_finite(doubles, 1)) then return nil end
-  local most, failing = record.max_connections, record.failing_ms
+  local most, failing = one_record.max_connections, one_record.failing_ms
   local pool = setmetatable({
-    name = ffi.string(at, record.name_size), state = POOL_STATES[record.state], numbers = room, lines = lines, from = from,
-    to = from + record.line_size - 1, max_connections = most >= 0 and most or nil,
-    failing_ms = failing >= 0 and failing or nil, has_error = record.has_error ~= 0, row_count = record.backend_count, rows = rows,
-    keys = rows_at + record.backend_count * ROW_BYTES, text = text, -- in which the keys are
+    name = ffi.string(at, one_record.name_size), state = POOL_STATES[one_record.state], numbers = room, from = from,
+    to = from + one_record.line_size - 1, max_connections = most >= 0 and most or nil,
+    failing_ms = failing >= 0 and failing or nil, has_error = one_record.has_error ~= 0, row_count = one_record.backend_count, rows = rows,
+    keys = rows_at + one_record.backend_count * ROW_BYTES, text = text, -- in which the keys and the line are
   }, Pool)
   return pool, RECORD_BYTES + behind
 end
 
+-- What was read of another worker.
+local Read = {}
+Read.__index = Read
+
+local function new_read(taken, pools, lines, from, size)
+  local read = setmetatable({ pools = pools, lines = lines, from = from, size = size }, Read)
+  for name in pairs(WORKER) do read[name] = taken[name] end
+  return read
+end
+
+function Read:put_lines(writer)
+  writer:put_bytes(ffi.cast("const uint8_t *", self.lines) + self.from, self.size)
+end
+
+function Read:clear()
+  self.lines, self.from, self.size = "", 0, 0
+end
+
 local function read_records(taken, text, from, pause)
-  local lines = text:sub(from, from + taken.lines_size - 1)
-  local pools, line_from = json.list {}, 1
+  local pools, line_from, to = json.list {}, from, from + taken.lines_size - 1
   local at, left = ffi.cast("const uint8_t *", text) + from + taken.lines_size, #text - from - taken.lines_size
   while left > 0 do
-    local pool, size = read_record(text, at, left, lines, line_from)
+    local pool, size = read_record(text, at, left, line_from, to)
     if not pool then return nil end
     pools[#pools + 1] = pool
-    at, left, line_from = at + size, left - size, pool.to + 3
+    at, left = at + size, left - size
+    if pool.to >= pool.from then line_from = pool.to + 3 end -- a page may have no lines
     pause()
   end
-  if #pools ~= taken.pool_count or #pools > 0 and pools[#pools].to ~= #lines then return nil end
-  taken.pools, taken.lines = pools, function() return lines end
-  return taken
+  if #pools ~= taken.pool_count or #pools > 0 and pools[#pools].to ~= to then return nil end
+  return new_read(taken, pools, text, from - 1, taken.lines_size)
 end
 
 -- A page of another version: every line is decoded.
-local function read_lines(taken, text, from, size, pause)
-  local lines = {}
-  taken.pools = json.list {}
+local function read_lines(taken, text, from, pause)
+  local lines, size = {}, taken.lines_size
+  local pools = json.list {}
   for line in text:sub(from, size and from + size - 1 or -1):gmatch "[^\n]+" do
     line = line:gsub(",$", "")
     local pool = json.decode(line)
     if not is_pool(pool) then return nil end
-    taken.pools[#taken.pools + 1], lines[#lines + 1] = pool, line
+    pools[#pools + 1], lines[#lines + 1] = pool, line
     pause()
   end
-  taken.lines = function() return table.concat(lines, ",\n") end
-  return taken
+  local whole = table.concat(lines, ",\n")
+  return new_read(taken, pools, whole, 0, #whole)
 end
 
 --- Reads a page.
--- @return what was written, with pools and `lines`; nil: it is something else
+-- @return what was written, with pools and put_lines; nil: it is something else
 function page.read(text, pause)
   local head = type(text) == "string" and text:match "^[^\n]*"
   local taken = head and json.decode(head)
@@ -364,9 +446,7 @@ function page.read(text, pause)
   local size, from, of_layout = taken.lines_size, #head + 2, taken.layout
   if size ~= nil and not (type(size) == "number" and size >= 0 and size % 1 == 0 and from + size <= #text) then return nil end
   local read = of_layout == layout and size and read_records or read_lines
-  if read == read_records then taken = read(taken, text, from, pause) else taken = read(taken, text, from, size, pause) end
-  if taken then taken.layout, taken.lines_size, taken.pool_count = nil, nil, nil end
-  return taken
+  return read(taken, text, from, pause)
 end
 
 -- ------------------------------------------------------------------ answering --
@@ -377,7 +457,7 @@ local function put_head(writer, object)
 end
 
 --- A view of all workers as JSON.
--- @param view { version, time_s, problem, workers, pools }; workers with `lines` are not encoded again
+-- @param view of Board:view or snapshot.view; the lines of its workers are gone then
 -- @param writer of cueball.monitor.writer; it is not flushed
 function page.json(writer, view, pause)
   put_head(writer, view)
@@ -386,8 +466,8 @@ function page.json(writer, view, pause)
     if index > 1 then writer:put "," end
     put_head(writer, worker)
     writer:put ',"pools":['
-    if not worker.lines then page.write(worker, pause) end
-    writer:put(worker.lines())
+    worker:put_lines(writer)
+    worker:clear()
     writer:put "]}"
   end
   writer:put '],"pools":['

@@ -78,12 +78,6 @@ local function fresh(server, key, make)
   return made
 end
 
--- This process alone.
-local function view_of(server, pause)
-  local taken = snapshot.take(pause, { is_wanted = server.is_wanted, show = snapshot.record })
-  return { version = taken.version, workers = { taken }, pools = snapshot.merge({ taken }, nil, pause) }
-end
-
 local function wanted_of(server, pools)
   local list = json.list {}
   for _, pool in ipairs(pools) do
@@ -95,7 +89,7 @@ end
 -- All workers, or this process where it knows no others.
 local function view_of_all(server, pause)
   local view = server.view and server.view(pause)
-  if not view then return view_of(server, pause) end
+  if not view then return snapshot.view(pause, { is_wanted = server.is_wanted }) end
   for _, worker in ipairs(view.workers) do worker.pools = wanted_of(server, worker.pools) end
   view.pools = wanted_of(server, view.pools)
   return view

@@ -5,6 +5,7 @@ local numbers = require "cueball.monitor.numbers"
 local options = require "cueball.options"
 local page = require "cueball.monitor.page"
 local registry = require "cueball.pool.registry"
+local stats = require "cueball.pool.stats"
 
 local snapshot = {}
 
@@ -46,8 +47,11 @@ local function options_of(pool)
   return found
 end
 
+local FINE = { is_failing = false } -- nobody changes it
+
 local function resolver_of(pool)
   local state = pool:resolver()
+  if not state.failing and not state.message and not state.since_ms then return FINE end
   return { is_failing = state.failing, message = state.message, since_ms = state.since_ms }
 end
 
@@ -58,21 +62,6 @@ function snapshot.of(pool, name)
     backends = backends_of(pool),
     resolver = resolver_of(pool),
     last_error = pool:last_error(),
-  }
-end
-
--- The same without a second table for each.
-local function states_of(pool)
-  local list = json.list(pool:backends())
-  for _, one in ipairs(list) do one.state = snapshot.state_of(one) end
-  return list
-end
-
---- The same with its numbers in their fixed order, for those who add up and write many: `numbers` in place of stats and counts.
-function snapshot.record(pool, name)
-  return {
-    name = name or pool.name, state = pool:state(), numbers = numbers.of_pool(pool), options = options_of(pool),
-    backends = states_of(pool), resolver = resolver_of(pool), last_error = pool:last_error(),
   }
 end
 
@@ -103,53 +92,104 @@ function snapshot.take(pause, given)
   return { version = native.version, pools = pools }
 end
 
---- The same as records.
-function snapshot.take_records(pause)
-  return snapshot.take(pause, { show = snapshot.record })
+-- A pool with its numbers in their fixed order, for those who add up and write many: `numbers` in place of stats and counts, which are
+-- the caller's. The rest is filled again for the next pool.
+local function fill_record(record, pool, name)
+  record.name, record.state, record.numbers = name, pool:state(), numbers.of_pool(pool)
+  record.options, record.resolver, record.last_error = options_of(pool), resolver_of(pool), pool:last_error()
+  for _, one in ipairs(stats.fill_backends(pool, record.backends)) do one.state = snapshot.state_of(one) end
+end
+
+--- Calls fn(record) for every pool of this process, or those that are wanted.
+-- @param pause of cueball.monitor.slices
+-- @param fn function({ name, state, numbers, options, backends, resolver, last_error }); the record and its list of backends are another
+--   pool's once it has returned, but not numbers, options and resolver
+-- @param is_wanted nil, or function(name, pool) → boolean
+-- @return the version of cueball
+function snapshot.each_record(pause, fn, is_wanted)
+  local record = { backends = json.list {} }
+  for _, one in ipairs(snapshot.named()) do
+    if not is_wanted or is_wanted(one.name, one.pool) then
+      fill_record(record, one.pool, one.name)
+      fn(record)
+      pause()
+    end
+  end
+  return native.version
 end
 
 -- ------------------------------------------------------------------------ merging --
 
-local function count_in(counts, name)
-  counts[name] = (counts[name] or 0) + 1
+-- What is of one worker only has a table in common with all others that are: it is changed for none.
+local ALONE = setmetatable({}, {
+  __index = function(self, state)
+    self[state] = { [state] = 1 }
+    return self[state]
+  end,
+})
+
+-- Counts a worker in which it, or a backend, has that state.
+local function count_state(sum, state)
+  local states = sum.states
+  if not states then
+    sum.states = ALONE[state]
+    return
+  end
+  if ALONE[next(states)] == states then
+    states = { [next(states)] = 1 }
+    sum.states = states
+  end
+  states[state] = (states[state] or 0) + 1
 end
 
 local ADDED_UP = { "total", "idle", "busy", "connecting" }
 
-local function new_backend(merged, by_key, one)
-  local sum = {
-    key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
-    provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0, states = {}, error = nil,
-  }
-  by_key[one.key] = sum
-  merged[#merged + 1] = sum
-  return sum
+-- The backend of that key, among those of a sum; nil: it is new there. Keys are wanted from the second worker on.
+local function backend_of(sum, key)
+  if sum.workers == 1 then return nil end
+  local by_key = sum.by_key
+  if not by_key then
+    by_key = {}
+    for _, one in ipairs(sum.backends) do by_key[one.key] = one end
+    sum.by_key = by_key
+  end
+  return by_key[key]
 end
 
-local function add_backends(merged, by_key, backends)
+local function new_backend(sum, one)
+  local made = {
+    key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
+    provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0, states = nil, error = nil,
+  }
+  if sum.by_key then sum.by_key[one.key] = made end
+  sum.backends[#sum.backends + 1] = made
+  return made
+end
+
+local function add_backends(all, backends)
   for _, one in ipairs(backends) do
-    local sum = by_key[one.key] or new_backend(merged, by_key, one)
+    local sum = backend_of(all, one.key) or new_backend(all, one)
     for _, name in ipairs(ADDED_UP) do sum[name] = sum[name] + one[name] end
     if one.takes then sum.takes = (sum.takes or 0) + one.takes end
     sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none
-    count_in(sum.states, one.state)
+    count_state(sum, one.state)
     sum.error = sum.error or one.error
   end
 end
 
 -- The same of a pool that was read from a page: its line is decoded for a backend that is new, or has an error.
-local function add_rows(merged, by_key, pool)
+local function add_rows(all, pool)
   for index = 1, pool.row_count do
     local key, state, row = page.backend(pool, index)
-    local sum = by_key[key]
+    local sum = backend_of(all, key)
     if not sum then
       local one = pool.backends[index]
-      sum = new_backend(merged, by_key, type(one) == "table" and one.key == key and one or { key = key })
+      sum = new_backend(all, type(one) == "table" and one.key == key and one or { key = key })
     end
     sum.total, sum.idle, sum.busy = sum.total + row.total, sum.idle + row.idle, sum.busy + row.busy
     sum.connecting, sum.suspect = sum.connecting + row.connecting, sum.suspect + row.suspect
     if row.takes >= 0 then sum.takes = (sum.takes or 0) + row.takes end
-    count_in(sum.states, state)
+    count_state(sum, state)
     if pool.has_error and not sum.error then
       local one = pool.backends[index]
       sum.error = type(one) == "table" and one.error or nil
@@ -166,13 +206,11 @@ local Sum = {
   end,
 }
 
-local function new_sum(pool, accumulated)
-  local sum = setmetatable({
-    name = pool.name, states = {}, numbers = numbers.new(), options = pool.options, backends = json.list {}, by_key = {}, workers = 0,
-    max_connections = 0, resolver = { is_failing = false, message = nil, since_ms = nil }, last_error = nil,
+local function new_sum(pool)
+  return setmetatable({
+    name = pool.name, states = nil, numbers = nil, options = pool.options, backends = json.list {}, by_key = nil, workers = 0,
+    max_connections = 0, resolver = FINE, last_error = nil,
   }, Sum)
-  if accumulated then numbers.set(sum.numbers, accumulated) end
-  return sum
 end
 
 -- For how long a pool's resolver has failed; nil: it does not fail.
@@ -185,10 +223,10 @@ local ALLOWED_TO_ALL = numbers.index.allowed_to_all
 
 local function add_pool(sum, pool)
   sum.workers = sum.workers + 1
-  count_in(sum.states, pool.state)
+  count_state(sum, pool.state)
   local room = numbers.ensure(pool)
-  numbers.add(sum.numbers, room)
-  if pool.rows then add_rows(sum.backends, sum.by_key, pool) else add_backends(sum.backends, sum.by_key, pool.backends) end
+  if sum.numbers then numbers.add(sum.numbers, room) else sum.numbers = numbers.summed(room) end
+  if pool.rows then add_rows(sum, pool) else add_backends(sum, pool.backends) end
   -- A ceiling for the whole nginx is the same in all workers.
   local cap = room[ALLOWED_TO_ALL]
   local most = pool.max_connections or not pool.rows and pool.options.max_connections or MAX_CONNECTIONS
@@ -198,30 +236,64 @@ local function add_pool(sum, pool)
   if not sum.last_error and pool.has_error ~= false then sum.last_error = pool.last_error end
 end
 
+local Sums = {}
+Sums.__index = Sums
+
+--- Adds a pool of one worker: of snapshot.each_record or of a page.
+function Sums:add(pool)
+  local sum = self.by_name[pool.name]
+  if not sum then
+    sum = new_sum(pool)
+    self.by_name[pool.name] = sum
+    self.list[#self.list + 1] = sum
+  end
+  add_pool(sum, pool)
+end
+
+--- The sums, of which this was the last.
+-- @param accumulated nil; or by pool the counters of workers that are gone
+-- @return as snapshot.merge
+function Sums:finish(accumulated)
+  for _, sum in ipairs(self.list) do
+    local gone = accumulated and accumulated[sum.name]
+    if gone then numbers.count_in(sum.numbers, gone) end
+    sum.by_key = nil
+  end
+  return self.list
+end
+
+--- What pools of several workers, added up by name, become: see snapshot.merge.
+function snapshot.sums()
+  return setmetatable({ list = json.list {}, by_name = {} }, Sums)
+end
+
 --- The pools of several workers, added up by name.
 -- Counters and gauges add up; backends, dead_backends, ejected_backends, waiting_max and the longest times are the greatest of all;
 -- quantiles cannot be added up and are left out: they are with each worker.
 -- @param workers list of { pools, … } as snapshot.take returns it
 -- @param accumulated nil; or by pool the counters of workers that are gone
--- @param pause nil, or of cueball.monitor.slices
 -- @return a list of { name, workers, states = { running = 2 }, stats, counts, options, max_connections (of all), resolver, last_error,
 --   backends = { key, …, states = { up = 2 } } }
-function snapshot.merge(workers, accumulated, pause)
-  local merged, by_name = json.list {}, {}
+function snapshot.merge(workers, accumulated)
+  local sums = snapshot.sums()
   for _, worker in ipairs(workers) do
-    for _, pool in ipairs(worker.pools) do
-      local sum = by_name[pool.name]
-      if not sum then
-        sum = new_sum(pool, accumulated and accumulated[pool.name])
-        by_name[pool.name] = sum
-        merged[#merged + 1] = sum
-      end
-      add_pool(sum, pool)
-      if pause then pause() end
-    end
+    for _, pool in ipairs(worker.pools) do sums:add(pool) end
   end
-  for _, sum in ipairs(merged) do sum.by_key = nil end
-  return merged
+  return sums:finish(accumulated)
+end
+
+--- This process alone, as if it were the only worker.
+-- @param pause of cueball.monitor.slices
+-- @param given nil; or { is_wanted = nil or function(name, pool) → boolean, has_lines = with its page }
+-- @return { version, workers, pools }, see Board:view of cueball.monitor.board
+function snapshot.view(pause, given)
+  local has_lines = given and given.has_lines
+  local sums, worker = snapshot.sums(), page.new(has_lines)
+  worker.version = snapshot.each_record(pause, function(record)
+    if has_lines then worker:add(record, pause) else worker:note(record) end
+    sums:add(record)
+  end, given and given.is_wanted)
+  return { version = worker.version, workers = json.list { worker }, pools = sums:finish() }
 end
 
 return snapshot

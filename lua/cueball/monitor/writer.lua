@@ -6,7 +6,15 @@
 --
 -- A text of a thousand pools has 14 MB in 190,000 lines: made of strings, each line would be garbage, and the whole as well.
 local ffi = require "cueball.luajit"
-local copy, ffi_string, format = ffi.copy, ffi.string, string.format
+local C, copy, ffi_string, floor, format = ffi.C, ffi.copy, ffi.string, math.floor, string.format
+
+if not pcall(ffi.typeof, "cueball_writer_room") then
+  ffi.cdef [[
+    typedef uint8_t cueball_writer_room;
+    uint8_t *cueball_writer_malloc(size_t size) __asm__("malloc");
+    void cueball_writer_free(void *room) __asm__("free");
+  ]]
+end
 
 local writers = {}
 
@@ -16,16 +24,32 @@ local FIRST_ROOM = 4096 -- of one that keeps all
 local Writer = {}
 Writer.__index = Writer
 
--- Texts of numbers from 0 to 999; the second list has three digits of each.
-local SMALL, PADDED = {}, {}
-for number = 0, 999 do SMALL[number], PADDED[number] = format("%d", number), format("%03d", number) end
+-- Large memory is not the collector's: it would look through a program's whole heap once for each so many bytes that are made.
+local function room_of(size)
+  if size <= ROOM then return ffi.new("uint8_t[?]", size) end
+  local room = C.cueball_writer_malloc(size)
+  if room == nil then error(("no memory for a text of %d bytes"):format(size), 0) end
+  return ffi.gc(room, C.cueball_writer_free)
+end
+
+local function free(room, size)
+  if size > ROOM then C.cueball_writer_free(ffi.gc(room, nil)) end
+end
+
+-- Texts of numbers from 0 to 999; the second list has three digits of each, the third those of a fraction.
+local SMALL, PADDED, TRIMMED = {}, {}, {}
+for number = 0, 999 do
+  SMALL[number], PADDED[number] = format("%d", number), format("%03d", number)
+  TRIMMED[number] = PADDED[number]:gsub("0+$", "")
+end
 
 -- More room for one that keeps all.
 local function grow(self, least)
   local size = self.size
   while size < least do size = size * 2 end
-  local room = ffi.new("uint8_t[?]", size)
+  local room = room_of(size)
   copy(room, self.room, self.used)
+  free(self.room, self.size)
   self.room, self.size = room, size
 end
 
@@ -47,6 +71,21 @@ function Writer:put(text)
   self.used = used + length
 end
 
+-- Times have six decimals, or seven halfway between two.
+local UNITS = 1e7
+
+-- @param units of one, from 1 to 9999999
+local function put_fraction(self, units)
+  local low = units % 1e4
+  local high, last = (units - low) / 1e4, low % 10
+  self:put "."
+  if low == 0 then return self:put(TRIMMED[high]) end
+  self:put(PADDED[high])
+  if last == 0 then return self:put(TRIMMED[low / 10]) end
+  self:put(PADDED[(low - last) / 10])
+  self:put(SMALL[last])
+end
+
 --- Writes a number: a whole one with all its digits, another with 14.
 function Writer:number(value)
   if value >= 0 and value < 1e6 and value % 1 == 0 then
@@ -54,6 +93,12 @@ function Writer:number(value)
     local low = value % 1000
     self:put(SMALL[(value - low) / 1000])
     return self:put(PADDED[low])
+  end
+  local units = floor(value * UNITS + 0.5)
+  if value > 0 and value < 1e6 and units / UNITS == value then
+    local part = units % UNITS
+    self:number((units - part) / UNITS)
+    return put_fraction(self, part)
   end
   if value % 1 == 0 and value <= 2 ^ 53 and value >= -2 ^ 53 then return self:put(format("%.0f", value)) end
   self:put(format("%.14g", value))
@@ -97,11 +142,17 @@ function Writer:flush()
   self.give(ffi_string(self.room, used))
 end
 
+--- Frees what was written, of one that keeps all: now, and not when it is garbage. It can be written to again.
+function Writer:clear()
+  free(self.room, self.size)
+  self.room, self.size, self.used = room_of(FIRST_ROOM), FIRST_ROOM, 0
+end
+
 --- @param give nil: all is kept; or function(piece), which may wait
 -- @param expected nil, or how many bytes will be written if all is kept: memory that need not grow
 function writers.new(give, expected)
   local size = give and ROOM or math.max(FIRST_ROOM, expected or 0)
-  return setmetatable({ room = ffi.new("uint8_t[?]", size), size = size, used = 0, give = give }, Writer)
+  return setmetatable({ room = room_of(size), size = size, used = 0, give = give }, Writer)
 end
 
 --- A writer that keeps all, in memory that grows.

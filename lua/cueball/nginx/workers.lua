@@ -240,6 +240,14 @@ function Member:look(visit, collect)
   end
 end
 
+--- Is there no other member, nor what one has left?
+function Member:is_alone()
+  for number = 1, last_of(self) do
+    if number ~= self.number and (record_at(self, number) or self.has_left(number)) then return false end
+  end
+  return true
+end
+
 --- Has a dead member left something that is not collected?
 function Member:has_dead()
   for number = 1, last_of(self) do

@@ -2,6 +2,7 @@
 local faults = require "cueball.pool.faults"
 local manage = require "cueball.pool.manage"
 local native = require "cueball.native"
+local new_table = require "table.new"
 local lib, ffi = native.lib, native.ffi
 
 local stats = {}
@@ -95,27 +96,45 @@ local function back_in(pool, at)
   return math.max(0, (tonumber(at) - pool.now()) / 1e6)
 end
 
+-- What the core said of a backend last, in a table.
+local function fill_backend(one, pool, info, now)
+  local key = ffi.string(info.key)
+  one.key, one.name, one.address, one.port = key, ffi.string(info.name), ffi.string(info.address), info.port
+  one.weight, one.priority, one.standby, one.want = info.weight, info.priority, info.standby, info.want
+  one.total, one.total_max, one.idle, one.busy, one.connecting = info.total, info.total_max, info.idle, info.busy, info.connecting
+  one.takes, one.suspect = info.takes > 0 and info.takes or nil, info.suspect
+  one.dead, one.ejected, one.removed, one.drained = info.dead, info.ejected, info.removed, info.drained
+  one.attempt = info.attempt > 0 and info.attempt or nil
+  one.since_ms, one.back_in_ms = math.max(0, (now - tonumber(info.since)) / 1e6), back_in(pool, info.back_at)
+  one.latency_ms, one.success_rate, one.error = info.latency_ms, info.success_rate, faults.of_now(pool, key, info.dead)
+  one.provenance = not info.removed and pool.listener:provenance_of(key) or nil
+end
+
+local MEMBERS = 25 -- of such a table, and the state that some give it
+
+--- As stats.backends, for those who look at many pools, one after the other.
+-- @param list of an earlier look, which is of no more use: it is filled anew; or {}
+-- @return the list
+function stats.fill_backends(pool, list)
+  local core, count, now = pool.core, 0, pool.now()
+  while core:backend_at(count) do
+    count = count + 1
+    local one = list[count]
+    if not one then
+      one = new_table(0, MEMBERS)
+      list[count] = one
+    end
+    fill_backend(one, pool, core.info, now)
+  end
+  for index = #list, count + 1, -1 do list[index] = nil end
+  return list
+end
+
 --- The backends, those preferred first:
 -- a list of { key, name, address, port, weight, priority, standby, total, total_max, idle, busy, connecting, takes, suspect, dead, ejected,
 --   removed, drained, want, attempt, since_ms, back_in_ms, latency_ms, success_rate, error, provenance }
 function stats.backends(pool)
-  local core, list, now = pool.core, {}, pool.now()
-  local info = core.info
-  while core:backend_at(#list) do
-    local key = ffi.string(info.key)
-    list[#list + 1] = {
-      key = key, name = ffi.string(info.name), address = ffi.string(info.address), port = info.port,
-      weight = info.weight, priority = info.priority, standby = info.standby,
-      total = info.total, total_max = info.total_max, idle = info.idle, busy = info.busy, connecting = info.connecting,
-      takes = info.takes > 0 and info.takes or nil, suspect = info.suspect,
-      dead = info.dead, ejected = info.ejected, removed = info.removed, latency_ms = info.latency_ms,
-      drained = info.drained, want = info.want, attempt = info.attempt > 0 and info.attempt or nil,
-      since_ms = math.max(0, (now - tonumber(info.since)) / 1e6),
-      back_in_ms = back_in(pool, info.back_at), success_rate = info.success_rate, error = faults.of_now(pool, key, info.dead),
-      provenance = not info.removed and pool.listener:provenance_of(key) or nil,
-    }
-  end
-  return list
+  return stats.fill_backends(pool, {})
 end
 
 local STATES = { backoff = "backing_off" } -- that have another name in Lua
