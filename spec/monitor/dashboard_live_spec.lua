@@ -4,6 +4,7 @@ local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local browser = require "spec.support.browser"
 local monitor = require "cueball.monitor"
+local free_port = require("spec.support.port").free
 local servers = require "examples.support.servers"
 local shell = require "spec.support.shell"
 local until_true = require "spec.support.until_true"
@@ -126,8 +127,8 @@ describe("the dashboard of a real program", function()
       local pool = cueball.pool {
         name = "idle", resolver = cueball.resolver.static { "127.0.0.1:1" }, connect = cueball.connection.tcp {}, max_connections = 2,
       }
-      local server = assert(monitor.serve { listen = "127.0.0.1:0" })
-      local address = server.address
+      local address = "127.0.0.1:" .. free_port() -- none that a client is given while nobody has it
+      local server = assert(monitor.serve { listen = address })
       one:open(("http://%s/"):format(address))
       one:wait "return document.getElementById('pool-state').textContent === 'failed'"
       assert.matches("The pool has failed: claims are refused. The last error: 127.0.0.1:1: connection refused", one:text "#pool-problem")

@@ -313,6 +313,7 @@ describe("the monitor's events", function()
 
   it("go on where they were cut", function()
     with_server({}, function(client, _, pool)
+      until_true(function() return pool:stats().dead_backends == 1 end) -- which is told, too
       local event, socket = open_events(client, "/events")
       pool:log("warn", "the first")
       local _, id = wait_for(event, "record", "the first")

@@ -12,6 +12,7 @@
 --   monitor_stub.pool { backends = { { key =, state =, slots = "iibc" } } }   → a pool of a snapshot; a letter is a slot's state
 local uv = require "luv"
 local dashboard = require "cueball.monitor.dashboard"
+local free_port = require("spec.support.port").free
 local json = require "cueball.monitor.json"
 
 local monitor_stub = {}
@@ -89,9 +90,9 @@ local function accept(self, client)
 end
 
 function Stub:heal()
+  self.port = self.port or free_port()
   self.handle = uv.new_tcp()
-  assert(self.handle:bind("127.0.0.1", self.port or 0))
-  self.port = self.handle:getsockname().port
+  assert(self.handle:bind("127.0.0.1", self.port))
   assert(self.handle:listen(64, function()
     local client = uv.new_tcp()
     self.handle:accept(client)
