@@ -9,6 +9,7 @@
 local uv = require "luv"
 local host = require "cueball.host.uv"
 local free_port = require("spec.support.port").free
+local stand_still = require "spec.support.stand_still"
 local until_true = require "spec.support.until_true"
 
 local memcached = {}
@@ -19,7 +20,7 @@ Memcached.__index = Memcached
 -- What the server says to a line, up to its last one; nil: it does not answer.
 local function ask(port, line, last)
   local socket = host.tcp()
-  socket:settimeout(1000)
+  socket:settimeout(20000)
   if not socket:connect("127.0.0.1", port) then return nil end
   socket:send(line .. "\r\n")
   local answer = socket:receiveuntil(last)()
@@ -58,23 +59,7 @@ function Memcached:start_again()
   launch(self)
 end
 
--- Do all threads of the process stand still?
-local function is_stopped(pid)
-  local folder = ("/proc/%d/task"):format(pid)
-  for name in uv.fs_scandir_next, assert(uv.fs_scandir(folder)) do
-    local file = io.open(folder .. "/" .. name .. "/stat")
-    local state = file and file:read "*a":match "^%d+ %(.*%) (%a)"
-    if file then file:close() end
-    if state and state ~= "T" then return false end
-  end
-  return true
-end
-
-function Memcached:pause()
-  uv.kill(self.pid, "sigstop")
-  until_true(function() return is_stopped(self.pid) end) -- a thread may run on for a while
-end
-
+function Memcached:pause() stand_still { self.pid } end
 function Memcached:go_on() uv.kill(self.pid, "sigcont") end
 
 function Memcached:stop()

@@ -13,7 +13,7 @@
 --   one:terminate(where)          its sessions for which this holds; they have ended then
 --   one:connections(where) → how many clients it has, not counting those of :sql; where: more of a condition on pg_stat_activity
 --   one:stop(how)           "fast", "smart" or "immediate"; waits.  one:start(), one:restart(how): on the same port
---   one:kill()              SIGKILL to all its processes; waits.    one:freeze(), one:thaw(): SIGSTOP, SIGCONT to all of them
+--   one:kill()              SIGKILL to all its processes; waits.    one:freeze(), one:thaw(): SIGSTOP and wait, SIGCONT
 --   one:configure(settings, hba)    changes either, and reloads
 --   one:promote()           a standby becomes a primary;  one:is_standby()
 --   one:follow(primary)     its data are thrown away and copied anew from that server, of which it is a standby from then on
@@ -25,6 +25,7 @@
 local uv = require "luv"
 local free_port = require("spec.support.port").free
 local shell = require "spec.support.shell"
+local stand_still = require "spec.support.stand_still"
 local until_true = require "spec.support.until_true"
 
 local postgres = {}
@@ -231,8 +232,8 @@ end
 
 function Server:freeze()
   -- The postmaster first: then no process is added.
-  uv.kill(self.pid, "sigstop")
-  signal_all(processes(self), "sigstop")
+  stand_still { self.pid }
+  stand_still(processes(self))
 end
 
 function Server:thaw()

@@ -7,10 +7,11 @@
 --   one.secure      "127.0.0.1:PORT" of TLS, where it was started with `tls`, see there
 --   one:clients() → how many connections it has, not counting the one that asks
 --   redis.replica_of(one); one:follow(other), one:lead()
---   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP, SIGCONT
+--   one:stop()      SIGKILL and wait; one:start_again(), on the same port; one:pause(), one:go_on(): SIGSTOP and wait, SIGCONT
 local uv = require "luv"
 local free_port = require("spec.support.port").free
 local quote = require("spec.support.shell").quote
+local stand_still = require "spec.support.stand_still"
 local until_true = require "spec.support.until_true"
 
 local redis = {}
@@ -87,7 +88,7 @@ function Redis:lead()
   assert(self:call("REPLICAOF", "NO", "ONE") == "OK")
 end
 
-function Redis:pause() uv.kill(self.pid, "sigstop") end
+function Redis:pause() stand_still { self.pid } end
 function Redis:go_on() uv.kill(self.pid, "sigcont") end
 
 --- @param arguments nil, or a list of further arguments; and password, if it is to have one; and tls = { certificate =, client_ca = a path,
