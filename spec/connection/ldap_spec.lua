@@ -13,7 +13,7 @@ local with = require "spec.support.with"
 
 local APP = { dn = "uid=app,dc=example", password = "the application's" }
 local USERS = { app = APP.password, ann = "her password", ["b*b"] = "(his)" }
-local RECOVERY = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } }
+local RECOVERY = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } }
 
 local servers
 
@@ -132,7 +132,7 @@ describe("an LDAP connection to a real server", function()
 
   it("follows a password that was changed, without an error, once the pool is told", function()
     local one, password = start(), APP.password
-    with_pool({ one.socket }, { password = function() return password end }, function(pool)
+    with_pool({ one.socket }, { password = function() return password end, timeout_ms = 20000 }, function(pool)
       local answered, is_over = 0, false
       host.spawn(function()
         while not is_over do
@@ -157,7 +157,7 @@ describe("an LDAP connection to a real server", function()
 
   it("is replaced when its server dies, hangs or is started again; claims go on with another one", function()
     local one, other = start(), start()
-    with_pool({ one.address, other.socket }, { timeout_ms = 300 }, function(pool)
+    with_pool({ one.address, other.socket }, { timeout_ms = 3000 }, function(pool)
       assert(pool:ready { connections = 4 })
       local function serves(count)
         local answered = 0
@@ -171,10 +171,10 @@ describe("an LDAP connection to a real server", function()
       one:start_again()
       until_true(function() return pool:stats().dead_backends == 0 and pool:stats().idle == 4 end)
       one:pause()
-      assert.is_true(serves(20) >= 18) -- those that it hears of are told after 300 ms; then its connections are not lent
+      assert.is_true(serves(20) >= 18) -- those that it hears of are told after 3 s; then its connections are not lent
       one:go_on()
       until_true(function() return pool:stats().idle == 4 and serves(20) == 20 end)
-    end, { max_connections = 4, check_interval_ms = 100, check_timeout_ms = 500 })
+    end, { max_connections = 4, check_interval_ms = 100, check_timeout_ms = 15000 })
   end)
 
   for how, options in pairs { ldaps = { tls = true }, StartTLS = { starttls = true } } do

@@ -7,7 +7,7 @@ local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 
 local CLAIMERS = 20
-local CLAIM_MS, READ_MS = 5000, 1500
+local CLAIM_MS, READ_MS = 15000, 5000 -- a redis-server that others keep from running is not to be thought to stand still
 local RECOVERY = { default = { attempts = 2, timeout_ms = READ_MS, max_timeout_ms = READ_MS, delay_ms = 20, max_delay_ms = 100 } }
 
 local servers
@@ -240,7 +240,7 @@ describe("a redis-server under load", function()
       for _, roles in ipairs { { one, other }, { other, one } } do
         local before, after = roles[1], roles[2]
         local failed = load.errors.READONLY or 0
-        before:call("CLIENT", "PAUSE", "10000", "WRITE") -- as a failover does it: what is written is replicated first
+        before:call("CLIENT", "PAUSE", "60000", "WRITE") -- as a failover does it: what is written is replicated first
         until_true(function() return before:call("INFO", "replication"):match "master_repl_offset:(%d+)"
           == after:call("INFO", "replication"):match "master_repl_offset:(%d+)" end)
         after:lead()

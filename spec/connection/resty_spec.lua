@@ -21,7 +21,7 @@ describe("memcached through a pool", function()
     host.run(function()
       local pool = cueball.pool(with({
         host = host, max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { server.backend },
-        recovery = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } },
+        recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
         connect = resty(with({ module = "resty.memcached" }, options)),
       }, more))
       local ok, message = pcall(fn, pool)

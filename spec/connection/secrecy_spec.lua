@@ -6,7 +6,7 @@ local monitor = require "cueball.monitor"
 local factories = require "spec.support.factories"
 local until_true = require "spec.support.until_true"
 
-local RECOVERY = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } }
+local RECOVERY = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } }
 
 local function value_of(text) return assert(loadstring("return " .. text))() end
 
@@ -40,7 +40,7 @@ end
 
 local function open(server, factory, tell)
   local pool = cueball.pool {
-    host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY, check_interval_ms = 50,
+    host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY, check_interval_ms = 50, check_timeout_ms = 20000,
     resolver = cueball.resolver.static { server.backend }, connect = factory,
   }
   pool:subscribe(function(event) tell(event) end)

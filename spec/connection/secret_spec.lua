@@ -188,7 +188,8 @@ describe("a secret", function()
     local ok, why = pcall(uv_host.run, function()
       local more = {}
       local pool = cueball.pool {
-        host = uv_host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
+        host = uv_host, max_connections = 2, claim_timeout_ms = 15000,
+        recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 100, max_delay_ms = 100 } },
         resolver = cueball.resolver.static { backend.backend },
         connect = cueball.connection.redis { username = function() return "ann" end, password = function()
           uv_host.sleep(1)

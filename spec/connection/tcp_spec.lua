@@ -5,6 +5,8 @@ local server = require "spec.support.server"
 local until_true = require "spec.support.until_true"
 local tcp = require "cueball.connection.tcp"
 
+local LIMIT_MS = 20000 -- of an attempt, on a machine that may be busy
+
 local function context(timeout_ms)
   return { host = host, timeout_ms = timeout_ms, attempt = 1, socket_options = {}, log = function() end }
 end
@@ -22,7 +24,7 @@ describe("cueball.connection.tcp", function()
   it("connects and hands out the socket", function()
     served(server.echo, function(one)
       local factory = tcp { read_timeout_ms = 1500, send_timeout_ms = 2500.5, nodelay = false, keepalive_ms = 1000 }
-      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(500)))
+      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(LIMIT_MS)))
       assert.equal(1500, sock.read_timeout_ms)
       assert.equal(2500.5, sock.send_timeout_ms)
       sock:send "x\n"
@@ -36,7 +38,7 @@ describe("cueball.connection.tcp", function()
 
   it("has nginx's time limits by default, whatever was left of the attempt", function()
     served(server.echo, function(one)
-      local sock = assert(tcp().connect({ address = "127.0.0.1", port = one.port }, context(500)))
+      local sock = assert(tcp().connect({ address = "127.0.0.1", port = one.port }, context(LIMIT_MS)))
       assert.equal(60000, sock.read_timeout_ms)
       assert.equal(60000, sock.send_timeout_ms)
       sock:close()
@@ -58,7 +60,7 @@ describe("cueball.connection.tcp", function()
   it("returns nil and what went wrong", function()
     local port = free_port()
     host.run(function()
-      local sock, message = tcp().connect({ address = "127.0.0.1", port = port }, context(500))
+      local sock, message = tcp().connect({ address = "127.0.0.1", port = port }, context(LIMIT_MS))
       assert.is_nil(sock)
       assert.equal("connection refused", message)
     end)
@@ -98,13 +100,13 @@ describe("cueball.connection.tcp", function()
     served(function() return server.listen(function() end) end, function(one)
       local factory, told = tcp(), {}
       for index, act in ipairs { "close", "close_reset", "write" } do
-        local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(500)))
+        local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(LIMIT_MS)))
         while not one.clients[index] do host.sleep(1) end
         local waiter = host.waiter()
         factory.watch(sock, function(message) waiter:wake(message) end)
         local client = one.clients[index]
         client[act](client, act == "write" and "stray" or nil)
-        told[index] = waiter:wait(5000)
+        told[index] = waiter:wait(20000)
         assert.equal(told[index], factory.broken(sock))
         factory.close(sock)
       end
@@ -115,7 +117,7 @@ describe("cueball.connection.tcp", function()
   it("is silent once unwatched, and the bytes are there", function()
     served(server.echo, function(one)
       local factory = tcp()
-      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(500)))
+      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(LIMIT_MS)))
       factory.watch(sock, function() error "not reached" end)
       factory.unwatch(sock)
       sock:send "x\n"
@@ -129,7 +131,7 @@ describe("cueball.connection.tcp", function()
   it("closes though a task waits in it", function()
     served(server.echo, function(one)
       local factory = tcp()
-      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(500)))
+      local sock = assert(factory.connect({ address = "127.0.0.1", port = one.port }, context(LIMIT_MS)))
       local message
       host.spawn(function() message = select(2, sock:receive()) end)
       factory.close(sock)

@@ -8,7 +8,7 @@ local tls_web = require "spec.support.tls_web"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 
-local RECOVERY = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } }
+local RECOVERY = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } }
 
 local web, others
 
@@ -62,13 +62,15 @@ local function failure_of(pool)
   return pool:last_error()
 end
 
-local function assert_fails(tls, expected, more)
+-- @param other nil, or what may be said instead
+local function assert_fails(tls, expected, more, other)
+  local function is_expected(message) return message:find(expected, 1, true) or other and message:find(other, 1, true) end
   with_pool(tls, function(pool)
     local message = failure_of(pool)
-    assert.is_truthy(message:find(expected, 1, true), message)
+    assert.is_truthy(is_expected(message), message)
     local lease, told = pool:claim() -- whoever claims is told
     assert.is_nil(lease)
-    assert.is_truthy(told:find(expected, 1, true), told)
+    assert.is_truthy(is_expected(told), told)
   end, more)
 end
 
@@ -243,9 +245,10 @@ describe("a pool over TLS on libuv", function()
 
   it("does not wait for a server that says nothing in the handshake", function()
     local backend = listen(function(client) client:read_start(function() end) end)
+    -- The pool's limit and the handshake's end at one moment: either may be first.
     assert_fails({}, "TLS: the handshake took too long", {
       resolver = cueball.resolver.static { backend }, recovery = { default = { attempts = 2, timeout_ms = 300, delay_ms = 20 } },
-    })
+    }, "the attempt took too long")
   end)
 
   it("replaces a connection whose server ends it at rest", function()

@@ -62,9 +62,9 @@ cases.ldap = {
     return one
   end,
   factory = [[require "examples.support.ldap"]],
-  right = [[{ dn = "uid=app,dc=example", password = "SESAMERIGHT" }]],
+  right = [[{ dn = "uid=app,dc=example", password = "SESAMERIGHT", timeout_ms = 20000 }]],
   wrong = [[{ dn = "uid=app,dc=example", password = function() return "SESAMEWRONG" end }]],
-  options = [[function(password) return { dn = "uid=app,dc=example", password = password } end]],
+  options = [[function(password) return { dn = "uid=app,dc=example", password = password, timeout_ms = 20000 } end]],
   change = function(server, password)
     shell.must(("ldappasswd -x -H ldap://%s -D '%s' -w '%s' -s '%s' uid=app,dc=example"):format(server.address, slapd.ADMINISTRATOR.dn,
       slapd.ADMINISTRATOR.password, password))
@@ -129,7 +129,7 @@ cases.tcp = {
     return one
   end,
   factory = [[require("cueball").connection.tcp]],
-  right = [[{ read_timeout_ms = 5000 }]],
+  right = [[{ read_timeout_ms = 20000 }]],
   use = [[function(socket)
     local ok, message = socket:send "verbosity 0\r\n"
     if not ok then return nil, message end
