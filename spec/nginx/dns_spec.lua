@@ -79,12 +79,12 @@ function asker.many()
   ngx.print(table.concat(lines, "\n"))
 end
 
--- A question with 100 ms, and an alarm 500 ms later: which comes first?
+-- A question with 100 ms, and an alarm that is much later: which comes first?
 function asker.order()
   local given = ngx.req.get_uri_args()
   local waiter = host.waiter()
   local alarm = host.alarm(function() waiter:wake "the alarm" end)
-  alarm:set(host.now() + 600e6)
+  alarm:set(host.now() + 15e9)
   dns[given.way].ask(given.to, "a.example", 1, 100, function(_, why) waiter:wake(why) end)
   ngx.print((waiter:wait(20000)))
   alarm:close()
@@ -312,7 +312,7 @@ describe("a false nameserver, asked by wire", function()
       local _, _, has_edns = message.of_query(query)
       if not has_edns then reply(good(query)) end
     end)
-    assert.equal(GOOD, ask_it(fake, 1000))
+    assert.equal(GOOD, ask_it(fake, 8000))
     assert.equal(2, #fake.queries)
   end)
 
@@ -321,7 +321,7 @@ describe("a false nameserver, asked by wire", function()
     assert.equal(GOOD, ask_it(servers.fake(cut, function(query, reply) reply(good(query)) end)))
     assert.equal("cut", ask_it(servers.fake(cut)))
     assert.equal("cut", ask_it(servers.fake(cut, function(_, _, client) client:close() end)))
-    assert.equal("cut", ask_it(servers.fake(cut, function() end), SHORT_MS))
+    assert.equal("cut", ask_it(servers.fake(cut, function() end), 4000)) -- "timeout" if the first answer is not here after half of it
     assert.equal("garbage", ask_it(servers.fake(cut, function(_, reply) reply(("x"):rep(40)) end)))
   end)
 end)

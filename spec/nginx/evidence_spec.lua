@@ -5,8 +5,8 @@ local server = require "spec.support.server"
 local POOLS = [[
 local cueball = require "cueball"
 return { one = cueball.pool {
-  name = "one", max_connections = 1, claim_timeout_ms = 1000, check_interval_ms = false,
-  resolver = cueball.resolver.static { "%s" }, connect = cueball.connection.tcp { read_timeout_ms = 2000 },
+  name = "one", max_connections = 1, claim_timeout_ms = 15000, check_interval_ms = false,
+  resolver = cueball.resolver.static { "%s" }, connect = cueball.connection.tcp { read_timeout_ms = 15000 },
   recovery = { default = { attempts = 3, delay_ms = 20, max_delay_ms = 20 } },
 } }
 ]]

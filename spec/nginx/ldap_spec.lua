@@ -13,8 +13,8 @@ password = "SESAMEAPP"
 passwords = { new = "SESAMENEW", wrong = "SESAMEWRONG" }
 return { directory = cueball.pool {
   name = "directory", max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { %s },
-  recovery = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } },
-  connect = ldap { dn = "uid=app,dc=example", password = function() ngx.sleep(0.001) return password end, timeout_ms = 1000 %s },
+  recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
+  connect = ldap { dn = "uid=app,dc=example", password = function() ngx.sleep(0.001) return password end, timeout_ms = 15000 %s },
 } }
 ]]
 

@@ -197,6 +197,6 @@ describe("cueball.monitor.serve", function()
         end
       end
     end, function() return one:log() end)
-    assert.is_true(#status().workers == 2)
+    nginx.until_true(function() return #status().workers == 2 end, function() return one:ask "/status" end)
   end)
 end)

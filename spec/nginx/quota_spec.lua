@@ -11,7 +11,9 @@ local cueball = require "cueball"
 return { cache = cueball.pool {
   name = "cache", max_connections = ]] .. CAP .. [[, max_connections_scope = "server", max_connections_dict = "cueball",
   claim_timeout_ms = 15000, resolver = cueball.resolver.static { %q },
-  connect = cueball.connection.redis { connect_timeout_ms = 1000, read_timeout_ms = 15000 },
+  connect = cueball.connection.redis { connect_timeout_ms = 15000, read_timeout_ms = 15000 },
+  -- A close is over once Redis has seen it: where others have the processor that takes longer, and only then comes another in its place.
+  recovery = { default = { timeout_ms = 20000, max_timeout_ms = 20000 } },
 } }
 ]]
 
@@ -197,6 +199,14 @@ describe("a cap over all workers of nginx", function()
     nginx.until_true(function() return backend:clients() == CAP end, function() return backend:call("CLIENT", "LIST") end)
   end)
 
+  -- A worker that is to end says so in its title, and closes what it listens on before it looks for requests again.
+  local function takes_none(pid)
+    local file = io.open(("/proc/%d/cmdline"):format(pid))
+    local title = file and file:read "*a"
+    if file then file:close() end
+    return not title or title == "" or title:find("shutting down", 1, true) ~= nil
+  end
+
   it("serves new workers while an old one still holds a connection", function()
     one = start(backend)
     nginx.until_true(function() return backend:clients() == CAP end)
@@ -204,10 +214,7 @@ describe("a cap over all workers of nginx", function()
     host.spawn(function() old = tonumber(one:ask "/hold_until_told") end)
     nginx.until_true(function() return one:ask "/holding" == "1" end)
     one:signal "HUP"
-    nginx.until_true(function() -- whom new requests are for
-      local pid = tonumber(one:ask("/allowed"):match "%d+")
-      return pid ~= before[1] and pid ~= before[2]
-    end)
+    nginx.until_true(function() return takes_none(before[1]) and takes_none(before[2]) end) -- new requests are for the new ones
     local by
     load(20, 10, function(answered)
       by = answered.by

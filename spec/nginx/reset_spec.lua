@@ -4,14 +4,14 @@ local server = require "spec.support.server"
 
 local POOLS = [[
 local cueball = require "cueball"
-local tcp = cueball.connection.tcp { read_timeout_ms = 2000 }
+local tcp = cueball.connection.tcp { read_timeout_ms = 15000 }
 local function ask(connection, line)
   local ok, message = connection.socket:send(line .. "\n")
   if not ok then return nil, message end
   return connection.socket:receive "*l"
 end
 return { ask = ask, one = cueball.pool {
-  name = "one", max_connections = 1, claim_timeout_ms = 5000, check_interval_ms = false, check_timeout_ms = %d,
+  name = "one", max_connections = 1, claim_timeout_ms = 15000, check_interval_ms = false, check_timeout_ms = %d,
   resolver = cueball.resolver.static { "%s" },
   connect = {
     connect = function(backend, context)
@@ -66,7 +66,7 @@ describe("a connection that comes back dirty under nginx", function()
       end)
     end)
     one = nginx.start {
-      files = { ["my_pools.lua"] = POOLS:format(check_timeout_ms or 5000, "127.0.0.1:" .. backend.port) },
+      files = { ["my_pools.lua"] = POOLS:format(check_timeout_ms or 15000, "127.0.0.1:" .. backend.port) },
       http = "init_worker_by_lua_block { pools = require 'my_pools' }\n", server = SERVER,
     }
   end

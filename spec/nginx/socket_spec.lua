@@ -9,11 +9,13 @@ local RECEIVE = "timeout: a receive timed out, and its answer may still come"
 -- Factories as people write them; `socket` of a connection is what the claimers here use.
 local POOLS = [[
 local cueball = require "cueball"
-local tcp = cueball.connection.tcp { read_timeout_ms = 800 }
+local PORT = %d
+local BACKEND = "127.0.0.1:" .. PORT
+local tcp = cueball.connection.tcp { read_timeout_ms = 20000 }
 
 local function open(backend, context)
   local socket = context.host.tcp()
-  socket:settimeout(800)
+  socket:settimeout(20000)
   local ok, message = socket:connect(backend.address, backend.port, context.socket_options)
   if not ok then return nil, message end
   return socket
@@ -30,7 +32,7 @@ local factories = {
   documented = open,
   library = function(_, context)
     local client = setmetatable({ sock = ngx.socket.tcp() }, Client)
-    client.sock:settimeout(800)
+    client.sock:settimeout(20000)
     local ok, message = context.connect(client)
     if not ok then return nil, message end
     return client
@@ -49,7 +51,7 @@ local factories = {
 local pools = {}
 for name, factory in pairs(factories) do
   local pool = cueball.pool {
-    name = name, max_connections = 1, claim_timeout_ms = 15000, resolver = cueball.resolver.static { "127.0.0.1:%d" }, connect = factory,
+    name = name, max_connections = 1, claim_timeout_ms = 15000, resolver = cueball.resolver.static { BACKEND }, connect = factory,
   }
   local tell = pool.unfit
   pool.said = {}
@@ -63,6 +65,15 @@ end
 function pools.ask(socket, line)
   socket:send(line .. "\n")
   return socket:receive "*l"
+end
+
+-- Waits until the backend has done what it was asked for before: it answers others in turn.
+function pools.catch_up()
+  local socket = ngx.socket.tcp()
+  socket:settimeout(20000)
+  assert(socket:connect("127.0.0.1", PORT))
+  assert(pools.ask(socket, "20 done") == "done")
+  socket:close()
 end
 
 -- What the pool found wrong with what fn(socket, connection) leaves.
@@ -133,7 +144,7 @@ describe("a cosocket", function()
 
   for _, name in ipairs { "tcp", "documented", "library", "wrapped" } do
     it("whose receive timed out is not lent again: factory " .. name, function()
-      assert.equal(RECEIVE, left_by(name, 'ask(socket, "1600 late")'))
+      assert.equal(RECEIVE, left_by(name, 'socket:settimeout(100) ask(socket, "60000 late")'))
       for _, user in ipairs { "alice", "bob" } do
         assert.equal(user, run(name, ([[return (pools[name]:with(function(c)
           return (ask(c.sock or c.socket or c, "1 %s")) end))]]):format(user)))
@@ -149,6 +160,7 @@ describe("a cosocket", function()
       ["a limit set later"] = "socket:settimeout(29000) return socket:receive '*l'",
     } do
       it(("waits no longer than its lease's deadline: factory %s, %s"):format(name, what), function()
+        run(name, "return pools[name]:with(function() return 1 end)") -- so that a connection is there at once
         assert.equal("timeout, in time", run(name, ([[
           ngx.update_time()
           local began = ngx.now()
@@ -169,21 +181,23 @@ describe("a cosocket", function()
   local ways = {
     { "", "nothing" , "" },
     { "", "an answer", 'ask(socket, "1 a")' },
-    { "", "a receive that timed out and was repeated", 'ask(socket, "1000 a") socket:receive()' },
+    { "", "a receive that timed out and was repeated",
+      'socket:settimeout(100) ask(socket, "3000 a") socket:settimeout(20000) socket:receive()' },
     { "", "receiveuntil and receiveany", 'socket:send "1 ab--cd\\n" socket:receiveuntil "--"() socket:receiveany(10)' },
-    { RECEIVE, "a receiveuntil that timed out", 'socket:send "1200 ab--\\n" socket:receiveuntil "--"()' },
-    { RECEIVE, "a receiveany that timed out", 'socket:send "1200 a\\n" socket:receiveany(1)' },
-    { RECEIVE, "another question after the first timed out", 'ask(socket, "1000 a") ask(socket, "1 b")' },
-    { RECEIVE, "a close after a receive that timed out", 'ask(socket, "1000 a") socket:close()' },
+    { RECEIVE, "a receiveuntil that timed out", 'socket:settimeout(100) socket:send "60000 ab--\\n" socket:receiveuntil "--"()' },
+    { RECEIVE, "a receiveany that timed out", 'socket:settimeout(100) socket:send "60000 a\\n" socket:receiveany(1)' },
+    { RECEIVE, "another question after the first timed out",
+      'socket:settimeout(100) ask(socket, "3000 a") socket:settimeout(20000) ask(socket, "1 b")' },
+    { RECEIVE, "a close after a receive that timed out", 'socket:settimeout(100) ask(socket, "60000 a") socket:close()' },
     { "worn: closed", "a close after an answer", 'ask(socket, "1 a") socket:close()' },
     { "unfit: closed", "a close before any", "socket:close()" },
     { "worn: closed", "setkeepalive after an answer", 'ask(socket, "1 a") socket:setkeepalive()' },
     { "lost: closed", "the backend's close instead of an answer", 'ask(socket, "close")' },
     { "unfit: closed", "the same, after it had answered", 'ask(socket, "1 a") ask(socket, "close")' },
     { "worn: closed", "the backend's close after its answer", 'ask(socket, "bye a") socket:receive()' },
-    { "worn: .*could not be parked", "the same, and the claimer does not look", 'ask(socket, "bye a") ngx.sleep(.3)' },
-    { "worn: .*could not be parked", "an unread line", 'socket:send "1 a\\n1 b\\n" socket:receive() ngx.sleep(.3)' },
-    { "worn: unexpected data", "an unread answer", 'socket:send "1 a\\n" ngx.sleep(.3)' },
+    { "worn: .*could not be parked", "the same, and the claimer does not look", 'ask(socket, "bye a") pools.catch_up()' },
+    { "worn: .*could not be parked", "an unread line", 'socket:send "1 a\\n1 b\\n" socket:receive() pools.catch_up()' },
+    { "worn: unexpected data", "an unread answer", 'socket:send "1 a\\n" pools.catch_up()' },
     { "unfit: connected anew", "another connection", 'socket:connect("127.0.0.1", tonumber(ngx.var.server_port))' },
   }
   for _, way in ipairs(ways) do
@@ -203,7 +217,7 @@ describe("a cosocket", function()
 
   it("tells what it knows also if its claimer throws, or closes the lease", function()
     assert.equal(RECEIVE, run("tcp", [[pools.tcp.said = {}
-      pcall(pools.tcp.with, pools.tcp, function(socket) assert(ask(socket, "1200 late")) end)
+      pcall(pools.tcp.with, pools.tcp, function(socket) socket:settimeout(100) assert(ask(socket, "60000 late")) end)
       return pools.tcp.said[1] ]]))
     assert.equal("nil", run("tcp", [[pools.tcp.said = {}
       pcall(pools.tcp.with, pools.tcp, function(socket) ask(socket, "1 a") error "a bug" end)

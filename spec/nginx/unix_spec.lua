@@ -89,6 +89,7 @@ describe("a UNIX socket as a backend in nginx", function()
       until_true(function() return one:ask "/error?n=alone" == server.socket .. ": no such file or directory" end)
       server:start_again()
       until_true(function() return one:ask "/use?n=alone" == case.answer .. " by " .. server.socket end)
+      until_true(function() return stat("alone", "idle") == 4 end, function() return one:ask "/error?n=alone" end)
       os.remove(path) -- those that are open go on
       assert.equal(case.answer .. " by " .. server.socket, one:ask "/use?n=alone")
       one:ask "/renew?n=alone"
