@@ -28,7 +28,7 @@ end
 
 --- What a pool gives a factory.
 function postgres_pgmoon.context(backend)
-  local context = { host = host, timeout_ms = 10000, log = function() end }
+  local context = { host = host, timeout_ms = 30000, log = function() end }
   function context.connect(client)
     local ok, message = require("cueball.address").connect(client, backend)
     if not ok then return nil, message end
@@ -39,7 +39,9 @@ end
 
 function postgres_pgmoon.settings(parameters, more)
   parameters = with({ user = "postgres" }, parameters)
-  return with({ parameters = function() return parameters end, security = {}, readers = values.readers "spec", query_ms = 10000 }, more)
+  return with({
+    parameters = function() return parameters end, security = {}, readers = values.readers "spec", query_ms = 30000, cancel_ms = 30000,
+  }, more)
 end
 
 function postgres_pgmoon.on(server_of)

@@ -16,8 +16,7 @@ describe("a cancel", function()
     open.with(function(conn)
       local answer
       host.spawn(function() answer = { conn:query "select pg_sleep(60)" } end)
-      until_true(function() return conn:status() == "active" end)
-      host.sleep(20)
+      until_true(function() return server:connections "wait_event = 'PgSleep'" == 1 end) -- before, there is nothing to be cancelled
       assert.is_true(conn:cancel())
       until_true(function() return answer ~= nil end)
       assert.same({ "canceling statement due to user request", "57014" }, { answer[2], answer[3] })
@@ -29,7 +28,8 @@ describe("a cancel", function()
 
   it("goes over UNIX sockets too", function()
     host.run(function()
-      local conn = assert(client.connect(host, { host = server.socket_dir, port = server.port, user = "postgres", gssencmode = "disable" }))
+      local parameters = { host = server.socket_dir, port = server.port, user = "postgres", gssencmode = "disable" }
+      local conn = assert(client.connect(host, parameters, { cancel_ms = 30000 }))
       conn:settimeout(50)
       assert.equal("timeout", (select(3, conn:query "select pg_sleep(60)")))
       assert.is_true(conn:is_fit())
@@ -92,6 +92,7 @@ describe("a cancel", function()
         host.spawn(function()
           assert.equal("timeout", (select(3, conn:query "select pg_sleep(60)")))
           assert.is_true(conn:is_fit())
+          conn:settimeout(30000)
           assert.equal(1, conn:query "select 1 as v"[1].v)
           conn:close()
           done = done + 1

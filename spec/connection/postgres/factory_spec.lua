@@ -166,6 +166,7 @@ describe("cueball.connection.postgres", function()
 
   it("binds queries to the lease's deadline", function()
     pooled({}, function(pool)
+      assert(pool:ready { timeout_ms = 20000 })
       local began = host.now()
       local ok, message, name = pool:with(function(conn) return conn:query "select pg_sleep(100)" end, { timeout_ms = 200 })
       assert.same({ nil, "timeout" }, { ok, name }, message)
@@ -182,7 +183,7 @@ describe("cueball.connection.postgres", function()
         return pool:stats().checks >= 2
       end)
       assert.equal(0, pool:stats().checks_failed)
-    end, { check_interval_ms = 50 })
+    end, { check_interval_ms = 50, check_timeout_ms = 20000 })
   end)
 end)
 
@@ -203,7 +204,7 @@ describe("conn:transaction on a real server", function()
     host.run(function()
       local pool = cueball.pool {
         max_connections = 8, claim_timeout_ms = 10000, resolver = cueball.resolver.static { server.backend },
-        connect = cueball.connection.postgres { user = "postgres", query_timeout_ms = 30000 },
+        connect = cueball.connection.postgres { user = "postgres", query_timeout_ms = 30000, cancel_timeout_ms = 30000 },
       }
       local ok, message = pcall(fn, pool)
       pool:stop()
@@ -273,13 +274,14 @@ describe("conn:transaction on a real server", function()
   it("does again what was the victim of a deadlock", function()
     server:configure { deadlock_timeout = "10ms" }
     pooled(function(pool)
-      local done, deadlocks = 0, 0
+      local done, deadlocks, locked = 0, 0, 0
       for turn = 0, 1 do
         cueball.spawn(function()
           check(pool:with(function(conn)
             return conn:transaction(function(tx)
               check(tx:query("update accounts set balance = balance + 1 where id = $1", 1 + turn))
-              cueball.sleep(50)
+              locked = locked + 1
+              until_true(function() return locked >= 2 end) -- each has what the other one wants
               local ok, message, name = tx:query("update accounts set balance = balance + 1 where id = $1", 2 - turn)
               if name == "40P01" then deadlocks = deadlocks + 1 end
               return ok, message

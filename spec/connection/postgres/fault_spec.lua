@@ -13,6 +13,7 @@ setup(function()
   server = postgres.start()
   open.with(function() end)
   server:remove()
+  uv.new_tcp():close() -- libuv keeps a descriptor from the first one on
 end)
 
 local MANY = "select g, repeat('x', 1000) from generate_series(1, 10000000) g"
@@ -34,6 +35,13 @@ end
 -- No more than before: less, if something of an earlier spec was collected meanwhile.
 local function none_is_left(before)
   until_true(function() return settled_descriptors() <= before end, descriptors)
+end
+
+-- What the server does once somebody waits: before, a cancel would find nothing, and the sessions that are to be ended are not in it yet.
+local ASLEEP, COPYING = "wait_event = 'PgSleep'", "state = 'active' and query like 'copy%'"
+
+local function is_under_way(conn)
+  return conn.operation == "wait_notification" or server:connections(("%s or %s"):format(ASLEEP, COPYING)) == 1
 end
 
 -- What one can wait in, by name: function(conn) that does not end by itself.
@@ -87,7 +95,8 @@ describe("a connection whose server", function()
           answers[name] = { message, code }
         end)
       end
-      host.sleep(200)
+      until_true(function() return server:connections(ASLEEP) == 6 and server:connections(COPYING) == 3 end,
+        function() return server:connections(ASLEEP) .. " asleep, " .. server:connections(COPYING) .. " copying" end)
       fn()
       until_true(function()
         local done = 0
@@ -135,7 +144,7 @@ describe("a connection whose server", function()
     local answers, conns = in_each_wait(function()
       server:freeze()
       began = host.now()
-    end, { query_ms = 6000, cancel_ms = 300 })
+    end, { query_ms = 10000, cancel_ms = 300 })
     local took_ms = (host.now() - began) / 1e6
     is_over = true
     for name, answer in pairs(answers) do
@@ -167,8 +176,7 @@ describe("a connection that is closed under a task", function()
           local _, message, code = wait(conn)
           answer = { message, code }
         end)
-        until_true(function() return conn:status() == "active" or conn.operation == "wait_notification" end)
-        host.sleep(20)
+        until_true(function() return is_under_way(conn) end)
         conn:close()
         until_true(function() return answer ~= nil end)
         assert.same({ "the connection was closed", "closed" }, answer)
@@ -376,8 +384,7 @@ describe("a task that is killed", function()
           conn = assert(open.connect())
           wait(conn)
         end)
-        until_true(function() return conn ~= nil and (conn:status() == "active" or conn.operation == "wait_notification") end)
-        host.sleep(20)
+        until_true(function() return conn ~= nil and is_under_way(conn) end)
         host.kill(task)
         assert.equal("closed", conn:status())
         assert.same({ nil, "a task was killed in the middle of an operation", "closed" }, { conn:query "select 1" })

@@ -1,6 +1,7 @@
 --- Notifications and notices, against a real PostgreSQL.
 local host = require "cueball.host.uv"
 local postgres = require "spec.support.postgres"
+local until_true = require "spec.support.until_true"
 
 describe("a connection that listens", function()
   local server
@@ -117,20 +118,23 @@ describe("notices", function()
     open.with(function(conn)
       local heard = {}
       conn:notice_handler(function(fields) heard[#heard + 1] = fields end)
-      local task = host.spawn(function()
-        assert(conn:query [[do $$ begin
+      local ended
+      host.spawn(function()
+        ended = { conn:query [[do $$ begin
           raise notice E'two\nlines %', 1 using hint = 'do it', detail = 'more', errcode = '01234';
           raise warning 'second';
           raise debug 'not heard';
-          perform pg_sleep(0.3);
-        end $$]])
+          perform pg_sleep(60);
+        end $$]] }
       end)
-      while #heard < 2 do host.sleep(1) end
-      assert.is_false(task.is_done)
+      until_true(function() return #heard >= 2 end)
+      assert.is_nil(ended)
       assert.same({ "NOTICE", "two\nlines 1", "do it", "more", "01234" },
         { heard[1].severity, heard[1].message, heard[1].hint, heard[1].detail, heard[1].sqlstate })
       assert.same({ "WARNING", "second" }, { heard[2].severity, heard[2].message })
-      while not task.is_done do host.sleep(1) end
+      assert(conn:cancel())
+      until_true(function() return ended end)
+      assert.equal("57014", ended[3])
       conn:notice_handler(nil)
       assert(conn:query "do $$ begin raise notice 'nobody'; end $$")
       assert.equal(2, #heard)

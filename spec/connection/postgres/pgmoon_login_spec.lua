@@ -119,13 +119,14 @@ describe("PostgreSQL over pgmoon: a login", function()
   end)
 
   describe("a server that is none", function()
-    local function answers(text)
+    -- @param connect_ms how long it is waited for; more where its answer is told as soon as it is here
+    local function answers(text, connect_ms)
       local one = server_support.listen(function(client)
         client:read_start(function(_, data)
           if data and not client:is_closing() then client:write(text) end
         end)
       end)
-      local conn, message, name = open.connect(nil, { connect_ms = 300 }, one.port)
+      local conn, message, name = open.connect(nil, { connect_ms = connect_ms or 300 }, one.port)
       one:close()
       assert.is_nil(conn)
       return message, name
@@ -140,7 +141,7 @@ describe("PostgreSQL over pgmoon: a login", function()
           if data and steps[at] and not client:is_closing() then client:write(steps[at](data)) end
         end)
       end)
-      local _, message = open.connect({ password = "x" }, { connect_ms = 3000 }, one.port)
+      local _, message = open.connect({ password = "x" }, { connect_ms = 20000 }, one.port)
       one:close()
       return message
     end
@@ -163,10 +164,10 @@ describe("PostgreSQL over pgmoon: a login", function()
     end)
 
     it("is found out, whatever it sends", function()
-      assert.matches("no message of PostgreSQL's", answers "HTTP/1.1 400 Bad Request\r\n\r\n")
-      assert.matches("no message of PostgreSQL's", answers "R\255\255\255\255")
-      assert.matches("no message of PostgreSQL's", answers "R\0\0\0\3")
-      assert.matches("no message of PostgreSQL's", answers "R\127\255\255\255")
+      assert.matches("no message of PostgreSQL's", answers("HTTP/1.1 400 Bad Request\r\n\r\n", 20000))
+      assert.matches("no message of PostgreSQL's", answers("R\255\255\255\255", 20000))
+      assert.matches("no message of PostgreSQL's", answers("R\0\0\0\3", 20000))
+      assert.matches("no message of PostgreSQL's", answers("R\127\255\255\255", 20000))
       assert.equal("timeout", select(2, answers "R\0\0\0\12"))
       assert.is_string((answers "R\0\0\0\4"))
       assert.is_string((answers "R\0\0\0\8\0\0\0\99"))
