@@ -29,7 +29,7 @@ local nginx = {}
 local ROOT = uv.fs_realpath(os.getenv "CUEBALL_ROOT" or ".")
 local BUILD = os.getenv "CUEBALL_BUILD" and uv.fs_realpath(os.getenv "CUEBALL_BUILD") or ROOT .. "/build"
 local MODULES = "/usr/lib/nginx/modules/"
-local LIMIT_MS = 30000
+local LIMIT_MS = 60000
 
 local CONF = [[
 daemon off;

@@ -32,7 +32,7 @@ local postgres = {}
 
 local quote = shell.quote
 local APPLICATION = "cueball_spec"
-local COMMAND_LIMIT_S = 60
+local COMMAND_LIMIT_S = 300 -- initdb takes more than a minute on a machine that is busy
 
 -- Without forced writes to the disk, and small.
 local SETTINGS = {
