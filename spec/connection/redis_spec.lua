@@ -6,7 +6,7 @@ local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 local host = require "cueball.host.uv"
 
-local RECOVERY = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } }
+local RECOVERY = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } }
 
 local servers
 

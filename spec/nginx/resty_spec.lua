@@ -15,7 +15,7 @@ local function pools(backend, factory)
     function all.count_setup() all.setups = all.setups + 1 return true end
     all.pool = cueball.pool {
       name = "spec", max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { %q },
-      recovery = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } },
+      recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
       connect = cueball.connection.resty { %s },
     }
     return all]]):format(backend, (factory:gsub("ALL", "all")))

@@ -11,7 +11,7 @@ use = %s
 for name, options in pairs { right = %s, wrong = %s } do
   pools[name] = cueball.pool {
     name = name, max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { %q },
-    recovery = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } },
+    recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
     connect = make(options),
   }
   pools[name]:subscribe(function(event)

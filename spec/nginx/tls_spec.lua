@@ -47,7 +47,7 @@ local function start(options, more, given)
   local ca = given.ca == nil and certificates.ca.cert or given.ca
   one = nginx.start {
     files = { ["my_pools.lua"] = POOLS:format(tls_web.ASK, given.backend or ("%q"):format(web.backend), options or "true",
-      given.timeout_ms or 5000, more or "max_connections = 1") },
+      given.timeout_ms or 15000, more or "max_connections = 1") },
     http = ("lua_ssl_protocols TLSv1.2 TLSv1.3; %s init_worker_by_lua_block { pools = require 'my_pools' }\n"):format(
       ca and "lua_ssl_trusted_certificate " .. ca .. "; " .. (given.directives or "") or ""),
     server = LOCATIONS,

@@ -16,7 +16,7 @@ function become(user) return ffi.C.cueball_spec_seteuid(user) end
 function open(...)
   return cueball.pool {
     name = "local", max_connections = 4, claim_timeout_ms = 15000, resolver = cueball.resolver.static { ... },
-    recovery = { default = { attempts = 2, timeout_ms = 5000, delay_ms = 20, max_delay_ms = 40 } },
+    recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
     connect = make(%s),
   }
 end
