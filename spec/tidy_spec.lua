@@ -12,7 +12,6 @@ local LONG_FILES = {
   ["spec/core/claim_spec.lua"] = 518,
   ["spec/core/slot_spec.lua"] = 672,
   ["spec/cosocket/socket_spec.lua"] = 643,
-  ["spec/dns/client_spec.lua"] = 522,
   ["spec/fuzz/pool_fuzz.c"] = 1448,
   ["spec/host/uv_spec.lua"] = 726,
   ["spec/nginx/sim_quota_spec.lua"] = 811,

@@ -138,6 +138,36 @@ static int32_t silence_of(const cueball__dns_question *question, int status)
     }
 }
 
+/* The response code, with the bits that EDNS adds. */
+static unsigned reply_rcode(const unsigned char *bytes, size_t size)
+{
+    enum { RCODE = 0x0f, OPT = 41, EXTENDED = 24, BITS = 4 };
+    unsigned rcode = bytes[3] & RCODE;
+    ns_msg message;
+    ns_rr rr;
+    if (ns_initparse(bytes, (int)size, &message) != 0)
+        return rcode;
+    for (int i = 0; i < ns_msg_count(message, ns_s_ar); i++)
+        if (ns_parserr(&message, ns_s_ar, i, &rr) == 0 && (int)ns_rr_type(rr) == OPT)
+            rcode |= (unsigned)(ns_rr_ttl(rr) >> EXTENDED) << BITS;
+    return rcode;
+}
+
+/* Is it EDNS that the server will not have?  RFC 6891, 7; old servers know the response code of their time only. */
+static bool rcode_is_of_edns(unsigned rcode)
+{
+    enum { BADVERS = 16 };
+    return rcode == CUEBALL_RCODE_FORMERR || rcode == CUEBALL_RCODE_NOTIMP || rcode == BADVERS;
+}
+
+/* A refusal of EDNS that came so late that the server has been asked without meanwhile: the answer to that is waited for. */
+static bool reply_is_overtaken(const cueball__dns_question *question, const unsigned char *bytes, size_t size)
+{
+    if (!question->was_silent || question->is_stream || size < DNS_HEADER_SIZE)
+        return false;
+    return question->ids[1] == (bytes[0] << 8 | bytes[1]) && rcode_is_of_edns(reply_rcode(bytes, size));
+}
+
 /* c-ares's callback: nothing else may happen here, it is in the middle of its work. */
 static void question_replied(void *user, int status, int timeouts, unsigned char *bytes, int size)
 {
@@ -145,6 +175,8 @@ static void question_replied(void *user, int status, int timeouts, unsigned char
     cueball__dns_question *question = user;
     if (question->is_dropped || question->is_replied)
         return; /* the second of two, with and without EDNS */
+    if (status == ARES_SUCCESS && reply_is_overtaken(question, bytes, (size_t)size))
+        return;
     question->is_replied = true;
     question->silence = silence_of(question, status);
     if (status != ARES_SUCCESS)
@@ -226,35 +258,13 @@ static void question_ask_again(cueball__dns_question *question)
     }
 }
 
-/* The response code, with the bits that EDNS adds. */
-static unsigned reply_rcode(const cueball__dns_question *question)
-{
-    enum { RCODE = 0x0f, OPT = 41, EXTENDED = 24, BITS = 4 };
-    unsigned rcode = question->bytes[3] & RCODE;
-    ns_msg message;
-    ns_rr rr;
-    if (ns_initparse(question->bytes, (int)question->size, &message) != 0)
-        return rcode;
-    for (int i = 0; i < ns_msg_count(message, ns_s_ar); i++)
-        if (ns_parserr(&message, ns_s_ar, i, &rr) == 0 && (int)ns_rr_type(rr) == OPT)
-            rcode |= (unsigned)(ns_rr_ttl(rr) >> EXTENDED) << BITS;
-    return rcode;
-}
-
-/* Is it EDNS that the server will not have?  RFC 6891, 7; old servers know the response code of their time only. */
-static bool rcode_is_of_edns(unsigned rcode)
-{
-    enum { BADVERS = 16 };
-    return rcode == CUEBALL_RCODE_FORMERR || rcode == CUEBALL_RCODE_NOTIMP || rcode == BADVERS;
-}
-
 /* After c-ares was at work on the question: what came is taken, or it is asked once
  * more in another way, each of which happens once at most. */
 static void question_settle(cueball__dns_question *question)
 {
     enum { TC = 0x02 };
     bool has_answer = question->is_replied && question->silence == -1;
-    if (question->has_edns && ((has_answer && rcode_is_of_edns(reply_rcode(question))) || question->bare_rcode)) {
+    if (question->has_edns && ((has_answer && rcode_is_of_edns(reply_rcode(question->bytes, question->size))) || question->bare_rcode)) {
         query_drop_edns(question);
         question_ask_again(question);
     } else if (has_answer && (question->bytes[2] & TC) && !question->is_stream) {

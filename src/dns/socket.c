@@ -118,13 +118,14 @@ static bool is_response(const unsigned char *bytes, size_t size)
 }
 
 /* Old servers answer what they cannot read with an error and nothing but a header,
- * which c-ares takes for the answer to something else: the question would time out. */
+ * which c-ares takes for the answer to something else: the question would time out.
+ * It counts for the query that was sent last, which may be one without EDNS. */
 static int bare_rcode(const cueball__dns_question *question, const unsigned char *bytes)
 {
     enum { RCODE = 0x0f };
     int rcode = bytes[3] & RCODE;
     unsigned id = (unsigned)bytes[0] << 8 | bytes[1];
-    bool is_ours = id == question->ids[0] || id == question->ids[1];
+    bool is_ours = id == question->ids[0];
     bool is_bare = bytes[4] == 0 && bytes[5] == 0;
     return is_ours && is_bare && (rcode == CUEBALL_RCODE_FORMERR || rcode == CUEBALL_RCODE_NOTIMP) ? rcode : 0;
 }
