@@ -316,6 +316,23 @@ describe("a false nameserver, asked by wire", function()
     assert.equal(2, #fake.queries)
   end)
 
+  it("that refuses EDNS when it has been asked without is believed in what it says without", function()
+    for _, given in ipairs { { rcode = 1 }, { rcode = 4, question = "", count = 0 }, { rcode = 0, additional = { message.opt(1) } } } do
+      local refuse
+      local fake = servers.fake(function(query, reply)
+        local _, _, has_edns = message.of_query(query)
+        if has_edns then
+          refuse = function() reply(message.reply(query, given)) end
+          return
+        end
+        refuse()
+        reply(good(query))
+      end)
+      assert.equal(GOOD, ask_it(fake))
+      assert.equal(2, #fake.queries)
+    end
+  end)
+
   it("whose answer is cut is asked over TCP, and may fail there", function()
     local function cut(query, reply) reply(message.reply(query, { flags = 0x83, answer = { message.a("a.example", 60, "10.6.6.6") } })) end
     assert.equal(GOOD, ask_it(servers.fake(cut, function(query, reply) reply(good(query)) end)))

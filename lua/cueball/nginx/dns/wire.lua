@@ -120,8 +120,13 @@ end
 -- One exchange of datagrams: what was sent, and what is waited for.
 local function send(self, socket, ids, question, with_edns)
   local id = self.dns:random()
-  ids[u16(id)] = true
+  ids[u16(id)] = with_edns and "edns" or "plain"
   return socket:send(query_of(id, question, with_edns))
+end
+
+-- A refusal of EDNS that came so late that it has been asked without meanwhile: the answer to that is waited for.
+local function is_overtaken(self, bytes, ids)
+  return self.is_plain and ids[bytes:sub(1, 2)] == "edns" and refuses_edns(bytes)
 end
 
 -- Sends, and waits for the response; where nothing comes for a while, one without EDNS is sent as well.
@@ -142,7 +147,7 @@ local function exchange(self, socket, question, with_edns)
     socket:settimeout(plain_left and math.max(1, left - plain_left) or left + GRACE_MS)
     local bytes
     bytes, message = socket:receive(UDP_MAX)
-    if bytes and is_ours(bytes, ids, question) then return bytes end
+    if bytes and is_ours(bytes, ids, question) and not is_overtaken(self, bytes, ids) then return bytes end
     if not bytes and message ~= "timeout" then return nil, silence_of(message) end
     left = self:left_ms()
   end
