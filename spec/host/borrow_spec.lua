@@ -1,4 +1,5 @@
 --- host.borrow: a socket over a connected descriptor that stays somebody else's.
+local collect = require "spec.support.collect"
 local ffi = require "ffi"
 local host = require "cueball.host.uv"
 local sim = require "cueball.host.sim"
@@ -19,6 +20,8 @@ end
 
 describe("host.borrow", function()
   local ours, theirs
+
+  setup(collect)   -- descriptors are counted: what earlier specs left is not to be closed meanwhile
 
   before_each(function()
     local pair = ffi.new "int[2]"

@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local host = require "cueball.host.uv"
 local poll = require "cueball.host.uv.poll"
+local until_true = require "spec.support.until_true"
 local uv = require "luv"
 
 ffi.cdef [[
@@ -115,9 +116,9 @@ for _, name in ipairs { "epoll", "luv" } do
         local one, heard = with_poll.poll(ours), {}
         assert.is_true(one:watch(function() heard[#heard + 1] = read() end))
         say "a"
-        host.sleep(30)
+        until_true(function() return heard[1] end)
         say "b"
-        host.sleep(30)
+        until_true(function() return heard[2] end)
         assert.same({ "a", "b" }, heard)
         one:unwatch()
         say "c"
@@ -130,6 +131,7 @@ for _, name in ipairs { "epoll", "luv" } do
           one:close()
         end)
         say "d"
+        until_true(function() return heard[3] end)
         host.sleep(30)
         assert.same({ "a", "b", "once" }, heard)
         assert.same({ nil, "closed" }, { one:watch(function() end) })
@@ -172,7 +174,7 @@ for _, name in ipairs { "epoll", "luv" } do
     end)
 
     it("keeps the loop alive only while somebody waits or watches", function()
-      host.run(function() end)
+      until_true(function() return not uv.loop_alive() end) -- servers of earlier specs may end only now
       local one = with_poll.poll(ours)
       local task = host.spawn(function() one:wait "r" end)
       assert.is_true(uv.loop_alive())

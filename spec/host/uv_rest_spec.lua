@@ -25,7 +25,7 @@ local function with_pool(given, fn)
     local pool = cueball.pool {
       host = host, connect = given.connect, max_connections = given.count, resolver = function(sink) sink:add(backend) end,
     }
-    while pool:stats().idle < given.count do host.sleep(1) end
+    until_true(function() return pool:stats().idle == given.count and #one.clients >= given.count end)
     fn(pool, one.clients)
     pool:stop()
     one:close()

@@ -1,7 +1,8 @@
 --- Ports of loopback for servers that are started later, or never.
 --
 --   local port = require "spec.support.port"
---   port.free()      a number; nobody has it, over TCP or UDP
+--   port.free()      a number; nobody has it, over TCP or UDP, and this process was not given it before: what is remembered of a
+--                    server that is gone does not come to another one
 --
 -- They are below those that the kernel gives to clients: one of those could be a client's by the time the server wants it, or a
 -- client that looks for a server that is down could meet itself there. Which one is no matter of math.random, which busted sets to
@@ -40,11 +41,19 @@ end
 local count = clients_from() - FIRST
 local turn = (uv.hrtime() + uv.os_getpid() * 7919) % 2147483647
 
+-- busted forgets this module after each file.
+local registry = debug.getregistry()
+registry["cueball.spec.ports"] = registry["cueball.spec.ports"] or {}
+local given = registry["cueball.spec.ports"]
+
 function port.free()
   for _ = 1, 1000 do
     turn = turn * 48271 % 2147483647
     local number = FIRST + turn % count
-    if can_bind(SOCK_STREAM, number) and can_bind(SOCK_DGRAM, number) then return number end
+    if not given[number] and can_bind(SOCK_STREAM, number) and can_bind(SOCK_DGRAM, number) then
+      given[number] = true
+      return number
+    end
   end
   error "no port is free"
 end

@@ -59,6 +59,7 @@ return function(options)
     return write "between specs"
   end)
   busted.subscribe({ "suite", "end" }, function()
+    uv.run "nowait"   -- luv before 1.45 crashes at exit if a handle is closing still
     return write ""
   end)
 
