@@ -4,6 +4,7 @@ local host = require "cueball.host.uv"
 local certificates = require "spec.support.certificates"
 local client = require "spec.support.tls_client"
 local fake = require "spec.support.server"
+local shell = require "spec.support.shell"
 local tls_server = require "spec.support.tls_server"
 local until_true = require "spec.support.until_true"
 local TRUNCATED = require("cueball.cosocket.use").TRUNCATED
@@ -237,7 +238,7 @@ describe("the end of a connection", function()
       assert.equal("so far", sock:receive "*l")
       server:write "and so"
       host.spawn(function()
-        host.sleep(100)
+        until_true(function() return sock.received.size == #"and so" end)
         server.handle:kill "sigkill"
       end)
       assert.same(results(nil, TRUNCATED, "and so"), results(sock:receive "*a"))
@@ -294,8 +295,11 @@ describe("a connection at rest", function()
       assert.same({}, told)
       assert.same(results(true), results(sock:is_fit_still()))
       sock:unwatch()
-      server:write "again\n"
-      assert.equal("again", sock:receive "*l")
+      sock:settimeout(500)
+      until_true(function()   -- what s_server reads in one with a command is lost
+        server:write "again\n"
+        return sock:receive "*l" == "again"
+      end)
       sock:send "still here\n"
       until_true(function() return server:log():find "still here" end, function() return server:log() end)
       sock:close()
@@ -324,12 +328,29 @@ describe("a connection at rest", function()
     sock:close()
   end)
 
+  -- Waits as until_true does, while the loop does not turn.
+  local function await(fn)
+    for _ = 1, 600 do
+      if fn() then return end
+      os.execute "sleep 0.05"
+    end
+    error "it did not come true in 30 s"
+  end
+
+  -- How many bytes of the connection nobody has read.
+  local function kernel_has(sock)
+    local own = (":%04X"):format(sock.transport.inner.handle:getsockname().port)
+    local peer = (":%04X"):format(server.port)
+    local queue = shell.read("/proc/net/tcp"):match(own .. " %x+" .. peer .. " %x+ %x+:(%x+)")
+    return tonumber(queue, 16)
+  end
+
   it("is asked while the loop does not turn: a ticket is no reason to refuse it", function()
     host.run(function()
       server = tls_server.start { "-rev", "-tls1_3" }
       local sock = secured(trusting(), server.port)
       sock:rest()
-      os.execute "sleep 0.3"   -- the tickets have come, and lie in the kernel
+      await(function() return kernel_has(sock) > 0 end)   -- a ticket
       assert.same(results(true), results(sock:is_fit_still()))
       assert.is_truthy(sock:getsslsession())
       sock:lend()
@@ -337,7 +358,7 @@ describe("a connection at rest", function()
       assert.equal("olleh", sock:receive "*l")
       sock:rest()
       server.handle:kill "sigkill"
-      os.execute "sleep 0.3"
+      await(function() return shell.read(("/proc/%d/stat"):format(server.pid)):match "%) (%a)" == "Z" end)
       assert.same(results(nil, TRUNCATED, "worn"), results(sock:is_fit_still()))
       sock:abort()
     end)

@@ -1,7 +1,7 @@
 --- `openssl s_server` in a process of its own, for specs of TLS.
 --
 --   local one = require("spec.support.tls_server").start { "-rev", "-tls1_3" }      arguments for s_server
---   one.port;  one:write "Q\n"        to its stdin, where -quiet is not given: commands of s_server, else what is sent
+--   one.port;  one.pid;  one:write "Q\n"        to its stdin, where -quiet is not given: commands of s_server, else what is sent
 --   one:log()                         what it wrote so far
 --   one:stop()                        ended by its pid
 -- cert = false in the table: no -cert and -key of certificates.good; unix = path: it listens there.
@@ -49,18 +49,17 @@ function tls_server.start(arguments)
     words[count + 1], words[count + 2], words[count + 3], words[count + 4] = "-cert", good.cert, "-key", good.key
   end
   for _, word in ipairs(arguments) do words[#words + 1] = word end
-  local message
   -- To a file: whoever writes to a pipe stands still when nobody reads, as while a spec waits for a command.
   local out = assert(uv.fs_open(self.path, "w", 384))
   -- A sanitizer's library is for LuaJIT alone.
-  self.handle, message = uv.spawn("sh", {
+  self.handle, self.pid = uv.spawn("sh", {
     args = { "-c", 'unset LD_PRELOAD; exec openssl "$@"', "sh", unpack(words) }, stdio = { self.stdin, out, out },
   }, function()
     self.has_exited = true
     self.handle:close()
   end)
   uv.fs_close(out)
-  assert(self.handle, message)
+  assert(self.handle, self.pid)
   local ok, why = pcall(until_true, function()
     if self.has_exited then error("s_server ended: " .. self:log(), 0) end
     return self:log():find "ACCEPT"
