@@ -16,9 +16,17 @@ end
 local function run(tcp, sleep, port)
   local function connected()
     local sock = tcp()
-    sock:settimeouts(1000, 1000, 1000)
+    sock:settimeouts(20000, 20000, 20000)
     assert(sock:connect("127.0.0.1", port))
     return sock
+  end
+  -- How many connections the server has reset.
+  local function resets()
+    local sock = connected()
+    sock:send "resets\n"
+    local count = tonumber(sock:receive())
+    sock:close()
+    return count
   end
   local function steps(what, sock, ...)
     for index, step in ipairs { ... } do
@@ -44,16 +52,21 @@ local function run(tcp, sleep, port)
     made:send(line .. "\n")
     return made
   end
+  local function reset()
+    local before, made = resets(), ask "reset"
+    repeat until resets() > before
+    return made
+  end
   steps("half", ask "half", R, R, R, { "receive", 0 }, { "receiveany", 1 }, { "getreusedtimes" }, K, { "send", "still" }, C, C)
   steps("all", ask "half", { "receive", "*a" }, { "receive", "*a" }, { "send", "x" }, R, { "send", "x" }, C)
   steps("part", ask "half", { "receive", 90 }, R, K, C, C)
   steps("bye", ask "bye", R, R, { "send", "a" }, 0.05, { "send", "b" }, { "send", "c" }, R, C)
-  steps("reset", ask "reset", 0.05, R, R, { "send", "a" }, { "send", "b" }, K, C)
-  steps("reset, sent", ask "reset", 0.05, { "send", "a" }, { "send", "b" }, R, C)
+  steps("reset", reset(), 0.05, R, R, { "send", "a" }, { "send", "b" }, K, C)
+  steps("reset, sent", reset(), 0.05, { "send", "a" }, { "send", "b" }, R, C)
   local stuck = ask "stuck"
-  stuck:settimeouts(1000, 50, 50)
+  stuck:settimeouts(20000, 50, 20000)
   note("stuck", stuck.send, stuck, ("x"):rep(3e7))
-  steps("stuck", stuck, { "send", "x" }, R, R, K, C, C)
+  steps("stuck", stuck, { "send", "x" }, R, { "settimeout", 50 }, R, K, C, C)
   steps("kept", connected(), { "setkeepalive", 1000, 10 }, { "send", "x" }, K, C)
   steps("unread", ask "abc", { "receive", 1 }, K, C)
 
@@ -74,6 +87,8 @@ end
 return run
 ]==]
 
+local reset_count = 0
+
 -- Does what the first line asks for, and echoes all others.
 local function serve(client)
   local is_told = false
@@ -89,6 +104,9 @@ local function serve(client)
       client:write("bye\n", function() client:close() end)
     elseif word == "reset" then
       client:close_reset()
+      reset_count = reset_count + 1
+    elseif word == "resets" then
+      client:write(reset_count .. "\n")
     elseif word == "stuck" then
       client:read_stop()
       client:write "early\n"
