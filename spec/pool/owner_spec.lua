@@ -1,4 +1,5 @@
 --- Owners: all claims and leases of one end together.
+local collect_garbage = require "spec.support.collect"
 local sim_pool = require "spec.support.sim_pool"
 
 local town, pool, factory
@@ -123,18 +124,17 @@ end)
 
 describe("an owner that was dropped", function()
   local function collect()
-    for _ = 1, 3 do collectgarbage() end
+    collect_garbage()
     town:advance(1100)
   end
 
   it("is ended once it was collected, and its memory comes back", function()
     town:run(function()
       pool:with(function() end, { owner = pool:owner() })
-      collectgarbage()
+      collect_garbage()
       local before = pool:stats().memory_bytes
       for _ = 1, 1000 do pool:with(function() end, { owner = pool:owner() }) end
-      collectgarbage()
-      collectgarbage()
+      collect_garbage()
       town.world.sleep(2000)
       assert.is_true(pool:stats().memory_bytes <= before + 1000)
       assert.equal(0, pool:stats().leases_revoked)
