@@ -79,9 +79,9 @@ describe("an HTTP server", function()
           host.sleep(20)
         end
       end)
-      local answer = socket:receive "*a"
+      local answer, _, partial = socket:receive "*a"
       is_over = true
-      assert.matches("^HTTP/1%.1 408 ", answer)
+      assert.matches("^HTTP/1%.1 408 ", answer or partial) -- the byte that comes as it closes is answered by a reset
       assert.is_true(host.now() - began < 10e9)
       assert.equal("", client:raw "", "who says nothing at all is not answered")
     end)
