@@ -310,6 +310,7 @@ end)
 -- @param given backends; every_ms, lasts_ms; fails(key, time): nil, true or "reported"
 -- @return leases by key; and of each that failed: { key, time }
 local function load_on(given)
+  math.randomseed(1)
   local world = pool({ balance = "p2c", max_connections = 400, check_interval_ms = 0 }, given.backends)
   world:advance(10)
   local count, failed, began = {}, {}, world:time()
@@ -374,7 +375,6 @@ describe("p2c, of a backend that fails at once", function()
 
   it("goes by the share that goes well: of one that fails half of the time a bit less, of one that fails rarely hardly less", function()
     local function half(share)
-      math.randomseed(1)
       return load_on {
         backends = { "a", "b" }, every_ms = 2, lasts_ms = 20000, fails = function(key)
           return key == "b" and math.random() < share and "reported"
