@@ -124,9 +124,14 @@ end
 --- Ends the process; the port is then free.
 function Process:stop()
   if is_running(self) then
-    run([[kill "$1"
-      for i in $(seq 100); do case $(cat "/proc/$1/stat" 2>/dev/null) in ""|*") Z "*) exit ;; esac; sleep 0.05; done
-      kill -9 "$1"; sleep 0.2]], self.pid)
+    local text = run([[
+      wait_for() {
+        for i in $(seq "$2"); do case $(cat "/proc/$1/stat" 2>/dev/null) in ""|*") Z "*) exit ;; esac; sleep 0.05; done
+      }
+      kill "$1"; wait_for "$1" 100
+      kill -9 "$1"; wait_for "$1" 1200
+      echo "it does not end"]], self.pid)
+    assert(text == "", text)
   end
   self.pid = nil
 end
