@@ -20,7 +20,7 @@ end
 -- A socket that is connected; context nil: without settls.
 local function connected(context, port)
   local sock = host.tcp()
-  sock:settimeout(20000)
+  sock:settimeout(60000)
   if context then sock:settls(context) end
   assert(sock:connect("127.0.0.1", port or server.port))
   return sock

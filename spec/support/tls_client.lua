@@ -18,7 +18,7 @@ end
 
 function client.connected(context, port)
   local sock = host.tcp()
-  sock:settimeout(20000)
+  sock:settimeout(60000)
   if context then sock:settls(context) end
   assert(sock:connect("127.0.0.1", port))
   return sock
