@@ -111,7 +111,7 @@ describe("a debugger at the probes", function()
     shell.write(folder .. "/script.lua", SCRIPT)
     shell.write(folder .. "/commands", table.concat(commands, "\n") .. "\n")
     local output = shell.run(("cd '%s' && LUA_PATH='lua/?.lua;lua/?/init.lua;%s/lua/?.lua;;' LUA_CPATH='%s/?.so;;' "
-      .. "timeout 120 gdb -q -batch -x %s/commands --args luajit %s/script.lua </dev/null")
+      .. "timeout 600 gdb -q -batch -x %s/commands --args luajit %s/script.lua </dev/null")
       :format(shell.root, shell.build, shell.build, folder, folder))
     shell.run("rm -rf " .. folder)
     if output:find "ptrace" then return pending "this machine lets nobody trace" end

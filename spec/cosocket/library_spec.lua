@@ -31,7 +31,7 @@ describe("Debian's libraries on libuv", function()
     finally(function() server:stop() end)
     host.run(function()
       local client = load "memcached":new()
-      client:set_timeout(5000)
+      client:set_timeout(20000)
       assert.equal(1, client:connect("127.0.0.1", server.port))
       assert.equal(1, client:set("a key", "1", 60))
       assert.equal("1", (client:get "a key"))
@@ -67,7 +67,7 @@ describe("Debian's libraries on libuv", function()
     finally(dns_servers.close_all)
     host.run(function()
       local Resolver = load "resty.dns.resolver"
-      local resolver = Resolver:new { nameservers = { { "127.0.0.1", knot.port } }, retrans = 3, timeout = 5000 }
+      local resolver = Resolver:new { nameservers = { { "127.0.0.1", knot.port } }, retrans = 3, timeout = 20000 }
       assert.equal("10.0.0.1", resolver:query("db.example")[1].address)
       local service = resolver:query("_db._tcp.example", { qtype = resolver.TYPE_SRV })[1]
       assert.same({ "db.example", 3, 1, 2 }, { service.target, service.port, service.priority, service.weight })

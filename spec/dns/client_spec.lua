@@ -13,7 +13,7 @@ local uv = require "luv"
 
 local lib = native.lib
 local EINVAL, ENOT_FOUND, A, SOA, AAAA, SRV = -1, -10, 1, 6, 28, 33
-local LONG_MS, SHORT_MS = 20000, 300   -- SHORT_MS: where nothing will come
+local LONG_MS, SHORT_MS = 60000, 300   -- SHORT_MS: where nothing will come
 
 local function data_of(record)
   if record.type == A then

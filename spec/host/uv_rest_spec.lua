@@ -39,7 +39,7 @@ local function count_dead(pool, count)
       socket:send "hi"
       if socket:receive(2) ~= "hi" then dead = dead + 1 end
       return true
-    end, { timeout_ms = 5000 }))
+    end, { timeout_ms = 60000 }))
   end
   return dead
 end
@@ -87,7 +87,7 @@ it("a server that closes after each answer breaks no lease of those who wait", f
           if left == 0 then all:wake(true) end
         end)
       end
-      assert.is_true(all:wait(20000))
+      assert.is_true(all:wait(60000))
       assert.equal(0, dead)
     end)
   end
@@ -110,7 +110,7 @@ it("who waits for a connection gets it in the turn of the loop in which it is re
       lease:release()
       assert.is_nil(granted_in)
     end)
-    assert.is_true(all:wait(20000))
+    assert.is_true(all:wait(60000))
     assert.equal(released_in, granted_in)
   end)
 end)

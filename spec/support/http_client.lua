@@ -13,7 +13,7 @@ local http_client = {}
 local Client = {}
 Client.__index = Client
 
-local LIMIT_MS = 20000
+local LIMIT_MS = 60000
 
 function http_client.to(address)
   return setmetatable({ address = address }, Client)

@@ -1,9 +1,9 @@
---- Waits for what another process does: until_true(fn, say) calls fn() again and again until it is true, for half a minute, which
+--- Waits for what another process does: until_true(fn, say) calls fn() again and again until it is true, for two minutes, which
 -- a machine that is only slow does not need. If it does not come true it raises, with what `say` returns.
 -- In a task it waits as tasks do; elsewhere it lets the loop run.
 local host = require "cueball.host.uv"
 
-local LIMIT_MS, PAUSE_MS = 30000, 20
+local LIMIT_MS, PAUSE_MS = 120000, 20
 
 return function(fn, say)
   local give_up = host.now() + LIMIT_MS * 1e6
