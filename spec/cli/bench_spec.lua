@@ -179,14 +179,14 @@ describe("cueball bench", function()
     assert.equal(400, found.outcomes.ok, out)
     assert.is_true(found.generator.cpu_share > 0)
     assert.is_true(found.latency_ms.p50 > 0 and found.latency_ms.p50 >= found.lease_ms.p50 * 0.9)
-    assert.matches("1%.%d s +%d+%.%d/s  p50 +%S+ %as", err)
+    assert.matches("%d%.%d s +%d+%.%d/s  p50 +%S+ %as", err) -- the first; on a busy machine it comes later than after a second
     for name in pairs(found) do assert.is_true(report.members[name] == true, name) end
     server:stop()
   end)
 
   it("prints what it has when it is interrupted, and ends with 130", function()
     local one = command.start "bench -b 127.0.0.1:1 -r 20/s -d 60s -w 0"
-    one:wait_for "1%.%d s"
+    one:wait_for "%d%.%d s"
     one:signal "INT"
     local status, out = one:wait()
     assert.equal(130, status)

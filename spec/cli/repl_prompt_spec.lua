@@ -2,6 +2,10 @@
 local shell = require "spec.support.shell"
 local tmux = require "spec.support.tmux"
 local command = require "spec.support.command"
+local signal = require "spec.support.signal"
+
+-- Ctrl-C takes along what was typed and not read yet, also what is typed before it is heard: so each is pressed when the screen shows that
+-- the program is where it is wanted, and the next key comes when it shows what became of that.
 
 -- What an editor shows in its own way: an entry of several lines, and a search.
 local EDITORS = {
@@ -48,8 +52,8 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
 
   it("waits for what waits; Ctrl-C ends that, and not the session", function()
     start()
-    enter "cueball.sleep(86400000)"
-    pane:wait_for "> cueball.sleep%(86400000%)\n"
+    enter "print 'begun' cueball.sleep(86400000)"
+    pane:wait_for "\nbegun\n"
     pane:keys "C-c"
     pane:wait_for "interrupted\n>"
     enter "'still here'"
@@ -61,9 +65,8 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     start(nil, { environment = ("LUA_PATH='%s/?.lua;'$LUA_PATH"):format(folder) })
     for index, line in ipairs { "while true do end", "while true do pcall(function() while true do end end) end", "require 'endless'()",
       "cueball.sleep(1) repeat until false", "load('while true do end')()" } do
-      enter(line)
-      pane:wait_for(line:sub(1, 20):gsub("%p", "%%%0") .. "[^\n]*\n")
-      os.execute "sleep 0.3" -- it is to be in the middle of it
+      enter(("print 'begun %d' %s"):format(index, line))
+      pane:wait_for(("\nbegun %d\n"):format(index))
       pane:keys "C-c"
       pane:wait_for "interrupted.*\n>%s*$"
       enter(("'alive %d'"):format(index))
@@ -74,8 +77,8 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
 
   it("ends a task that loops in the background, and the prompt is there again", function()
     start()
-    enter "do cueball.spawn(function() cueball.sleep(100) while true do end end) end"
-    os.execute "sleep 0.5"
+    enter "do cueball.spawn(function() cueball.sleep(100) print 'begun' while true do end end) end"
+    pane:wait_for "\nbegun\n"
     pane:keys "C-c"
     pane:wait_for "error: cueball: input 1:1: interrupted"
     enter "7 * 6"
@@ -122,9 +125,12 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
   it("bears keys that begin others in the middle of a search", function()
     start()
     enter "'found'"
-    pane:wait_for '_1 = "found"'
+    pane:wait_for '_1 = "found"\n>%s*$'
     pane:keys "C-r C-x u C-r x C-x C-x C-s C-x C-u"
+    pane:type "y"
+    pane:wait_for "\n> y"
     pane:keys "C-c"
+    pane:wait_for "\n> y[^\n]*\n>%s*$"
     enter "'still ' .. 'here'"
     pane:wait_for '_2 = "still here"'
   end)
@@ -133,7 +139,7 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     start()
     pane:type "\27[200~a = 1\nb = 2\n"
     pane:keys "C-c"
-    pane:wait_for "\n>%s*$"
+    pane:wait_for "\n> *\n>%s*$" -- nothing is seen of it
     enter "'still ' .. 'here'"
     pane:wait_for '_1 = "still here"'
   end)
@@ -198,15 +204,13 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
       pane:stop()
     end
     local line = "trap : INT HUP; XDG_STATE_HOME=%s CUEBALL_EDITOR=%s %s repl; echo status $?; stty -a | grep -o -- '-*\\bicanon'"
-    local stuck = '("a"):rep(40):find(("a?"):rep(40) .. ("a"):rep(40))' -- in C
+    local stuck = 'print("in", require("luv").os_getpid()); ("a"):rep(40):find(("a?"):rep(40) .. ("a"):rep(40))' -- in C
     for _, case in ipairs { { "os.execute('kill -TERM $PPID')", 143 }, { "os.execute('kill -HUP $PPID')", 129 }, { stuck, 130 } } do
       pane = tmux.start(line:format(folder, editor, command.script))
       pane:wait_for "\n>"
       enter(case[1])
-      for _ = 1, case[2] == 130 and 3 or 0 do
-        os.execute "sleep 0.3" -- signals that wait are one
-        pane:keys "C-c"
-      end
+      local pid = case[2] == 130 and pane:wait_for "\nin%s+(%d+)\n"
+      for _ = 1, pid and 3 or 0 do signal.send(tonumber(pid), "INT") end
       pane:wait_for(("\nstatus %d\nicanon"):format(case[2]))
       pane:stop()
     end
@@ -215,7 +219,7 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
   it("lets a program that it starts have the terminal", function()
     start()
     enter "io.read()"
-    os.execute "sleep 0.3"
+    pane:wait_until("lines", function() return pane:modes():find "[^-]icanon" end)
     enter "typed for the program"
     pane:wait_for '_1 = "typed for the program"'
   end)
@@ -225,8 +229,8 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     pane:wait_for "%[0 ms%] >"
     enter ":step 10s"
     pane:wait_for "%[10 s%] >"
-    enter "while true do world.sleep(1) end"
-    os.execute "sleep 0.5"
+    enter "print 'begun' while true do world.sleep(1) end"
+    pane:wait_for "\nbegun\n"
     pane:keys "C-c"
     pane:wait_for "interrupted\n%[[^\n]+%] >"
   end)
@@ -262,7 +266,10 @@ describe("cueball repl on GNU readline", function()
     pane:keys "C-x p Enter"
     pane:wait_for "_1 = 42\n"
     pane:type "1 + 10"
+    pane:wait_for "> 1 %+ 10\n"
+    local column = pane:column()
     pane:keys "Escape"
+    pane:wait_until("vi's command mode", function() return pane:column() < column end) -- else it begins the next key
     pane:type "0r2A0"
     pane:keys "Enter"
     pane:wait_for "> 2 %+ 100\n_2 = 102\n"
@@ -285,6 +292,7 @@ describe("cueball repl on GNU readline", function()
     pane:wait_for "> cueball.connection.redis\n"
     pane:keys "Tab"
     pane:type "  1"
+    pane:wait_for "cueball.connection.redis *1\n"
     pane:keys "C-c"
     pane:wait_for "cueball.connection.redis *1\n>"
   end)
@@ -322,8 +330,10 @@ describe("cueball repl on GNU readline", function()
         pane:keys("-H " .. key)
         pane:type "x"
       end
+      pane:type "y"
+      pane:wait_for "\n> 6[^\n]*y\n"
       pane:keys "C-c"
-      pane:wait_for "\n>%s*$"
+      pane:wait_for "y\n>%s*$"
       pane:type "6 * 7"
       pane:keys "Enter"
       pane:wait_for "_1 = 42\n"
@@ -380,16 +390,18 @@ describe("cueball repl on GNU readline", function()
 
   it("is not taken on a terminal that can do nothing, nor where another is asked for", function()
     start("", "", { environment = "TERM=dumb" })
-    pane:type "do cueball.spawn(function() cueball.sleep(1000) print 'meanwhile' end) end"
+    pane:type(("do cueball.spawn(function() repeat cueball.sleep(20) until io.open '%s/go' print 'meanwhile' end) end"):format(folder))
     pane:keys "Enter"
     pane:wait_for "end\n>%s*$"
     pane:type "1 + 1"
+    pane:wait_for "\n> 1 %+ 1\n"
+    shell.write(folder .. "/go", "")
     pane:wait_for "\n> 1 %+ 1\nmeanwhile\n>"
     pane:keys "Enter"
     pane:wait_for "_1 = 2\n>"
-    pane:type "cueball.sleep(600000)"
+    pane:type "print 'begun' cueball.sleep(600000)"
     pane:keys "Enter"
-    os.execute "sleep 0.3"
+    pane:wait_for "\nbegun\n"
     pane:keys "C-c"
     pane:wait_for "interrupted\n>"
     pane:type "lost"

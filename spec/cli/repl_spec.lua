@@ -43,8 +43,9 @@ describe("cueball repl", function()
   end)
 
   it("lets the loop go on while a pipe is slow", function()
-    local spawns = [[do cueball.spawn(function() cueball.sleep(10) print "meanwhile" end) end]]
-    local status, out = command.shell(("{ echo '%s'; sleep 1; echo 2; } | cueball repl"):format(spawns))
+    local spawns = [[do cueball.spawn(function() cueball.sleep(10) print "meanwhile" io.open(os.getenv "SAID", "w"):close() end) end]]
+    local status, out = command.shell(("export SAID='%s/said'; "
+      .. "{ echo '%s'; for _ in $(seq 600); do [ -e $SAID ] && break; sleep 0.05; done; echo 2; } | cueball repl"):format(folder, spawns))
     assert.same({ 0, "meanwhile\n2\n" }, { status, out })
   end)
 

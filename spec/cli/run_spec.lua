@@ -141,7 +141,7 @@ describe("cueball run", function()
       while second:state() ~= "stopping" do cueball.sleep(5) end
       cueball.sleep(1500)
       lease:release()]])
-    local status, _, err = signalled("TERM", "run --stop-timeout 5s " .. path)
+    local status, _, err = signalled("TERM", "run --stop-timeout 60s " .. path)
     assert.equal(143, status)
     assert.matches("second: stopped.*first: stopped", err)
   end)

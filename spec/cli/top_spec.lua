@@ -4,8 +4,10 @@ local json = require "dkjson"
 local port = require "spec.support.port"
 local shell = require "spec.support.shell"
 local tmux = require "spec.support.tmux"
+local until_true = require "spec.support.until_true"
+local uv = require "luv"
 
-local folder, number, pid
+local folder, number, stand_in
 
 local function answer(changes)
   local db1 = { key = "10.0.0.1:5432", name = "データ", state = "up", since_ms = 1000, total = 4, total_max = 5, busy = 3, idle = 1,
@@ -24,13 +26,28 @@ local function write(name, text)
   assert(os.rename(folder .. "/new", folder .. "/" .. name))
 end
 
+-- Waits until it listens.
 local function begin()
-  pid = shell.must(("luajit spec/support/monitor_stand_in.lua %d %s >/dev/null 2>&1 & echo $!"):format(number, folder)):match "%d+"
+  local one, out = { has_ended = false }, uv.new_pipe(false)
+  local said = ""
+  local given = { args = { "spec/support/monitor_stand_in.lua", tostring(number), folder }, stdio = { nil, out, nil } }
+  one.process = assert(uv.spawn("luajit", given, function() one.has_ended = true end))
+  out:read_start(function(_, data) said = said .. (data or "") end)
+  until_true(function() return said:find "ready" or one.has_ended end)
+  out:close()
+  assert(not one.has_ended, "the stand-in ended at once")
+  stand_in = one
 end
 
+-- Waits until it has ended: its port is free from then on.
 local function finish()
-  if pid then shell.run("kill " .. pid) end
-  pid = nil
+  local one = stand_in
+  stand_in = nil
+  if not one then return end
+  one.process:kill "sigkill"
+  until_true(function() return one.has_ended end)
+  one.process:close()
+  uv.run "nowait" -- luv before 1.45 does not like an end with handles that are closing
 end
 
 local function top(arguments, options)
@@ -105,7 +122,7 @@ describe("cueball top", function()
     local cases = { { "C-c", 130 }, { "q", 0 }, { "TERM", 143, "Terminated\n" }, { "INT", 130 }, { "HUP", 129, "Hangup\n" } }
     for _, case in ipairs(cases) do
       local line = "trap : INT HUP; stty -a >%s/before; echo on it; %s top 127.0.0.1:%d; code=$?; stty -a >%s/after; "
-        .. "echo over $code; sleep 300"
+        .. "echo over $code; read -r _"
       local pane = tmux.start(line:format(folder, command.script, number, folder))
       pane:wait_for "10.0.0.2"
       if case[1] == "C-c" or case[1] == "q" then
@@ -122,11 +139,12 @@ describe("cueball top", function()
   end)
 
   it("lets the shell have the terminal at Ctrl-Z, and draws anew when it goes on", function()
-    local line = "exec bash --norc -i -c 'set -m; %s top 127.0.0.1:%d; echo stopped; sleep 1; fg'"
+    local line = "exec bash --norc -i -c 'set -m; %s top 127.0.0.1:%d; echo stopped; read -r _; fg'"
     local pane = tmux.start(line:format(command.script, number))
     pane:wait_for "10.0.0.2"
     pane:keys "C-z"
     pane:wait_until("the screen of before", function(screen) return screen:find "stopped" and not screen:find "10.0.0.2" end)
+    pane:keys "Enter"
     pane:wait_for "10.0.0.2"
     pane:type "/well"
     pane:wait_for "/well +Enter keeps it"
@@ -299,7 +317,7 @@ describe("cueball top beside a real program", function()
     folder = shell.must "mktemp -d"
     write("program.lua", [[
       local cueball = require "cueball"
-      assert(cueball.console.listen(arg[1]))
+      assert(cueball.console.listen(arg[1], { budget_ms = 5000 }))
       local pool = cueball.pool { name = "seen", resolver = cueball.resolver.static { "127.0.0.1:1" }, connect = cueball.connection.tcp {} }
       print "ready" io.flush()
       cueball.sleep(600000)

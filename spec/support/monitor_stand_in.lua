@@ -2,6 +2,7 @@
 --
 --   luajit spec/support/monitor_stand_in.lua PORT FOLDER
 --
+-- It says "ready" when it listens.
 -- FOLDER/snapshot is the answer to /snapshot as JSON, or "401" and the like; FOLDER/events the stream of /events, from its beginning on.
 local uv = require "luv"
 
@@ -55,4 +56,6 @@ assert(server:listen(64, function()
     answer(client, 200, snapshot)
   end)
 end))
+print "ready"
+io.stdout:flush()
 uv.run()

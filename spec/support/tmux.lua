@@ -8,6 +8,8 @@
 --   pane:screen()                    what stands there, without colours; pane:screen(true): with them
 --   pane:wait_for(pattern)           until a pattern stands there → what string.match returns
 --   pane:resize(100, 30)
+--   pane:column()                    where the cursor is, from 0 on
+--   pane:modes()                     those of the terminal, as `stty -a` tells them
 --   pane:status()                    the program's exit status, waited for
 --   after_each(tmux.stop_all)
 --
@@ -64,6 +66,18 @@ end
 
 function Pane:resize(columns, rows)
   run(self, ("resize-window -x %d -y %d"):format(columns, rows))
+end
+
+local function told(self, what)
+  return (run(self, ("display-message -p '#{%s}'"):format(what)))
+end
+
+function Pane:column()
+  return tonumber(told(self, "cursor_x"))
+end
+
+function Pane:modes()
+  return (shell.run("stty -a -F " .. told(self, "pane_tty")))
 end
 
 -- Until fn() has something: how long a program takes on a busy machine is not known.
