@@ -266,7 +266,7 @@ describe("lines of a console that come by themselves", function()
       pool:set { max_connections = 3 }
       until_heard "db: a plan of %d connections was made"
       one:submit "1 + 1"
-      assert.equal("2", heard[#heard][1])
+      until_heard "^2$"
       heard = {}
       one:interrupt()
       until_heard "ended: :watch db"

@@ -10,6 +10,8 @@ local shell = require "spec.support.shell"
 local uv = require "luv"
 local until_true = require "spec.support.until_true"
 
+local BUDGET_MS = 2000 -- it counts the time of other processes, too
+
 describe("a console in a runtime", function()
   it("is not offered by a dry run", function()
     local town = scripts.town()
@@ -24,7 +26,8 @@ describe("a console in a runtime", function()
     local folder = shell.must("mktemp -d"):match "[^\n]+"
     finally(function() shell.must("rm -rf " .. shell.quote(folder)) end)
     local address = "unix:" .. folder .. "/sock"
-    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { allow = 'write', name = 'lines' }))"):format(address))
+    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { allow = 'write', name = 'lines', budget_ms = %d }))")
+      :format(address, BUDGET_MS))
     finally(function()
       one:free()
       shell.must("rm -rf " .. shell.quote(folder))
@@ -38,7 +41,7 @@ describe("a console in a runtime", function()
       console:submit "set { spares = 1 }"
       console:submit "changes()[1].undo"
       assert.equal('"lines"', shown[1])
-      assert.matches("ran for more than 50 ms", shown[2])
+      assert.matches(("ran for more than %d ms"):format(BUDGET_MS), shown[2])
       assert.matches("spares = 2", shown[4])
       console:submit ":watch"
       local before = #shown
@@ -49,8 +52,8 @@ describe("a console in a runtime", function()
         end
       end)
       one:stop(2000)
+      until_true(function() return console.is_over end)
       console:submit "1"
-      assert.is_true(console.is_over)
       assert.is_nil(remote.connect { host = host, address = address })
     end)
   end)
@@ -58,7 +61,8 @@ describe("a console in a runtime", function()
   it("says which thread has a connection, by its number and name; who waits in vain hears it too", function()
     local folder = shell.must("mktemp -d"):match "[^\n]+"
     local address = "unix:" .. folder .. "/sock"
-    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { name = 'lines' }))"):format(address))
+    local one = app.start(app.LINES .. ("\nassert(cueball.console.listen(%q, { name = 'lines', budget_ms = %d }))")
+      :format(address, BUDGET_MS))
     finally(function()
       one:free()
       shell.must("rm -rf " .. shell.quote(folder))
