@@ -9,14 +9,14 @@ local uv = require "luv"
 local POOL = [[
 cueball.pool {
   name = "echo", max_connections = 4, resolver = cueball.resolver.static { ... },
-  connect = cueball.connection.tcp { read_timeout_ms = 1000 },
+  connect = cueball.connection.tcp { read_timeout_ms = 20000 },
 }
 ]]
 
 local TASKS = [[
 local pool = cueball.pool {
   name = "echo", max_connections = 4, resolver = cueball.resolver.static { ... },
-  connect = cueball.connection.tcp { read_timeout_ms = 1000 },
+  connect = cueball.connection.tcp { read_timeout_ms = 20000 },
 }
 for _ = 1, 4 do
   cueball.spawn(function()

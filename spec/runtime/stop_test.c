@@ -15,6 +15,7 @@ static char **arguments;
 static int count;
 static cueball_runtime *runtime;
 static cueball_threaded *pool;
+static atomic_bool hangs;
 
 /* What scripts call: C functions of this program. */
 int spec_stop(void);
@@ -34,6 +35,7 @@ int spec_state(void)
 
 void spec_hang(void)
 {
+    atomic_store(&hangs, true);
     for (;;)
         (void)pause();
 }
@@ -185,7 +187,8 @@ static void gives_up_one_that_hangs(void)
     (void)snprintf(script, sizeof script, "%scueball.spawn(function() cueball.sleep(20) ffi.C.spec_hang() end)", OWN);
     runtime = start_text(script);
     pool = pool_of(runtime, "echo");
-    pause_ms(200);
+    while (!atomic_load(&hangs))
+        pause_ms(1);
     FAILS(CUEBALL_ESCRIPT, cueball_runtime_stop(runtime, 0));
     SAYS("hangs");
     FAILS(CUEBALL_EPOOL_STOPPING, cueball_threaded_claim(pool, 10000, &lease));

@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 1000, SERVERS = 3, ERRORS = 40 };
+enum { THREADS_MAX = 1000, SERVERS = 3, ERRORS = 40, ANSWERED_MIN = 100 };
 
 static struct {
     uint64_t seed;
@@ -35,6 +35,7 @@ typedef struct test_claimer {
 
 static cueball_threaded *pool;
 static _Atomic bool is_over, is_stopping;
+static _Atomic uint64_t answered_by_all;
 static test_claimer claimers[THREADS_MAX];
 static echo_server *servers[SERVERS];
 static char script[200];
@@ -64,6 +65,7 @@ static void claimer_uses(test_claimer *claimer, cueball_lease *lease)
     for (uint64_t n = 1 + chance_below(&claimer->chance, 3); n > 0 && is_well; n--)
         is_well = claimer_talks(claimer, lease->fd);
     claimer->answered += is_well;
+    answered_by_all += is_well;
     claimer->broken += !is_well;
     int result = is_well ? chance_is(&claimer->chance, 0.95) ? cueball_lease_release(lease) : cueball_lease_close(lease)
                          : cueball_lease_fail(lease, "it hung up");
@@ -177,10 +179,11 @@ static void runtime_change(cueball_runtime *runtime, kit_chance *chance)
 
 /* -------------------------------------------------------------------- main -- */
 
+/* For so long; with a runtime, until there was something to be seen, too: a machine may stand still for all of the time. */
 static void tend(test_claimer *sum, cueball_runtime *runtime, kit_chance *chance, unsigned ms)
 {
     cueball_time end = cueball_clock_now() + (cueball_time)ms * 1000000;
-    while (cueball_clock_now() < end) {
+    while (cueball_clock_now() < end || (runtime && atomic_load(&answered_by_all) < ANSWERED_MIN)) {
         for (unsigned i = 0; i < run.threads; i++)
             if (atomic_load(&claimers[i].has_ended)) {
                 pthread_join(claimers[i].thread, NULL);

@@ -27,7 +27,7 @@ local TEXT = [[
   local cueball = require "cueball"
   local port = ...
   cueball.pool { name = "echo", max_connections = 3, resolver = cueball.resolver.static { "127.0.0.1:" .. port },
-    connect = cueball.connection.tcp { read_timeout_ms = 5000 } }
+    connect = cueball.connection.tcp { read_timeout_ms = 50000 } }
   cueball.spawn(function() while true do cueball.sleep(1) end end)
 ]]
 
@@ -55,7 +55,7 @@ describe("on libuv a script", function()
           if left == 0 then done:wake() end
         end)
       end
-      local texts = { TEXT, (TEXT:gsub("= 3", "= 5")), TEXT .. "error 'x'", (TEXT:gsub("5000", "4000")), TEXT .. "while true do end" }
+      local texts = { TEXT, (TEXT:gsub("= 3", "= 5")), TEXT .. "error 'x'", (TEXT:gsub("50000", "40000")), TEXT .. "while true do end" }
       for index, text in ipairs(texts) do
         host.sleep(5)
         local report, message, name = loaded:reload { text = text }
