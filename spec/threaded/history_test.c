@@ -259,7 +259,7 @@ static history_record scene_history(const test_scene *scene, test_claimer *claim
                             .samples_n = observer->samples_n };
     if (scene->has_turns) {
         made.overtaking_ms = 0.2 * 1.05; /* OVERTAKE_NS of turn.c, by another clock */
-        made.idle_ms = 2000;             /* two turns, on a machine that stands still */
+        made.idle_ms = 20000;            /* two turns, on a machine that stands still */
     }
     for (unsigned i = 0; i < scene->claimers; i++)
         made.operations_n += claimers[i].operations_n;

@@ -53,6 +53,7 @@ typedef struct host {
     double drain_ms;
     host_conn conns[HOST_SLOTS];
     char told[256];
+    atomic_uint heard;    /* failures that were told */
     atomic_size_t memory; /* bytes that the pool holds */
     atomic_long fails_at; /* the allocation that fails, counted down; below 0: none */
 } host;
@@ -150,6 +151,7 @@ static void host_hear(host *h, const cueball_return *what)
         cueball_threaded_unlock(h->pool);
     } else {
         memcpy(h->told, what->text, sizeof h->told);
+        atomic_fetch_add(&h->heard, 1);
     }
 }
 

@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
-enum { HANDS = 3, THREADS_MAX = 1000, SHELF = 8, ERRORS = 20 };
+enum { HANDS = 3, THREADS_MAX = 1000, SHELF = 8, ERRORS = 20, GRANTED_MIN = 500 };
 
 typedef struct hand {
     cueball_lease lease;
@@ -35,8 +35,7 @@ typedef struct claimer {
     unsigned held;
     bool is_cancelled;
     _Atomic bool has_ended;
-    /* Read by main when the thread has ended: */
-    uint64_t claims, granted, ended, answers[ERRORS];
+    uint64_t claims, granted, ended, answers[ERRORS]; /* read by main when the thread has ended */
 } test_claimer;
 
 static struct {
@@ -47,6 +46,7 @@ static struct {
 
 static cueball_threaded *pool;
 static _Atomic bool is_over, is_stopping;
+static _Atomic uint64_t granted_to_all;
 static test_claimer claimers[THREADS_MAX];
 
 /* Leases on their way from one thread to another. */
@@ -195,7 +195,7 @@ static void claimer_answered(test_claimer *claimer, int result, bool waits, cons
     claimer->answers[-result]++;
     if (result != CUEBALL_OK)
         return;
-    claimer->granted++;
+    claimer->granted++, granted_to_all++;
     uint64_t token = ((uint64_t)claimer->number + 1) << 40 | ++claimer->tokens << 1;
     test_hand hand = { .lease = *lease, .token = token, .conn = lease_take(lease, token), .is_detached = is_detached };
     if (lease->fd >= 0) {
@@ -356,11 +356,11 @@ static void tally_join(test_tally *tally, test_claimer *claimer)
     memset(claimer->answers, 0, sizeof claimer->answers);
 }
 
-/* New threads for those that ended; some are cancelled, wherever they are. */
+/* New threads for those that ended; some are cancelled, wherever they are.  A machine may stand still for all of the time. */
 static void tend(test_tally *tally, kit_chance *chance, unsigned ms)
 {
     cueball_time end = cueball_clock_now() + (cueball_time)ms * 1000000;
-    while (cueball_clock_now() < end) {
+    while (cueball_clock_now() < end || atomic_load(&granted_to_all) < GRANTED_MIN) {
         for (unsigned i = 0; i < run.threads; i++)
             if (atomic_load(&claimers[i].has_ended)) {
                 tally_join(tally, &claimers[i]);

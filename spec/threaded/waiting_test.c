@@ -203,18 +203,20 @@ static void signals_change_nothing(void)
     struct sigaction action = { .sa_handler = count_signal };
     struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
     MUST(sigaction(SIGPROF, &action, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0, "sigaction");
-    claimers_start(300);
-    MUST(setitimer(ITIMER_PROF, &every, NULL) == 0, "setitimer");
-    for (int i = 0; i < 200; i++) {
-        for (unsigned t = 0; t < threads_n; t++)
-            pthread_kill(claimers[t].thread, SIGUSR1);
-        usleep(500);
-    }
-    setitimer(ITIMER_PROF, &never, NULL);
-    claimers_join(CUEBALL_ECLAIM_TIMEOUT);
-    for (unsigned i = 0; i < threads_n; i++)
-        MUST(claimers[i].took_ms >= 300, "timed out after %.3f ms of 300", claimers[i].took_ms);
-    MUST(atomic_load(&signals) > threads_n, "no signals");
+    do { /* until the signals came in time: the machine may stand still for as long as they wait */
+        atomic_store(&signals, 0);
+        claimers_start(300);
+        MUST(setitimer(ITIMER_PROF, &every, NULL) == 0, "setitimer");
+        for (int i = 0; i < 200; i++) {
+            for (unsigned t = 0; t < threads_n; t++)
+                pthread_kill(claimers[t].thread, SIGUSR1);
+            usleep(500);
+        }
+        setitimer(ITIMER_PROF, &never, NULL);
+        claimers_join(CUEBALL_ECLAIM_TIMEOUT);
+        for (unsigned i = 0; i < threads_n; i++)
+            MUST(claimers[i].took_ms >= 300, "timed out after %.3f ms of 300", claimers[i].took_ms);
+    } while (atomic_load(&signals) <= threads_n);
     cueball_lease_release(&lease);
     host_end(host, &memory);
 }
