@@ -321,9 +321,10 @@ describe("a factory in C", function()
   end)
 
   it("whose close hangs does not hold up the pool for ever, and is not asked twice", function()
-    pool = pool_of("spec", { recovery = { default = { timeout_ms = 50, max_timeout_ms = 50 } } })
+    pool = pool_of("spec", { recovery = { default = { timeout_ms = 50, max_timeout_ms = 50 },
+      connect = { timeout_ms = 20000, max_timeout_ms = 20000 } } })
     host.run(function()
-      pool:with(function() end)
+      assert.is_true(pool:with(function() return true end))
       library.spec_behave(CLOSE, HANGS, 0)
       pool:stop()
       assert.equal("stopped", pool:state())
