@@ -46,10 +46,11 @@ cueball.run(function()
   local pool = cueball.pool {
     name = "echo", max_connections = 4,
     resolver = cueball.resolver.static { echo_server(), echo_server() },
-    connect = cueball.connection.tcp { read_timeout_ms = 1000 },
+    connect = cueball.connection.tcp { read_timeout_ms = 5000 },
   }
   -- "write": what is typed runs with the program's own globals, and may change its pools. Leave it out to let people only look.
-  local console = assert(cueball.console.listen(ADDRESS, { allow = "write", name = "example" }))
+  -- budget_ms is how long a command may run, other processes' time included.
+  local console = assert(cueball.console.listen(ADDRESS, { allow = "write", name = "example", budget_ms = 1000 }))
   for _ = 1, 8 do cueball.spawn(work, pool) end
   if arg[1] ~= "--once" then
     print("look into this program: cueball attach " .. ADDRESS)

@@ -5,7 +5,7 @@ local uv = require "luv"
 
 -- ------------------------------------------------------------- the factory --
 
-local tcp = cueball.connection.tcp { read_timeout_ms = 1000 }
+local tcp = cueball.connection.tcp { read_timeout_ms = 5000 }
 
 local function ask(socket, line)
   local ok, message = socket:send(line .. "\n")

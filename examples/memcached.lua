@@ -68,12 +68,13 @@ cueball.run(function()
     name = "cache", max_connections = 6, claim_timeout_ms = 10000, check_interval_ms = 500,
     resolver = cueball.resolver.static { servers[1].address, servers[2].address },
     connect = cueball.connection.resty {
-      module = "resty.memcached", read_timeout_ms = 1000,
+      module = "resty.memcached", read_timeout_ms = 5000,
       check = function(client) return client:version() end,
     },
   }
   pool:ready { connections = 6 }
   print(("%d of %d served"):format(work(pool, function() end), REQUESTS))
+  while pool:stats().idle < 6 do cueball.sleep(5) end -- one may be checked just now
   for _, backend in ipairs(pool:backends()) do print(("%d connections to each"):format(backend.idle)) end
 
   -- One server is killed. Those who are being served by it are told; the others do not notice.

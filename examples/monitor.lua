@@ -50,7 +50,7 @@ cueball.run(function()
   local second, stop_second = echo_server()
   local pool = cueball.pool {
     name = "echo", max_connections = 4, resolver = cueball.resolver.static { first, second },
-    connect = cueball.connection.tcp { read_timeout_ms = 1000 },
+    connect = cueball.connection.tcp { read_timeout_ms = 5000 },
   }
   local server = assert(monitor.serve { listen = "127.0.0.1:0" })
   print(("the dashboard: http://%s/   metrics: /metrics   everything: /snapshot   what happens: /events"):format(server.address))
@@ -58,7 +58,8 @@ cueball.run(function()
   for _ = 1, 12 do cueball.spawn(work, pool) end
   cueball.sleep(500)
   stop_second()
-  cueball.sleep(1500)
+  while pool:stats().dead_backends == 0 do cueball.sleep(20) end -- it is dead once the attempts to connect again have failed
+  cueball.sleep(500)
 
   print "\nsome of the metrics:"
   for line in ask(server.address, "/metrics?names=cueball"):gmatch "[^\n]+" do

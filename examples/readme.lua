@@ -16,7 +16,7 @@ end
 cueball.run(function()
   local pool = cueball.pool {
     resolver = cueball.resolver.static { echo_server(), echo_server() },
-    connect = cueball.connection.tcp { read_timeout_ms = 1000 },
+    connect = cueball.connection.tcp { read_timeout_ms = 5000 },
     max_connections = 4,
   }
   for number = 1, 8 do

@@ -254,7 +254,7 @@ describe("the quickstart", function()
       assert.equal(3, #ports, output)
       local tries = 0
       for _, port in ipairs(ports) do
-        while is_listening(port) and tries < 200 do
+        while is_listening(port) and tries < 600 do
           os.execute "sleep 0.05" -- a server of one that was killed sees the end of its stdin
           tries = tries + 1
         end

@@ -62,10 +62,14 @@ local function new()
   return setmetatable({ home = home, data = home .. "/data", port = port, address = "127.0.0.1:" .. port }, Server)
 end
 
+local function pid_of(self)
+  return tonumber(line_of(("head -n 1 %s/postmaster.pid"):format(self.data)))
+end
+
 local function launch(self, settings)
   run(([[pg_ctl -D %s -l %s/log -w -o "-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off %s" start]])
     :format(self.data, self.home, self.port, self.home, settings))
-  self.pid = tonumber(line_of(("head -n 1 %s/postmaster.pid"):format(self.data)))
+  self.pid = pid_of(self)
   return self
 end
 
@@ -79,10 +83,10 @@ function postgresql.standby_of(primary)
   local self = new()
   run(("pg_basebackup -D %s -R -X stream -c fast --no-sync -h %s -p %d -U postgres"):format(self.data, primary.home, primary.port))
   launch(self, "-c wal_retrieve_retry_interval=100ms")
-  -- From now on a commit waits for the standby: what was acknowledged is not lost with the primary.
-  for _, sql in ipairs { "alter system set synchronous_standby_names = '*'", "select pg_reload_conf()" } do
-    run(("psql -X -q -h %s -p %d -U postgres -c %q"):format(primary.home, primary.port, sql))
-  end
+  -- From now on a commit waits for the standby: what was acknowledged is not lost with the primary. After a reload it would do so some time.
+  run(([[psql -X -q -h %s -p %d -U postgres -c "alter system set synchronous_standby_names = '*'"]]):format(primary.home, primary.port))
+  run(("pg_ctl -D %s -l %s/log -m fast -w restart"):format(primary.data, primary.home))
+  primary.pid = pid_of(primary)
   return self
 end
 
