@@ -3,12 +3,13 @@
 --
 --   slot.opened_ms   when its connection opened
 --   slot.is_proven   it came back in order, or a check found it fit
---   slot.is_suspect  another of its backend was found dead since it last worked
+--   slot.is_suspect  another of its backend was found dead since it last worked; slot.may_be_suspect: or nobody can say whether
 --   slot.failures    attempts in a row that came to nothing, through the backend
 --   slot.after       closing: "replace" or "pause", what has to come next if the slot is wanted
 --
 -- Of each backend, by key: is_dead; opening_ms and attempt, of its last attempt; tried_ms; how often its connections were made
--- suspect (doubts, doubted_ms); how its replacements are paced (replace_ms); is_asked: its pause was ended by somebody.
+-- suspect (doubts, unsure, doubted_ms, last_doubt_ms; found_ms: for sure, the last time); how its replacements are paced (replace_ms);
+-- is_asked: its pause was ended by somebody.
 local Evidence = {}
 Evidence.__index = Evidence
 
@@ -31,7 +32,7 @@ end
 local function of(self, key)
   local backend = self.backends[key]
   if not backend then
-    backend = { is_dead = false, attempt = 0, dead_openings = 0, doubts = 0, tried_ms = 0, replace_ms = 0 }
+    backend = { is_dead = false, attempt = 0, dead_openings = 0, doubts = 0, unsure = 0, tried_ms = 0, replace_ms = 0 }
     self.backends[key] = backend
   end
   return backend
@@ -115,26 +116,37 @@ local function attempt_begins(self, event, slot)
   backend.opening_ms, backend.attempt, backend.tried_ms = event.time_ms, event.count, event.time_ms
 end
 
--- One was found dead: those that were open then are suspect.
+-- How often the backend's connections were made suspect within a second: `doubts` for sure, and as often as that and `unsure` at most.
+local function count_doubts(backend, time_ms)
+  local is_first = not backend.doubted_ms or backend.doubts + backend.unsure == 0
+  if is_first or time_ms - backend.doubted_ms >= DOUBTS_SPAN_MS - EPSILON_MS then
+    local is_over = backend.unsure == 0 or time_ms - backend.last_doubt_ms >= DOUBTS_SPAN_MS -- else the pool's second may end later
+    backend.unsure = is_over and 0 or backend.doubts + backend.unsure
+    backend.doubts, backend.doubted_ms = 0, time_ms
+  end
+  backend.last_doubt_ms = time_ms
+end
+
+-- One was found dead: those that were open then are suspect. A check that began in the same moment tells that its connection was made
+-- suspect, or was due by itself: nobody can say which.
 local function make_suspect(self, event, slot)
   local backend, connected = of(self, event.backend), {}
   for _, other in ipairs(slots_of(self, event.backend)) do
     if CONNECTED[other.state] then connected[#connected + 1] = other end
   end
   local state = self.model.state
-  -- A check that began in the very moment in which another was found dead may have been due by itself: then its slot is not suspect, and
-  -- counts among the doubts if it fails, too.
-  if slot.is_suspect and slot.is_guess then backend.unsure = (backend.unsure or 0) + 1 end
   if slot.is_suspect or slot.is_removed or #connected < 2 or state == "stopping" or state == "stopped" then return end
-  if not backend.doubted_ms or event.time_ms - backend.doubted_ms >= DOUBTS_SPAN_MS - EPSILON_MS or backend.doubts == 0 then
-    backend.doubted_ms, backend.doubts, backend.unsure = event.time_ms, 0, 0
-  end
-  if backend.doubts + (self.has_check and backend.unsure or 0) >= DOUBTS_MAX then return end
-  backend.doubts, backend.found_ms = backend.doubts + 1, event.time_ms
+  count_doubts(backend, event.time_ms)
+  if backend.doubts >= DOUBTS_MAX and backend.unsure == 0 then return end
+  local is_sure = not slot.may_be_suspect and backend.doubts + backend.unsure < DOUBTS_MAX
+  local counter = is_sure and "doubts" or "unsure"
+  backend[counter] = backend[counter] + 1
+  if is_sure then backend.found_ms = event.time_ms end
   for _, other in ipairs(connected) do
-    local is_at_rest = other.state ~= "checking" or other.checking_ms == event.time_ms -- if so, it is checked by now
-    if other ~= slot and not other.is_suspect and is_at_rest then
-      other.is_suspect, other.is_checked_first, other.is_guess = true, self.has_check, other.state == "checking"
+    local is_asked = self.has_check and other.state == "checking" -- else its check says nothing
+    local is_guess = is_asked and other.checking_ms == event.time_ms
+    if other ~= slot and not other.is_suspect and (is_guess or not is_asked) then
+      other.is_suspect, other.may_be_suspect, other.is_checked_first = is_sure and not is_guess, true, self.has_check
       if other.state == "idle" then self.model:goes_last(other) end
     end
   end
@@ -158,7 +170,7 @@ local function closes(self, event, slot)
     slot.after = cause == "fail" and "pause" or "replace"
   end
   slot.is_lasting = not slot.is_proven and event.time_ms - (slot.opened_ms or 0) >= self.least_proof_ms - EPSILON_MS
-  slot.is_suspect, slot.is_proven = false, false
+  slot.is_suspect, slot.may_be_suspect, slot.is_proven = false, false, false
 end
 
 -- A connection that was nobody's fault is replaced at once, unless there are too many: 2,000/s at each backend.
@@ -186,11 +198,15 @@ local function closed(self, event, slot)
   end
 end
 
+local function worked(slot)
+  slot.is_proven, slot.is_suspect, slot.may_be_suspect, slot.failures = true, false, false, 0
+end
+
 -- What a lease left: in order, it has proven the connection.
 local function comes_back(slot, event)
   local is_unknown = event.to == "closing" and (event.cause == "unfit" or event.cause == "timeout" or event.cause == "lost")
   if slot.was_released and not is_unknown or event.to == "closing" and event.cause == "worn" then
-    slot.is_proven, slot.is_suspect, slot.failures = true, false, 0
+    worked(slot)
   end
   local revived = slot.revives
   slot.was_released, slot.revives = false, false
@@ -204,14 +220,14 @@ function Evidence:slot_state(event, slot)
   if not slot then return end
   if from == "connecting" then
     if CONNECTED[to] then
-      slot.opened_ms, slot.is_proven, slot.is_suspect = event.time_ms, false, false
+      slot.opened_ms, slot.is_proven, slot.is_suspect, slot.may_be_suspect = event.time_ms, false, false, false
     elseif to == "backoff" then
       slot.failures = (slot.failures or 0) + 1
     end
   elseif from == "busy" and not comes_back(slot, event) then
     self.fail("%s was revived by a connection that is %s", event.backend, event.cause)
   elseif from == "checking" and (to == "idle" or to == "busy") and self.has_check then
-    slot.is_proven, slot.is_suspect, slot.failures = true, false, 0
+    worked(slot)
   end
   if to == "checking" then slot.checking_ms = event.time_ms end
   if to == "closing" then closes(self, event, slot) end
@@ -351,7 +367,11 @@ function Evidence:audit(now_ms, pause_ms, place_ms)
   local model = self.model
   if model.state == "stopping" or model.state == "stopped" or model.is_enduring or self.has_priorities then return end
   if now_ms > model.changed_ms then check_probes(self) end
-  if model.max == 1 or next(model.dead) == nil then return end
+  if next(model.dead) == nil then return end
+  if model.max == 1 then -- there may be no place for them for as long as it is
+    for key in pairs(model.dead) do of(self, key).tried_ms = now_ms end
+    return
+  end
   local dead = 0
   for _ in pairs(model.dead) do dead = dead + 1 end
   local bound_ms = pause_ms + math.ceil(dead / self:probes_max() + 1) * place_ms
