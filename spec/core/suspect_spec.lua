@@ -154,6 +154,18 @@ describe("after a lease that failed, without a check", function()
     end
   end)
 
+  it("one that is due to be looked at in that moment too, as that asks nothing", function()
+    local world = open { check_interval_ms = 1000 }
+    world:claim "alice"
+    repeat
+      world:advance(1)
+    until world:stats().checking > 0
+    world:fail "alice"
+    assert.equal(3, suspects(world))
+    world:advance(10)
+    assert.equal(3, suspects(world))
+  end)
+
   it("a claim waits for none of them: to wait would be no better", function()
     local world = open()
     world:claim "alice"

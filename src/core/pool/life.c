@@ -47,7 +47,8 @@ void cueball__siblings_suspect(cueball_pool *pool, const cueball__slot *slot)
     CUEBALL__LIST_EACH(link, following, &backend->slots)
     {
         cueball__slot *other = CUEBALL__OWNER(link, cueball__slot, at_backend);
-        if (other == slot || other->suspect || !cueball__slot_is_connected(other) || other->state == CUEBALL_SLOT_CHECKING)
+        bool is_asked = other->state == CUEBALL_SLOT_CHECKING && pool->options.has_check; /* else its check asks nothing */
+        if (other == slot || other->suspect || !cueball__slot_is_connected(other) || is_asked)
             continue;
         other->suspect = 1;
         if (other->state == CUEBALL_SLOT_IDLE)
