@@ -57,6 +57,32 @@ describe("context.memo", function()
     assert.same({}, town.world.leaks())
   end)
 
+  it("leaves the close of such a connection to its factory, which may say goodbye, and wait", function()
+    local heard, ended = {}, nil
+    town:stop()
+    town = sim_pool.new { latency = 10, reply = function(data)
+      heard[#heard + 1] = data
+      return "farewell\n"
+    end }
+    town:open { max_connections = 1, recovery = RECOVERY, connect = {
+      connect = function(_, context)
+        local socket = context.host.tcp()
+        assert(context.connect(socket))
+        context.memo.socket = socket
+        return socket
+      end,
+      close = function(socket)
+        assert(socket:send "goodbye\n")
+        ended = { socket:receive() }
+        socket:close()
+      end,
+    } }
+    town:advance(50)
+    assert.same({ "goodbye\n" }, heard)
+    assert.same({ "farewell" }, ended)
+    assert.same({}, town.world.servers["10.0.0.1:7000"]:list())
+  end)
+
   it("takes strings, numbers and booleans, so many of them", function()
     local many = {}
     for index = 1, 32 do many["n" .. index] = index end

@@ -124,10 +124,11 @@ local function attempt(pool, slot, conn, backend, factory, context)
   if fault then
     close_late(pool, backend, factory, connection, limit_ms)
     connection, message = nil, fault
+  elseif not ok or not connection then
+    plain.close_client(context)
   end
   if ok and connection and pool.host.tasks then pool.host.tasks:keep() end -- its sockets are the pool's
   local is_wanted = leave(pool, slot, conn)
-  if not ok or not connection then plain.close_client(context) end
   if not ok then
     pool:log("error", ("connecting to %s threw: %s"):format(backend.key, connection), "factory_threw",
       { backend = backend.key, cause = "connect" })
