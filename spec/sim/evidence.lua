@@ -315,8 +315,9 @@ end
 --- Somebody ends the pause before the next attempt at a dead backend, or at all of them: key nil.
 function Evidence:asked(key)
   for of_key in pairs(self.model.dead) do
-    local pauses = true -- else there is nothing to be ended
-    for _, slot in ipairs(slots_of(self, of_key)) do pauses = pauses and slot.state == "backoff" end
+    local slots = slots_of(self, of_key)
+    local pauses = #slots == 0 -- else there is nothing to be ended
+    for _, slot in ipairs(slots) do pauses = pauses or slot.state == "backoff" end -- others may be closing yet
     if key == nil or key == of_key then of(self, of_key).is_asked = pauses end
   end
 end
