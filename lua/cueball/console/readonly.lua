@@ -45,8 +45,10 @@ function readonly.refusal(name)
   return ("%s changes something, and this console is for looking only: the program offers no more (allow = \"write\")"):format(name)
 end
 
--- Verbs that change something are found, so that somebody is told why they do nothing. They are not listed, nor completed.
-local function refused(_, name)
+-- What is found, and neither listed nor completed: the joint of `..`, and verbs that change something, so that somebody is told why they do
+-- nothing.
+local function unlisted(_, name)
+  if name == bounded.JOINT then return bounded.joint end
   local row = verbs.row(name)
   if row and row.kind == "change" then return gated(function() return nil, readonly.refusal(name), "read_only" end) end
 end
@@ -67,14 +69,13 @@ local function base_of(context, print_text)
   base.tostring, base.unpack = bounded.tostring, bounded.unpack
   add_modules(base)
   base._VERSION = _VERSION
-  base[bounded.JOINT] = bounded.joint
   for name, fn in pairs(verbs.functions(context, false)) do base[name] = gated(fn) end
   base.print = gated(function(...)
     local parts = {}
     for index = 1, select("#", ...) do parts[index] = bounded.tostring((select(index, ...))) end
     print_text(table.concat(parts, "\t"))
   end)
-  return setmetatable(base, { __index = refused })
+  return setmetatable(base, { __index = unlisted })
 end
 
 -- The functions that a session is given: they keep nothing of what was typed, and are not looked into each time.
