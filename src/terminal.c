@@ -18,8 +18,11 @@
 
 #define UNHEARD_MAX 3
 #define STUCK_MS 200
+#define REFUSALS_MAX 16
 
-static const int signals[] = { SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT };
+static const int signals[] = {
+    SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL,
+};
 #define SIGNALS ((int)(sizeof(signals) / sizeof(signals[0])))
 
 static struct sigaction before[SIGNALS];
@@ -40,14 +43,26 @@ static void apply(const struct termios *mode)
     }
 }
 
-/* Only what is safe in a handler.  A terminal that takes nothing for so long is not waited for; -1: it is. */
+/* Only what is safe in a handler.  A terminal that takes nothing for so long is not waited for; -1: it is.  After a signal it
+ * begins anew, as the signal's handler may have sent something: a terminal forgets a sequence that another one breaks off. */
 static void send(const struct sequence *sequence, int wait_ms)
 {
     struct pollfd one = { .fd = screen_fd, .events = POLLOUT };
-    if (sequence->size == 0 || poll(&one, 1, wait_ms) != 1)
-        return;
-    ssize_t written = write(screen_fd, sequence->bytes, sequence->size);
-    (void)written;
+    size_t sent = 0;
+    for (int refusals = 0; sent < sequence->size && refusals < REFUSALS_MAX;) {
+        int ready = poll(&one, 1, wait_ms);
+        if (ready < 0 && errno == EINTR) {
+            sent = 0;
+            continue;
+        }
+        if (ready != 1 || !(one.revents & POLLOUT))
+            return;
+        ssize_t written = write(screen_fd, sequence->bytes + sent, sequence->size - sent);
+        if (written > 0)
+            sent += (size_t)written;
+        else
+            refusals++;
+    }
 }
 
 static void leave(void)
@@ -166,9 +181,9 @@ int cueball_terminal_open(int input)
     is_raw_now = interrupts = unheard = has_interrupt = has_resize = has_continued = 0;
     for (int i = 0; i < SIGNALS; i++) {
         take(signals[i], &before[i]);
-        /* Where somebody else hears these four they stay as they are. */
-        bool is_ending = signals[i] == SIGTERM || signals[i] == SIGHUP || signals[i] == SIGQUIT || signals[i] == SIGTSTP;
-        is_taken[i] = !is_ending || before[i].sa_handler == SIG_DFL;
+        /* Where somebody else hears the others, which end or stop a process, they stay as they are. */
+        bool is_ours = signals[i] == SIGINT || signals[i] == SIGWINCH || signals[i] == SIGCONT;
+        is_taken[i] = is_ours || before[i].sa_handler == SIG_DFL;
         if (!is_taken[i])
             sigaction(signals[i], &before[i], NULL);
     }
@@ -200,8 +215,13 @@ int cueball_terminal_raw(bool is_raw)
     if (is_raw_now && !is_raw)
         send(&on_leave, -1);
     bool is_new = is_raw && !is_raw_now;
+    int failed;
+    if (is_new)
+        is_raw_now = true; /* before it is, and until it is not: a signal that ends the process gives it back */
+    do
+        failed = tcsetattr(terminal_fd, TCSADRAIN, is_raw ? &raw : &ordinary) == 0 ? 0 : -errno;
+    while (failed == -EINTR);
     is_raw_now = is_raw;
-    int failed = tcsetattr(terminal_fd, TCSADRAIN, is_raw ? &raw : &ordinary) == 0 ? 0 : -errno;
     if (is_new)
         send(&on_enter, -1);
     return failed;

@@ -1,4 +1,5 @@
 --- The terminal of the process, for prompts and screens, on a real one.
+local program = require "spec.support.program"
 local shell = require "spec.support.shell"
 local signal = require "spec.support.signal"
 local tmux = require "spec.support.tmux"
@@ -20,16 +21,16 @@ describe("a terminal", function()
   teardown(function() shell.must("rm -r " .. folder) end)
   after_each(tmux.stop_all)
 
-  local function write(program)
+  local function write(text)
     local path = folder .. "/program.lua"
-    shell.write(path, BEGINNING .. program)
+    shell.write(path, BEGINNING .. text)
     return LUAJIT .. path
   end
 
   -- Runs a program on a terminal. What it leaves of it is shown, and its status.
-  local function start(program, options)
+  local function start(text, options)
     local line = "ulimit -c 0; trap : INT HUP; echo on it; %s; echo status $?; stty -a | grep -o -- '-*\\bicanon'"
-    return tmux.start(line:format(write(program)), options)
+    return tmux.start(line:format(write(text)), options)
   end
 
   local WAITS = [[
@@ -106,11 +107,15 @@ describe("a terminal", function()
 
   it("is as it was though the program ends in the middle: by an error, a signal, the third Ctrl-C", function()
     local stuck = "terminal:raw(true)\nsay 'raw'\nwhile true do end"
-    for _, case in ipairs {
+    local cases = {
       { program = "terminal:raw(true)\nsay 'raw'\nerror 'a fault'", status = 1 },
       { program = stuck, signal = "TERM", status = 143 }, { program = stuck, signal = "HUP", status = 129 },
       { program = stuck, signal = "QUIT", status = 131 }, { program = stuck, interrupts = 3, status = 130 },
-    } do
+      { program = stuck, signal = "ABRT", status = 134 },
+    }
+    -- A sanitizer hears of this one by itself.
+    if not os.getenv "CUEBALL_PRELOAD" then cases[#cases + 1] = { program = stuck, signal = "SEGV", status = 139 } end
+    for _, case in ipairs(cases) do
       local pane = start((case.program:gsub("say 'raw'", "say('raw ' .. require('luv').os_getpid())")))
       local pid = pane:wait_for "<on>raw (%d+)"
       if case.signal then shell.must(("kill -%s %s"):format(case.signal, pid)) end
@@ -143,6 +148,15 @@ describe("a terminal", function()
   end)
 end)
 
+describe("what a terminal is sent", function()
+  setup(program.setup)
+  teardown(program.teardown)
+
+  it("when it is given back is whole, though calls are interrupted, and take little at a time", function()
+    program.run("terminal_test", "spec/cli/terminal_test.c src/terminal.c")
+  end)
+end)
+
 describe("a bounded signal", function()
   it("ends the process only if nobody has heard of it, and is checked", function()
     local heard = [[
@@ -153,8 +167,8 @@ describe("a bounded signal", function()
       uv.kill(uv.os_getpid(), "sigterm")
       uv.new_timer():start(1500, 0, function() print "alive" end)
       uv.run()]]
-    local function run(program)
-      local output, status = shell.run(LUAJIT .. "-e " .. shell.quote(program))
+    local function run(text)
+      local output, status = shell.run(LUAJIT .. "-e " .. shell.quote(text))
       return (output:gsub("%s+$", "")), status
     end
     assert.same({ "alive", 0 }, { run(heard:format "lib.cueball_signal_heard()") })

@@ -9,8 +9,8 @@
  *
  * Ctrl-C, Ctrl-Z and Ctrl-\ stay signals.  After the third Ctrl-C that nobody has
  * heard of, SIGINT ends the process as it does by default.  The terminal is as it
- * was once the process ends by exit(), SIGINT, SIGTERM, SIGHUP or SIGQUIT, and while it is suspended; what a screen
- * needs for that, besides, is cueball_terminal_sequences().
+ * was once the process ends by exit(), SIGINT, SIGTERM, SIGHUP or SIGQUIT, or crashes (SIGSEGV, SIGBUS, SIGABRT, SIGFPE,
+ * SIGILL), and while it is suspended; what a screen needs for that, besides, is cueball_terminal_sequences().
  *
  * Threads: one calls all of these.  There is one terminal for each process. */
 #ifndef CUEBALL_TERMINAL_H
@@ -30,8 +30,8 @@ enum cueball_terminal_news {
     CUEBALL_TERMINAL_CONTINUED = 3    /* the process was suspended; its lines have to be drawn anew */
 };
 
-/* Begins to listen: takes the signals SIGINT, SIGWINCH, SIGCONT, and SIGTERM, SIGHUP, SIGQUIT and SIGTSTP where they
- * would end or stop the process.  A descriptor that is readable when cueball_terminal_next() has news; or negative: -errno
+/* Begins to listen: takes the signals SIGINT, SIGWINCH, SIGCONT, and SIGTERM, SIGHUP, SIGQUIT, SIGTSTP and those of a crash
+ * where they would end or stop the process.  A descriptor that is readable when cueball_terminal_next() has news; or negative: -errno
  * (ENOTTY: `input` is no terminal, EALREADY: it is open). */
 CUEBALL_API int cueball_terminal_open(int input);
 
