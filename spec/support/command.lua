@@ -63,16 +63,6 @@ function command.start(arguments)
   return self
 end
 
--- Looks until fn() has something: processes are waited for, so the time that it takes is not known. Fails after a minute.
-local function await(what, fn)
-  for _ = 1, 1200 do
-    local found = fn()
-    if found then return found end
-    os.execute "sleep 0.05"
-  end
-  error("waited a minute for " .. what, 3)
-end
-
 local function content(path)
   local ok, text = pcall(read, path)
   return ok and text or nil
@@ -82,22 +72,45 @@ function Running:read()
   return content(self.folder .. "/out") or "", content(self.folder .. "/err") or ""
 end
 
+local function status_of(self)
+  return tonumber(content(self.folder .. "/status") or nil)
+end
+
+local function fail(self, words)
+  local out, err = self:read()
+  error(("%s; it wrote %q to stdout, and %q to stderr"):format(words, out, err), 4)
+end
+
+-- Looks until fn() has something: processes are waited for, so the time that it takes is not known. Fails after a minute, and at once where
+-- the process has ended without it.
+local function await(self, what, fn)
+  for _ = 1, 1200 do
+    local status = status_of(self) -- before fn() looks: what it wrote is all there then
+    local found = fn()
+    if found then return found end
+    if status then fail(self, ("it ended with status %d, without %s"):format(status, what)) end
+    os.execute "sleep 0.05"
+  end
+  fail(self, "waited a minute for " .. what)
+end
+
 function Running:wait_for(pattern)
-  return await(pattern, function()
+  local found = await(self, pattern, function()
     local out, err = self:read()
     return (out .. err):match(pattern)
   end)
+  return found
 end
 
 function Running:signal(name)
-  local pid = await("its pid", function() return (content(self.folder .. "/pid") or ""):match "%d+" end)
+  local pid = await(self, "its pid", function() return (content(self.folder .. "/pid") or ""):match "%d+" end)
   os.execute(("kill -%s %s"):format(name, pid))
 end
 
 --- Waits for its end; what it wrote is gone then.
 -- @return its status, what it wrote to stdout, and to stderr
 function Running:wait()
-  local status = await("its end", function() return tonumber(content(self.folder .. "/status") or nil) end)
+  local status = await(self, "its end", function() return status_of(self) end)
   local out, err = self:read()
   shell(("rm -r '%s'"):format(self.folder))
   started[self] = nil

@@ -13,10 +13,10 @@ ffi.cdef [[
 ]]
 
 -- From the next signal on the system has it do what it does by default, before anybody is called: glibc's signal of System V is like that.
--- Elsewhere that is so only once the loop has heard of it.
+-- Elsewhere that is so only once the loop has heard of it. One that comes in between is not lost: it does what it does by default, too.
 local function reset_when_heard(number)
-  local SIG_IGN = ffi.cast("void *", 1)
-  local heard_by = ffi.C.cueball_once_signal(number, SIG_IGN)
+  local SIG_DFL = nil
+  local heard_by = ffi.C.cueball_once_signal(number, SIG_DFL)
   if not pcall(function() ffi.C.cueball_once_sysv_signal(number, heard_by) end) then ffi.C.cueball_once_signal(number, heard_by) end
 end
 
