@@ -388,6 +388,14 @@ describe("cueball repl on GNU readline", function()
     pane:wait_for "\n>> end\n"
   end)
 
+  it("is replaced by the own editor where the inputrc includes itself, and says so", function()
+    start(("$include %s/inputrc\n"):format(folder))
+    pane:wait_for "^readline is not used: [^\n]*/inputrc includes itself\n"
+    pane:type "6 * 7"
+    pane:keys "Enter"
+    pane:wait_for "_1 = 42\n"
+  end)
+
   it("is not taken on a terminal that can do nothing, nor where another is asked for", function()
     start("", "", { environment = "TERM=dumb" })
     pane:type(("do cueball.spawn(function() repeat cueball.sleep(20) until io.open '%s/go' print 'meanwhile' end) end"):format(folder))

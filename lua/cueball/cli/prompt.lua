@@ -40,8 +40,9 @@ function prompt.open(given)
     has_printed = false,   -- since the input was left
     editor = nil, session = nil, host = nil, waiter = nil,
   }, Prompt)
-  self.editor = editors.open(given.editor, self)
+  self.editor, message = editors.open(given.editor, self)
   terminal:sequences(self.editor.enter or "", self.editor.leave or "")
+  if message then self:print(message, "note") end
   return self
 end
 

@@ -1,5 +1,5 @@
 --- The editors of the prompt, by name; each is cueball.cli.editor.NAME. An editor has the line that is being typed:
---   new(prompt)                        → it; or nil, message: it cannot be had here
+--   new(prompt)                        → it; or nil, message, whether somebody should be told: it cannot be had here
 --   is_raw, enter, leave               how it wants the terminal: see Terminal:sequences
 --   read(pending)                      in the task of Prompt:run, until there is an input: what was typed behind `pending`, which was not
 --                                      finished, with that before it; or nil, "interrupted", whether nothing was typed; or nil, "end"
@@ -43,9 +43,13 @@ end
 
 --- Makes it; where it cannot be had, the own.
 -- @param prompt of cueball.cli.prompt
+-- @return it, and nil or a message for whoever sits there
 function editor.open(name, prompt)
-  local one = name ~= "own" and require("cueball.cli.editor." .. (name == "auto" and "readline" or name)).new(prompt)
-  return one or require("cueball.cli.editor.own").new(prompt)
+  local one, message, is_told
+  if name ~= "own" then
+    one, message, is_told = require("cueball.cli.editor." .. (name == "auto" and "readline" or name)).new(prompt)
+  end
+  return one or require("cueball.cli.editor.own").new(prompt), is_told and message or nil
 end
 
 return editor

@@ -12,6 +12,7 @@
 local candidates = require "cueball.cli.editor.candidates"
 local characters = require "cueball.console.editor.characters"
 local keys = require "cueball.console.editor.keys"
+local inputrc = require "cueball.cli.editor.inputrc"
 local libreadline = require "cueball.cli.editor.libreadline"
 local clean_lines = require("cueball.text").clean_lines
 
@@ -22,8 +23,10 @@ local TAB = "    "
 local Readline = {}
 Readline.__index = Readline
 
---- See cueball.cli.prompt.
+--- See cueball.cli.editor.
 function readline.new(prompt)
+  local fault = inputrc.fault(prompt.system.environment)
+  if fault then return nil, "readline is not used: " .. fault, true end
   local lib, message = libreadline.open()
   if not lib then return nil, message end
   for _, text in ipairs(prompt.history.entries) do lib.add_history(text) end
