@@ -450,6 +450,20 @@ describe("every page", function()
       dead_links("docs/lua.md", "\n# Here\n[a](lau.md) [b](lua.md#nowhere) [c](lua.md#options) [d](#no) [e](#here) [f](http://x.org)"))
   end)
 
+  it("has prose whose lines fit a window", function()
+    for _, path in ipairs(pages()) do
+      -- An entry of the changelog is one line.
+      if path ~= "CHANGELOG.md" then assert.same({}, manual.long_prose(read(path)), path) end
+    end
+    assert.same({}, manual.long_prose(read "bench/README.md"))
+  end)
+
+  it("would be caught with a long line, but not with a long row, a long line of code or a picture", function()
+    local long = ("ü"):rep(161)
+    assert.same({ "2: 161", "3: 163" }, manual.long_prose(("a\n%s\n- %s\n%s"):format(long, long, ("ü"):rep(160))))
+    assert.same({}, manual.long_prose(("```\n%s\n```\n| %s |\n![%s](a.svg)"):format(long, long, long)))
+  end)
+
   it("has Lua that compiles", function()
     local count = 0
     for _, path in ipairs(pages()) do

@@ -25,6 +25,23 @@ function manual.blocks_of(text)
   return blocks
 end
 
+local PROSE_MAX = 160 -- characters of a line
+
+--- Lines of prose that are too long: list of "NUMBER: CHARACTERS". Rows of tables, code and pictures cannot be broken.
+function manual.long_prose(text)
+  local long, number, in_block = {}, 0, false
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    if line:find "^%s*```" then
+      in_block = not in_block
+    elseif not in_block and not line:find "^%s*|" and not line:find "^!%[[^%]]*%]%([^)]*%)$" then
+      local _, count = line:gsub("[^\128-\191]", "") -- the first byte of each character
+      if count > PROSE_MAX then long[#long + 1] = ("%d: %d"):format(number, count) end
+    end
+  end
+  return long
+end
+
 -- The address that a page names, and what starts a server in its place.
 local ADDRESSES = { ["docs/postgres.md"] = "127.0.0.1:5432", ["docs/first-program.md"] = "127.0.0.1:6379" }
 local START = { ["docs/postgres.md"] = postgres.start, ["docs/first-program.md"] = redis.start }
