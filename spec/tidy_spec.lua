@@ -229,7 +229,8 @@ describe("README's map", function()
     local named, wrong = tidy.named([[
 | `lua/a.lua`, `b/`, `c.lua` | `require "x.y"` does it; `lua/run FILE` |
 | `lua/b/`, `a.lua` | |
-| `src/x*.c` | [all](docs/) of it; `pool:stop()`, `a.b(c)`, `gone/` |]], tree)
+- `src/x*.c`: [all](docs/) of it; `pool:stop()`, `a.b(c)`,
+  `x_1.c`, `gone/`]], tree)
     assert.same({ ["lua/"] = true, ["lua/a.lua"] = true, ["lua/b/"] = true, ["src/"] = true, ["src/x_1.c"] = true, ["src/x_2.c"] = true,
       ["docs/"] = true }, named)
     assert.same({ "c.lua", "lua/run", "gone/" }, wrong)

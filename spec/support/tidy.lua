@@ -178,7 +178,7 @@ end
 -- @return set of paths that are named; list of names that stand for nothing
 function tidy.named(rows, set)
   local named, wrong = {}, {}
-  for row in rows:gmatch "[^\n]+" do
+  for row in rows:gsub("\n  +", " "):gmatch "[^\n]+" do -- an item of a list may go on, indented
     local base
     for quoted in row:gsub("%[[^%]]*%]%(([^)]*)%)", "`%1`"):gmatch "`([^`]+)`" do
       local name = quoted:match "^%S+"
