@@ -2,14 +2,14 @@
 -- they return must be the same, to the byte. Not compared: messages of a regular expression that does not compile (PCRE2 words them anew),
 -- what ngx.re.split makes of a group that took no part (nginx: the whole subject),
 -- and the empty result of encode_args ("buffer error" in nginx).
-local nginx = require "spec.support.nginx"
-local library = require "cueball.cosocket.library"
+local conformance = require "spec.support.conformance"
 local host = require "cueball.host.uv"
+local library = require "cueball.cosocket.library"
+local nginx = require "spec.support.nginx"
 
 -- Runs in both: run(api, split, base64, seed) → lines.
-local PROGRAM = [==[
-local lines
-local function text(value)
+local PROGRAM = conformance.HEAD .. [==[
+function text(value)
   if type(value) == "string" then return (("%q"):format(value):gsub("pcre_compile%(%).*", "pcre_compile()")) end
   if type(value) == "function" then return "function" end
   if type(value) ~= "table" then return tostring(value) end
@@ -18,19 +18,7 @@ local function text(value)
   table.sort(list)
   return "{" .. table.concat(list, ",") .. "}"
 end
-local function note(name, fn, ...)
-  local given, got = {}, { pcall(fn, ...) }
-  if not got[1] then got[2] = tostring(got[2]):gsub("^.-%.lua:%d+: ", ""):gsub("argument #(%d) to '[^']*'", "argument #%1") end
-  for index = 1, select("#", ...) do given[index] = text((select(index, ...))) end
-  for index = 1, 4 do got[index] = text(got[index]) end
-  lines[#lines + 1] = ("%s(%s): %s"):format(name, table.concat(given, ", "), table.concat(got, ", ", 1, 4))
-end
 
-local state
-local function random(count)
-  state = state * 16807 % 2147483647
-  return state % count
-end
 local function word(alphabet, most)
   local list = {}
   for index = 1, random(most + 1) do
@@ -44,7 +32,6 @@ local function bytes(most)
   for index = 1, random(most + 1) do list[index] = string.char(random(256)) end
   return table.concat(list)
 end
-local function one_of(list) return list[random(#list) + 1] end
 
 local function texts(api, base64)
   local some = bytes(70)
@@ -157,23 +144,10 @@ end
 local define = nginx.is_there() and it or pending
 
 define("the functions of `ngx` return what nginx's return", function()
-  local seed = 1 + require("luv").hrtime() % 2147483646
-  local there = nginx.start {
-    files = { ["program.lua"] = PROGRAM },
-    server = ([[location /run { content_by_lua_block {
-      ngx.print(table.concat(require "program"(ngx, require("ngx.re").split, require "ngx.base64", %d), "\0\n"))
-    } }]]):format(seed),
-  }
-  local ok, said = pcall(there.ask, there, "/run")
-  there:stop()
-  assert(ok, said)
+  local seed = conformance.seed()
+  local said = conformance.said(PROGRAM, ([[ngx, require("ngx.re").split, require "ngx.base64", %d]]):format(seed))
   local api = select(3, library.load(host, "resty.core"))
   local lines = loadstring(PROGRAM, "=program.lua")()(api, (library.load(host, "ngx.re")).split, (library.load(host, "ngx.base64")), seed)
   assert.is_true(#lines > 20000, #lines)
-  local index = 0
-  for line in (said .. "\0\n"):gmatch "(.-)%z\n" do
-    index = index + 1
-    if line ~= lines[index] then error(("seed %d: nginx says\n  %s\nand here\n  %s"):format(seed, line, tostring(lines[index])), 0) end
-  end
-  assert.equal(#lines, index)
+  conformance.compare(seed, said, lines)
 end)

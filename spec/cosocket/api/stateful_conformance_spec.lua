@@ -1,13 +1,13 @@
 --- Dictionaries, semaphores, threads and timers of ngx_lua's API, on a real nginx and here: the same program, with the same random
 -- operations, hears the same.
+local conformance = require "spec.support.conformance"
 local host = require "cueball.host.uv"
 local library = require "cueball.cosocket.library"
 local nginx = require "spec.support.nginx"
 
 -- Runs in both: run(api, semaphore, seed) → lines.
-local PROGRAM = [==[
-local lines = {}
-local function text(value)
+local PROGRAM = conformance.HEAD .. [==[
+function text(value)
   if type(value) == "table" and #value == 0 or type(value) == "userdata" then return "object" end
   if type(value) == "table" then
     if type(value[1]) == "userdata" then return "object" end
@@ -19,20 +19,6 @@ local function text(value)
   if type(value) == "thread" or type(value) == "function" then return type(value) end
   return tostring(value)
 end
-local function note(name, fn, ...)
-  local given, got = {}, { pcall(fn, ...) }
-  if not got[1] then got[2] = tostring(got[2]):gsub("^.-:%d+: ", "") end
-  for index = 1, select("#", ...) do given[index] = text((select(index, ...))) end
-  for index = 1, 4 do got[index] = text(got[index]) end
-  lines[#lines + 1] = ("%s(%s): %s"):format(name, table.concat(given, ", "), table.concat(got, ", ", 1, 4))
-end
-
-local state
-local function random(count)
-  state = state * 16807 % 2147483647
-  return state % count
-end
-local function one_of(list) return list[random(#list) + 1] end
 
 local KEYS, VALUES = { "a", "b", "c", 3, "list" }, { 1, 2.5, "text", "7", true, false, "" }
 
@@ -152,22 +138,9 @@ end
 local define = nginx.is_there() and it or pending
 
 define("what of `ngx` has a state behaves as nginx's", function()
-  local seed = 1 + require("luv").hrtime() % 2147483646
-  local there = nginx.start {
-    files = { ["program.lua"] = PROGRAM }, http = "lua_shared_dict words 4m; lua_shared_dict others 4m;",
-    server = ([[location /run { content_by_lua_block {
-      ngx.print(table.concat(require "program"(ngx, require "ngx.semaphore", %d), "\0\n"))
-    } }]]):format(seed),
-  }
-  local ok, said = pcall(there.ask, there, "/run")
-  there:stop()
-  assert(ok, said)
+  local seed = conformance.seed()
+  local said = conformance.said(PROGRAM, ([[ngx, require "ngx.semaphore", %d]]):format(seed),
+    "lua_shared_dict words 4m; lua_shared_dict others 4m;")
   local api = select(3, library.load(host, "resty.core"))
-  local lines = host.run(loadstring(PROGRAM, "=program.lua")(), api, (library.load(host, "ngx.semaphore")), seed)
-  local index = 0
-  for line in (said .. "\0\n"):gmatch "(.-)%z\n" do
-    index = index + 1
-    if line ~= lines[index] then error(("seed %d: nginx says\n  %s\nand here\n  %s"):format(seed, line, tostring(lines[index])), 0) end
-  end
-  assert.equal(#lines, index)
+  conformance.compare(seed, said, host.run(loadstring(PROGRAM, "=program.lua")(), api, (library.load(host, "ngx.semaphore")), seed))
 end)
