@@ -6,6 +6,7 @@ local ldap = require "examples.support.ldap"
 local slapd = require "examples.support.slapd"
 local certificates = require "spec.support.certificates"
 local free_port = require("spec.support.port").free
+local run_pool = require "spec.support.run_pool"
 local server = require "spec.support.server"
 local sim_pool = require "spec.support.sim_pool"
 local until_true = require "spec.support.until_true"
@@ -29,15 +30,10 @@ end)
 
 -- Runs fn(pool) with a pool over these backends.
 local function with_pool(backends, settings, fn, more)
-  host.run(function()
-    local pool = cueball.pool(with({
-      host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
-      resolver = cueball.resolver.static(backends), connect = ldap(with(APP, settings)),
-    }, more))
-    local ok, message = pcall(fn, pool)
-    pool:stop()
-    if not ok then error(message, 0) end
-  end)
+  run_pool(with({
+    host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
+    resolver = cueball.resolver.static(backends), connect = ldap(with(APP, settings)),
+  }, more), fn)
 end
 
 local function whoami(directory) return directory:whoami() end

@@ -3,6 +3,7 @@
 local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local redis = require "spec.support.redis"
+local run_pool = require "spec.support.run_pool"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 
@@ -89,24 +90,17 @@ function Load:is_kept_by(of)
 end
 
 local function under_load(of, options, fn, more)
-  local backends = {}
-  for index, server in ipairs(of) do backends[index] = server.backend end
-  host.run(function()
-    local pool = cueball.pool(with({
-      host = host, max_connections = 8, claim_timeout_ms = CLAIM_MS, recovery = RECOVERY,
-      check_interval_ms = 200, check_timeout_ms = READ_MS, resolver = cueball.resolver.static(backends),
-      connect = cueball.connection.redis(with({ read_timeout_ms = READ_MS }, options)),
-    }, more))
-    local ok, message = pcall(function()
-      assert(pool:ready { timeout_ms = 15000 })
-      local load = begin(pool)
-      local done, why = pcall(fn, pool, load)
-      load.is_over = true
-      if not done then error(why, 0) end
-      load:finish()
-    end)
-    pool:stop()
-    if not ok then error(message, 0) end
+  run_pool(with({
+    host = host, max_connections = 8, claim_timeout_ms = CLAIM_MS, recovery = RECOVERY,
+    check_interval_ms = 200, check_timeout_ms = READ_MS, resolver = cueball.resolver.static(redis.backends(of)),
+    connect = cueball.connection.redis(with({ read_timeout_ms = READ_MS }, options)),
+  }, more), function(pool)
+    assert(pool:ready { timeout_ms = 15000 })
+    local load = begin(pool)
+    local done, why = pcall(fn, pool, load)
+    load.is_over = true
+    if not done then error(why, 0) end
+    load:finish()
   end)
 end
 

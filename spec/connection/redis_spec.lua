@@ -2,6 +2,7 @@
 -- spec/nginx/redis_spec.lua, spec/nginx/redis_role_spec.lua.
 local cueball = require "cueball"
 local redis = require "spec.support.redis"
+local run_pool = require "spec.support.run_pool"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 local host = require "cueball.host.uv"
@@ -32,17 +33,10 @@ end
 
 -- Runs fn(pool) with a pool over these servers.
 local function with_pool(of, options, fn, more)
-  local backends = {}
-  for index, server in ipairs(of) do backends[index] = server.backend end
-  host.run(function()
-    local pool = cueball.pool(with({
-      host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
-      resolver = cueball.resolver.static(backends), connect = cueball.connection.redis(options),
-    }, more))
-    local ok, message = pcall(fn, pool)
-    pool:stop()
-    if not ok then error(message, 0) end
-  end)
+  run_pool(with({
+    host = host, max_connections = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
+    resolver = cueball.resolver.static(redis.backends(of)), connect = cueball.connection.redis(options),
+  }, more), fn)
 end
 
 -- What a claimer does who calls assert.

@@ -3,6 +3,7 @@ local certificates = require "spec.support.certificates"
 local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local redis = require "spec.support.redis"
+local run_pool = require "spec.support.run_pool"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 
@@ -23,15 +24,10 @@ local function start(arguments)
 end
 
 local function with_pool(list, options, fn, more)
-  host.run(function()
-    local pool = cueball.pool(with({
-      host = host, max_connections = 2, spares = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
-      resolver = cueball.resolver.static(list), connect = cueball.connection.redis(options),
-    }, more))
-    local ok, message = xpcall(fn, debug.traceback, pool)
-    pool:stop()
-    if not ok then error(message, 0) end
-  end)
+  run_pool(with({
+    host = host, max_connections = 2, spares = 2, claim_timeout_ms = 15000, recovery = RECOVERY,
+    resolver = cueball.resolver.static(list), connect = cueball.connection.redis(options),
+  }, more), fn)
 end
 
 local function who(pool)

@@ -6,6 +6,7 @@ local host = require "cueball.host.uv"
 local memcached = require "spec.support.memcached"
 local nginx = require "spec.support.nginx"
 local sim = require "cueball.host.sim"
+local run_pool = require "spec.support.run_pool"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
 
@@ -18,16 +19,11 @@ describe("memcached through a pool", function()
   after_each(function() server:stop() end)
 
   local function with_pool(options, fn, more)
-    host.run(function()
-      local pool = cueball.pool(with({
-        host = host, max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { server.backend },
-        recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
-        connect = resty(with({ module = "resty.memcached" }, options)),
-      }, more))
-      local ok, message = pcall(fn, pool)
-      pool:stop()
-      if not ok then error(message, 0) end
-    end)
+    run_pool(with({
+      host = host, max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { server.backend },
+      recovery = { default = { attempts = 2, timeout_ms = 15000, delay_ms = 20, max_delay_ms = 40 } },
+      connect = resty(with({ module = "resty.memcached" }, options)),
+    }, more), fn)
   end
 
   it("is shared by many claimers, and all connections are closed at the end", function()

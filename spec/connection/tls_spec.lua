@@ -3,6 +3,7 @@
 local certificates = require "spec.support.certificates"
 local cueball = require "cueball"
 local host = require "cueball.host.uv"
+local run_pool = require "spec.support.run_pool"
 local server = require "spec.support.server"
 local tls_web = require "spec.support.tls_web"
 local until_true = require "spec.support.until_true"
@@ -32,16 +33,11 @@ end
 -- Runs fn(pool) with a pool of connections with these options.
 local function with_pool(tls, fn, more)
   if type(tls) == "table" and tls.ca_file == nil and tls.ca == nil then tls = with({ ca_file = certificates.ca.cert }, tls) end
-  host.run(function()
-    local pool = cueball.pool(with({
-      host = host, max_connections = 1, claim_timeout_ms = 20000, recovery = RECOVERY,
-      resolver = cueball.resolver.static { web and web.backend },
-      connect = cueball.connection.tcp { tls = tls, read_timeout_ms = 20000 },
-    }, more))
-    local ok, message = xpcall(fn, debug.traceback, pool)
-    pool:stop()
-    if not ok then error(message, 0) end
-  end)
+  run_pool(with({
+    host = host, max_connections = 1, claim_timeout_ms = 20000, recovery = RECOVERY,
+    resolver = cueball.resolver.static { web and web.backend },
+    connect = cueball.connection.tcp { tls = tls, read_timeout_ms = 20000 },
+  }, more), fn)
 end
 
 local function ask(pool)

@@ -5,6 +5,7 @@ local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local monitor = require "cueball.monitor"
 local factories = require "spec.support.factories"
+local run_pool = require "spec.support.run_pool"
 local shell = require "spec.support.shell"
 local until_true = require "spec.support.until_true"
 local with = require "spec.support.with"
@@ -19,18 +20,14 @@ local function make(case) return value_of(case.factory)(value_of(case.right)) en
 
 -- Runs fn(pool, ask) with a pool; ask() claims and has it say something: its answer, and who gave it.
 local function with_pool(case, resolver, fn, more)
-  host.run(function()
-    local use = value_of(case.use)
-    local pool = cueball.pool(with({
-      host = host, name = "local", max_connections = 4, claim_timeout_ms = 15000, recovery = RECOVERY, resolver = resolver,
-      connect = make(case),
-    }, more))
-    local function ask()
+  local use = value_of(case.use)
+  run_pool(with({
+    host = host, name = "local", max_connections = 4, claim_timeout_ms = 15000, recovery = RECOVERY, resolver = resolver,
+    connect = make(case),
+  }, more), function(pool)
+    fn(pool, function()
       return pool:with(function(connection, lease) return use(connection), lease:backend().key end)
-    end
-    local ok, message = pcall(fn, pool, ask)
-    pool:stop()
-    if not ok then error(message, 0) end
+    end)
   end)
 end
 

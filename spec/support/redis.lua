@@ -115,4 +115,11 @@ function redis.replica_of(primary, arguments)
   return replica
 end
 
+--- The backends of these servers, as resolver.static takes them.
+function redis.backends(servers)
+  local list = {}
+  for index, server in ipairs(servers) do list[index] = server.backend end
+  return list
+end
+
 return redis
