@@ -1,8 +1,8 @@
 --- What a datagram socket stands on in the libuv host: UDP through luv. The contract is at the top of cueball.cosocket.datagram.
 local address_of = require "cueball.address"
-local message_of = require("cueball.host.uv.transport").message_of
+local transport = require "cueball.host.uv.transport"
 
-local datagram = {}
+local datagram, message_of = {}, transport.message_of
 
 local Transport = {}
 Transport.__index = Transport
@@ -11,12 +11,6 @@ Transport.__index = Transport
 -- @param tasks the host's scheduler; callbacks that luv would not give go through its queue
 function datagram.new(uv, tasks)
   return setmetatable({ uv = uv, tasks = tasks, handle = nil, lookup = nil }, Transport)
-end
-
-local function close_handle(self)
-  local handle = self.handle
-  self.handle = nil
-  if handle and not handle:is_closing() then handle:close() end
 end
 
 -- done(err) in the loop's time, unless closed by then.
@@ -36,19 +30,10 @@ local function connect_to(self, address, port, done)
 end
 
 local function connect_name(self, name, port, done)
-  local lookup = {}
-  self.lookup = lookup
-  local function answer(err, found)
-    if self.lookup ~= lookup or self.tasks.is_over then return end
-    self.lookup = nil
-    if err or not found[1] then
-      return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
-    end
-    connect_to(self, found[1].addr, port, done)
-  end
-  local request, err = self.uv.getaddrinfo(name, nil, { socktype = "dgram" }, answer)
-  lookup.request = request
-  if not request then self.tasks:defer(answer, err) end
+  transport.resolve(self, name, "dgram", function(err, addresses)
+    if err then return done(err) end
+    connect_to(self, addresses[1], port, done)
+  end)
 end
 
 function Transport:connect(address, port, done)
@@ -81,11 +66,6 @@ function Transport:pause()
   if self.handle then self.handle:recv_stop() end
 end
 
-function Transport:close()
-  local lookup = self.lookup
-  self.lookup = nil
-  if lookup and lookup.request then lookup.request:cancel() end
-  close_handle(self)
-end
+Transport.close = transport.close
 
 return datagram

@@ -67,6 +67,35 @@ local function close_handle(self)
   if handle and not handle:is_closing() then handle:close() end
 end
 
+--- Looks a name up in libuv's resolver threads, for a transport of this host.
+-- @param kind "stream" or "dgram"
+-- @param done done(err), or done(nil, addresses); not called if another lookup, or close(), took its place
+function transport.resolve(self, name, kind, done)
+  local lookup = {}
+  self.lookup = lookup
+  local function answer(err, found)
+    if self.lookup ~= lookup or self.tasks.is_over then return end
+    self.lookup = nil
+    if err or not found[1] then
+      return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
+    end
+    local addresses = {}
+    for index, one in ipairs(found) do addresses[index] = one.addr end
+    done(nil, addresses)
+  end
+  local request, err = self.uv.getaddrinfo(name, nil, { socktype = kind }, answer)
+  lookup.request = request
+  if not request then self.tasks:defer(answer, err) end
+end
+
+--- Closes a transport of this host, whatever it is in the middle of.
+function transport.close(self)
+  local lookup = self.lookup
+  self.lookup = nil
+  if lookup and lookup.request then lookup.request:cancel() end
+  close_handle(self)
+end
+
 local function is_number(address)
   return address:find(":", 1, true) ~= nil or address_of.family(address) == 4
 end
@@ -104,21 +133,10 @@ local function connect_tcp(self, addresses, index, port, done)
 end
 
 local function connect_name(self, name, port, done)
-  local lookup = {}   -- this attempt; another one, or close(), takes its place
-  self.lookup = lookup
-  local function answer(err, found)
-    if self.lookup ~= lookup then return end
-    self.lookup = nil
-    if err or not found[1] then
-      return done(("%s could not be resolved (%s)"):format(name, message_of(err or "EAI_NONAME")))
-    end
-    local addresses = {}
-    for index, one in ipairs(found) do addresses[index] = one.addr end
+  transport.resolve(self, name, "stream", function(err, addresses)
+    if err then return done(err) end
     connect_tcp(self, addresses, 1, port, done)
-  end
-  local request, err = self.uv.getaddrinfo(name, nil, { socktype = "stream" }, answer)
-  lookup.request = request
-  if not request then self.tasks:defer(answer, err) end
+  end)
 end
 
 local function connect_unix(self, path, done)
@@ -263,11 +281,6 @@ function Transport:setoption(name, value)
   return true
 end
 
-function Transport:close()
-  local lookup = self.lookup
-  self.lookup = nil
-  if lookup and lookup.request then lookup.request:cancel() end
-  close_handle(self)
-end
+Transport.close = transport.close
 
 return transport
