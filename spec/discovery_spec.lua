@@ -4,20 +4,12 @@ local uv = require "luv"
 local cueball = require "cueball"
 local host = require "cueball.host.uv"
 local sim = require "cueball.host.sim"
+local keys_of = require "spec.support.backends_of"
 local redis = require "spec.support.redis"
 local shell = require "spec.support.shell"
 local until_true = require "spec.support.until_true"
 local free_port = require("spec.support.port").free
 local http = require "examples.discovery.http"
-
-local function keys_of(pool)
-  local keys = {}
-  for _, backend in ipairs(pool:backends()) do
-    if not backend.removed then keys[#keys + 1] = backend.key end
-  end
-  table.sort(keys)
-  return table.concat(keys, " ")
-end
 
 local function pool_on(options)
   return cueball.pool { host = options.host, resolver = options.resolver, max_connections = 2, connect = function() return {} end }

@@ -43,14 +43,7 @@ local function strip_c(text)
     elseif two == "//" then
       stop = (text:find("\n", position, true) or #text + 1) - 1
     elseif one == '"' or one == "'" then
-      stop = position
-      repeat
-        stop = stop + 1
-        local byte = text:sub(stop, stop)
-        if byte == "\\" then
-          stop = stop + 1
-        end
-      until byte == one or stop >= #text
+      stop = source.end_of_string(text, position)
     end
     if stop then
       local is_include = one == '"' and text:sub(1, position - 1):match "#%s*include%s*$"

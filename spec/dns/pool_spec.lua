@@ -2,6 +2,7 @@
 -- Times are real here: TTLs are 1 s, and what is waited for has two minutes.
 local free_port = require("spec.support.port").free
 local cueball = require "cueball"
+local backends_of = require "spec.support.backends_of"
 local dns_servers = require "spec.support.dns_servers"
 local server = require "spec.support.server"
 local until_true = require "spec.support.until_true"
@@ -82,12 +83,7 @@ end
 
 -- "127.0.0.2 127.0.0.3": the backends.
 local function addresses(pool)
-  local list = {}
-  for _, backend in ipairs(pool:backends()) do
-    if not backend.removed then list[#list + 1] = backend.address end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
+  return backends_of(pool, function(backend) return backend.address end)
 end
 
 local function await_backends(pool, wanted, idle)

@@ -1,5 +1,6 @@
 --- Discovery that recovers, against real nameservers on loopback: knot, unbound in front of it, dnsmasq. Times are real here.
 local cueball = require "cueball"
+local backends_of = require "spec.support.backends_of"
 local dns_servers = require "spec.support.dns_servers"
 local until_true = require "spec.support.until_true"
 
@@ -15,12 +16,7 @@ local function open(options)
 end
 
 local function addresses(pool)
-  local list = {}
-  for _, backend in ipairs(pool:backends()) do
-    if not backend.removed then list[#list + 1] = backend.address end
-  end
-  table.sort(list)
-  return table.concat(list, " ")
+  return backends_of(pool, function(backend) return backend.address end)
 end
 
 local function await(pool, wanted)

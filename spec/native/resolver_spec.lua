@@ -2,6 +2,7 @@
 local cueball = require "cueball"
 local ffi = require "ffi"
 local host = require "cueball.host.uv"
+local backends_of = require "spec.support.backends_of"
 local collect = require "spec.support.collect"
 local native_library = require "spec.support.native_library"
 local until_true = require "spec.support.until_true"
@@ -58,12 +59,7 @@ describe("a resolver in C", function()
   end
 
   local function keys()
-    local list = {}
-    for _, backend in ipairs(pool:backends()) do
-      if not backend.removed then list[#list + 1] = ("%s*%d/%d"):format(backend.key, backend.weight, backend.priority) end
-    end
-    table.sort(list)
-    return table.concat(list, " ")
+    return backends_of(pool, function(backend) return ("%s*%d/%d"):format(backend.key, backend.weight, backend.priority) end)
   end
 
   local function becomes(expected)

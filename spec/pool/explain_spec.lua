@@ -107,37 +107,31 @@ describe("lease:explain", function()
     finish()
   end)
 
-  it("names pauses after failures, in order with the attempts", function()
+  -- Bob claims where so many attempts fail, each after 10 ms, with pauses of 40 ms.
+  local function claim_after_failures(count)
     local tries = 0
     open {
       max_connections = 1, recovery = { default = { attempts = 5, delay_ms = 40, spread = 0, max_delay_ms = 40 } },
       connect = function()
         town.world.sleep(10)
         tries = tries + 1
-        if tries < 2 then return nil, "not yet" end
+        if tries <= count then return nil, "not yet" end
         return {}
       end,
     }
     town:claim "bob"
     town:advance(1000)
+  end
+
+  it("names pauses after failures, in order with the attempts", function()
+    claim_after_failures(1)
     assert.same({ "waited 60 ms (0 ahead): 10 ms connections were opening, then 40 ms attempts to connect paused after failures, "
       .. "then 10 ms connections were opening", "connecting backoff connecting" }, { explained(60) })
     finish()
   end)
 
   it("sums up what changed to and fro", function()
-    local tries = 0
-    open {
-      max_connections = 1, recovery = { default = { attempts = 5, delay_ms = 40, spread = 0, max_delay_ms = 40 } },
-      connect = function()
-        town.world.sleep(10)
-        tries = tries + 1
-        if tries < 4 then return nil, "not yet" end
-        return {}
-      end,
-    }
-    town:claim "bob"
-    town:advance(1000)
+    claim_after_failures(3)
     assert.same({ "waited 160 ms (0 ahead): in 7 turns, 40 ms connections were opening, 120 ms attempts to connect paused after "
       .. "failures", "connecting backoff connecting backoff connecting backoff connecting" }, { explained(160) })
     finish()

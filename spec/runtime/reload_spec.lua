@@ -1,4 +1,5 @@
 --- Scripts that are loaded anew while their pools live: what stays, what changes, and that a mistake changes nothing.
+local backends_of = require "spec.support.backends_of"
 local scripts = require "spec.support.scripts"
 
 local town, world
@@ -36,12 +37,7 @@ local function changed(text, pattern, instead)
 end
 
 local function keys(pool)
-  local found = {}
-  for _, backend in ipairs(pool:backends()) do
-    if not backend.removed then found[#found + 1] = backend.address .. " " .. backend.idle + backend.busy end
-  end
-  table.sort(found)
-  return table.concat(found, ", ")
+  return backends_of(pool, function(backend) return backend.address .. " " .. backend.idle + backend.busy end, ", ")
 end
 
 before_each(function()

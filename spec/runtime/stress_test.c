@@ -96,17 +96,11 @@ static void claimer_step(test_claimer *claimer)
         usleep(1000);
 }
 
-static void claimer_ended(void *argument)
-{
-    test_claimer *claimer = argument;
-    atomic_store(&claimer->has_ended, true);
-}
-
 static void *claimer_run(void *argument)
 {
     test_claimer *claimer = argument;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    pthread_cleanup_push(claimer_ended, claimer);
+    pthread_cleanup_push(ended_set, &claimer->has_ended);
     for (uint64_t steps = 20 + chance_below(&claimer->chance, 2000); steps > 0 && !atomic_load(&is_over); steps--)
         claimer_step(claimer);
     cueball_lease lease = { 0 };

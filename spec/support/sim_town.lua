@@ -48,14 +48,8 @@ end
 
 Town.open = sim_town.open
 
-function sim_town.keys(pool)
-  local keys = {}
-  for _, backend in ipairs(pool:backends()) do
-    if not backend.removed then keys[#keys + 1] = backend.key end
-  end
-  table.sort(keys)
-  return table.concat(keys, " ")
-end
+--- The keys of the pool's backends, in a line.
+sim_town.keys = require "spec.support.backends_of"
 
 function Town:keys(pool) return sim_town.keys(pool or self.pool) end
 

@@ -31,6 +31,17 @@ function source.blank(text)
   return (text:gsub("[^\n]", " "))
 end
 
+--- Where the string ends whose quote stands at this position, in Lua or C.
+function source.end_of_string(text, position)
+  local quote, stop = text:sub(position, position), position
+  repeat
+    stop = stop + 1
+    local byte = text:sub(stop, stop)
+    if byte == "\\" then stop = stop + 1 end
+  until byte == quote or stop >= #text
+  return stop
+end
+
 --- Blanks comments and strings, but for strings that name a module.
 function source.strip_lua(text)
   local out, position = {}, 1
@@ -46,14 +57,7 @@ function source.strip_lua(text)
     elseif level then
       stop = select(2, text:find("]" .. level .. "]", position, true)) or #text
     elseif quote then
-      stop = position
-      repeat
-        stop = stop + 1
-        local byte = text:sub(stop, stop)
-        if byte == "\\" then
-          stop = stop + 1
-        end
-      until byte == quote or stop >= #text
+      stop = source.end_of_string(text, position)
     end
     if stop then
       local piece, before = text:sub(position, stop), table.concat(out):sub(-40)

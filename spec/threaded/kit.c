@@ -73,6 +73,11 @@ bool chance_is(kit_chance *from, double probability)
     return (double)(chance_next(from) >> 11) / 9007199254740992.0 < probability;
 }
 
+void ended_set(void *flag)
+{
+    atomic_store((_Atomic bool *)flag, true);
+}
+
 static void *counted_allocate(void *user, size_t size)
 {
     counted_memory *memory = user;

@@ -39,6 +39,9 @@ typedef struct counted_memory {
 
 cueball_allocator counted_allocator(counted_memory *memory);
 
+/* For pthread_cleanup_push(): sets an `_Atomic bool`, however the thread ends. */
+void ended_set(void *flag);
+
 /* How many descriptors the process has. */
 unsigned descriptors_open(void);
 

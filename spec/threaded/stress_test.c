@@ -306,18 +306,12 @@ static void claimer_step(test_claimer *claimer)
         usleep(1000);
 }
 
-static void claimer_ended(void *argument)
-{
-    test_claimer *claimer = argument;
-    atomic_store(&claimer->has_ended, true);
-}
-
 /* Ends by itself now and then, with all that it holds. */
 static void *claimer_run(void *argument)
 {
     test_claimer *claimer = argument;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    pthread_cleanup_push(claimer_ended, claimer);
+    pthread_cleanup_push(ended_set, &claimer->has_ended);
     for (uint64_t steps = 50 + chance_below(&claimer->chance, 5000); steps > 0 && !atomic_load(&is_over); steps--)
         claimer_step(claimer);
     for (unsigned i = 0; i < claimer->held; i++)
