@@ -285,7 +285,7 @@ end)
 
 -- The rooms of lua/cueball. A module belongs to the room whose name is the longest beginning of its own; cueball itself is "init".
 local ROOMS = {
-  address = "base", cdef = "base", loaders = "base", luajit = "base", log = "base", made_of = "base", misuse = "base",
+  address = "base", cdef = "base", file = "base", loaders = "base", luajit = "base", log = "base", made_of = "base", misuse = "base",
   native = "base", options = "base", random = "base",
   secret = "base", text = "base",
   host = "host", cosocket = "cosocket", dns = "dns", resolver = "resolver", connection = "connection", pool = "pool", set = "set",

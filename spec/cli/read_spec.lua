@@ -62,3 +62,34 @@ describe("nameservers", function()
     end
   end)
 end)
+
+describe("a token", function()
+  local path
+
+  before_each(function() path = os.tmpname() end)
+  after_each(function() os.remove(path) end)
+
+  local function read_of(text, given)
+    local file = assert(io.open(path, "wb"))
+    file:write(text)
+    file:close()
+    return read.token(path, given)
+  end
+
+  it("is what is in the file, else what the environment has", function()
+    assert.equal("sesame", read_of("sesame\n", "other"))
+    assert.equal("other", read.token(nil, " other\n"))
+    assert.same({}, { read.token(nil, nil) })
+    assert.same({}, { read.token(nil, "") })
+  end)
+
+  it("is refused if the file has none, or what no header could have", function()
+    for _, text in ipairs { "", " \n" } do
+      assert.same({ nil, ("%q has no token in it"):format(path) }, { read_of(text, "other") })
+    end
+    for _, text in ipairs { "a b", "a\r\nb", "a\27b" } do
+      assert.same({ nil, "the token has blanks or control characters in it" }, { read_of(text) })
+    end
+    assert.same({ nil, "the token cannot be read: /nowhere: No such file or directory" }, { read.token "/nowhere" })
+  end)
+end)

@@ -1,6 +1,7 @@
 --- cueball attach: a prompt in a program that runs, over its console (cueball.console.listen).
 local address_of = require "cueball.address"
 local editors = require "cueball.cli.editor"
+local read = require "cueball.cli.read"
 local status = require "cueball.cli.status"
 local text = require "cueball.text"
 
@@ -54,17 +55,6 @@ local function fault_of(given)
     return text.format("option '--worker' must be a whole number, not %q", given.worker)
   end
   if not given.path:find "^/[%w%-._~/]*$" then return text.format("option '--path' must be a path such as /console, not %q", given.path) end
-end
-
--- The token is in a file or in the environment: a command line is seen by everybody.
-local function token_of(given, system)
-  local path = given.token_file
-  if not path then return system.environment "CUEBALL_TOKEN" end
-  local file, message = io.open(path, "rb")
-  if not file then return nil, "option '--token-file': " .. text.message(message) end
-  local token = file:read(4096)
-  file:close()
-  return text.trimmed(token or "")
 end
 
 -- Results and output to stdout, the rest to stderr. What comes from elsewhere is escaped.
@@ -170,7 +160,7 @@ function attach.run(given, system)
   local fault = fault_of(given)
   if not fault and has_prompt(given, system) then given.editor, fault = editors.named(given.editor, system.environment) end
   if fault then return nil, fault end
-  local token, message = token_of(given, system)
+  local token, message = read.token(given.token_file, system.environment "CUEBALL_TOKEN")
   if message then return nil, message end
   local host = system.host()
   return host.run(run_all, given, system, host, token)

@@ -1,7 +1,8 @@
 --- Reading what a person typed: each function gives the value, or nil and what was expected.
 local address = require "cueball.address"
 local names = require "cueball.dns.name"
-local parts_of = require("cueball.text").parts
+local texts = require "cueball.text"
+local parts_of = texts.parts
 
 local read = {}
 
@@ -114,6 +115,26 @@ function read.servers(text)
   if #servers == #parts then return servers end
   if #parts == 1 and not names.fault(text) then return text end
   return nil, "must be nameservers as IP or IP:PORT, with commas between them, or one name"
+end
+
+local TOKEN_MAX = 4096
+
+--- What is shown to a program so that it answers. It is in a file or in the environment: a command line is seen by everybody.
+-- @param path  the file, or nil
+-- @param given what the environment has, or nil: for want of a file
+-- @return the token, or nil: none is wanted; nil, message: it cannot be read, or is none
+function read.token(path, given)
+  local token = given
+  if path then
+    local file, message = io.open(path, "rb")
+    if not file then return nil, "the token cannot be read: " .. texts.message(message) end
+    token = file:read(TOKEN_MAX) or ""
+    file:close()
+  end
+  token = token and texts.trimmed(token)
+  if not token or token == "" then return nil, path and texts.format("%q has no token in it", path) or nil end
+  if token:find "[%s%c]" then return nil, "the token has blanks or control characters in it" end
+  return token
 end
 
 return read

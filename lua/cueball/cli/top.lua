@@ -17,7 +17,6 @@ local RETRY_S, RETRY_S_MAX = 1, 10
 local QUIET_MS = 60000           -- an event stream on which nothing comes for so long is opened again
 local EVENTS_RETRY_MS = 5000
 local CLOCK_MS = 1000            -- what counts down on the screen
-local TOKEN_MAX = 4096
 local NOT_THERE = ": no pools are shown there; give the path of the monitor's location, as in http://HOST:PORT/pools/"
 
 top.help = [[
@@ -75,23 +74,6 @@ local function sort_of(name)
   return nil, said("option '-s/--sort' must be one of %s, not %q", table.concat(names, ", "), name)
 end
 
--- What is shown to the program, so that it answers.
--- @return the token, or nil; nil, message: the file cannot be read
-local function token_of(given, system)
-  local path = given.token_file
-  local token = system.environment "CUEBALL_TOKEN"
-  if path then
-    local file, message = io.open(path, "rb")
-    if not file then return nil, "the token cannot be read: " .. message end
-    token = file:read(TOKEN_MAX) or ""
-    file:close()
-  end
-  token = token and text.trimmed(token)
-  if not token or token == "" then return nil, path and said("%q has no token in it", path) or nil end
-  if token:find "[%s%c]" then return nil, "the token has blanks or control characters in it" end
-  return token
-end
-
 -- Whether the terminal takes UTF-8: as the C library decides it.
 local function is_utf8(system)
   for _, name in ipairs(top.LOCALES) do
@@ -114,7 +96,7 @@ local function asked_of(given, system)
     asked.sort, message = sort_of(given.sort)
     if not asked.sort then return nil, message end
   end
-  asked.token, message = token_of(given, system)
+  asked.token, message = read.token(given.token_file, system.environment "CUEBALL_TOKEN")
   if message then return nil, message end
   if given.ca_file and not asked.at.is_tls then return nil, "option '--ca-file' is for an ADDRESS with https://" end
   asked.filter, asked.pool, asked.ca_file = text.clean(given.filter or ""), given.pool, given.ca_file

@@ -11,6 +11,7 @@ local address = require "cueball.address"
 local options = require "cueball.options"
 local sessions = require "cueball.tls.sessions"
 local text = require "cueball.text"
+local text_of_file = require("cueball.file").text
 
 local tls = {}
 
@@ -128,12 +129,8 @@ local IDENTITIES_MAX = 16   -- of one factory, on one host
 
 -- A file's text. It is read at each connect: certificates are renewed in their files while programs run.
 local function read_file(option, path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, ("%s: %s"):format(option, message) end
-  local content
-  content, message = file:read "*a"
-  file:close()
-  if not content then return nil, ("%s: %s: %s"):format(option, path, message) end
+  local content, message = text_of_file(path)
+  if not content then return nil, ("%s: %s"):format(option, message) end
   if not has_pem(content) then return nil, ("%s: %s is not in PEM"):format(option, path) end
   return content
 end

@@ -6,6 +6,7 @@
 --   manual.lookup "tls"               → what the page of that name is about
 --   manual.names()                    → all names, in order
 local text = require "cueball.text"
+local text_of_file = require("cueball.file").text
 
 local manual = {}
 
@@ -21,18 +22,10 @@ manual.PAGES = {
 
 local OWN_FILE = debug.getinfo(1, "S").source:match "^@(.*)console/manual%.lua$"
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local content = file:read "*a"
-  file:close()
-  return content
-end
-
 -- A page as the clone or the installation has it; nil: there is none.
 local function page_text(name)
   if not OWN_FILE then return nil end
-  return read(OWN_FILE .. "manual/" .. name .. ".md") or read(OWN_FILE .. "../../docs/" .. name .. ".md")
+  return (text_of_file(OWN_FILE .. "manual/" .. name .. ".md") or text_of_file(OWN_FILE .. "../../docs/" .. name .. ".md"))
 end
 
 -- ----------------------------------------------------------------- reading --

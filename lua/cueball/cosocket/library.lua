@@ -14,6 +14,7 @@ local api = require "cueball.cosocket.api"
 local modules = require "cueball.cosocket.api.modules"
 local misuse = require "cueball.misuse"
 local text = require "cueball.text"
+local text_of_file = require("cueball.file").text
 
 local library = {}
 
@@ -26,14 +27,6 @@ local Loader = {}
 Loader.__index = Loader
 
 -- ---------------------------------------------------------------- files --
-
-local function read(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local source = file:read "*a"
-  file:close()
-  return source
-end
 
 -- A module that is compiled into the program, as bytecode; nil: there is none, or it is in C.
 local function preloaded(name)
@@ -49,7 +42,7 @@ local function find_file(name)
   local path, looked_at = package.searchpath(name, package.path)
   if not path then return nil, looked_at end
   local message
-  source, message = read(path)
+  source, message = text_of_file(path)
   if not source then return nil, "\n\t" .. message, true end
   return path, (source:gsub("^#", "--#"))
 end

@@ -2,6 +2,7 @@
 -- them where it stands.
 local ffi = require "ffi"
 local address = require "cueball.address"
+local text_of_file = require("cueball.file").text
 
 local RESOLV_CONF, HOSTS = "/etc/resolv.conf", "/etc/hosts"
 local ADDRESSES, HOST_NAME = "/proc/net/if_inet6", "/proc/sys/kernel/hostname"
@@ -17,11 +18,7 @@ local system = {}
 
 -- "" if there is no such file.
 local function text_of(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read "*a"
-  file:close()
-  return text or ""
+  return text_of_file(path) or ""
 end
 
 local function hosts_path()

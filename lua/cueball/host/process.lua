@@ -1,6 +1,7 @@
 --- What a process knows of itself, and of other processes of the machine; the `host.workers` of hosts with one process, which share
 -- nothing. Where several workers serve together, the host brings its own, made of this (cueball.nginx.server). docs/hosts.md has the list.
 local ffi = require "ffi"
+local text_of_file = require("cueball.file").text
 
 -- Declarations outlive the module; it may be loaded again.
 pcall(ffi.cdef, [[
@@ -13,17 +14,9 @@ local ESRCH = 3
 
 local process = {}
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "*a"
-  file:close()
-  return text
-end
-
 -- proc(5): the name in parentheses may have any bytes; the state is field 3, the time at which the process began field 22.
 local function status(pid)
-  local text = read("/proc/" .. pid .. "/stat")
+  local text = text_of_file("/proc/" .. pid .. "/stat")
   if not text then return nil end
   local number, rest = text:match "^(%d+) .*%) (.*)$"
   if not number then return nil end
@@ -46,7 +39,7 @@ local loaded_at = os.time()
 --- For how long this process has run, in seconds; where there is no /proc, since this module was loaded.
 function process.age_s()
   local pid, _, start = status "self"
-  local up = pid and (read "/proc/uptime" or ""):match "^[%d.]+"
+  local up = pid and (text_of_file "/proc/uptime" or ""):match "^[%d.]+"
   if not up then return os.time() - loaded_at end
   return math.max(0, tonumber(up) - tonumber(start) / TICKS_PER_S)
 end

@@ -14,6 +14,7 @@ local address = require "cueball.address"
 local options = require "cueball.options"
 local poll = require "cueball.resolver.poll"
 local said = require("cueball.text").format
+local text_of_file = require("cueball.file").text
 local trimmed = require("cueball.text").trimmed
 
 local WHAT = "cueball.resolver.file"
@@ -55,15 +56,6 @@ local function read_text(text, path, default_port)
   return list
 end
 
-local function read_file(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local text, why = file:read "*a"
-  file:close()
-  if not text then return nil, ("%s: %s"):format(path, why) end
-  return text
-end
-
 local OPTIONS = {
   path = options.of_type "string",
   interval_ms = options.number(1, 86400000, "milliseconds"),
@@ -87,7 +79,7 @@ local function file(given)
   local resolver = poll {
     interval_ms = given.interval_ms or INTERVAL_MS, name = given.name,
     step = function()
-      local text, message = read_file(given.path)
+      local text, message = text_of_file(given.path)
       if not text then return nil, message end
       return read_text(text, given.path, given.default_port)
     end,

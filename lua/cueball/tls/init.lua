@@ -11,6 +11,7 @@ local misuse = require "cueball.misuse"
 local options = require "cueball.options"
 local sessions = require "cueball.tls.sessions"
 local text = require "cueball.text"
+local text_of_file = require("cueball.file").text
 local lib, ffi = library.lib, require "ffi"
 
 local tls = { path = library.path, version = library.version, openssl = ffi.string(lib.cueball_tls_openssl_version()) }
@@ -53,21 +54,11 @@ function tls.is_context(value)
   return type(value) == "table" and getmetatable(value) == Context
 end
 
-local function read_file(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local content
-  content, message = file:read "*a"
-  file:close()
-  if not content then return nil, ("%s: %s"):format(path, message) end
-  return content
-end
-
 -- The PEM of an option or of its file; nil: neither is there. nil, message: it cannot be read.
 local function pem_of(given, name)
   local path = given[name .. "_file"]
   if not path then return given[name] end
-  local content, message = read_file(path)
+  local content, message = text_of_file(path)
   if not content then return nil, "TLS: " .. message end
   return content
 end

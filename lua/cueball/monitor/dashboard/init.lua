@@ -8,6 +8,7 @@
 -- Nothing in the files tells of a pool. The page asks for `snapshot`, `events` and `plan`, from where it was itself.
 local bit = require "bit"
 local misuse = require "cueball.misuse"
+local text_of_file = require("cueball.file").text
 
 local dashboard = {}
 
@@ -44,10 +45,8 @@ dashboard.headers = {
 }
 
 local function read(name)
-  local file, message = io.open(FOLDER .. name, "rb")
-  if not file then error(("cueball.monitor.dashboard: a file that belongs to it is missing: %s"):format(message), 0) end
-  local text = file:read "*a"
-  file:close()
+  local text, message = text_of_file(FOLDER .. name)
+  if not text then error(("cueball.monitor.dashboard: a file that belongs to it is missing: %s"):format(message), 0) end
   return text
 end
 
