@@ -152,7 +152,7 @@ describe("the monitor", function()
     assert.equal(1, found["cueball_backend_workers{backend=10.0.0.1:7000," .. label .. ",state=up}"])
     assert.equal(0, found["cueball_worker_claim_wait_seconds{" .. label .. ",quantile=0.99,worker=0}"])
     assert.equal(1, found["cueball_build_info{version=" .. cueball.version .. "}"])
-    assert.equal(55, found.families)
+    assert.equal(57, found.families)
     assert.matches("# EOF\n$", monitor.openmetrics())
     town:release "alice"
   end)
@@ -226,6 +226,22 @@ describe("the pools of several workers", function()
       worker(3, pool {}), worker(4, pool { resolver = failing(200) }) }, {})
     assert.same(failing(3000), sum[1].resolver)
     assert.equal(3, parse(openmetrics.text({ version = "1", workers = {}, pools = sum }))["cueball_pool_resolver_failing_seconds{pool=db}"])
+  end)
+
+  it("have of a backend the time since a worker last saw it change, and a bound on its connections", function()
+    local function seen(age_s, more)
+      local made = worker(1, pool {})
+      made.age_s, made.pools[1].backends[1] = age_s, with(made.pools[1].backends[1], more)
+      return made
+    end
+    local sum = snapshot.merge { seen(1.5, { since_ms = 4000, total_max = 3 }), seen(nil, { since_ms = 7000, total_max = 5 }),
+      seen(2, { since_ms = 3750, total_max = 2, state = "dead" }) }
+    assert.same({ 5500, 10 }, { sum[1].backends[1].since_ms, sum[1].backends[1].total_max })
+    local found = parse(openmetrics.text { version = "1", workers = {}, pools = sum })
+    assert.equal(5.5, found["cueball_backend_state_seconds{backend=a,pool=db}"])
+    assert.equal(10, found["cueball_backend_connections_max{backend=a,pool=db}"])
+    sum = snapshot.merge { seen(1, { since_ms = 9000, total_max = 4 }), seen(0, {}) } -- that is of an older version
+    assert.same({ 0, 6 }, { sum[1].backends[1].since_ms, sum[1].backends[1].total_max })
   end)
 
   it("have one ceiling if that is for the whole nginx", function()

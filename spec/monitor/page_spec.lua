@@ -1,10 +1,12 @@
 --- What workers show each other: a page is read as it was written, adds up as the pools themselves do, and is nothing if it is damaged.
+local ffi = require "ffi"
 local cueball = require "cueball"
 local json = require "cueball.monitor.json"
 local numbers = require "cueball.monitor.numbers"
 local openmetrics = require "cueball.monitor.openmetrics"
 local page = require "cueball.monitor.page"
 local random = require "cueball.random"
+local records = require "cueball.monitor.records"
 local sim_pool = require "spec.support.sim_pool"
 local slices = require "cueball.monitor.slices"
 local snapshot = require "cueball.monitor.snapshot"
@@ -58,7 +60,7 @@ describe("a worker's page", function()
 
   -- The page as another version would write it.
   local function of_another(text)
-    return (text:gsub('"layout":"1 ', '"layout":"0 ', 1))
+    return (text:gsub('"layout":"2 ', '"layout":"0 ', 1))
   end
 
   it("is read as it was written", function()
@@ -69,7 +71,7 @@ describe("a worker's page", function()
     assert.equal(3, of_stats.idle)
     assert.equal(1, of_counts.lease_le_7)
     local keys = {}
-    for index = 1, one.pools[1].row_count do keys[index] = table.concat({ page.backend(one.pools[1], index) }, " ", 1, 2) end
+    for index = 1, one.pools[1].row_count do keys[index] = table.concat({ records.backend(one.pools[1], index) }, " ", 1, 2) end
     table.sort(keys)
     assert.same({ "10.0.0.1:7000 up", "10.0.0.2:7000 up", "10.0.0.3:7000 up" }, keys)
     local decoded = json.decode("[" .. lines_of(one) .. "]")[1]
@@ -81,6 +83,8 @@ describe("a worker's page", function()
     local plain = sum_of(snapshot.take(), snapshot.take(), snapshot.take())
     assert.equal(9, plain[1].idle)
     assert.equal(3, plain[9][1].states.up)
+    assert.is_true(plain[9][1].since_ms > 0)
+    assert.equal(3, plain[9][1].total_max)
     local text = written()
     assert.same(plain, sum_of(OWN, page.read(text, slices.none), page.read(text, slices.none)))
     assert.same(plain, sum_of(page.read(text, slices.none), OWN, OWN))
@@ -148,6 +152,22 @@ describe("a worker's page", function()
       local one = page.read(text:sub(1, at - 1) .. "\1\0\0\0\0\0" .. tag .. text:sub(at + 8), slices.none)
       if one then merged(OWN, one) end
     end
+  end)
+
+  it("takes no such bytes for the time since when a backend is as it is, nor a time that is to come", function()
+    local made, since_ms = page.new(true), 123.456
+    made.version, made.time_s, made.pid = "1", 12.5, 7
+    snapshot.each_record(slices.none, function(record)
+      record.backends[2].since_ms = since_ms
+      made:add(record, slices.none)
+    end)
+    local text, double = made:text(), ffi.new("double[1]", since_ms)
+    local from = assert(text:find(ffi.string(double, 8), 1, true))
+    local function with_bytes(bytes) return (page.read(text:sub(1, from - 1) .. bytes .. text:sub(from + 8), slices.none)) end
+    assert.equal(since_ms, merged(with_bytes(ffi.string(double, 8)))[1].backends[2].since_ms)
+    for tag = 240, 255 do assert.is_nil(with_bytes("\1\0\0\0\0\0" .. string.char(tag, 255)), tag) end
+    double[0] = -1
+    assert.is_nil(with_bytes(ffi.string(double, 8)))
   end)
 
   it("does no harm if another version has other kinds of values", function()

@@ -89,8 +89,24 @@ describe("cueball.monitor.serve", function()
       assert.equal(claims, metric 'cueball_pool_claims_total{pool="cache"}')
       assert.equal(workers, metric "cueball_workers")
       assert.equal(1, metric 'cueball_backend_up{pool="cache",backend="10.0.0.1:80"}')
+      assert.is_true(metric 'cueball_backend_state_seconds{pool="cache",backend="10.0.0.1:80"}' > 0)
     end)
   end
+
+  it("says when a worker last saw a backend change, and adds up the most that each had", function()
+    start(2)
+    local seen = until_shown(2)
+    for index, backend in ipairs(seen.pools[1].backends) do
+      local since_ms, most = math.huge, 0
+      for _, worker in ipairs(seen.workers) do
+        local own = worker.pools[1].backends[worker.pools[1].backends[1].key == backend.key and 1 or 2]
+        since_ms, most = math.min(since_ms, own.since_ms + worker.age_s * 1000), most + own.total_max
+      end
+      assert.is_true(most >= 2, index)
+      assert.equal(most, backend.total_max)
+      assert.near(since_ms, backend.since_ms, 0.01)
+    end
+  end)
 
   it("speaks JSON, or OpenMetrics where that is asked for", function()
     start(1)

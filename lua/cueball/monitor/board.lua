@@ -295,8 +295,9 @@ function Board:view(pause, has_lines)
     local other = page.read(text, pause)
     if not other then self.memory:complain("snapshot", text) end
     workers[#workers + 1] = other
+    local age_ms = other and math.max(0, self.host.workers.time_s() - other.time_s) * 1000
     for _, pool in ipairs(other and other.pools or {}) do
-      sums:add(pool)
+      sums:add(pool, age_ms)
       pause()
     end
   end

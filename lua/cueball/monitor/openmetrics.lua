@@ -198,6 +198,10 @@ local function write_backends(text, pools)
   each_backend(pools, function(_, backend, labels)
     if backend.takes then text:sample(labels, backend.takes) end
   end)
+  family(text, "backend_connections_max", "gauge", "The most connections to the backend at once, added up over the workers.")
+  each_backend(pools, function(_, backend, labels) text:sample(labels, backend.total_max) end)
+  family(text, "backend_state_seconds", "gauge", "How long no worker has seen the backend change its state.", "seconds")
+  each_backend(pools, function(_, backend, labels) text:sample(labels, backend.since_ms / 1000) end)
 end
 
 -- The labels of a worker's quantiles, behind that of the pool.

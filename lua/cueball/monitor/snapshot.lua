@@ -4,6 +4,7 @@ local native = require "cueball.native"
 local numbers = require "cueball.monitor.numbers"
 local options = require "cueball.options"
 local page = require "cueball.monitor.page"
+local records = require "cueball.monitor.records"
 local registry = require "cueball.pool.registry"
 local stats = require "cueball.pool.stats"
 
@@ -160,27 +161,36 @@ local function new_backend(sum, one)
   local made = {
     key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
     provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0, states = nil, error = nil,
+    since_ms = nil, total_max = 0,
   }
   if sum.by_key then sum.by_key[one.key] = made end
   sum.backends[#sum.backends + 1] = made
   return made
 end
 
-local function add_backends(all, backends)
+-- Since when, and how many at most. The last change that a worker has seen counts, and a snapshot has aged since it was taken. Each worker
+-- had its most at a time of its own, so their sum is a bound: there were never more.
+local function add_history(sum, since_ms, total_max, age_ms)
+  sum.since_ms = math.min(sum.since_ms or math.huge, since_ms + age_ms)
+  sum.total_max = sum.total_max + total_max
+end
+
+local function add_backends(all, backends, age_ms)
   for _, one in ipairs(backends) do
     local sum = backend_of(all, one.key) or new_backend(all, one)
     for _, name in ipairs(ADDED_UP) do sum[name] = sum[name] + one[name] end
     if one.takes then sum.takes = (sum.takes or 0) + one.takes end
-    sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none
+    sum.suspect = sum.suspect + (one.suspect or 0) -- a worker of an older version has none of these three
+    add_history(sum, one.since_ms or 0, one.total_max or one.total, age_ms)
     count_state(sum, one.state)
     sum.error = sum.error or one.error
   end
 end
 
 -- The same of a pool that was read from a page: its line is decoded for a backend that is new, or has an error.
-local function add_rows(all, pool)
+local function add_rows(all, pool, age_ms)
   for index = 1, pool.row_count do
-    local key, state, row = page.backend(pool, index)
+    local key, state, row = records.backend(pool, index)
     local sum = backend_of(all, key)
     if not sum then
       local one = pool.backends[index]
@@ -189,6 +199,7 @@ local function add_rows(all, pool)
     sum.total, sum.idle, sum.busy = sum.total + row.total, sum.idle + row.idle, sum.busy + row.busy
     sum.connecting, sum.suspect = sum.connecting + row.connecting, sum.suspect + row.suspect
     if row.takes >= 0 then sum.takes = (sum.takes or 0) + row.takes end
+    add_history(sum, row.since_ms, row.total_max, age_ms)
     count_state(sum, state)
     if pool.has_error and not sum.error then
       local one = pool.backends[index]
@@ -221,12 +232,12 @@ end
 
 local ALLOWED_TO_ALL = numbers.index.allowed_to_all
 
-local function add_pool(sum, pool)
+local function add_pool(sum, pool, age_ms)
   sum.workers = sum.workers + 1
   count_state(sum, pool.state)
   local room = numbers.ensure(pool)
   if sum.numbers then numbers.add(sum.numbers, room) else sum.numbers = numbers.summed(room) end
-  if pool.rows then add_rows(sum, pool) else add_backends(sum, pool.backends) end
+  if pool.rows then add_rows(sum, pool, age_ms) else add_backends(sum, pool.backends, age_ms) end
   -- A ceiling for the whole nginx is the same in all workers.
   local cap = room[ALLOWED_TO_ALL]
   local most = pool.max_connections or not pool.rows and pool.options.max_connections or MAX_CONNECTIONS
@@ -240,14 +251,15 @@ local Sums = {}
 Sums.__index = Sums
 
 --- Adds a pool of one worker: of snapshot.each_record or of a page.
-function Sums:add(pool)
+-- @param age_ms nil: it is of this moment; or how old it is
+function Sums:add(pool, age_ms)
   local sum = self.by_name[pool.name]
   if not sum then
     sum = new_sum(pool)
     self.by_name[pool.name] = sum
     self.list[#self.list + 1] = sum
   end
-  add_pool(sum, pool)
+  add_pool(sum, pool, age_ms or 0)
 end
 
 --- The sums, of which this was the last.
@@ -270,14 +282,15 @@ end
 --- The pools of several workers, added up by name.
 -- Counters and gauges add up; backends, dead_backends, ejected_backends, waiting_max and the longest times are the greatest of all;
 -- quantiles cannot be added up and are left out: they are with each worker.
--- @param workers list of { pools, … } as snapshot.take returns it
+-- Of a backend since_ms is the time since the last change that a worker has seen, total_max the sum of what each worker had at most.
+-- @param workers list of { pools, age_s = how old it is, 0 by default, … } as snapshot.take returns it
 -- @param accumulated nil; or by pool the counters of workers that are gone
 -- @return a list of { name, workers, states = { running = 2 }, stats, counts, options, max_connections (of all), resolver, last_error,
---   backends = { key, …, states = { up = 2 } } }
+--   backends = { key, …, states = { up = 2 }, since_ms, total_max } }
 function snapshot.merge(workers, accumulated)
   local sums = snapshot.sums()
   for _, worker in ipairs(workers) do
-    for _, pool in ipairs(worker.pools) do sums:add(pool) end
+    for _, pool in ipairs(worker.pools) do sums:add(pool, (worker.age_s or 0) * 1000) end
   end
   return sums:finish(accumulated)
 end
