@@ -15,12 +15,19 @@ static char **arguments;
 static int count;
 static cueball_runtime *runtime;
 static cueball_threaded *pool;
-static atomic_bool hangs;
+static atomic_bool is_started, hangs;
 
 /* What scripts call: C functions of this program. */
+bool spec_is_started(void);
 int spec_stop(void);
 int spec_state(void);
 void spec_hang(void);
+
+/* Does this program know what it started? */
+bool spec_is_started(void)
+{
+    return atomic_load(&is_started);
+}
 
 int spec_stop(void)
 {
@@ -151,7 +158,8 @@ static void takes_leases_away(void)
 }
 
 static const char OWN[] = "local ffi, cueball = require 'ffi', require 'cueball'\n"
-                          "ffi.cdef 'int spec_stop(void); int spec_state(void); void spec_hang(void);'\n"
+                          "ffi.cdef 'bool spec_is_started(void); int spec_stop(void); int spec_state(void); void spec_hang(void);'\n"
+                          "local function started() repeat cueball.sleep(1) until ffi.C.spec_is_started() end\n"
                           "cueball.pool { name = 'echo', resolver = function() end, connect = function() end }\n";
 
 static atomic_int rights;
@@ -166,12 +174,13 @@ static void refuses_its_own_thread(void)
 {
     char script[1000];
     (void)snprintf(script, sizeof script,
-                   "%scueball.spawn(function() cueball.sleep(20)\n"
+                   "%scueball.spawn(function() started()\n"
                    "if ffi.C.spec_stop() == %d and ffi.C.spec_state() == 7 then cueball.host().log('info', 'right') end end)",
                    OWN, CUEBALL_EDEADLOCK);
     cueball_runtime_options options = { .text = script, .log = hear, .log_user = &rights };
     WELL(cueball_runtime_start(&options, &runtime));
     pool = pool_of(runtime, "echo");
+    atomic_store(&is_started, true);
     for (int i = 0; i < 5000 && rights == 0; i++)
         pause_ms(1);
     CHECK(rights == 1);
@@ -184,9 +193,10 @@ static void gives_up_one_that_hangs(void)
 {
     char script[1000];
     cueball_lease lease;
-    (void)snprintf(script, sizeof script, "%scueball.spawn(function() cueball.sleep(20) ffi.C.spec_hang() end)", OWN);
+    (void)snprintf(script, sizeof script, "%scueball.spawn(function() started() ffi.C.spec_hang() end)", OWN);
     runtime = start_text(script);
     pool = pool_of(runtime, "echo");
+    atomic_store(&is_started, true);
     while (!atomic_load(&hangs))
         pause_ms(1);
     FAILS(CUEBALL_ESCRIPT, cueball_runtime_stop(runtime, 0));
