@@ -135,6 +135,7 @@ describe("the dashboard of a real program", function()
       server:close()
       one:wait "return document.querySelector('.notice[data-kind=bad]')"
       assert.matches("Shown is how it was at %d%d:%d%d:%d%d", one:text ".notice .text")
+      assert.matches("^That was .* ago%.$", one:text ".notice .age")
       server = assert(monitor.serve { listen = address })
       one:press "r"
       one:wait "return !document.querySelector('.notice[data-kind=bad]')"

@@ -244,30 +244,6 @@ describe("the dashboard", function()
     end)
   end)
 
-  it("says since when it shows old data while the stream is cut, and goes on where it was", function()
-    page({ monitor_stub.pool(THREE) }, function()
-      stub:record { message = "the first" }
-      one:wait "return document.querySelectorAll('#log li').length === 1"
-      local last = stub.number
-      stub:cut()
-      one:wait "return document.querySelector('.notice[data-kind=bad]')"
-      assert.is_truthy(one:text(".notice .text"):find "^No connection to the program: .*%. Shown is how it was at %d%d:%d%d:%d%d%.$")
-      assert.is_true(one:run "return document.body.hasAttribute('data-stale')")
-      assert.equal("no connection", one:text "#link-text")
-      local next_attempt = one:text "#backend-rows .next:not(:empty)"
-      host.sleep(1200) -- its seconds stand still
-      assert.equal(next_attempt, one:text "#backend-rows .next:not(:empty)")
-      stub.asked = {}
-      stub:heal()
-      one:press "r"
-      one:wait "return !document.querySelector('.notice') && !document.body.hasAttribute('data-stale')"
-      assert.equal("/events", stub.asked[#stub.asked].path)
-      assert.equal(tostring(last), stub.asked[#stub.asked].headers["last-event-id"])
-      stub:record { message = "the second" }
-      one:wait "return document.querySelectorAll('#log li').length === 2"
-    end, true)
-  end)
-
   it("notices that another process answers, and does not add up its counts", function()
     page({ monitor_stub.pool { backends = THREE.backends, stats = { claims = 5000 } } }, function()
       stub.started_s = stub.started_s + 58

@@ -41,6 +41,21 @@ describe("the dashboard's stream", function()
         })]=])
   end)
 
+  it("is not cut where there are only snapshots, however often it asks for the stream again", function()
+    assert.equal("connecting polling", run [=[
+        return import(new URL('dashboard/stream.js', document.baseURI).href).then(({ Stream }) => new Promise((resolve) => {
+          const kinds = new Set(), later = setTimeout;
+          let count = 0;
+          window.setTimeout = (fn) => later(fn, 0); // no pauses
+          window.fetch = async (url) => new Response("{}", { status: url.pathname === "/events" ? 503 : 200 });
+          const stream = new Stream({
+            link: ({ kind }) => kinds.add(kind), choose: () => "db",
+            snapshot: () => { if ((count += 1) === 40) { stream.stop(); resolve([...kinds].join(" ")); } },
+          });
+          stream.run();
+        }))]=])
+  end)
+
   it("reads a stream in whatever pieces it comes", function()
     assert.equal("", run [=[
         return import(new URL('dashboard/stream.js', document.baseURI).href).then(({ EventReader }) => {

@@ -6,7 +6,7 @@
 --   stub:show { pools = { … } }        a snapshot, now and from now on, to all that listen
 --   stub:record { message = "…" }      an event
 --   stub:cut(), stub:heal()            nobody can connect meanwhile
---   stub.token = "…"                   is asked for; stub.no_stream = true: 503
+--   stub.token = "…"                   is asked for; stub.no_stream = true: 503; stub.is_mute = true: takes connections, and says nothing
 --   stub.answers["/plan"] = table; stub.asked: what came, in order: { path =, query =, headers = }
 --   stub:close()
 --   monitor_stub.pool { backends = { { key =, state =, slots = "iibc" } } }   → a pool of a snapshot; a letter is a slot's state
@@ -53,6 +53,7 @@ local function serve(self, client, request)
   local path, query = request.path, request.query
   local file = dashboard.find(path)
   self.asked[#self.asked + 1] = request
+  if self.is_mute then return end
   if file then return answer(client, 200, file.type, file.body) end
   if self.token and request.headers.authorization ~= "Bearer " .. self.token then
     return answer_json(client, 401, { error = "a token is needed", name = "no_token" })
@@ -101,7 +102,7 @@ function Stub:heal()
 end
 
 function Stub:cut()
-  self.handle:close()
+  if not self.handle:is_closing() then self.handle:close() end
   for client in pairs(self.clients) do
     if not client:is_closing() then client:close() end
   end

@@ -61,16 +61,22 @@ export function more(node, count, what) {
 }
 
 // Times that go on between two snapshots: a node that has a beginning tells how long ago that was, one that has an end how long until then.
+// They are reckoned from the moment at which the snapshot came, whenever it is drawn.
 // What hardly moved stays as it was, so that seconds neither stand still nor leap.
 const JITTER_MS = 700;
 const SHORT_MS = 10000;
 
+let base = 0;
+
+// From when on times are reckoned, by performance.now().
+export function reckonFrom(at) { base = at; }
+
 export function since(node, ms) {
-  span(node, "since", ms === null || ms === undefined ? null : performance.now() - ms);
+  span(node, "since", ms === null || ms === undefined ? null : base - ms);
 }
 
-export function until(node, ms) {
-  span(node, "until", ms === null || ms === undefined ? null : performance.now() + ms);
+export function until(node, ms, from = base) {
+  span(node, "until", ms === null || ms === undefined ? null : from + ms);
 }
 
 function span(node, kind, at) {
@@ -81,5 +87,5 @@ function span(node, kind, at) {
   }
   const before = Number(node.dataset[kind]);
   const isShort = Math.abs(at - performance.now()) < SHORT_MS;
-  if (!node.dataset[kind] || isShort || Math.abs(before - at) > JITTER_MS) node.dataset[kind] = at.toFixed(0);
+  if (!node.dataset[kind] || isShort || Math.abs(before - at) > JITTER_MS) node.dataset[kind] = at.toFixed(1);
 }

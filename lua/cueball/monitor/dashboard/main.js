@@ -1,7 +1,7 @@
 // The page: takes what comes from the program, and shows it. Everything is drawn anew from the last snapshot; nothing is kept but history.
 import { Backends } from "./backends.js";
 import { Claims } from "./claims.js";
-import { attribute, byId, setText } from "./dom.js";
+import { attribute, byId, reckonFrom, setText } from "./dom.js";
 import { clock, counting, duration, plain } from "./format.js";
 import { History } from "./history.js";
 import { startKeys } from "./keys.js";
@@ -16,6 +16,7 @@ import { Theme } from "./theme.js";
 import { WhatIf } from "./whatif.js";
 
 const TICK_MS = 500;
+const OLD_MS = 7000; // a snapshot comes each second; a stream in which nothing comes is cut before
 const HISTORIES_MAX = 2000;
 
 class Page {
@@ -26,6 +27,8 @@ class Page {
     this.conditions = new Map();
     this.isPaused = false;
     this.link = { kind: "connecting" };
+    this.isTrying = false; // again, while there is no connection
+    this.isSilent = false; // there is one, and no snapshots come
     this.theme = new Theme();
     this.pools = new Pools(() => this.draw());
     this.parts = [new Slots(), new Backends(() => this.draw()), new Claims(), new WhatIf()];
@@ -52,6 +55,7 @@ class Page {
     this.noticeRestart(table);
     this.before = this.snapshot;
     this.snapshot = table;
+    this.came = { at: performance.now(), ms: Date.now() };
     this.forgetGone(table.pools);
     for (const pool of table.pools) {
       if (!this.histories.has(pool.name) && this.histories.size < HISTORIES_MAX) this.histories.set(pool.name, new History());
@@ -76,15 +80,28 @@ class Page {
   linked(state) {
     if (state.kind === this.link.kind && state.kind === "open") return;
     // While it is tried again the page says what it said before: that it has no connection.
-    if (state.kind === "connecting" && state.failures > 0) return void setText(byId("link-text"), "connecting");
+    this.isTrying = state.kind === "connecting" && state.failures > 0;
+    if (this.isTrying) return void this.showLink();
     if (state.kind === "cut" && this.link.kind !== "cut") this.notices.say("No connection to the program");
     if (state.kind === "open" && this.link.kind === "cut") this.notices.say("Connected to the program again");
     this.link = state;
-    attribute(byId("link"), "data-kind", state.kind);
-    const words = { open: "live", polling: "live, without events", cut: "no connection", locked: "locked", connecting: "connecting" };
-    setText(byId("link-text"), words[state.kind]);
-    attribute(document.body, "data-stale", state.kind === "cut" || state.kind === "locked");
-    this.notices.link(state, this.snapshot && this.snapshot.time_s);
+    this.tick();
+  }
+
+  // How the connection is, and how old what is shown is, where that is not a second at most.
+  showLink() {
+    const { kind } = this.link;
+    const isCut = kind === "cut" || kind === "locked";
+    const { snapshot, came } = this.shown();
+    // A computer that was asleep had no performance.now() meanwhile; a clock that was set has another Date.now().
+    const ageMs = snapshot ? Math.max(performance.now() - came.at, Date.now() - came.ms) : 0;
+    const isSilent = !isCut && !this.isPaused && ageMs > OLD_MS;
+    if (isSilent && !this.isSilent) this.notices.say("The program tells nothing new");
+    this.isSilent = isSilent;
+    attribute(byId("link"), "data-kind", isSilent ? "cut" : kind);
+    setText(byId("link-text"), this.isTrying ? "connecting" : isSilent ? "nothing new" : WORDS_OF_LINK[kind]);
+    attribute(document.body, "data-stale", isCut || isSilent);
+    this.notices.link(this.link, snapshot && { isPaused: this.isPaused, isSilent, timeS: snapshot.time_s, ageMs });
   }
 
   noticeRestart(table) {
@@ -133,10 +150,16 @@ class Page {
     requestAnimationFrame(() => { this.isDue = false; this.draw(); });
   }
 
+  shown() {
+    const { snapshot, before, came } = this;
+    return this.isPaused ? (this.drawn ??= { snapshot, before, came }) : { snapshot, before, came };
+  }
+
   draw() {
     if (document.hidden) return;
-    const shown = this.isPaused ? (this.drawn ??= { snapshot: this.snapshot, before: this.before }) : { snapshot: this.snapshot, before: this.before };
+    const shown = this.shown();
     if (!shown.snapshot) return;
+    reckonFrom(shown.came.at);
     this.showProcess(shown.snapshot);
     this.pools.show(shown.snapshot.pools);
     const pool = this.pools.shown;
@@ -181,15 +204,17 @@ class Page {
     setText(byId("pool-problem"), parts.length > 0 ? `${parts.join(". ")}.` : "");
   }
 
-  // Times go on between snapshots, but not where what is shown is old.
+  // Times go on between snapshots; where what is shown is old, they are those of the snapshot.
   tick() {
     if (document.hidden) return;
-    const isOld = document.body.hasAttribute("data-stale") || this.isPaused;
+    this.showLink();
     const now = performance.now();
-    for (const node of document.querySelectorAll("[data-since]")) if (!isOld || node.textContent === "") setText(node, counting(now - node.dataset.since));
+    const isOld = document.body.hasAttribute("data-stale") || this.isPaused;
+    const then = isOld && this.shown().snapshot ? this.shown().came.at : now;
+    for (const node of document.querySelectorAll("[data-since]")) setText(node, counting(then - node.dataset.since));
     for (const node of document.querySelectorAll("[data-until]")) {
       const isOwn = node.dataset.before === "again"; // the page's own clock
-      if (!isOld || isOwn || node.textContent === "") setText(node, countdown(node.dataset.before, node.dataset.until - now));
+      setText(node, countdown(node.dataset.before, node.dataset.until - (isOwn ? now : then)));
     }
   }
 }
@@ -197,11 +222,12 @@ class Page {
 // Workers of one server answer at one address.
 const isOther = (then, now) => /^worker /.test(now.role || "") && then.role !== now.role;
 
+const WORDS_OF_LINK = { open: "live", polling: "live, without events", cut: "no connection", locked: "locked", connecting: "connecting" };
 const WORDS = { tried: "tried again", back: "back", again: "Trying again" };
 
 function countdown(kind, ms) {
   if (kind === "bare") return counting(ms);
-  const seconds = Math.ceil(ms / 1000);
+  const seconds = Math.ceil(Math.round(ms) / 1000);
   return seconds > 0 ? `${WORDS[kind]} in ${seconds < 60 ? `${seconds} s` : duration(seconds * 1000)}` : `${WORDS[kind]} now`;
 }
 

@@ -110,7 +110,7 @@ export class Stream {
       this.on.link({ kind: "connecting", failures: this.failures });
       let problem = null;
       try {
-        await this.follow();
+        if (await this.follow() === "polled") continue; // it was well, and the stream may be to be had now
         problem = new Error("the stream ended");
       } catch (error) {
         problem = error;
@@ -159,9 +159,10 @@ export class Stream {
         if (pool !== null) this.pool = pool;
       }
       await this.listen();
+      return "ended";
     } catch (error) {
       if (!NO_STREAM.has(error.status)) throw error;
-      await this.poll();
+      return this.poll();
     }
   }
 
@@ -211,6 +212,7 @@ export class Stream {
         this.on.snapshot(table);
         await wait(POLL_MS, this.waiting.signal);
       }
+      return "polled";
     } finally {
       this.isPolling = false;
     }
@@ -220,6 +222,7 @@ export class Stream {
 function wordsOf(problem) {
   if (problem instanceof Refused) return `${problem.status}: ${problem.message}`;
   if (problem instanceof SyntaxError) return "what came was not JSON";
+  if (problem.name === "TimeoutError") return "no answer came in time";
   if (problem.name === "TypeError") return "the program does not answer";
   return problem.message;
 }
