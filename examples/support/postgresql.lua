@@ -83,7 +83,8 @@ function postgresql.standby_of(primary)
   local self = new()
   run(("pg_basebackup -D %s -R -X stream -c fast --no-sync -h %s -p %d -U postgres"):format(self.data, primary.home, primary.port))
   launch(self, "-c wal_retrieve_retry_interval=100ms")
-  -- From now on a commit waits for the standby: what was acknowledged is not lost with the primary. After a reload it would do so some time.
+  -- From now on a commit waits for the standby: what was acknowledged is not lost with the primary. After a reload it would do so some
+  -- time later.
   run(([[psql -X -q -h %s -p %d -U postgres -c "alter system set synchronous_standby_names = '*'"]]):format(primary.home, primary.port))
   run(("pg_ctl -D %s -l %s/log -m fast -w restart"):format(primary.data, primary.home))
   primary.pid = pid_of(primary)

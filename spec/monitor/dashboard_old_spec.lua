@@ -49,8 +49,8 @@ describe("the dashboard, where what it shows is old,", function()
 
   -- Until a notice says that so many seconds have gone by since what is shown.
   local function until_older_than(seconds)
-    one:wait("return parseFloat(document.querySelector('.notice .age').textContent.match(/^That was ([\\d.]+) s ago\\.$/)?.[1]) > arguments[0]",
-      seconds)
+    one:wait("const age = document.querySelector('.notice .age').textContent;"
+      .. "return parseFloat(age.match(/^That was ([\\d.]+) s ago\\.$/)?.[1]) > arguments[0]", seconds)
   end
 
   -- Times are those of the snapshot, however long ago that was.

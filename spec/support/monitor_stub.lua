@@ -144,6 +144,7 @@ function monitor_stub.start()
   -- A page takes a stream for cut in which nothing comes for 5 s: on a busy machine a spec lasts longer.
   self.pulse = uv.new_timer()
   self.pulse:start(1000, 1000, function()
+    if self.is_mute then return end
     for client in pairs(self.streams) do
       if not client:is_closing() then client:write ":\n\n" end
     end
