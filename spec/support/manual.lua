@@ -25,18 +25,21 @@ function manual.blocks_of(text)
   return blocks
 end
 
-local PROSE_MAX = 160 -- characters of a line
+local PROSE_MAX, ROW_MAX = 160, 240 -- characters of a line
 
---- Lines of prose that are too long: list of "NUMBER: CHARACTERS". Rows of tables, code and pictures cannot be broken.
+--- Lines of prose that are too long: list of "NUMBER: CHARACTERS". Code and pictures cannot be broken. Rows of tables may be longer, and
+-- their code and the targets of their links do not count: names are as long as they are.
 function manual.long_prose(text)
   local long, number, in_block = {}, 0, false
   for line in (text .. "\n"):gmatch "(.-)\n" do
     number = number + 1
     if line:find "^%s*```" then
       in_block = not in_block
-    elseif not in_block and not line:find "^%s*|" and not line:find "^!%[[^%]]*%]%([^)]*%)$" then
+    elseif not in_block and not line:find "^!%[[^%]]*%]%([^)]*%)$" then
+      local is_row = line:find "^%s*|"
+      if is_row then line = line:gsub("%]%([^)]*%)", "]"):gsub("`[^`]*`", "``") end
       local _, count = line:gsub("[^\128-\191]", "") -- the first byte of each character
-      if count > PROSE_MAX then long[#long + 1] = ("%d: %d"):format(number, count) end
+      if count > (is_row and ROW_MAX or PROSE_MAX) then long[#long + 1] = ("%d: %d"):format(number, count) end
     end
   end
   return long
