@@ -45,6 +45,11 @@ function manual.long_prose(text)
   return long
 end
 
+--- A page without its fenced blocks.
+function manual.without_blocks(text)
+  return (("\n" .. text):gsub("\n%s*```[^\n]*\n.-\n%s*```", "\n"))
+end
+
 -- The address that a page names, and what starts a server in its place.
 local ADDRESSES = { ["docs/postgres.md"] = "127.0.0.1:5432", ["docs/first-program.md"] = "127.0.0.1:6379" }
 local START = { ["docs/postgres.md"] = postgres.start, ["docs/first-program.md"] = redis.start }
