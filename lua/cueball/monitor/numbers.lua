@@ -40,11 +40,10 @@ local GREATEST = {
 
 -- How each is added up; and the indexes of what only grows.
 local SUM, MOST, NOT = 0, 1, 2
-local KINDS, GROWING, QUANTILES = ffi.new("uint8_t[?]", count), {}, {}
+local KINDS, GROWING = ffi.new("uint8_t[?]", count), {}
 for index = 0, count - 1 do
   local name = names[index]
   KINDS[index] = GREATEST[name] and MOST or name:find "_p%d+$" and NOT or SUM
-  if KINDS[index] == NOT then QUANTILES[#QUANTILES + 1] = index end
   if index >= stats_count then GROWING[#GROWING + 1] = index end
 end
 for _, name in ipairs(numbers.counters) do GROWING[#GROWING + 1] = index_of[name] end
@@ -61,12 +60,16 @@ function numbers.new()
   return room
 end
 
---- Room for a sum, with the first numbers of it: quantiles, which cannot be added up, are left out.
-function numbers.summed(room)
+--- Room with the same numbers.
+function numbers.copy(room)
   local made = Room()
   ffi.copy(made, room, BYTES)
-  for place = 1, #QUANTILES do made[QUANTILES[place]] = NOTHING[0] end
   return made
+end
+
+--- Does this number mean nothing in a sum?
+function numbers.is_of_one(index)
+  return KINDS[index] == NOT
 end
 
 --- Those of a pool.
@@ -142,12 +145,13 @@ function numbers.ensure(pool)
 end
 
 --- The same as tables.
+-- @param is_sum without what cannot be added up
 -- @return as pool:stats() and pool:counts() return them
-function numbers.tables(room)
+function numbers.tables(room, is_sum)
   local of_stats, of_counts = {}, {}
   for index = 0, count - 1 do
     local value = room[index]
-    if value == value then
+    if value == value and not (is_sum and KINDS[index] == NOT) then
       local made = index < stats_count and of_stats or of_counts
       made[names[index]] = value
     end

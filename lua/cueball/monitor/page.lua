@@ -39,21 +39,21 @@ do
 end
 
 -- @return behind the numbers from there on that are 0
-local function end_of_zeros(room, index, to)
-  while index <= to and room[index] == 0 do index = index + 1 end
+local function end_of_zeros(room, index, to, is_sum)
+  while index <= to and room[index] == 0 and not (is_sum and numbers.is_of_one(index)) do index = index + 1 end
   return index
 end
 
-local function put_numbers(writer, room, from, to)
+local function put_numbers(writer, room, from, to, is_sum)
   local lead, index = FIRST, from
   while index <= to do
     local value = room[index]
-    if value == 0 and lead == NEXT then
-      local behind = end_of_zeros(room, index, to)
+    if value == 0 and lead == NEXT and not (is_sum and numbers.is_of_one(index)) then
+      local behind = end_of_zeros(room, index, to, is_sum)
       writer:put_bytes(ZEROS + ZERO_AT[index], ZERO_AT[behind] - ZERO_AT[index])
       index = behind
     else
-      if value == value then
+      if value == value and not (is_sum and numbers.is_of_one(index)) then
         writer:put(lead[index])
         writer:number(value)
         lead = NEXT
@@ -67,9 +67,10 @@ end
 local function put_pool(writer, pool, pause)
   json.put_members(writer, pool, BEFORE)
   writer:put ',"stats":{'
-  put_numbers(writer, pool.numbers, 0, numbers.stats_count - 1)
+  local is_sum = pool.workers ~= nil
+  put_numbers(writer, pool.numbers, 0, numbers.stats_count - 1, is_sum)
   writer:put '},"counts":{'
-  put_numbers(writer, pool.numbers, numbers.stats_count, numbers.count - 1)
+  put_numbers(writer, pool.numbers, numbers.stats_count, numbers.count - 1, is_sum)
   writer:put '},"backends":['
   for index, backend in ipairs(pool.backends) do
     if index > 1 then writer:put "," end

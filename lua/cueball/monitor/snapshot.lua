@@ -160,9 +160,8 @@ end
 local function new_backend(sum, one)
   local made = {
     key = one.key, name = one.name, address = one.address, port = one.port, weight = one.weight, priority = one.priority,
-    provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, takes = nil, suspect = 0, states = nil, error = nil,
-    since_ms = nil, total_max = 0,
-  }
+    provenance = one.provenance, total = 0, idle = 0, busy = 0, connecting = 0, suspect = 0, states = nil, since_ms = nil, total_max = 0,
+  } -- takes and error, too, but for most there is no such thing, and room for 16
   if sum.by_key then sum.by_key[one.key] = made end
   sum.backends[#sum.backends + 1] = made
   return made
@@ -212,7 +211,7 @@ end
 local Sum = {
   __index = function(self, name)
     if name ~= "stats" and name ~= "counts" then return nil end
-    self.stats, self.counts = numbers.tables(self.numbers)
+    self.stats, self.counts = numbers.tables(self.numbers, true)
     return rawget(self, name)
   end,
 }
@@ -220,8 +219,14 @@ local Sum = {
 local function new_sum(pool)
   return setmetatable({
     name = pool.name, states = nil, numbers = nil, options = pool.options, backends = json.list {}, by_key = nil, workers = 0,
-    max_connections = 0, resolver = FINE, last_error = nil,
+    max_connections = 0, resolver = FINE, last_error = nil, is_shared = false,
   }, Sum)
+end
+
+-- The numbers of a sum that are its own, to be changed: those of its first worker are that worker's, until there is another.
+local function own_numbers(sum)
+  if sum.is_shared then sum.numbers, sum.is_shared = numbers.copy(sum.numbers), false end
+  return sum.numbers
 end
 
 -- For how long a pool's resolver has failed; nil: it does not fail.
@@ -236,7 +241,7 @@ local function add_pool(sum, pool, age_ms)
   sum.workers = sum.workers + 1
   count_state(sum, pool.state)
   local room = numbers.ensure(pool)
-  if sum.numbers then numbers.add(sum.numbers, room) else sum.numbers = numbers.summed(room) end
+  if sum.numbers then numbers.add(own_numbers(sum), room) else sum.numbers, sum.is_shared = room, true end
   if pool.rows then add_rows(sum, pool, age_ms) else add_backends(sum, pool.backends, age_ms) end
   -- A ceiling for the whole nginx is the same in all workers.
   local cap = room[ALLOWED_TO_ALL]
@@ -268,8 +273,8 @@ end
 function Sums:finish(accumulated)
   for _, sum in ipairs(self.list) do
     local gone = accumulated and accumulated[sum.name]
-    if gone then numbers.count_in(sum.numbers, gone) end
-    sum.by_key = nil
+    if gone then numbers.count_in(own_numbers(sum), gone) end
+    sum.by_key, sum.is_shared = nil, nil
   end
   return self.list
 end
