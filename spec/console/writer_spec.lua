@@ -5,14 +5,16 @@ local seat = require "cueball.console.seat"
 
 local shown, logged
 
+local PLENTY_MS = 5000 -- for what is to end by itself: a budget counts the time of other processes, too
+
 -- What a seat shows for this input.
-local function typed(input, values)
+local function typed(input, budget_ms, values)
   shown, logged = {}, {}
   host.log_to(function(_, message) logged[#logged + 1] = message end)
   finally(function() host.log_to(nil) end)
   host.run(function()
     local one = seat.new {
-      host = host, allow = "write", who = "spec", budget_ms = 50, values = values,
+      host = host, allow = "write", who = "spec", budget_ms = budget_ms or PLENTY_MS, values = values,
       output = function(words, kind) shown[#shown + 1] = (kind == "error" and "! " or "") .. words end,
     }
     one:run(input)
@@ -21,13 +23,13 @@ local function typed(input, values)
   return table.concat(shown, "\n")
 end
 
-local function is_ended(line, pattern)
+local function is_ended(line, pattern, budget_ms)
   local began = host.now()
-  local words = typed(line)
+  local words = typed(line, budget_ms)
   assert.matches("^! ", words, line)
   assert.matches(pattern, words, line)
   assert.is_nil((debug.gethook()), line)
-  assert.is_true(host.now() - began < 10e9, line)
+  assert.is_true(host.now() - began < 60e9, line)
 end
 
 local TIME, MEMORY = "the command ran for more than 50 ms without an end", "the command took more than 64 MiB of memory"
@@ -59,7 +61,7 @@ describe("a writer's command is ended", function()
     "require('cueball').sleep(1) while true do end",
     "require('cueball').sleep(1) coroutine.wrap(function() require('cueball').sleep(1) while true do end end)()",
   } do
-    it("in: " .. line, function() is_ended(line, TIME) end)
+    it("in: " .. line, function() is_ended(line, TIME, 50) end)
   end
 
   for _, line in ipairs {
@@ -74,7 +76,7 @@ describe("a writer's command is ended", function()
   end
 
   it("for what functions of the program take, when they come back", function()
-    local words = typed("busy() for i = 1, 1000 do end", { busy = function()
+    local words = typed("busy() for i = 1, 1000 do end", 50, { busy = function()
       local stop = host.now() + 60e6
       while host.now() < stop do end
     end })
@@ -82,7 +84,7 @@ describe("a writer's command is ended", function()
   end)
 
   it("and not for the time that others take while it waits", function()
-    assert.equal("true", typed("local wait = require('cueball').sleep for i = 1, 5 do wait(30) end return true"))
+    assert.equal("true", typed("local wait = require('cueball').sleep for i = 1, 5 do wait(300) end return true", 1000))
   end)
 end)
 
@@ -94,29 +96,29 @@ describe("a task that a writer spawns", function()
         .. "return require('cueball').sleep(100)",
       "require('cueball').host().spawn(load \"require('cueball').sleep(1) while true do end\") return require('cueball').sleep(100)",
     } do
-      assert.equal("true", typed(line), line)
-      assert.matches("the task ran for more than 50 ms without waiting", table.concat(logged, "\n"), line)
+      assert.equal("true", typed(line, 500), line)
+      assert.matches("the task ran for more than 500 ms without waiting", table.concat(logged, "\n"), line)
       assert.is_nil((debug.gethook()), line)
       assert.equal("2", typed "1 + 1")
     end
   end)
 
   it("has its time anew whenever it has waited", function()
-    assert.equal("true", typed [[
+    assert.equal("true", typed([[
       local cueball = require "cueball"
       spec_rounds = 0
       cueball.spawn(function()
         for round = 1, 8 do
-          local stop = cueball.host().now() + 20e6
+          local stop = cueball.host().now() + 300e6
           while cueball.host().now() < stop do end
           cueball.sleep(1)
           spec_rounds = round
         end
       end)
-      for _ = 1, 400 do
+      for _ = 1, 6000 do
         if spec_rounds == 8 then return true end
         cueball.sleep(10)
-      end]])
+      end]], 2000))
     assert.equal("", table.concat(logged, "\n"):match "ran for more.*" or "")
   end)
 
