@@ -34,6 +34,7 @@ describe("a factory in C that never blocks", function()
     assert.equal(library.spec_opened(), library.spec_closed())
     for _, server in ipairs(servers) do server:close() end
     servers = {}
+    uv.run "nowait" -- luv before 1.45 does not like an end with handles that are closing
   end)
 
   -- A server that says this to everybody who comes; "": nothing.
