@@ -49,7 +49,7 @@ end
 local function show_wrong_password(server)
   local pool = cueball.pool {
     name = "stranger", resolver = cueball.resolver.static { server.address }, claim_timeout_ms = 10000,
-    connect = ldap { dn = "uid=app,dc=example", password = "guessed" }, recovery = { default = { attempts = 1 } },
+    connect = ldap { dn = "uid=app,dc=example", password = "guessed" }, recovery = { default = { attempts = 1, timeout_ms = 10000 } },
   }
   local _, message = pool:claim()
   print(plain(message))

@@ -47,7 +47,7 @@ local function use(folder, nodes)
   -- Without the option the system's authorities are trusted, and none of them has signed this.
   local suspicious = cueball.pool {
     resolver = cueball.resolver.static(nodes), connect = cueball.connection.tcp { tls = true },
-    recovery = { default = { attempts = 1 } },
+    recovery = { default = { attempts = 1, timeout_ms = 10000 } },
   }
   print(select(2, suspicious:claim()):match "TLS: [^)]*%)?")
   suspicious:stop()
