@@ -105,15 +105,20 @@ describe("a factory in C for PostgreSQL", function()
     end)
   end)
 
+  -- On a busy machine an attempt may take too long: the pool has failed then, and goes on trying.
+  local function serves(pool)
+    return pool:with(function(connection) return ask(connection, "select 1") end) == "1"
+  end
+
   it("does not wait for a server that is frozen longer than its pool", function()
     pooled("pg", { check_interval_ms = 20, check_timeout_ms = 50,
       recovery = { default = { attempts = 1, timeout_ms = 2000, max_timeout_ms = 2000, delay_ms = 20 } } }, function(pool)
-      assert.equal("1", pool:with(function(connection) return ask(connection, "select 1") end))
+      until_true(function() return serves(pool) end)
       server:freeze()
       until_true(function() return pool:state() == "failed" end)
       server:thaw()
       until_true(function() return pool:state() == "running" end)
-      assert.equal("1", pool:with(function(connection) return ask(connection, "select 1") end))
+      until_true(function() return serves(pool) end)
     end)
   end)
 end)
