@@ -106,7 +106,10 @@ function Pane:status()
   end)
 end
 
+-- What the shell runs does not hear that the terminal is gone where the shell does not: it would go on, in a loop perhaps.
 function Pane:stop()
+  local pid = told(self, "?pane_dead,,#{pane_pid}"):match "^%d+$"
+  if pid then shell.run("kill -s KILL -- -" .. pid) end
   run(self, "kill-server")
   shell.run("rm -rf " .. shell.quote(self.folder))
   running[self] = nil
