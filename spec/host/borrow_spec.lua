@@ -21,18 +21,32 @@ end
 describe("host.borrow", function()
   local ours, theirs
 
-  setup(collect)   -- descriptors are counted: what earlier specs left is not to be closed meanwhile
-
-  before_each(function()
+  local function open()
     local pair = ffi.new "int[2]"
     assert.equal(0, ffi.C.spec_borrow_socketpair(1, 1, 0, pair))
     ours, theirs = pair[0], pair[1]
-  end)
+  end
 
-  after_each(function()
+  local function close()
     ffi.C.spec_borrow_close(ours)
     ffi.C.spec_borrow_close(theirs)
+  end
+
+  -- Descriptors are counted: what earlier specs left is closed before, and the loop has made those of its own that it makes when it first
+  -- has one to watch.
+  setup(function()
+    collect()
+    open()
+    host.run(function()
+      local task = host.spawn(function() assert(host.borrow(ours)):receive() end)
+      host.sleep(0)
+      host.kill(task)
+    end)
+    close()
   end)
+
+  before_each(open)
+  after_each(close)
 
   local function say(text) ffi.C.spec_borrow_write(theirs, text, #text) end
   local function hear()
@@ -54,7 +68,7 @@ describe("host.borrow", function()
         assert.is_true(sock:is_fit())
         assert.equal(1, sock:close())
         host.sleep(0)
-        before = before or descriptors()   -- the first time the loop has made some of its own
+        before = before or descriptors()
         assert.equal(before, descriptors())
       end
       say "still"   -- nothing reads it any more but its owner
