@@ -92,21 +92,25 @@ function numbers.of(of_stats, of_counts)
   return room
 end
 
---- Adds `from` to `sum`: what there is, by its kind.  Quantiles cannot be added up and are left out.
+--- Adds one number to the same of a sum, by its kind.  Quantiles cannot be added up and are left out.
+function numbers.add_one(sum, index, value)
+  local kind, known = KINDS[index], sum[index]
+  if kind == NOT then return end
+  if known ~= known then
+    sum[index] = value
+  elseif kind == SUM then
+    sum[index] = known + value
+  elseif value > known then
+    sum[index] = value
+  end
+end
+local add_one = numbers.add_one
+
+--- Adds `from` to `sum`: what there is.
 function numbers.add(sum, from)
   for index = 0, count - 1 do
     local value = from[index]
-    local kind = KINDS[index]
-    if value == value and kind ~= NOT then
-      local known = sum[index]
-      if known ~= known then
-        sum[index] = value
-      elseif kind == SUM then
-        sum[index] = known + value
-      elseif value > known then
-        sum[index] = value
-      end
-    end
+    if value == value then add_one(sum, index, value) end
   end
 end
 

@@ -211,7 +211,11 @@ local function decoded(pool)
 end
 
 local IN_LINE = { options = true, resolver = true, last_error = true, backends = true }
-local Pool = { __index = function(self, name) return IN_LINE[name] and decoded(self)[name] or nil end }
+local Pool = { __index = function(self, name)
+  if name ~= "numbers" then return IN_LINE[name] and decoded(self)[name] or nil end
+  self.numbers = records.numbers(self) -- most need them only to be added up, which is done without this
+  return rawget(self, name)
+end }
 
 -- What was read of another worker.
 local Read = {}

@@ -133,18 +133,41 @@ local function doubles_in(struct, offset)
   return ffi.cast(doubles_of, ffi.cast(bytes_of, struct) + offset)
 end
 
--- @return the numbers at `at`; nil: they are none of ours
-local function read_numbers(at, count)
+local function find_numbers(at, count)
   ffi.copy(found_index, at, count * INDEX_BYTES)
   ffi.copy(found_number, at + count * INDEX_BYTES, count * NUMBER_BYTES)
-  local room = numbers.new()
-  ffi.copy(room, EMPTY, ffi.sizeof(room))
+end
+
+-- Are the numbers at `at` ours?
+local function are_numbers(at, count)
+  find_numbers(at, count)
   for number = 0, count - 1 do
-    local index = found_index[number]
-    if index >= numbers.count or not is_finite(found_number, number) or found_number[number] < 0 then return nil end
-    room[index] = found_number[number]
+    if found_index[number] >= numbers.count or not is_finite(found_number, number) or found_number[number] < 0 then return false end
   end
+  return true
+end
+
+--- The numbers of a pool that was read, as cueball.monitor.numbers has them.
+function records.numbers(pool)
+  local room, count = numbers.new(), pool.number_count
+  ffi.copy(room, EMPTY, ffi.sizeof(room))
+  find_numbers(pool.numbers_at, count)
+  for number = 0, count - 1 do room[found_index[number]] = found_number[number] end
   return room
+end
+
+--- Adds them to a sum.
+function records.add(sum, pool)
+  local count = pool.number_count
+  find_numbers(pool.numbers_at, count)
+  for number = 0, count - 1 do numbers.add_one(sum, found_index[number], found_number[number]) end
+end
+
+-- What the numbers found have at an index; nil: nothing.
+local function found(wanted, count)
+  for number = 0, count - 1 do
+    if found_index[number] == wanted then return found_number[number] end
+  end
 end
 
 local SINCE_AT = ffi.offsetof(Row, "since_ms")
@@ -176,23 +199,25 @@ local DOUBLES_AT = ffi.offsetof(Record, "max_connections")
 -- @param text that it is in
 -- @param at, size a pointer to it, and how many bytes are left
 -- @param from, to where in the text its line begins, and where the lines end
--- @return the pool: name, state, numbers, from, to (its line, in the text), max_connections, failing_ms, has_error, row_count (see
---   records.backend); and how many bytes the record took; nil: it is none
+-- @return the pool: name, state, from, to (its line, in the text), max_connections, allowed_to_all, failing_ms, has_error, row_count (see
+--   records.backend; records.numbers, records.add have the numbers); and how many bytes the record took; nil: it is none
 function records.read(text, at, size, from, to)
   if size < RECORD_BYTES then return nil end
   ffi.copy(record, at, RECORD_BYTES)
   local behind = size_behind()
   if not behind or behind > size - RECORD_BYTES or from + record.line_size - 1 > to then return nil end
   at = at + RECORD_BYTES
-  local rows_at = at + record.name_size + record.number_count * (INDEX_BYTES + NUMBER_BYTES)
-  local room, rows = read_numbers(at + record.name_size, record.number_count), read_rows(rows_at)
-  if not room or not rows then return nil end
+  local numbers_at, count = at + record.name_size, record.number_count
+  local rows_at = numbers_at + count * (INDEX_BYTES + NUMBER_BYTES)
+  local rows = read_rows(rows_at)
+  if not rows or not are_numbers(numbers_at, count) then return nil end
   local doubles = doubles_in(record, DOUBLES_AT)
   if not (is_finite(doubles, 0) and is_finite(doubles, 1)) then return nil end
   local most, failing = record.max_connections, record.failing_ms
   return {
-    name = ffi.string(at, record.name_size), state = POOL_STATES[record.state], numbers = room, from = from,
-    to = from + record.line_size - 1, max_connections = most >= 0 and most or nil,
+    name = ffi.string(at, record.name_size), state = POOL_STATES[record.state], numbers_at = numbers_at, number_count = count,
+    from = from, to = from + record.line_size - 1, max_connections = most >= 0 and most or nil,
+    allowed_to_all = found(INDEX.allowed_to_all, count),
     failing_ms = failing >= 0 and failing or nil, has_error = record.has_error ~= 0, row_count = record.backend_count, rows = rows,
     keys = rows_at + record.backend_count * ROW_BYTES, text = text, -- in which the keys and the line are
   }, RECORD_BYTES + behind

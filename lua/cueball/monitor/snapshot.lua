@@ -237,16 +237,32 @@ end
 
 local ALLOWED_TO_ALL = numbers.index.allowed_to_all
 
+-- The ceiling on the connections of all workers; nil: there is none.
+local function cap_of(pool)
+  if pool.rows then return pool.allowed_to_all end
+  local cap = numbers.ensure(pool)[ALLOWED_TO_ALL]
+  return cap == cap and cap or nil
+end
+
+local function add_numbers(sum, pool)
+  if not sum.numbers then
+    sum.numbers, sum.is_shared = numbers.ensure(pool), true
+  elseif pool.rows then
+    records.add(own_numbers(sum), pool)
+  else
+    numbers.add(own_numbers(sum), numbers.ensure(pool))
+  end
+end
+
 local function add_pool(sum, pool, age_ms)
   sum.workers = sum.workers + 1
   count_state(sum, pool.state)
-  local room = numbers.ensure(pool)
-  if sum.numbers then numbers.add(own_numbers(sum), room) else sum.numbers, sum.is_shared = room, true end
+  add_numbers(sum, pool)
   if pool.rows then add_rows(sum, pool, age_ms) else add_backends(sum, pool.backends, age_ms) end
   -- A ceiling for the whole nginx is the same in all workers.
-  local cap = room[ALLOWED_TO_ALL]
+  local cap = cap_of(pool)
   local most = pool.max_connections or not pool.rows and pool.options.max_connections or MAX_CONNECTIONS
-  sum.max_connections = cap == cap and cap or sum.max_connections + most
+  sum.max_connections = cap or sum.max_connections + most
   local failing_ms = failing_of(pool)
   if failing_ms and (not sum.resolver.is_failing or failing_ms > (sum.resolver.since_ms or 0)) then sum.resolver = pool.resolver end
   if not sum.last_error and pool.has_error ~= false then sum.last_error = pool.last_error end
