@@ -42,6 +42,25 @@ describe("cueball repl", function()
     assert.is_truthy(err:find('^nil, "gone", "x"\ninput 2:1: deep\n'), err)
   end)
 
+  it("ends when nobody reads what it prints, or the disk is full", function()
+    local status, out, err = command.shell [[{ yes '1 + 1' 2>/dev/null | cueball repl; echo "status $?" >&2; } | head -n 1]]
+    assert.same({ 0, "2\n", "status 141\n" }, { status, out, err })
+    -- So long that it is compiled.
+    status, out, err = command.shell [[{ cueball repl -e 'while true do print(1) end'; echo "status $?" >&2; } | head -c 1000000 | wc -c]]
+    assert.same({ 0, "1000000\n", "status 141\n" }, { status, out, err })
+    if not io.open("/dev/full", "rb") then return end
+    status, out, err = command.shell "cueball repl -e 1 -e 'io.stderr:write \"on\"' >/dev/full"
+    assert.same({ 1, "", "cueball: stdout cannot be written: No space left on device\n" }, { status, out, err })
+  end)
+
+  it("bears that its input, or its output, is closed", function()
+    assert.same({ 0, "", "" }, { command.shell "cueball repl <&-" })
+    assert.same({ 0, "2\n", "" }, { command.shell "cueball repl -e 1+1 <&- 2>&-" })
+    for _, line in ipairs { "echo 1 | cueball repl >&-", "cueball repl -e 1 >&- <&-", "cueball --help >&-" } do
+      assert.same({ 1, "", "cueball: stdout cannot be written: Bad file descriptor\n" }, { command.shell(line) })
+    end
+  end)
+
   it("lets the loop go on while a pipe is slow", function()
     local spawns = [[do cueball.spawn(function() cueball.sleep(10) print "meanwhile" io.open(os.getenv "SAID", "w"):close() end) end]]
     local status, out = command.shell(("export SAID='%s/said'; "
@@ -83,9 +102,7 @@ describe("cueball repl", function()
       assert.same({ 2, "" }, { status, out })
       assert.is_truthy(err:find(message, 1, true), err)
     end
-    local status, _, err = run "-i"
-    assert.equal(4, status)
-    assert.is_truthy(err:find "no terminal", err)
+    assert.same({ 4, "", "cueball: standard input is no terminal, as --interactive wants it\n" }, { run "-i" })
   end)
 
   it("tells the log on stderr, from CUEBALL_LOG on", function()

@@ -164,6 +164,7 @@ describe("cueball top", function()
     local dumb = tmux.start(("%s top 127.0.0.1:%d"):format(command.script, number), { environment = "TERM=dumb" })
     assert.equal(0, dumb:status())
     dumb:wait_for "10.0.0.2"
+    assert.is_nil(dumb:screen(true):find("\27", 1, true))
   end)
 
   it("prints a table once, where there is no terminal or it is told to", function()

@@ -28,6 +28,7 @@ function machine.new(given)
   function system.time() return system.clock end
   function system.is_reader_gone() return system.reader_is_gone end
   function system.host() return given.host end
+  function system.keep_standard() end
   return system
 end
 

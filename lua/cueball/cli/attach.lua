@@ -1,6 +1,7 @@
 --- cueball attach: a prompt in a program that runs, over its console (cueball.console.listen).
 local address_of = require "cueball.address"
 local editors = require "cueball.cli.editor"
+local output = require "cueball.cli.output"
 local read = require "cueball.cli.read"
 local status = require "cueball.cli.status"
 local text = require "cueball.text"
@@ -29,7 +30,8 @@ typed. Standard input that is no terminal is read and run without a prompt.
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
 3 the program cannot be reached; 4 something is missing or broken here;
-129 the terminal went; 130 the third Ctrl-C that nobody heard; 143 terminated.
+129 the terminal went; 130 the third Ctrl-C that nobody heard; 141 nobody reads
+stdout; 143 terminated.
 ]==]
 
 function attach.define(parser)
@@ -55,15 +57,6 @@ local function fault_of(given)
     return text.format("option '--worker' must be a whole number, not %q", given.worker)
   end
   if not given.path:find "^/[%w%-._~/]*$" then return text.format("option '--path' must be a path such as /console, not %q", given.path) end
-end
-
--- Results and output to stdout, the rest to stderr. What comes from elsewhere is escaped.
-local function plain_printer(system)
-  return function(words, kind)
-    local file = (kind == "error" or kind == "note") and system.stderr or system.stdout
-    file:write(text.clean_lines(words), "\n")
-    file:flush()
-  end
 end
 
 local function submit(one, words, print, where)
@@ -130,7 +123,7 @@ local function has_prompt(given, system)
 end
 
 local function run_all(given, system, host, token)
-  local print = plain_printer(system)
+  local print = output.printer(system, text.clean_lines)
   local is_prompt = has_prompt(given, system)
   local one, message
   if is_prompt then

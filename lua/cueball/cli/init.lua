@@ -144,6 +144,7 @@ end
 -- @return the exit status
 function cli.main(arguments, system)
   system = system or require "cueball.cli.system"
+  system.keep_standard()
   local is_well, result = xpcall(run, function(message)
     -- What is missing on this machine is told as a plain sentence; anything else is a fault in here.
     if type(message) ~= "string" or not message:find "^[^\n]-%.lua:%d+: " then return message end

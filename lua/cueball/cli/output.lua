@@ -72,6 +72,8 @@ function Output:put(text)
   if number == EPIPE then return nil, "closed" end
   return nil, "stdout cannot be written: " .. tostring(message)
 end
+-- LuaJIT, in compiled code, does once more what has failed; fflush succeeds then, as what could not be written is gone.
+jit.off(Output.put)
 
 --- The exit status for what output:put or one like it returned; what went wrong is told.
 function Output:status_of(ok, message)
@@ -79,6 +81,22 @@ function Output:status_of(ok, message)
   if message == "closed" then return status.reader_gone end
   self:complain(message)
   return status.failed
+end
+
+--- How a command without a prompt prints: results and output to stdout, the rest to stderr. Where stdout takes no more, it is over.
+-- @param made function(words) → text, for words that come from elsewhere; or nil
+-- @return function(words, kind)
+function output.printer(system, made)
+  local out = output.new(system, {})
+  return function(words, kind)
+    local line = (made and made(words) or words) .. "\n"
+    if kind == "error" or kind == "note" then
+      system.stderr:write(line)
+      return system.stderr:flush()
+    end
+    local ok, message = out:put(line)
+    if not ok then system.exit(out:status_of(ok, message)) end
+  end
 end
 
 -- Order ----------------------------------------------------------------------------------

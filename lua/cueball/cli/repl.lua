@@ -1,5 +1,6 @@
 --- cueball repl: a prompt in a program of its own, on the event loop or in virtual time; and the same for scripts and pipes.
 local editors = require "cueball.cli.editor"
+local output = require "cueball.cli.output"
 local status = require "cueball.cli.status"
 local text = require "cueball.text"
 
@@ -16,7 +17,7 @@ SCRIPT is run first; its variables stay. If standard input is no terminal, it
 is read and run without a prompt.
 
   -e, --execute LUA  Run this, and end; as often as you like, in order
-  -i, --interactive  With -e or a pipe: go on with a prompt on the terminal
+  -i, --interactive  With -e: go on with a prompt on the terminal
       --sim          In virtual time, on a network of the simulator's
       --seed N       Of all chance there is with --sim [1]
       --no-history   Neither read nor write the file of what was typed
@@ -25,7 +26,7 @@ is read and run without a prompt.
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
 4 something is missing or broken here; 129 the terminal went; 130 the third
-Ctrl-C that nobody heard; 143 terminated.
+Ctrl-C that nobody heard; 141 nobody reads stdout; 143 terminated.
 ]==]
 
 local SEED_MAX = 2 ^ 53 - 1
@@ -51,15 +52,6 @@ local function fault_of(given)
 end
 
 -- ----------------------------------------------------------------- printing --
-
--- Results and output to stdout, the rest to stderr.
-local function plain_printer(system)
-  return function(words, kind)
-    local file = (kind == "error" or kind == "note") and system.stderr or system.stdout
-    file:write(words, "\n")
-    file:flush()
-  end
-end
 
 local LEVELS = { debug = 1, info = 2, warn = 3, error = 4, none = 5 }
 
@@ -167,7 +159,7 @@ local function run_all(given, system, host)
   local is_prompt = has_prompt(given, system)
   local world, prompt, adopt = given.sim and new_world(given) or nil, nil, nil
   if is_prompt then prompt, adopt = open_prompt(given, system) end
-  local print = prompt and function(words, kind) prompt:print(words, kind) end or plain_printer(system)
+  local print = prompt and function(words, kind) prompt:print(words, kind) end or output.printer(system)
   local session = new_session(given, world, prompt, adopt, print)
   log_to(system, host, world, print)
   if prompt then
@@ -189,6 +181,10 @@ function repl.run(given, system)
   local fault = fault_of(given)
   if not fault and has_prompt(given, system) then given.editor, fault = editors.named(given.editor, system.environment) end
   if fault then return nil, fault end
+  if given.interactive and not system.is_terminal_input() then
+    system.stderr:write "cueball: standard input is no terminal, as --interactive wants it\n"
+    return status.broken
+  end
   local host = system.host()
   return host.run(run_all, given, system, host)
 end

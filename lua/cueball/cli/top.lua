@@ -285,7 +285,8 @@ function top.run(given, system)
     is_once = true
   end
   if is_once then
-    if not system.is_terminal(system.stdout) then look.is_ascii, look.is_plain = false, not look.has_color end
+    if not system.is_terminal(system.stdout) then look.is_ascii = false end
+    look.is_plain = not look.has_color and not (system.is_terminal(system.stdout) and system.environment "TERM" ~= "dumb")
     return host.run(print_once, host, system, asked, look)
   end
   return host.run(run_screen, host, system, asked, look, terminal)
