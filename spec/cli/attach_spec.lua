@@ -192,13 +192,17 @@ describe("cueball attach", function()
     assert.equal(status.found, pane:status())
   end)
 
-  it("tells that the program has gone", function()
-    start "read"
-    local pane = tmux.start(("trap : INT; %s attach --no-history unix:%s/sock"):format(command.script, folder), { columns = 130 })
-    pane:wait_for "read %d+%w+>"
-    stop()
-    pane:wait_for "the connection to the program ended"
-    pane:type "1"
-    assert.equal(status.timeout, pane:status())
-  end)
+  for _, editor in ipairs { "own", "readline", "plain" } do
+    it("tells that the program has gone, and ends, with the editor " .. editor, function()
+      start "read"
+      local pane = tmux.start(("trap : INT; %s attach --editor %s --no-history unix:%s/sock; echo status $?"):format(command.script, editor,
+        folder), { columns = 130 })
+      pane:wait_for "read %d+%w+>"
+      pane:type "half"
+      pane:wait_for "> half"
+      stop()
+      pane:wait_for "the connection to the program ended[^\n]*\n.*status 3\n"
+      assert.is_nil(pane:screen():find "half%s*status")
+    end)
+  end
 end)

@@ -61,12 +61,19 @@ function Prompt:painted(kind, words)
   return on .. words .. off, on, off
 end
 
---- Shows a text, above the line that is being typed.
+local function wake(self)
+  local waiter = self.waiter
+  self.waiter = nil
+  if waiter then waiter:wake() end
+end
+
+--- Shows a text, above the line that is being typed. Where that says that the session is over, nothing more is waited for.
 -- @param kind "result", "error", "output" or "note"
 function Prompt:print(words, kind)
   if kind ~= "output" or self.session and self.session.is_remote then words = text.clean_lines(words) end
   self.has_printed = true
   self.editor:above(self:painted(kind, words) .. "\n")
+  if self.session and self.session.is_over then wake(self) end
 end
 
 -- @return "done" or "incomplete"
@@ -94,12 +101,6 @@ end
 function Prompt:wait()
   self.waiter = self.host.waiter()
   self.waiter:wait()
-end
-
-local function wake(self)
-  local waiter = self.waiter
-  self.waiter = nil
-  if waiter then waiter:wake() end
 end
 
 local function hear_keys(self)

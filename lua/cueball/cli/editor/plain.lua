@@ -47,6 +47,7 @@ local function taken(self)
     self.rest = rest
     return line
   end
+  if self.prompt.session.is_over then self.prompt:write "\n" end
   if self.is_over or self.prompt.session.is_over then return nil, "end" end
 end
 

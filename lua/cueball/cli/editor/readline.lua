@@ -222,9 +222,13 @@ function Readline:read(pending)
     end
   end
   local was_empty = not self.pending and self.lib.line() == ""
-  if self.is_interrupted then self.lib.abandon_line() end
-  finish(self)
   local line = self.lines[1]
+  if self.is_interrupted then
+    self.lib.abandon_line()
+  elseif line == nil and self.prompt.session.is_over then
+    self.lib.clear_line()
+  end
+  finish(self)
   if self.is_interrupted then return nil, "interrupted", was_empty end
   if not line then return nil, "end" end
   return self.pending and self.pending .. "\n" .. line or line
