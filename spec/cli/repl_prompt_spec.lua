@@ -341,6 +341,23 @@ describe("cueball repl on GNU readline", function()
     end
   end)
 
+  it("bears an arrow, and bytes that are no characters, in the middle of a search", function()
+    start ""
+    pane:type "6 * 7"
+    pane:keys "Enter"
+    pane:wait_for "_1 = 42\n"
+    for _ = 1, 10 do pane:keys "-H 13 6f 78 fd 1b 5b 44 78" end -- C-s, ox, a byte, Left
+    for _ = 1, 10 do pane:keys "-H 12 f5 f1 1b 13 78" end
+    pane:keys "C-c"
+    pane:wait_for "\n>%s*$"
+    pane:keys "C-r"
+    pane:type "6"
+    pane:keys "Left Right"
+    pane:type "0"
+    pane:keys "Enter"
+    pane:wait_for "_2 = 420\n"
+  end)
+
   it("knows vi's Escape from the one of an arrow, and inserts all completions", function()
     start "set editing-mode vi\nset keymap vi-insert\n\"\\C-o\": insert-completions\n"
     pane:type "1 + 5"

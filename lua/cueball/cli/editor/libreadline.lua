@@ -166,10 +166,23 @@ local function add_keys(lib, library)
     library.cueball_rl_function_of_keyseq(byte == "\\" and "\\\\" or byte, nil, kind)
     return kind[0] == IS_KEYMAP
   end
-  --- A key, or a character, all of its bytes. A search ends before a key such as Ctrl-X: readline 8.2 does not bear one in a search.
+  -- What is no character of the locale is left out: in a search readline 8.2 reads on behind its end.
+  local function press_characters(bytes)
+    while bytes ~= "" do
+      local length = library.cueball_rl_mblen(bytes, #bytes)
+      if length > 0 then press(bytes:sub(1, length), false) else lib.ring() end
+      bytes = bytes:sub(math.max(1, length) + 1)
+    end
+  end
+  --- A key, or a character, all of its bytes. A search ends before a key such as Ctrl-X, or an arrow: readline 8.2 does not bear one in a
+  -- search.
   function lib.press(bytes)
-    if lib.is_searching() and bytes:byte() ~= ESCAPE and begins_others(bytes:sub(1, 1)) then press("\27", false) end
-    if is_utf8 and bytes:byte() >= 0xc0 then return press(bytes, false) end
+    if is_utf8 and bytes:byte() >= 0x80 then return press_characters(bytes) end
+    local is_escape = bytes:byte() == ESCAPE
+    if lib.is_searching() and (is_escape or begins_others(bytes:sub(1, 1))) then
+      press("\27", false)
+      if bytes == "\27" then return end
+    end
     for index = 1, #bytes do press(bytes:sub(index, index), index < #bytes and bytes:byte(index) == ESCAPE) end
   end
 end
