@@ -358,6 +358,34 @@ describe("cueball repl on GNU readline", function()
     pane:wait_for "_2 = 420\n"
   end)
 
+  it("bears rows of control keys that crash readline", function()
+    -- Ctrl-R, Ctrl-S, Escape and Ctrl-X more often than others; not Ctrl-C, Ctrl-D, Ctrl-Z and Ctrl-\\.
+    local OFTEN, NOT = { [0] = 18, 19, 27, 24 }, { [3] = true, [4] = true, [26] = true, [28] = true }
+    for _, seed in ipairs { 3, 7, 16, 18, 24 } do
+      start ""
+      local row, drawn = {}, seed
+      local function draw()
+        drawn = drawn * 48271 % 2147483647
+        return math.floor(drawn / 100)
+      end
+      while #row < 1000 do
+        local kind, number = draw() % 3, draw()
+        local key = kind == 0 and number % 32 or kind == 1 and OFTEN[number % 4] or number % 128
+        if not NOT[key] then row[#row + 1] = ("%02x"):format(key) end
+      end
+      pane:keys("-H " .. table.concat(row, " "))
+      pane:wait_until("an answer after the row of seed " .. seed, function(screen)
+        if screen:find '= "alive"' then return true end
+        assert.is_nil(screen:find "Pane is dead", "seed " .. seed)
+        pane:keys "C-c"
+        pane:type "'al'..'ive'"
+        pane:keys "Enter"
+        os.execute "sleep 0.5" -- for the rest of the row, and else the next Ctrl-C overtakes Enter
+      end)
+      pane:stop()
+    end
+  end)
+
   it("knows vi's Escape from the one of an arrow, and inserts all completions", function()
     start "set editing-mode vi\nset keymap vi-insert\n\"\\C-o\": insert-completions\n"
     pane:type "1 + 5"

@@ -26,6 +26,7 @@ local DECLARATIONS = [[
   extern void *cueball_rl_last_func __asm__("rl_last_func");
   extern char *cueball_rl_executing_keyseq __asm__("rl_executing_keyseq");
   extern int cueball_rl_key_sequence_length __asm__("rl_key_sequence_length");
+  extern void *cueball_rl_callback_func __asm__("_rl_callback_func");
   int cueball_rl_initialize(void) __asm__("rl_initialize");
   int cueball_rl_tty_set_echoing(int is_on) __asm__("rl_tty_set_echoing");
   int cueball_rl_variable_bind(const char *name, const char *value) __asm__("rl_variable_bind");
@@ -56,7 +57,7 @@ local DECLARATIONS = [[
 
 -- Where words begin for readline. What is completed may begin elsewhere; the list is made to fit.
 local BREAKS = " \t\n!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~"
-local SEARCHING = 0x80 + 0x100 -- RL_STATE_ISEARCH, RL_STATE_NSEARCH
+local ISEARCH, NSEARCH = 0x80, 0x100 -- RL_STATE_ISEARCH, RL_STATE_NSEARCH
 local KEY_MAX = 64
 local LC_CTYPE = 0 -- of Linux
 
@@ -114,7 +115,9 @@ local function add_display(lib, library)
   function lib.clear_line() library.cueball_rl_clear_visible_line() flush() end
   function lib.draw_line() library.cueball_rl_on_new_line() library.cueball_rl_redisplay() end
   function lib.set_prompt(words) library.cueball_rl_set_prompt(words) end
-  function lib.is_searching() return bit.band(tonumber(library.cueball_rl_readline_state), SEARCHING) ~= 0 end
+  function lib.is_searching(kind)
+    return bit.band(tonumber(library.cueball_rl_readline_state), kind or ISEARCH + NSEARCH) ~= 0
+  end
   --- The line is drawn anew, from the cursor on, for the size that the terminal has now.
   function lib.resized()
     library.cueball_rl_reset_screen_size()
@@ -144,7 +147,7 @@ local function add_display(lib, library)
   end
 end
 
-local ESCAPE = 27
+local ESCAPE, ABORT = 27, "\7" -- Ctrl-G: where the text that is sought is typed first, an Escape belongs to it
 local IS_KEYMAP = 1 -- ISKMAP: a key that begins others
 
 -- How keys are typed. readline asks a hook whether more of them have come. It is told so between an Escape and what belongs to it, and else
@@ -154,7 +157,9 @@ local IS_KEYMAP = 1 -- ISKMAP: a key that begins others
 local function add_keys(lib, library)
   local nothing, something = ffi.cast("void *", library.cueball_rl_nothing), ffi.cast("void *", library.cueball_rl_something)
   local is_utf8 = library.cueball_rl_mblen("ä", 2) == 2
+  -- A function that waits for one character, the one to be sought, gets an Escape as it is: it does not bear that more is to come.
   local function press(bytes, has_more)
+    has_more = has_more and library.cueball_rl_callback_func == nil
     library.cueball_rl_input_available_hook = has_more and something or nothing
     for index = 1, #bytes do library.cueball_rl_stuff_char(bytes:byte(index)) end
     lib.binding.read_char()
@@ -162,7 +167,7 @@ local function add_keys(lib, library)
   local kind = ffi.new "int[1]"
   local function begins_others(byte)
     kind[0] = 0
-    if byte == "\0" then return false end
+    if byte == "\0" then return true end -- readline ends the text there that is sought
     library.cueball_rl_function_of_keyseq(byte == "\\" and "\\\\" or byte, nil, kind)
     return kind[0] == IS_KEYMAP
   end
@@ -180,7 +185,7 @@ local function add_keys(lib, library)
     if is_utf8 and bytes:byte() >= 0x80 then return press_characters(bytes) end
     local is_escape = bytes:byte() == ESCAPE
     if lib.is_searching() and (is_escape or begins_others(bytes:sub(1, 1))) then
-      press("\27", false)
+      press(lib.is_searching(NSEARCH) and ABORT or "\27", false)
       if bytes == "\27" then return end
     end
     for index = 1, #bytes do press(bytes:sub(index, index), index < #bytes and bytes:byte(index) == ESCAPE) end
