@@ -70,7 +70,7 @@ complete -c cueball -n '__fish_cueball_seen_command attach' -l editor -xa 'auto 
 
 complete -c cueball -n '__fish_cueball_seen_command repl' -s h -l help -d 'Print this'
 complete -c cueball -n '__fish_cueball_seen_command repl' -s e -l execute -r -d 'Run this, and end; as often as you like, in order'
-complete -c cueball -n '__fish_cueball_seen_command repl' -s i -l interactive -d 'With -e or a pipe: go on with a prompt on the terminal'
+complete -c cueball -n '__fish_cueball_seen_command repl' -s i -l interactive -d 'With -e: go on with a prompt on the terminal'
 complete -c cueball -n '__fish_cueball_seen_command repl' -l sim -d 'In virtual time, on a network of the simulator\'s'
 complete -c cueball -n '__fish_cueball_seen_command repl' -l seed -r -d 'Of all chance there is with --sim'
 complete -c cueball -n '__fish_cueball_seen_command repl' -l no-history -d 'Neither read nor write the file of what was typed'
