@@ -21,6 +21,13 @@ local SERVER = [[
   location = /hook { content_by_lua_block { ngx.print(tostring(debug.gethook())) } }
   location = /more { content_by_lua_block { pool:set { max_connections = pool:max_connections() + 1 } } }
   location = /watchers { content_by_lua_block { ngx.print(#pool.events.subscribers) } }
+  location = /pipes { content_by_lua_block {
+    local found = {}
+    for _, key in ipairs(ngx.shared.cueball:get_keys(0)) do
+      if key:find("cueball/console/pipe:", 1, true) then found[#found + 1] = key end
+    end
+    ngx.print(table.concat(found, "\n"))
+  } }
   location = /pid { content_by_lua_block { ngx.print(ngx.worker.pid()) } }
 ]]
 
@@ -233,6 +240,32 @@ describe("a console in nginx", function()
     end)
   end)
 
+  -- Of sessions that are over nothing lies in the shared memory, and those that are quiet have nothing there.
+  local function nothing_is_left()
+    nginx.until_true(function() return one:ask "/pipes" == "" end, function() return one:ask "/pipes" end)
+  end
+
+  it("leaves nothing in the shared memory when it is over, whoever ends it", function()
+    one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write", 50), workers = 4 }
+    host.run(function()
+      -- Of sessions in two workers one at least leads from another to it, most likely: the kernel chooses who takes a connection.
+      local function some(count, first)
+        local consoles = {}
+        for index = 1, count do consoles[index] = attach_to(first + index % 2) end
+        return consoles
+      end
+      for _, console in ipairs(some(4, 0)) do console:close() end
+      nothing_is_left()
+      for _, console in ipairs(some(4, 0)) do console:submit ":quit" end
+      nothing_is_left()
+      local lost = some(4, 2)
+      uv.kill(lost[1].hello.pid, "sigkill")
+      nginx.until_true(function() return lost[1].is_over end)
+      for index = 2, 4 do lost[index]:close() end
+      nothing_is_left()
+    end)
+  end)
+
   it("says which workers there are, and that one is gone, within seconds", function()
     one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write", 50), workers = 4 }
     host.run(function()
@@ -251,6 +284,7 @@ describe("a console in nginx", function()
       assert.matches("worker 1 %(pid %d+%) did not answer within 5 s: it computes, or is ending", message)
       assert.is_true(host.now() - began < 60e9)
       uv.kill(stopped.hello.pid, "sigcont")
+      nothing_is_left()
 
       uv.kill(console.hello.pid, "sigkill")
       nginx.until_true(function() return console.is_over end)

@@ -343,6 +343,7 @@ local function bring_back(self, other)
     if not piece then break end
     if not send(self, piece) then other:close() end
   end
+  other:close() -- the first task, which would, is cut
   finish(self, "the worker has ended the session, or is gone")
 end
 

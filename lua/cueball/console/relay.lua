@@ -4,7 +4,8 @@
 -- The happy path: the one that took the connection leaves a call for the wanted one, which looks for calls twice a second and begins a
 -- session. What is said lies in the memory in numbered pieces, some of each direction at a time; the other side takes them away.
 -- What can go wrong: the wanted worker computes, or is gone: the call is taken back after 5 s. A worker dies in a session: its process is
--- asked for each second, and the other side ends. What nobody took away ends by itself.
+-- asked for each second, and the other side ends. What nobody took away ends by itself; of a session that both sides have closed nothing
+-- is left.
 local json = require "cueball.monitor.json"
 local text = require "cueball.text"
 local workers = require "cueball.console.workers"
@@ -88,12 +89,21 @@ function Stream:send(words)
   return #words
 end
 
---- What was not taken away yet goes, but for what the other end has to hear.
+-- The other end is closed, or its process gone: it takes nothing away any more, and need not hear that this end is closed.
+local function sweep(self)
+  for number = self.sent - PIECES + 1, self.sent do self.memory:delete(self.out .. number) end
+  self.memory:delete(self.out .. "over")
+  self.memory:delete(self.came .. "over")
+end
+
+--- What was not taken away yet goes, but for what the other end has to hear. Whoever closes last leaves nothing: both say first that they
+-- are closed, and look then.
 function Stream:close()
   if self.is_closed then return end
   self.is_closed = true
   self.memory:set(self.out .. "over", true, KEPT_S)
   for number = self.received + 1, self.received + PIECES do self.memory:delete(self.came .. number) end
+  if self.memory:has(self.came .. "over") or self.memory.is_alive(self.others) == false then sweep(self) end
 end
 
 Stream.abort = Stream.close -- as host.guard has it
@@ -176,14 +186,16 @@ local function call(self, wanted, given)
   stream.sent = 1
   if not memory:set(stream.out .. 1, given.first, KEPT_S) then return nil, "the shared dict \"cueball\" is full" end
   given.first = nil
-  local has_called = false
+  local words, has_called = json.encode(given), false
   while host.now() < deadline and not memory:has(stream.came .. 1) and memory.is_alive(wanted.member.id) ~= false do
-    has_called = has_called or memory:add(key, json.encode(given), ANSWER_MS / 1000) -- others may call it as well
+    has_called = has_called or memory:add(key, words, ANSWER_MS / 1000 + 1) -- others may call it as well
     host.sleep(BUSY_MS)
   end
   if memory:has(stream.came .. 1) then return stream end
-  if has_called then memory:delete(key) end
+  local is_taken = has_called and memory:get(key) ~= words
+  if has_called and not is_taken then memory:delete(key) end
   stream:close()
+  if not is_taken then sweep(stream) end -- nobody comes who would have to hear that it is closed
   return nil, ("worker %d (pid %d) did not answer within %d s: it computes, or is ending"):format(wanted.worker, wanted.pid,
     ANSWER_MS / 1000)
 end
