@@ -107,11 +107,13 @@ function server.http.begin(status, headers)
   end
 end
 
---- Makes the connection of the request, in content_by_lua, one for another protocol: what comes next on it is the caller's.
+--- Makes the connection of the request, in content_by_lua, one for another protocol: what comes next on it is the caller's. From now on the
+-- request's code runs to the end, as with http.request: who reads from the socket hears that the client has left.
 -- @param protocol its name, for the header Upgrade
 -- @return a socket, and { address = of who connected }; or nil, message
 function server.http.upgrade(protocol)
   local address = ngx.var.remote_addr
+  ngx.on_abort(nothing)
   local stream, message = ngx.req.socket(true)
   if not stream then return nil, message end
   local sent
