@@ -266,6 +266,51 @@ describe("a console in nginx", function()
     end)
   end)
 
+  local FEW = SERVER:gsub("name = \"web\"", 'name = "web", connections_max = %%d')
+  local FULL = "as many consoles as it may have (connections_max)"
+
+  it("takes no more than it may, and counts those that are gone no longer, however nginx takes that", function()
+    one = nginx.start { http = HTTP .. "lua_check_client_abort on;\n", server = FEW:format(TOKEN, "write", 2, 50), workers = 1 }
+    host.run(function()
+      local function attach_soon()
+        local console, message
+        nginx.until_true(function()
+          console, message = attach(one)
+          return console
+        end, function() return message end)
+        return console
+      end
+      for _ = 1, 4 do
+        local first, second = attach_soon(), attach_soon()
+        local _, message = attach(one)
+        assert.is_truthy(message:find(FULL, 1, true), message)
+        for index, console in ipairs { first, second } do
+          console:submit ":watch db"
+          host.spawn(function() console:submit "require('cueball').sleep(3600000)" end)
+          host.sleep(20 * index) -- in the first 60 ms nobody listens to the client
+          console:close()
+        end
+        nginx.until_true(function() return one:ask "/watchers" == "0" end, function() return one:ask "/watchers" end)
+      end
+    end)
+    assert.is_truthy(one:log():find "a console was refused: this worker has 2, as many as it may have")
+  end)
+
+  it("takes no more by way of other workers either", function()
+    one = nginx.start { http = SHARED, server = FEW:format(TOKEN, "read", 1, 2000), workers = 4 }
+    host.run(function()
+      local consoles = { attach_to(3) }
+      for _ = 1, 12 do
+        local console, message = attach(one, { worker = 3 })
+        consoles[#consoles + 1] = console
+        assert.is_truthy(console or message:find(FULL, 1, true), message)
+      end
+      assert.is_true(#consoles <= 2, #consoles) -- one that it took itself, and one of another's
+      for _, console in ipairs(consoles) do console:close() end
+      attach_to(3):close()
+    end)
+  end)
+
   it("says which workers there are, and that one is gone, within seconds", function()
     one = nginx.start { http = SHARED, server = SERVER:format(TOKEN, "write", 50), workers = 4 }
     host.run(function()

@@ -26,6 +26,10 @@ local SEND_PIECE = 16 * 1024       -- bytes that a peer has to take within SEND_
 local QUEUE_MAX = 256 * 1024       -- bytes that are to be sent, of what runs beside
 local WAITING_MAX, WAITING_MS = 100, 20 -- lines that were sent before they were wanted; and how long no more are read then
 local COMPLETED_MAX = 8192         -- bytes of a text whose last word is completed
+
+--- What is said to one too many.
+connection.FULL = "this worker has as many consoles as it may have (connections_max)"
+
 local PLAIN, ADVICE = "text/plain; charset=utf-8", "This is a console of cueball: use `cueball attach`.\n"
 
 -- --------------------------------------------------------------------------- sending --
@@ -186,6 +190,10 @@ local function let_in(self, message)
     log.say(self.host, "warn", ("a console was not given its token, by %s"):format(who_of(self.peer)), "access_refused",
       { cause = "token" })
     refuse(self, message and message.token ~= nil and "this token is wrong" or "this console wants a token")
+    return false
+  end
+  if settings.is_full then
+    refuse(self, connection.FULL)
     return false
   end
   if message and message.hello ~= protocol.VERSION then
@@ -352,6 +360,7 @@ local function pass_on(self, message)
   local settings = self.settings
   local other, why = settings.reach(message.worker, {
     who = who_of(self.peer), allow = self.allow, budget_ms = settings.budget_ms, name = settings.name,
+    connections_max = settings.connections_max,
     first = protocol.write { hello = protocol.VERSION, terminal = message.terminal == true },
   })
   if not other then return refuse(self, why) end
@@ -417,6 +426,7 @@ end
 -- @param settings { host =, token =, allow = "read" or "write", budget_ms =, values =, name =, process = fn() → { pid, worker, age_s },
 --   snapshot = fn() → a table, list = fn(table) → a list for JSON, beside = fn(fn, …): in a second task that may use the stream,
 --   living = nil, or a table that has each connection while it lasts, for connection.finish_all; cut = nil, or fn(): ends the request;
+--   is_full = nil, or true: there are as many as there may be;
 --   reach = fn(number of a worker, given) → a stream to it; or nil, message }
 function connection.serve(stream, peer, settings)
   local host = settings.host

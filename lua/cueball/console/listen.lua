@@ -12,10 +12,8 @@ local settings = require "cueball.console.settings"
 local text = require "cueball.text"
 
 local WHAT = "cueball.console.listen"
-local CONNECTIONS_MAX = 16
 
 local RULES = options.merge(settings.RULES, {
-  connections_max = options.whole(1, 1000),
   users = {
     check = function(value)
       if type(value) ~= "table" then return false end
@@ -102,7 +100,7 @@ return function(address, given)
   end
   self = { host = host, settings = set, users = given.users, is_closed = false, address = address, listener = nil }
   local listener, message, name = host.listen(address, {
-    mode = given.mode, connections_max = given.connections_max or CONNECTIONS_MAX,
+    mode = given.mode, connections_max = given.connections_max or settings.CONNECTIONS_MAX,
   }, on_connection(self))
   if not listener then return nil, WHAT .. ": " .. message, name end
   self.address = listener.address

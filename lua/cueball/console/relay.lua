@@ -106,8 +106,6 @@ function Stream:close()
   if self.memory:has(self.came .. "over") or self.memory.is_alive(self.others) == false then sweep(self) end
 end
 
-Stream.abort = Stream.close -- as host.guard has it
-
 -- ------------------------------------------------------------------------ the wanted one --
 
 local function call_key(id) return "call:" .. id end
@@ -116,18 +114,28 @@ local function is_call(call)
   return type(call) == "table" and type(call.id) == "string" and type(call.from) == "string" and type(call.who) == "string"
     and (call.allow == "read" or call.allow == "write") and type(call.budget_ms) == "number"
     and (call.name == nil or type(call.name) == "string")
+    and (call.connections_max == nil or type(call.connections_max) == "number") -- a worker of an older version says none
 end
+
+local serving = 0 -- sessions that came by way of other workers
 
 local function serve(self, call)
   local console = workers.console -- loaded when one is wanted
   local stream = new_stream(self, call.id, "back", "there", call.from)
   local host = self.host
+  local has_ended = false
+  function stream.abort() -- as host.guard has it
+    if has_ended then return end
+    has_ended, serving = true, serving - 1
+    stream:close()
+  end
+  serving = serving + 1
   host.guard(stream)
   local set = console.settings.of("cueball.console.serve", { allow = call.allow, budget_ms = call.budget_ms, name = call.name }, host)
-  set.beside = host.spawn
+  set.beside, set.is_full = host.spawn, serving > (call.connections_max or console.settings.CONNECTIONS_MAX)
   console.connection.serve(stream, { address = call.who }, set)
   host.unguard(stream)
-  stream:close()
+  stream:abort()
 end
 
 -- Begins the session that somebody wants of this worker.
@@ -202,7 +210,7 @@ end
 
 --- A session in another worker.
 -- @param number of the worker
--- @param given  { who = text, allow =, budget_ms =, name =, first = what that one is to hear first }
+-- @param given  { who = text, allow =, budget_ms =, name =, connections_max =, first = what that one is to hear first }
 -- @return a stream; or nil, message
 function relay.reach(host, number, given)
   local self, message = relay.follow(host)

@@ -8,6 +8,9 @@ local settings = {}
 
 local TOKEN_MIN = 16
 local BUDGET_MS = 50
+
+--- How many may be attached at once, where nothing else is said.
+settings.CONNECTIONS_MAX = 16
 local FOREVER_MS = 0x7fffffff
 
 --- The rules of the options that all ways to offer a console have.
@@ -19,6 +22,7 @@ settings.RULES = {
     range = ("a string of %d to 1024 bytes without control characters"):format(TOKEN_MIN), is_secret = true,
   },
   budget_ms = options.number(1, 60000, "milliseconds"),
+  connections_max = options.whole(1, 1000),
   name = options.NAME,
   values = options.of_type("table", "a table of globals by name"),
 }
@@ -41,7 +45,7 @@ function settings.of(what, given, host)
   end
   return {
     host = host, token = given.token, allow = given.allow or "read", budget_ms = given.budget_ms or BUDGET_MS, values = given.values,
-    name = given.name, forever = forever, list = json.list, beside = host.http and host.http.beside or host.spawn,
+    name = given.name, connections_max = given.connections_max or settings.CONNECTIONS_MAX, forever = forever, list = json.list, beside = host.http and host.http.beside or host.spawn,
     process = function()
       local workers = host.workers
       return { pid = workers.pid(), worker = workers.number(), age_s = workers.age_s and workers.age_s() or nil }

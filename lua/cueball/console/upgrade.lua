@@ -53,6 +53,7 @@ function upgrade.ask(stream, lines, path)
   local got, message = answer.read(stream, { head_max = HEAD_MAX, headers_max = HEADERS_MAX })
   if not got then return nil, message .. ": is it a console, and may you use it?" end
   if got.status == 501 then return nil, "the program there has no libcueball_http" end
+  if got.status == 503 then return nil, "it has as many consoles as it may have (connections_max), or it is overloaded" end
   if got.status ~= 101 then return nil, ("it is no console: it answers %d"):format(got.status) end
   lines:put_back(got:behind())
   return true
