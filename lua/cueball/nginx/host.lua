@@ -63,6 +63,7 @@ function host.log_to(fn)
 end
 
 runner.log = function(level, message, event) log.say(host, level, message, event) end
+function request.complain(message) log.say(host, "error", message, "task_threw") end
 
 -- Tasks -----------------------------------------------------------------
 
@@ -136,14 +137,17 @@ function host.sleep(ms)
   return true
 end
 
+--- resource:abort() is called if the task is killed, or the request ends, before unguard. A request's end is told within a second.
 function host.guard(resource)
   local task = host.task()
-  if task then runner.own(task, resource) end
+  if task then return runner.own(task, resource) end
+  request.guard(resource)
 end
 
 function host.unguard(resource)
   local task = host.task()
-  if task then runner.disown(task, resource) end
+  if task then return runner.disown(task, resource) end
+  request.unguard(resource)
 end
 
 -- Waiters ---------------------------------------------------------------

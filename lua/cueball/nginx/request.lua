@@ -13,6 +13,7 @@
 local ffi = require "ffi"
 local base = require "resty.core.base"
 local lib = require("cueball.native").lib
+local owned = require "cueball.host.owned"
 local get_request, get_phase = base.get_request, ngx.get_phase
 local tonumber, cast = tonumber, ffi.cast
 
@@ -43,7 +44,9 @@ for phase in ("rewrite server_rewrite access content timer ssl_cert ssl_session_
   CAN_WAIT[phase] = true
 end
 
-local request = {}
+local request = {
+  complain = nil, -- function(message): a line for the log
+}
 
 --- Phases in which code may wait, and use sockets: a set.
 request.CAN_WAIT = CAN_WAIT
@@ -72,8 +75,8 @@ function request.ring(semaphore)
   bell.ring, bell.user = semaphore and ring or nil, semaphore and semaphore.sem or nil
 end
 
---- Tells the pools of requests that ended.
-function request.tell_ended()
+-- Tells the pools of requests that ended.
+local function tell_pools()
   local visitor = bell.ended
   if visitor == nil then return end
   bell.ended = nil
@@ -86,6 +89,67 @@ function request.tell_ended()
   end
 end
 
+-- ------------------------------------------------------------------ guarded --
+
+-- Nothing of C's is told of what a request guards: the flags of those that guard something are looked at, within a second.
+local guarding, guard_count = {}, 0 -- records of requests that guard something: a set
+local orphans = {}                  -- what requests guarded that are over, each as cueball.host.owned has it
+
+local function stop_guarding(record)
+  guarding[record], guard_count = nil, guard_count - 1
+  record.guards = nil
+end
+
+local function orphan(record)
+  if not record.guards then return end
+  orphans[#orphans + 1] = record.guards
+  stop_guarding(record)
+end
+
+--- The resource is aborted if the present request ends before it is guarded no longer, whatever ends it. Nothing outside of any request.
+-- @param resource has abort(self), which does not wait, and runs outside of the request
+function request.guard(resource)
+  local record = request.record()
+  if not record or record.runner then return end -- a runner's code that is no task cannot be killed
+  if not record.guards then
+    record.guards, guarding[record], guard_count = {}, true, guard_count + 1
+  end
+  owned.add(record.guards, resource)
+end
+
+function request.unguard(resource)
+  local record = request.known()
+  if not record or not record.guards then return end
+  owned.remove(record.guards, resource)
+  if next(record.guards.owned) == nil then stop_guarding(record) end
+end
+
+-- What belonged to a request is of no use after it, and nginx says so.
+local function abort_one(fn, resource)
+  local ok, message = pcall(fn, resource)
+  if not ok and not tostring(message):find "bad request$" then
+    request.complain("what a request guarded could not be aborted: " .. tostring(message))
+  end
+end
+
+local function abort_orphans()
+  if guard_count > 0 then
+    for record in pairs(guarding) do -- in whatever order: one request has nothing to do with another
+      if is_over(record) then orphan(record) end
+    end
+  end
+  if #orphans == 0 then return end
+  local list = orphans
+  orphans = {}
+  for _, guards in ipairs(list) do owned.abort(guards, abort_one) end
+end
+
+--- Tells the pools of requests that ended, and aborts what those guarded. Not in a request that may be in the middle of something.
+function request.tell_ended()
+  abort_orphans()
+  tell_pools()
+end
+
 -- ------------------------------------------------------------------ records --
 
 -- The owners of a record go with it.
@@ -95,9 +159,10 @@ end
 
 -- Requests' addresses are few, but nothing says so for sure.
 local function prune()
-  request.tell_ended() -- what hangs on the bell must not be collected
+  tell_pools() -- what hangs on the bell must not be collected
   for address, record in pairs(records) do
     if is_over(record) then
+      orphan(record)
       drop(record)
       records[address], record_count = nil, record_count - 1
     end
@@ -110,10 +175,11 @@ local function begin(current, address, record)
   if cleanup == nil then return nil end
   if not record then
     if record_count >= prune_at then prune() end
-    record = { visit = ffi.new "cueball_visit", number = 0, runner = nil, visitors = {}, party = nil, visitor = nil }
+    record = { visit = ffi.new "cueball_visit", number = 0, runner = nil, visitors = {}, party = nil, visitor = nil, guards = nil }
     record.visit.bell = bell
     records[address], record_count = record, record_count + 1
   end
+  orphan(record)
   local number = record.number
   record.runner, record.number = nil, number < VISITS and number + 1 or 1
   record.visit.first, record.visit.is_over = nil, 0
