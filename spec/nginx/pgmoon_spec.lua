@@ -13,7 +13,7 @@ return { db = cueball.pool {
   name = "db", max_connections = 2, claim_timeout_ms = 15000, resolver = cueball.resolver.static { "%s" },
   connect = cueball.connection.postgres {
     user = "ann", password = function() asked = (asked or 0) + 1 return "%s" end, dbname = "postgres", sslmode = "%s",
-    query_timeout_ms = 15000,
+    query_timeout_ms = 15000, cancel_timeout_ms = 15000,
     options = "-c client_connection_check_interval=100", -- of a client that is gone the server would not know before it has answered
   },
 } }
@@ -28,6 +28,7 @@ init_worker_by_lua_block { pools = require 'my_pools' }
 
 local ROLE = "set password_encryption = 'scram-sha-256'; create role ann login password 'secret'; grant pg_monitor to ann"
 
+-- A query that is to be cancelled has 1.5 s: a cancel that comes before the server has begun it finds nothing.
 describe("PostgreSQL in nginx", function()
   local one, server
 
@@ -80,7 +81,7 @@ describe("PostgreSQL in nginx", function()
   end)
 
   it("cancels over TLS", function()
-    start("conn:settimeout(100) local _, _, name = conn:query 'select pg_sleep(60)' return name, conn:is_fit()", nil, "require")
+    start("conn:settimeout(1500) local _, _, name = conn:query 'select pg_sleep(60)' return name, conn:is_fit()", nil, "require")
     for _ = 1, 3 do assert.equal("timeout true nil", one:ask "/use") end
     assert.equal("2", one:ask "/opened")
   end)
@@ -101,8 +102,8 @@ describe("PostgreSQL in nginx", function()
   end)
 
   it("cancels what takes too long, and goes on with the connection", function()
-    start "conn:settimeout(100) return conn:query 'select pg_sleep(60)'"
-    assert.equal("nil the query took longer than 100 ms, and was cancelled timeout", one:ask "/use")
+    start "conn:settimeout(1500) return conn:query 'select pg_sleep(60)'"
+    assert.equal("nil the query took longer than 1500 ms, and was cancelled timeout", one:ask "/use")
     assert.equal(0, server:connections "query like '%pg_sleep%' and state = 'active'")
     for _ = 1, 10 do one:ask "/pid" end
     assert.equal("2", one:ask "/opened")

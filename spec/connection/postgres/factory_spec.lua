@@ -157,6 +157,7 @@ describe("cueball.connection.postgres", function()
     pooled({}, function(pool)
       pool:with(function(conn)
         cueball.spawn(function() conn:query "select pg_sleep(100)" end)
+        until_true(function() return server:connections "wait_event = 'PgSleep'" == 1 end) -- before, a cancel would find nothing
       end)
       assert.equal(1, one(pool, "select 1 as v"))
       assert.same({ 2, 1 }, { pool:stats().opened, pool:stats().closed_unfit })

@@ -78,7 +78,7 @@ describe("PostgreSQL over pgmoon: TLS", function()
   end)
 
   it("is what cancels go over, too", function()
-    local options = { sslrootcert = certificates.ca.cert, query_timeout_ms = 100, cancel_timeout_ms = 30000 }
+    local options = { sslrootcert = certificates.ca.cert, query_timeout_ms = 1500, cancel_timeout_ms = 30000 }
     local made, message = claimed(options, nil, function(conn)
       local name = select(3, conn:query "select pg_sleep(60)")
       return name .. " " .. tostring(conn:is_fit())
