@@ -82,7 +82,11 @@ describe("cueball.monitor.serve at a location of nginx", function()
       socket:settimeouts(60000, 60000, 60000)
       assert(socket:connect("127.0.0.1", one.port))
       socket:send(("GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n"):format(path, TOKEN))
-      local seen = ""
+      local seen = socket:receive "*l" or ""
+      if not seen:find("200", 1, true) then -- nothing comes after that, and it is not closed either
+        socket:close()
+        error(seen, 0)
+      end
       while not seen:find(text, 1, true) do
         local line = socket:receive "*l"
         if not line then error("the stream ended: " .. seen:sub(-2000), 0) end
