@@ -1,6 +1,7 @@
 --- cueball.connection.redis on libuv, against real redis-servers: what a server says of itself, and its role. Under nginx:
 -- spec/nginx/redis_spec.lua, spec/nginx/redis_role_spec.lua.
 local cueball = require "cueball"
+local free_port = require("spec.support.port").free
 local redis = require "spec.support.redis"
 local run_pool = require "spec.support.run_pool"
 local until_true = require "spec.support.until_true"
@@ -138,7 +139,8 @@ describe("an answer of the server about itself", function()
   it("is heard by a real server of a cluster that has no slots, and by one that waits for its primary", function()
     local folder = os.tmpname()
     os.remove(folder)
-    local server = start { "--cluster-enabled yes --cluster-config-file " .. folder }
+    -- It listens at another port as well, by default at its own and 10000, which may be a client's.
+    local server = start { ("--cluster-enabled yes --cluster-port %d --cluster-config-file %s"):format(free_port(), folder) }
     assert.same({ 1, 1, server.backend .. ": it answered CLUSTERDOWN" }, hear(server, function(red) return red:get "key" end))
     os.remove(folder)
     local primary, replica = start_two()
