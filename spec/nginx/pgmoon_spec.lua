@@ -81,7 +81,7 @@ describe("PostgreSQL in nginx", function()
   end)
 
   it("cancels over TLS", function()
-    start("conn:settimeout(1500) local _, _, name = conn:query 'select pg_sleep(60)' return name, conn:is_fit()", nil, "require")
+    start("conn:settimeout(1500) local _, _, name = conn:query 'select pg_sleep(3600)' return name, conn:is_fit()", nil, "require")
     for _ = 1, 3 do assert.equal("timeout true nil", one:ask "/use") end
     assert.equal("2", one:ask "/opened")
   end)
@@ -102,7 +102,7 @@ describe("PostgreSQL in nginx", function()
   end)
 
   it("cancels what takes too long, and goes on with the connection", function()
-    start "conn:settimeout(1500) return conn:query 'select pg_sleep(60)'"
+    start "conn:settimeout(1500) return conn:query 'select pg_sleep(3600)'"
     assert.equal("nil the query took longer than 1500 ms, and was cancelled timeout", one:ask "/use")
     assert.equal(0, server:connections "query like '%pg_sleep%' and state = 'active'")
     for _ = 1, 10 do one:ask "/pid" end
@@ -145,7 +145,7 @@ describe("PostgreSQL in nginx", function()
   end)
 
   it("closes what a request leaves in the middle of a query", function()
-    start "ngx.thread.spawn(function() conn:query 'select pg_sleep(60)' end) ngx.sleep(0.05) ngx.exit(204)"
+    start "ngx.thread.spawn(function() conn:query 'select pg_sleep(3600)' end) ngx.sleep(0.05) ngx.exit(204)"
     for _ = 1, 3 do assert.equal(204, (one:get "/use")) end
     for _ = 1, 10 do assert.matches("^%d+$", one:ask "/pid") end
     until_true(function() return server:connections "usename = 'ann'" == 2 end)

@@ -15,7 +15,7 @@ describe("a cancel", function()
   it("by another task ends the query with the server's error", function()
     open.with(function(conn)
       local answer
-      host.spawn(function() answer = { conn:query "select pg_sleep(60)" } end)
+      host.spawn(function() answer = { conn:query "select pg_sleep(3600)" } end)
       until_true(function() return server:connections "wait_event = 'PgSleep'" == 1 end) -- before, there is nothing to be cancelled
       assert.is_true(conn:cancel())
       until_true(function() return answer ~= nil end)
@@ -31,7 +31,7 @@ describe("a cancel", function()
       local parameters = { host = server.socket_dir, port = server.port, user = "postgres", gssencmode = "disable" }
       local conn = assert(client.connect(host, parameters, { cancel_ms = 30000 }))
       conn:settimeout(50)
-      assert.equal("timeout", (select(3, conn:query "select pg_sleep(60)")))
+      assert.equal("timeout", (select(3, conn:query "select pg_sleep(3600)")))
       assert.is_true(conn:is_fit())
       conn:close()
     end)
@@ -43,7 +43,7 @@ describe("a cancel", function()
       local timeouts, answers = 0, 0
       for round = 1, 120 do
         conn:settimeout(3)
-        local result, _, name = conn:query(("select pg_sleep(%f)"):format(round % 30 == 29 and 60 or (round % 30) * 0.001))
+        local result, _, name = conn:query(("select pg_sleep(%f)"):format(round % 30 == 29 and 3600 or (round % 30) * 0.001))
         if result then answers = answers + 1 else timeouts = timeouts + 1 end
         assert.is_true(result ~= nil or name == "timeout", name)
         assert.is_true(conn:is_fit())
@@ -67,7 +67,7 @@ describe("a cancel", function()
       local hits = 0
       for round = 1, 150 do
         conn.is_target = true
-        local result, _, name = conn:query(("select pg_sleep(%f)"):format(round % 20 == 19 and 60 or (round % 20) * 0.003))
+        local result, _, name = conn:query(("select pg_sleep(%f)"):format(round % 20 == 19 and 3600 or (round % 20) * 0.003))
         conn.is_target = false
         if not result then
           assert.equal("57014", name)
@@ -90,7 +90,7 @@ describe("a cancel", function()
       end
       for _, conn in ipairs(conns) do
         host.spawn(function()
-          assert.equal("timeout", (select(3, conn:query "select pg_sleep(60)")))
+          assert.equal("timeout", (select(3, conn:query "select pg_sleep(3600)")))
           assert.is_true(conn:is_fit())
           conn:settimeout(30000)
           assert.equal(1, conn:query "select 1 as v"[1].v)

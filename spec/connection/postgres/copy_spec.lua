@@ -202,7 +202,7 @@ describe("COPY", function()
       is_idle_in_time()
       -- The server takes data, and stands still in a trigger.
       assert(other:query [[rollback;
-        create function stand() returns trigger language plpgsql as 'begin perform pg_sleep(60); return new; end';
+        create function stand() returns trigger language plpgsql as 'begin perform pg_sleep(3600); return new; end';
         create table slow (x int, s text);
         create trigger stand before insert on slow for each row execute function stand()]])
       local answer, message, name = conn:copy_in("copy slow from stdin", ("1\t" .. ("x"):rep(1000) .. "\n"):rep(20000))
@@ -210,7 +210,7 @@ describe("COPY", function()
       is_idle_in_time()
       assert.equal("timeout", (select(3, conn:copy_in("copy slow from stdin", "1\tx\n"))))
       is_idle_in_time()
-      assert.equal("timeout", (select(3, conn:copy_out("copy (select pg_sleep(60)) to stdout", nothing))))
+      assert.equal("timeout", (select(3, conn:copy_out("copy (select pg_sleep(3600)) to stdout", nothing))))
       is_idle_in_time()
       other:close()
     end)

@@ -46,15 +46,15 @@ end
 
 -- What one can wait in, by name: function(conn) that does not end by itself.
 local WAITS = {
-  query = function(conn) return conn:query "select pg_sleep(60)" end,
-  parameters = function(conn) return conn:query("select pg_sleep($1)", 60) end,
+  query = function(conn) return conn:query "select pg_sleep(3600)" end,
+  parameters = function(conn) return conn:query("select pg_sleep($1)", 3600) end,
   prepare = function(conn)
-    local statement, message, name = conn:prepare "select pg_sleep(60)"
+    local statement, message, name = conn:prepare "select pg_sleep(3600)"
     if not statement then return nil, message, name end
     return statement:query()
   end,
   rows = function(conn)
-    local rows, why, code = conn:rows "select g, pg_sleep(case when g = 3000 then 60 else 0 end) from generate_series(1, 4000) g"
+    local rows, why, code = conn:rows "select g, pg_sleep(case when g = 3000 then 3600 else 0 end) from generate_series(1, 4000) g"
     if not rows then return nil, why, code end
     while true do
       local row, message, name = rows:next()
@@ -64,7 +64,7 @@ local WAITS = {
   pipeline = function(conn)
     local results, message, name = conn:pipeline(function(pipe)
       pipe:query "select 1"
-      pipe:query "select pg_sleep(60)"
+      pipe:query "select pg_sleep(3600)"
     end)
     if not results then return nil, message, name end
     return nil, results[2].error.message, results[2].error.name
@@ -74,7 +74,7 @@ local WAITS = {
     if not ok then return nil, message, name end
     return conn:copy_in("copy c from stdin", function() return ("1\n"):rep(10000) end)
   end,
-  copy_out = function(conn) return conn:copy_out("copy (select pg_sleep(60)) to stdout", function() end) end,
+  copy_out = function(conn) return conn:copy_out("copy (select pg_sleep(3600)) to stdout", function() end) end,
   sink = function(conn) return conn:copy_out("copy (" .. MANY .. ") to stdout", function() host.sleep(5) end) end,
   wait_notification = function(conn) return conn:wait_notification(15000) end,
 }

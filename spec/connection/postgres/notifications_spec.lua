@@ -124,7 +124,7 @@ describe("notices", function()
           raise notice E'two\nlines %', 1 using hint = 'do it', detail = 'more', errcode = '01234';
           raise warning 'second';
           raise debug 'not heard';
-          perform pg_sleep(60);
+          perform pg_sleep(3600);
         end $$]] }
       end)
       until_true(function() return #heard >= 2 end)

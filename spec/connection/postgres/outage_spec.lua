@@ -114,9 +114,9 @@ describe("a PostgreSQL server under load", function()
       until_written(load, 100)
       local told, name
       cueball.spawn(function()
-        told, name = select(2, pool:with(function(conn) return conn:query "select pg_sleep(100)" end))
+        told, name = select(2, pool:with(function(conn) return conn:query "select pg_sleep(3600)" end))
       end)
-      until_true(function() return server:connections "query like '%pg_sleep(100)%'" == 1 end)
+      until_true(function() return server:connections "query like '%pg_sleep(3600)%'" == 1 end)
       server:restart "fast"
       until_written(load, #load.written + 100)
       end_load(load)

@@ -148,7 +148,7 @@ describe("PostgreSQL over pgmoon", function()
     it("cancels the query, and the connection is fit", function()
       connected(function(conn)
         conn:settimeout(1500) -- a cancel that comes before the server has begun the query finds nothing
-        local ok, message, name, fields = conn:query "select pg_sleep(60)"
+        local ok, message, name, fields = conn:query "select pg_sleep(3600)"
         assert.is_nil(ok)
         assert.equal("the query took longer than 1500 ms, and was cancelled", message)
         assert.equal("timeout", name)
@@ -186,7 +186,7 @@ describe("PostgreSQL over pgmoon", function()
           until_true(function() return server:connections(("pid = %d and wait_event = 'PgSleep'"):format(pid)) == 1 end)
           assert(conn:cancel())
         end)
-        assert.equal("57014", select(3, conn:query "select pg_sleep(60)"))
+        assert.equal("57014", select(3, conn:query "select pg_sleep(3600)"))
         assert.is_true(conn:is_fit())
       end)
     end)
@@ -301,7 +301,7 @@ describe("PostgreSQL over pgmoon", function()
           until_true(function() return server:connections(("pid = %d and wait_event = 'PgSleep'"):format(pid)) == 1 end)
           server:sql(("select pg_terminate_backend(%d)"):format(pid))
         end)
-        local ok, message, name = conn:query "select pg_sleep(60)"
+        local ok, message, name = conn:query "select pg_sleep(3600)"
         assert.is_nil(ok)
         assert.equal("terminating connection due to administrator command", message)
         assert.equal("57P01", name)

@@ -80,7 +80,7 @@ describe("PostgreSQL over pgmoon: TLS", function()
   it("is what cancels go over, too", function()
     local options = { sslrootcert = certificates.ca.cert, query_timeout_ms = 1500, cancel_timeout_ms = 30000 }
     local made, message = claimed(options, nil, function(conn)
-      local name = select(3, conn:query "select pg_sleep(60)")
+      local name = select(3, conn:query "select pg_sleep(3600)")
       return name .. " " .. tostring(conn:is_fit())
     end)
     assert.equal("timeout true", made, message)

@@ -111,7 +111,7 @@ describe("conn:pipeline", function()
       conn:settimeout(3000) -- for those as well that do not sleep
       local results = assert(conn:pipeline(function(pipe)
         pipe:query "select 1"
-        pipe:query "select pg_sleep(60)"
+        pipe:query "select pg_sleep(3600)"
         pipe:query "select 2"
         pipe:sync()
         pipe:query "select 3"

@@ -149,7 +149,7 @@ describe("conn:rows", function()
   it("cancels when the next row takes too long", function()
     open.with(function(conn)
       conn:settimeout(2000) -- for those as well that come at once
-      local rows = assert(conn:rows "select g, pg_sleep(case when g = 3000 then 60 else 0 end) from generate_series(1, 4000) g")
+      local rows = assert(conn:rows "select g, pg_sleep(case when g = 3000 then 3600 else 0 end) from generate_series(1, 4000) g")
       local row, message, name, last
       repeat
         row, message, name = rows:next()
