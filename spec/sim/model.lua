@@ -15,6 +15,7 @@
 --   model.coverage   a table: how often each kind of event came is counted in it
 --   model.is_paused, model.drained, model.drained_count  what people in charge wanted; model.excused: see spec/sim/charge.lua
 --   model.current    the claimer whose claim is being made
+--   model.decided    at decided_ms: by claim, who made it and whether it was granted or refused
 local Evidence = require "spec.sim.evidence"
 
 local Model = {}
@@ -57,7 +58,7 @@ function Model.new(fail, options, is_enduring, has_priorities)
     max = options.max_connections, balance = options.balance, coming = options, state = "starting", current = nil, seq = 0, last_time = 0,
     known = 0, dead = {}, changed_ms = 0, granted = 0, refused = 0, cancelled = 0,
     is_enduring = is_enduring, is_overloaded = false, ejected = {}, ejected_count = 0, churned = {}, limited = {},
-    is_paused = false, drained = {}, drained_count = 0, excused = {},
+    is_paused = false, drained = {}, drained_count = 0, excused = {}, decided = {}, decided_ms = -1,
   }, Model)
   self.evidence = Evidence.new(self, fail)
   self.evidence.has_priorities = has_priorities
@@ -271,6 +272,12 @@ local function check_turn(self, number, seq)
   end
 end
 
+-- Of a claim that waited it was decided what it gets; its claimer may give it up in that very moment, before it hears of that.
+local function decided(self, event, claimer, counter)
+  if self.decided_ms ~= event.time_ms then self.decided, self.decided_ms = {}, event.time_ms end
+  self.decided[event.claim] = { claimer = claimer, counter = counter }
+end
+
 local function lend(self, event)
   local number, slot = event.slot, self.slots[event.slot]
   if not slot or slot.state ~= "busy" then return self.fail("slot %d was granted when %s", number, slot and slot.state or "free") end
@@ -299,6 +306,7 @@ function ON.claim_granted(self, event)
     if event.time_ms >= claimer.deadline_ms then
       self.fail("claim %d was granted at %.6f ms, its deadline was %.6f", event.claim, event.time_ms, claimer.deadline_ms)
     end
+    decided(self, event, claimer, "granted")
   else
     if #self.queue > 0 then self.fail("a claim was granted at once while %d wait", #self.queue) end
     if not claimer then return self.fail("a claim was granted at once that nobody made") end
@@ -334,6 +342,7 @@ function ON.claim_refused(self, event)
     if event.error == "claim_timeout" and math.abs(event.time_ms - claimer.deadline_ms) > 0.00001 then
       self.fail("claim %d timed out at %.6f ms, its deadline was %.6f", event.claim, event.time_ms, claimer.deadline_ms)
     end
+    decided(self, event, claimer, "refused")
   elseif not claimer then
     return self.fail("a claim was refused at once that nobody made")
   end
@@ -347,8 +356,12 @@ function ON.claim_refused(self, event)
 end
 
 function ON.claim_cancelled(self, event)
-  local claimer = unqueue(self, event.claim)
+  local claimer, before = unqueue(self, event.claim), self.decided_ms == event.time_ms and self.decided[event.claim]
   self.cancelled = self.cancelled + 1
+  if not claimer and before then -- the pool counts what it told
+    claimer, self.decided[event.claim] = before.claimer, nil
+    self[before.counter] = self[before.counter] - 1
+  end
   if not claimer then return self.fail("claim %d was cancelled and did not wait", event.claim) end
   claimer.expected = "cancelled"
 end

@@ -43,6 +43,7 @@ describe("the random run of a seed that once failed", function()
     { 1658, "the model asked for attempts at dead backends in a time in which max_connections had been 1" },
     { 2139, "max_lifetime_ms changed by pool:set did not count for connections that were open" },
     { 4299, "the model did not know that a pause may be ended while another slot of its backend is closing" },
+    { 4450, "the model did not know that a claim may be given up in the moment in which it is refused" },
     { 5263, "the model forgot checks that might have been doubts as a factory without a check came" },
     { 5303, "a connection whose check asked nothing was not suspect as another of its backend was found dead" },
     { 20246, "a connection whose lifetime ended before its renewal was not renewed when the lifetime was made longer" },
