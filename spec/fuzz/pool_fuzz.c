@@ -93,6 +93,7 @@ typedef struct world {
     uint32_t claims_n, leases_n, conns_n, oldest_open;
     cueball_handle last;       /* the last handle of any kind */
     cueball_handle dead[KEYS]; /* backends, after the last input */
+    bool outranked[KEYS];      /* of these, whether there was a better one */
     uint32_t dead_n;
     cueball_handle proven;             /* the backend that the present input says works; 0: none */
     cueball_time least_span;           /* the least there was for a connection to have lasted */
@@ -471,6 +472,16 @@ static bool has_better(const world *w, uint32_t priority)
     return false;
 }
 
+/* Whether there was a better one before the present input: a plan that was due may have
+ * left the backend alone before the input said that the better one is gone. */
+static bool was_outranked(const world *w, cueball_handle backend)
+{
+    for (uint32_t i = 0; i < w->dead_n; i++)
+        if (w->dead[i] == backend)
+            return w->outranked[i];
+    return false;
+}
+
 static bool was_dead(const world *w, cueball_handle backend)
 {
     for (uint32_t i = 0; i < w->dead_n; i++)
@@ -481,7 +492,8 @@ static bool was_dead(const world *w, cueball_handle backend)
 
 static void check_revival(const world *w, const cueball_backend_info *info)
 {
-    bool has_reason = w->proven == info->backend || has_lasted(w, info->backend) || has_better(w, info->priority) || info->drained;
+    bool is_left = has_better(w, info->priority) || was_outranked(w, info->backend) || info->drained;
+    bool has_reason = is_left || w->proven == info->backend || has_lasted(w, info->backend);
     if (!has_reason)
         tell_backends(w);
     MUST(has_reason, "backend %s revived without proof", info->key);
@@ -504,6 +516,7 @@ static void check_backends(world *w, const cueball_stats *stats)
 {
     cueball_backend_info info = { .struct_size = sizeof info };
     cueball_handle dead[KEYS];
+    bool outranked[KEYS];
     uint32_t dead_n = 0, probes = 0, living = 0;
     bool is_late = stats->open_timeouts + stats->checks_failed > w->timeouts; /* somebody's, and so anybody's */
     w->timeouts = stats->open_timeouts + stats->checks_failed;
@@ -519,11 +532,14 @@ static void check_backends(world *w, const cueball_stats *stats)
             MUST(is_blamed(w, info.backend), "backend %s died, and nothing was wrong with it", info.key);
         if (!info.dead && was_dead(w, info.backend))
             check_revival(w, &info);
-        if (info.dead)
-            dead[dead_n++] = info.backend;
+        if (!info.dead)
+            continue;
+        outranked[dead_n] = has_better(w, info.priority);
+        dead[dead_n++] = info.backend;
     }
     check_probes(w, probes, living);
     memcpy(w->dead, dead, dead_n * sizeof *dead);
+    memcpy(w->outranked, outranked, dead_n * sizeof *outranked);
     w->dead_n = dead_n;
     w->proven = 0;
 }
@@ -1044,11 +1060,14 @@ static void op_stop(world *w)
 
 static void op_pause(world *w, bool ends)
 {
+    if (w->is_set && !ends) {
+        MUST(cueball_pool_paused(w->pool, w->now) == CUEBALL_EINVAL, "a set is paused"); /* and hears nothing of the time */
+        return;
+    }
     cueball_time now = begin(w);
     int result = ends ? cueball_pool_resumed(w->pool, now) : cueball_pool_paused(w->pool, now);
     TELL("%s: %d\n", ends ? "resume" : "pause", result);
-    int expected = w->is_set && !ends ? CUEBALL_EINVAL : w->is_stopping ? CUEBALL_EPOOL_STOPPING : CUEBALL_OK;
-    MUST(result == expected, "%d", result);
+    MUST(result == (w->is_stopping ? CUEBALL_EPOOL_STOPPING : CUEBALL_OK), "%d", result);
     if (result != CUEBALL_OK || w->is_paused != ends)
         return;
     w->is_paused = !ends;
