@@ -50,6 +50,29 @@ describe("a pool on resolver.dns", function()
     town:stop()
   end)
 
+  it("plans once for all that an answer says, however long it takes to say it", function()
+    local pool = open({
+      zone = [[
+        db.example  60 A 10.0.0.1
+        db.example  60 A 10.0.0.2
+        db.example  60 A 10.0.0.3
+        db.example  60 A 10.0.0.4
+        example    300 SOA 60
+      ]],
+      before = function(world) -- a clock that goes on while the pool is told
+        local now, gone_ns = world.now, 0
+        function world.now()
+          gone_ns = gone_ns + 2e6
+          return now() + gone_ns
+        end
+      end,
+    }, { domain = "db.example", default_port = 5432 }, { max_connections = 4 })
+    town:advance(200)
+    assert.same({ 4, 4 }, { pool:stats().idle, pool:stats().attempts })
+    for _, backend in ipairs(pool:backends()) do assert.equal(1, backend.total_max, backend.key) end
+    town:stop()
+  end)
+
   it("has the backends of another domain go, once all of its own are known", function()
     local ZONES = ZONE .. [[
       other.example  60 A 10.0.0.2

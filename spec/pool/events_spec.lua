@@ -281,8 +281,8 @@ describe("subscribe", function()
     assert.trace(town, [[
       [   0] backend_removed backend=db1
       [   0] slot_state backend=db1 cause=removed conn=# count=0 from=idle slot=1 to=closing
-      [   0] planned count=0
       [   0] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=1 to=free
+      [   0] planned count=0
       [   5] lease_ended backend=db1 cause=release conn=# lease=# slot=0
       [   5] slot_state backend=db1 cause=removed conn=# count=0 from=busy slot=0 to=closing
       [   5] slot_state backend=db1 cause=closed conn=# count=0 from=closing slot=0 to=free]])

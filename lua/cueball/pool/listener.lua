@@ -35,7 +35,15 @@ function listener.of_core(pool)
     pool = pool,
     said = {},         -- by key: the backends that the core knows, as the resolver said them
     last_resorts = {}, -- by key: true for those that the connection factory calls that
+    instant = nil,     -- of all that is said at once
   }, Core)
+end
+
+local function tell(self, fact, ...)
+  local pool = self.pool
+  local result = pool.core[fact](pool.core, self.instant or pool.now(), ...)
+  pool:pump()
+  return answer(result)
 end
 
 -- The core is told within the change, and may open connections at once: what is remembered is written down first.
@@ -45,14 +53,14 @@ function Core:added(backend)
   local before, spec = said[key], ffi.new "cueball_backend_spec"
   said[key] = backend
   write_spec(self, backend, spec)
-  local ok, message, name = answer(self.pool:input("backend_added", spec))
+  local ok, message, name = tell(self, "backend_added", spec)
   if not ok then said[key] = before end
   return ok, message, name
 end
 
 function Core:removed(key)
   self.said[key], self.last_resorts[key] = nil, nil
-  return answer(self.pool:input("backend_removed", key))
+  return tell(self, "backend_removed", key)
 end
 
 function Core:replaced(backends)
@@ -63,7 +71,7 @@ function Core:replaced(backends)
   end
   local before, resorts_before = self.said, self.last_resorts
   self.said, self.last_resorts = said, last_resorts
-  local ok, message, name = answer(self.pool:input("backends_replaced", specs, #backends))
+  local ok, message, name = tell(self, "backends_replaced", specs, #backends)
   if not ok then self.said, self.last_resorts = before, resorts_before end
   return ok, message, name
 end
@@ -77,8 +85,7 @@ function Core:learnt(key, is_last_resort)
 end
 
 function Core:failing(message)
-  self.pool:input(message and "resolver_failed" or "resolver_recovered")
-  return true
+  return tell(self, message and "resolver_failed" or "resolver_recovered")
 end
 
 -- ---------------------------------------------------------------- the pool's --
@@ -129,6 +136,15 @@ function Listener:failing(message, is_not_yet)
   if message then faults.note_resolver(self.pool, message) end
   if is_not_yet then return true end
   return self.following:failing(message)
+end
+
+--- What fn(...) says reaches the core in one instant, so that it plans once for all of it.
+function Listener:at_once(fn, ...)
+  local of_core = self.pool.of_core
+  of_core.instant = of_core.instant or self.pool.now()
+  local ok, message = pcall(fn, ...)
+  of_core.instant = nil
+  if not ok then error(message, 0) end
 end
 
 --- Where a backend is known from, for people; nil: nobody has said.

@@ -161,41 +161,62 @@ local function portless_words(self)
   return ("no SRV records for %s.%s, and no default_port"):format(self.options.service, self.options.domain)
 end
 
--- Passes backends on, but for those.
+-- Tells a sink of one round of changes, in their order.
+local function tell_round(sink, round)
+  for _, change in ipairs(round) do
+    local backend = change.backend
+    if change.is_gone then
+      sink:remove(backend.key, backend.provenance)
+    else
+      sink:add {
+        address = backend.address, port = backend.port, name = backend.name, weight = backend.weight,
+        priority = backend.priority, provenance = backend.provenance,
+      }
+    end
+  end
+end
+
+-- Passes backends on, but for those. What one answer says is one change for the sink.
 local function sink_listener(self, sink)
-  local portless, has_added, is_failing = {}, false, false
+  local portless, has_added, is_failing, round = {}, false, false, {}
+  local function flush()
+    local told = round
+    round = {}
+    if #told > 0 then sink:at_once(tell_round, sink, told) end
+  end
   local function add(backend)
     if is_portless(self, backend) then
       portless[backend.key] = true
       return
     end
     has_added = true
-    sink:add {
-      address = backend.address, port = backend.port, name = backend.name, weight = backend.weight,
-      priority = backend.priority, provenance = backend.provenance,
-    }
+    round[#round + 1] = { backend = backend, is_gone = false }
   end
   local listener = { add = add, change = add }
   function listener.remove(backend)
     if portless[backend.key] then
       portless[backend.key] = nil
     else
-      sink:remove(backend.key, backend.provenance)
+      round[#round + 1] = { backend = backend, is_gone = true }
     end
   end
   function listener.fail(message)
+    flush()
     is_failing = true
     sink:fail(message)
   end
   function listener.recover()
+    flush()
     is_failing = false
     if not next(portless) then sink:recover() end
   end
   function listener.changed()
+    flush()
     if next(portless) then sink:fail(portless_words(self)) end
   end
   -- What a resolver before this one knew is gone by now, if anything was found.
   function listener.settle()
+    flush()
     if has_added and not is_failing and not next(portless) then sink:complete() end
     has_added = false
   end

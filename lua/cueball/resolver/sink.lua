@@ -1,13 +1,14 @@
 --- What a resolver talks to, and what runs it: a resolver is started again after it threw, told when to end, and nothing it says can hurt
 -- its pool.
 --
--- What it says goes to a listener, as plain tables and texts. A listener has four methods; the first three return true, or nil, message,
--- name as the sink's own do, and change nothing then:
+-- What it says goes to a listener, as plain tables and texts. A listener has these methods, the last if it likes; the first three return
+-- true, or nil, message, name as the sink's own do, and change nothing then:
 --   listener:added(backend)            { key, name, address, port, weight, priority, provenance }, the last may be nil
 --   listener:removed(key, provenance)
 --   listener:replaced(backends)        these are all there are: a list
 --   listener:failing(message, is_not_yet)   the backends cannot be found at present; is_not_yet: claims wait for the first list all the
 --                                      same. A message of nil: they can be found again
+--   listener:at_once(fn, ...)          calls fn(...): what that says is one change
 local address = require "cueball.address"
 local misuse = require "cueball.misuse"
 local text = require "cueball.text"
@@ -161,9 +162,20 @@ function Sink:complete()
   self.inherited = nil
   for key in pairs(inherited) do keys[#keys + 1] = key end
   table.sort(keys)
-  for _, key in ipairs(keys) do self.told.listener:removed(key, "the resolver that was replaced knew it") end
+  self:at_once(function()
+    for _, key in ipairs(keys) do self.told.listener:removed(key, "the resolver that was replaced knew it") end
+  end)
   recovered(self)
   return true
+end
+
+--- For our own resolvers: fn(…) tells several things that are one change. A listener that goes by the time hears them in one instant, so
+-- that nothing is planned for a part of them.
+-- @param fn does not wait
+function Sink:at_once(fn, ...)
+  local listener = self.told.listener
+  if listener and listener.at_once then return listener:at_once(fn, ...) end
+  return fn(...)
 end
 
 local function failed(self, message, is_not_yet)

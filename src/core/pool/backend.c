@@ -167,7 +167,8 @@ void cueball__backends_changed(cueball_pool *pool)
     pool->is_unsettled = true;
     if (cueball__pool_is_over(pool))
         return;
-    if (!pool_has_open(pool)) { /* only what is new can serve claims; more may be said in this turn of the host's loop */
+    /* Only what is new can serve claims, or there is no delay; more may be said in this turn of the host's loop. */
+    if (!pool_has_open(pool) || pool->settings.rebalance_delay == 0) {
         pool->hurries = true;
         pool->hurried_at = pool->now;
         return;

@@ -19,12 +19,25 @@
 
 /* ---------------------------------------------------------------- backends -- */
 
+#define IN_ONE_GO 1000000 /* ns: what a resolver says without a pause comes closer together */
+
+/* Begins what a resolver says.  What it said just before is planned for together with
+ * it, also by a clock that goes on meanwhile. */
+static void change_begin(cueball_pool *pool, cueball_time now)
+{
+    bool goes_on = pool->hurries && now < cueball__time_after(pool->hurried_at, IN_ONE_GO);
+    if (goes_on)
+        pool->hurries = false;
+    cueball__turn_begin(pool, now);
+    pool->hurries |= goes_on;
+}
+
 int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueball_backend_spec *given)
 {
     cueball_backend_spec spec;
     if (!cueball__spec_read(&spec, given))
         return CUEBALL_EINVAL;
-    cueball__turn_begin(pool, now);
+    change_begin(pool, now);
     int result = cueball__backend_add(pool, &spec);
     if (result == CUEBALL_OK)
         cueball__backends_changed(pool);
@@ -33,7 +46,7 @@ int cueball_pool_backend_added(cueball_pool *pool, cueball_time now, const cueba
 
 int cueball_pool_backend_removed(cueball_pool *pool, cueball_time now, const char *key)
 {
-    cueball__turn_begin(pool, now);
+    change_begin(pool, now);
     cueball__backend *backend = key ? cueball__backend_by_key(pool, key) : NULL;
     if (backend) {
         cueball__backend_remove(pool, backend);
@@ -46,13 +59,13 @@ int cueball_pool_backends_replaced(cueball_pool *pool, cueball_time now, const c
 {
     if (!cueball__specs_are_fit(specs, count))
         return CUEBALL_EINVAL;
-    cueball__turn_begin(pool, now);
+    change_begin(pool, now);
     return cueball__turn_end(pool, cueball__backends_replace(pool, specs, count));
 }
 
 int cueball_pool_resolver_failed(cueball_pool *pool, cueball_time now)
 {
-    cueball__turn_begin(pool, now);
+    change_begin(pool, now);
     if (!pool->resolver_has_failed)
         cueball__event_note(pool, CUEBALL_EVENT_RESOLVER_FAILED, NULL, 0);
     pool->resolver_has_failed = pool->is_unsettled = true;
@@ -61,7 +74,7 @@ int cueball_pool_resolver_failed(cueball_pool *pool, cueball_time now)
 
 int cueball_pool_resolver_recovered(cueball_pool *pool, cueball_time now)
 {
-    cueball__turn_begin(pool, now);
+    change_begin(pool, now);
     if (pool->resolver_has_failed)
         cueball__event_note(pool, CUEBALL_EVENT_RESOLVER_RECOVERED, NULL, 0);
     pool->resolver_has_failed = false;

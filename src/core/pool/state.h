@@ -330,9 +330,9 @@ struct cueball_pool {
     bool is_unsettled;                     /* something below, or the state, wants looking at */
     bool plan_is_due;
     bool resolver_has_failed;
-    bool hurries;            /* nothing is open: what is new is planned for as soon as time advances, */
+    bool hurries;            /* what is new is planned for as soon as the host says that time advances, */
     bool change_is_delayed;  /* a change waits for rebalance_delay_ms, */
-    cueball_time hurried_at; /* which is later than this, or said to be */
+    cueball_time hurried_at; /* or says something else after this */
     cueball_time changed_at; /* since then */
     cueball_time planned_at;
 

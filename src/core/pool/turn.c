@@ -140,7 +140,7 @@ static void pool_timer_due(cueball_pool *pool, cueball__timer *timer)
     }
 }
 
-/* What changed while nothing was open is planned for now. */
+/* What changed while nothing was open, or without a delay, is planned for now. */
 void cueball__pool_hurry(cueball_pool *pool)
 {
     assert(pool->hurries);

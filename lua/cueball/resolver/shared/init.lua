@@ -34,7 +34,7 @@ Run.__index = Run
 -- ------------------------------------------------------------------ following --
 
 -- Tells the pool what is written, as far as it does not know.
-local function apply(self, found)
+local function tell(self, found)
   local sink, has_changed = self.sink, false
   if not self.known then
     sink:set(found.backends)
@@ -57,6 +57,10 @@ local function apply(self, found)
   if found.failure and (has_changed or found.failure ~= self.failure) then sink:fail(found.failure) end
   if not found.failure and self.failure then sink:recover() end
   self.failure = found.failure
+end
+
+local function apply(self, found)
+  self.sink:at_once(tell, self, found)
 end
 
 -- The backends known stay. Why they are not kept up to date is said once.
