@@ -76,6 +76,14 @@ function Core:replaced(backends)
   return ok, message, name
 end
 
+--- What fn(...) says reaches the core in one instant, so that it plans once for all of it.
+function Core:at_once(fn, ...)
+  self.instant = self.pool.now()
+  local ok, message = pcall(fn, ...)
+  self.instant = nil
+  if not ok then error(message, 0) end
+end
+
 --- The connection factory has learnt whether a backend is a last resort.
 function Core:learnt(key, is_last_resort)
   local backend = self.said[key]
@@ -138,13 +146,8 @@ function Listener:failing(message, is_not_yet)
   return self.following:failing(message)
 end
 
---- What fn(...) says reaches the core in one instant, so that it plans once for all of it.
 function Listener:at_once(fn, ...)
-  local of_core = self.pool.of_core
-  of_core.instant = of_core.instant or self.pool.now()
-  local ok, message = pcall(fn, ...)
-  of_core.instant = nil
-  if not ok then error(message, 0) end
+  self.pool.of_core:at_once(fn, ...)
 end
 
 --- Where a backend is known from, for people; nil: nobody has said.
