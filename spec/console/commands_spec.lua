@@ -121,6 +121,7 @@ describe("a command", function()
     heard(":why", "A claim would be refused at once: the pool has failed.")
     prompt:type "held = {}"
     heard(":mend 10.0.0.1", "well again") heard(":mend 10.0.0.2", "") heard(":until db:stats().idle == 4", "")
+    heard(":look", "10.0.0.2:80  up", "s ago: connection refused")
     prompt:type "for i = 1, 4 do held[i] = db:claim() end"
     heard(":why", "A claim would wait: all 4 connections that are open are busy.")
   end)

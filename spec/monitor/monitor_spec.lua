@@ -92,6 +92,27 @@ describe("the monitor", function()
     town:release "alice"
   end)
 
+  it("says in detail what went wrong last with a backend that is well again, for a day", function()
+    town = sim_pool.new { servers = 1 }
+    town.servers[1]:stop()
+    town:open { name = "db", recovery = { default = { attempts = 2, timeout_ms = 100, delay_ms = 100, max_delay_ms = 100 } } }
+    town:advance(10)
+    town.servers[1]:start()
+    town:advance(1000)
+    local function reason()
+      local taken
+      town:run(function() taken = monitor.snapshot { detail = true, pool = "db", host = town.world } end)
+      return taken.pools[1].backends[1].reason
+    end
+    assert.equal("well; less than a minute ago: connection refused", reason())
+    town:advance(120000)
+    assert.equal("well; 2 minutes ago: connection refused", reason())
+    town:advance(7200000)
+    assert.equal("well; 2 hours ago: connection refused", reason())
+    town:advance(86400000)
+    assert.equal("well", reason())
+  end)
+
   it("says for how long a resolver has failed", function()
     town = sim_pool.new { servers = 1 }
     town:open { name = "lost", resolver = function(sink) sink:fail "no answer" sink:sleep(1000) end }

@@ -226,6 +226,36 @@ describe("last_error and backends", function()
     town:stop()
   end)
 
+  it("keep what it was, and how long ago, where all is well again, as long as the backend is known", function()
+    town = sim_pool.new { servers = 2 }
+    local sink
+    pool = town:open { max_connections = 4, connect = sim_pool.factory(), rebalance_delay_ms = 0, resolver = function(given)
+      sink = given
+      sink:set(sim_pool.backends(1, 2))
+    end }
+    town:advance(10)
+    local function last_of(key)
+      for _, backend in ipairs(pool:backends()) do
+        if backend.key == key then return { backend.last_error, backend.last_error_ago_ms, backend.error } end
+      end
+    end
+    local lease = pool:claim()
+    local key = lease:backend().key
+    local other = key == "db1" and "db2" or "db1"
+    lease:fail "the disk is full"
+    town:advance(1000)
+    assert.same({ "the disk is full", 1000 }, last_of(key))
+    assert.same({}, last_of(other))
+    town:advance(500)
+    assert.equal(1500, last_of(key)[2])
+    sink:set(sim_pool.backends(other == "db1" and 1 or 2, other == "db1" and 1 or 2))
+    town:advance(10)
+    sink:set(sim_pool.backends(1, 2))
+    town:advance(10)
+    assert.same({}, last_of(key))
+    town:stop()
+  end)
+
   it("describe each backend, removed ones last", function()
     local sink
     town = sim_pool.new { servers = 2 }

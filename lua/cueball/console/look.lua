@@ -68,7 +68,7 @@ end
 -- ------------------------------------------------------------------------ backends --
 
 local BACKEND_COLUMNS = { "pool", "backend", "state", "since_ms", "total", "total_max", "takes", "idle", "busy", "connecting", "latency_ms",
-  "success_rate", "back_in_ms", "error" }
+  "success_rate", "back_in_ms", "error", "last_error", "last_error_ago_ms" }
 
 local function backends(asked)
   return gather(asked, BACKEND_COLUMNS, function(pool, _, add)
@@ -78,6 +78,7 @@ local function backends(asked)
       -- Measured with balance = "p2c" alone; without it they would be columns of 0 and 1.
       if row.latency_ms == 0 and row.success_rate == 1 then row.success_rate = nil end
       if row.latency_ms == 0 then row.latency_ms = nil end
+      if row.last_error == row.error then row.last_error = nil end
       if is(asked.backend, row.backend) and is(asked.state, row.state) and is_aged(asked, one.since_ms) then add(row) end
     end
   end)

@@ -15,9 +15,15 @@ local BACKENDS_MAX = 50
 
 local COLUMNS = { "backend", "state", "total", "idle", "busy", "connecting", "error" }
 
+-- What went wrong last; and when, where all is well again.
+local function error_of(backend)
+  if backend.error or not backend.last_error then return backend.error or "" end
+  return ("%s ago: %s"):format(span(backend.last_error_ago_ms), backend.last_error)
+end
+
 local function cells_of(backend)
   return { backend.key, state_of(backend), tostring(backend.total), tostring(backend.idle), tostring(backend.busy),
-    tostring(backend.connecting), backend.error or "" }
+    tostring(backend.connecting), error_of(backend) }
 end
 
 -- Rows of cells as aligned lines.

@@ -55,6 +55,22 @@ local function in_time(ms)
   return (", tried again in %.1f s"):format(math.max(0, ms) / 1000)
 end
 
+-- What went wrong with a backend that is well again: for so long it is worth a word.
+local LATELY_MS = 86400000
+
+-- No finer than people need it: a text that changes each second is read aloud each second.
+local function ago(ms)
+  local minutes = math.floor(ms / 60000)
+  if minutes < 1 then return "less than a minute" end
+  return minutes < 120 and plural(minutes, "minute") or plural(math.floor(minutes / 60), "hour")
+end
+
+local function lately(one)
+  local ms = one.last_error_ago_ms
+  if not ms or ms > LATELY_MS then return "" end
+  return ("; %s ago: %s"):format(ago(ms), one.last_error)
+end
+
 -- Why a backend is as it is, in words.
 local REASONS = {
   dead = function(one) return ("dead: %s%s"):format(one.error or "no connection to it could be opened", in_time(one.next_attempt_ms)) end,
@@ -70,7 +86,7 @@ local REASONS = {
     if one.error then return "last error: " .. one.error end
     if one.total == 0 then return "no connection: the plan wants none here" end
     if one.total == one.connecting then return "connecting" end
-    return "well"
+    return "well" .. lately(one)
   end,
 }
 

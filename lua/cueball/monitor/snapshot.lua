@@ -34,6 +34,7 @@ local function backends_of(pool)
       takes = one.takes, suspect = one.suspect, want = one.want, attempt = one.attempt, back_in_ms = one.back_in_ms,
       since_ms = one.since_ms, total_max = one.total_max,
       latency_ms = one.latency_ms, success_rate = one.success_rate, error = one.error, provenance = one.provenance,
+      last_error = one.last_error, last_error_ago_ms = one.last_error_ago_ms, -- in no worker's page: with detail alone
     }
   end
   return list

@@ -16,6 +16,7 @@ function faults.open(pool)
     latest = nil,            -- "key: message", or "resolver: message"
     latest_key = nil,        -- of the backend that failed last
     current = {}, last = {}, -- by key, see above
+    last_at = {},            -- by key, when that was, in ns
     dead_since = {},         -- by key, in ms
     dead_longest = {},       -- keys of those dead for longest, so that no claim has to look for them
   }
@@ -28,7 +29,7 @@ function faults.note(pool, key, message)
   if message then message = secrets.hide(pool, message) end
   self.current[key] = message
   if not message then return end
-  self.last[key] = message
+  self.last[key], self.last_at[key] = message, pool.now()
   self.latest_key = key
   self.latest = ("%s: %s"):format(key, message)
 end
@@ -58,6 +59,14 @@ end
 --- The same, for one that may be well: nil then.
 function faults.of_now(pool, key, is_dead)
   return pool.faults.current[key] or is_dead and pool.faults.last[key] or nil
+end
+
+--- What went wrong with a backend last, whatever opened since, and how long ago that was in ms; nil: nothing yet.
+function faults.last_of(pool, key)
+  local self = pool.faults
+  local message = self.last[key]
+  if not message then return nil end
+  return message, math.max(0, (pool.now() - self.last_at[key]) / 1e6)
 end
 
 -- ------------------------------------------------------------------- the dead --
@@ -98,7 +107,7 @@ end
 --- A backend was removed.
 function faults.forget(pool, key)
   local self = pool.faults
-  self.current[key], self.last[key] = nil, nil
+  self.current[key], self.last[key], self.last_at[key] = nil, nil, nil
   faults.note_revival(pool, key)
 end
 

@@ -107,10 +107,11 @@ local function fill_backend(one, pool, info, now)
   one.attempt = info.attempt > 0 and info.attempt or nil
   one.since_ms, one.back_in_ms = math.max(0, (now - tonumber(info.since)) / 1e6), back_in(pool, info.back_at)
   one.latency_ms, one.success_rate, one.error = info.latency_ms, info.success_rate, faults.of_now(pool, key, info.dead)
+  one.last_error, one.last_error_ago_ms = faults.last_of(pool, key)
   one.provenance = not info.removed and pool.listener:provenance_of(key) or nil
 end
 
-local MEMBERS = 25 -- of such a table, and the state that some give it
+local MEMBERS = 27 -- of such a table, and the state that some give it
 
 --- As stats.backends, for those who look at many pools, one after the other.
 -- @param list of an earlier look, which is of no more use: it is filled anew; or {}
@@ -132,7 +133,8 @@ end
 
 --- The backends, those preferred first:
 -- a list of { key, name, address, port, weight, priority, standby, total, total_max, idle, busy, connecting, takes, suspect, dead, ejected,
---   removed, drained, want, attempt, since_ms, back_in_ms, latency_ms, success_rate, error, provenance }
+--   removed, drained, want, attempt, since_ms, back_in_ms, latency_ms, success_rate, error, last_error,
+--   last_error_ago_ms, provenance }
 function stats.backends(pool)
   return stats.fill_backends(pool, {})
 end
