@@ -38,6 +38,20 @@ local function open_at_one(world, backend)
   world.host.open = function(_, key) return key == backend and 0 or "fail 5" end
 end
 
+describe("a dead backend", function()
+  it("is not tried without a pause where the options make its row of attempts a longer one", function()
+    local one = World.recovery { attempts = 1, timeout_ms = 100, delay_ms = 0, spread = 0 }
+    local world = World.new(one, { max_connections = 1 })
+    world.host.open = "fail"
+    world:set { "db1" }
+    world:advance(0)
+    assert.equal(1, world:stats().dead_backends)
+    world:change(World.recovery { attempts = 100, timeout_ms = 100, delay_ms = 0, spread = 0 })
+    world:advance(5.5)
+    assert.is_true(world:stats().attempts <= 7, world:stats().attempts)
+  end)
+end)
+
 describe("ten backends of which nine are dead, with ten places", function()
   it("leave eight to the living one", function()
     local world = open { max_connections = 10 }

@@ -127,7 +127,7 @@ cueball_time cueball__slot_pause_span(cueball_pool *pool, const cueball__slot *s
     assert(slot->state != CUEBALL_SLOT_FREE);
     cueball__backoff backoff = cueball__slot_backoff_now(pool, slot, has_opened);
     cueball_time pause = cueball__backoff_pause(&backoff, slot->attempt ? slot->attempt : 1, slot->pause, &pool->random);
-    bool goes_on = slot->attempt >= cueball__slot_backoff(pool, slot)->attempts; /* for ever */
+    bool goes_on = slot->backend->dead || slot->attempt >= cueball__slot_backoff(pool, slot)->attempts; /* for ever */
     return goes_on && pause < CUEBALL__PERIOD_MIN ? CUEBALL__PERIOD_MIN : pause;
 }
 
