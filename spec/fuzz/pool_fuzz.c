@@ -34,7 +34,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAIMS_MAX = 2048, LEASES_MAX = 2048, CONNS_MAX = 4096, OWNERS_MAX = 6, KEYS = 6, HEAL_ROUNDS = 400, BLAMED_MAX = 512 };
+enum { CLAIMS_MAX = 2048, LEASES_MAX = 2048, CONNS_MAX = 4096, OWNERS_MAX = 6, KEYS = 6, HEAL_ROUNDS = 400 };
+enum { BLAMED_MAX = 512, PROVEN_MAX = 8 };
 
 #define MS UINT64_C(1000000)
 
@@ -95,7 +96,8 @@ typedef struct world {
     cueball_handle dead[KEYS]; /* backends, after the last input */
     bool outranked[KEYS];      /* of these, whether there was a better one */
     uint32_t dead_n;
-    cueball_handle proven;             /* the backend that the present input says works; 0: none */
+    cueball_handle proven[PROVEN_MAX]; /* the backends that the present input says work */
+    uint32_t proven_n;
     cueball_time least_span;           /* the least there was for a connection to have lasted */
     cueball_handle blamed[BLAMED_MAX]; /* backends against which there was evidence */
     uint32_t blamed_n;
@@ -336,6 +338,30 @@ static cueball_handle claim_pick(world *w)
 
 /* ----------------------------------------------------------------- inputs -- */
 
+static bool is_proven(const world *w, cueball_handle backend)
+{
+    for (uint32_t i = 0; i < w->proven_n; i++)
+        if (w->proven[i] == backend)
+            return true;
+    return w->proven_n == PROVEN_MAX;
+}
+
+static void prove(world *w, cueball_handle backend)
+{
+    if (!is_proven(w, backend))
+        w->proven[w->proven_n++] = backend;
+}
+
+/* The pool takes a lease back: its connection may have delivered before. */
+static void lease_taken(world *w, lease *taken)
+{
+    const conn *on = conn_find(w, taken->conn);
+    if (on->unfit_for == CUEBALL_CAUSE_WORN && !on->is_lost)
+        prove(w, on->backend);
+    lease_forget(w, taken);
+    w->told.leases_revoked++;
+}
+
 static void owner_ended(world *w, int index)
 {
     for (uint32_t i = w->oldest_open; i < w->claims_n; i++)
@@ -346,10 +372,8 @@ static void owner_ended(world *w, int index)
     while (w->oldest_open < w->claims_n && !w->claims[w->oldest_open].is_open)
         w->oldest_open++;
     for (uint32_t i = w->leases_n; i-- > 0;)
-        if (w->leases[i].owner == index) {
-            lease_forget(w, &w->leases[i]);
-            w->told.leases_revoked++;
-        }
+        if (w->leases[i].owner == index)
+            lease_taken(w, &w->leases[i]);
     w->owners[index].has_left = false;
     if (w->owners[index].is_gone)
         w->owners[index] = (owner){ NULL, false, false };
@@ -363,8 +387,8 @@ static cueball_time begin(world *w)
     if (now > w->known)
         w->known = now;
     if (w->is_stopping && w->known >= w->drain_at) {
-        w->told.leases_revoked += w->leases_n;
-        w->leases_n = 0;
+        while (w->leases_n > 0)
+            lease_taken(w, &w->leases[w->leases_n - 1]);
     }
     for (int i = 0; i < OWNERS_MAX; i++)
         if (w->owners[i].is_gone || w->owners[i].has_left)
@@ -493,7 +517,7 @@ static bool was_dead(const world *w, cueball_handle backend)
 static void check_revival(const world *w, const cueball_backend_info *info)
 {
     bool is_left = has_better(w, info->priority) || was_outranked(w, info->backend) || info->drained;
-    bool has_reason = is_left || w->proven == info->backend || has_lasted(w, info->backend);
+    bool has_reason = is_left || is_proven(w, info->backend) || has_lasted(w, info->backend);
     if (!has_reason)
         tell_backends(w);
     MUST(has_reason, "backend %s revived without proof", info->key);
@@ -541,7 +565,7 @@ static void check_backends(world *w, const cueball_stats *stats)
     memcpy(w->dead, dead, dead_n * sizeof *dead);
     memcpy(w->outranked, outranked, dead_n * sizeof *outranked);
     w->dead_n = dead_n;
-    w->proven = 0;
+    w->proven_n = 0;
 }
 
 /* After every input: does all agree? */
@@ -672,7 +696,7 @@ static void lease_end(world *w, unsigned how, cueball_handle handle)
     if (how % 3 == 2)
         blame(w, on->backend);
     else if (is_known && (how % 3 == 0 || on->unfit_for == CUEBALL_CAUSE_WORN))
-        w->proven = on->backend;
+        prove(w, on->backend);
     uint64_t *counters[] = { &w->told.released, &w->told.leases_closed, &w->told.leases_failed };
     ++*counters[how % 3];
     lease_forget(w, meant);
@@ -700,7 +724,7 @@ static void op_repeat(world *w)
     w->told.released += count;
     meant->lease = handle_seen(w, handle);
     if (count > 0)
-        w->proven = conn_find(w, meant->conn)->backend;
+        prove(w, conn_find(w, meant->conn)->backend);
 }
 
 typedef enum { REPORT_OPENED, REPORT_FAILED, REPORT_FIT, REPORT_UNFIT, REPORT_LOST, REPORT_CLOSED, REPORTS } report;
@@ -727,7 +751,7 @@ static void op_unfit(world *w)
         is_leased |= w->leases[i].conn == handle;
     meant->unfit_for = cause;
     if (cause == CUEBALL_CAUSE_WORN && !is_leased)
-        w->proven = meant->backend;
+        prove(w, meant->backend);
 }
 
 static void conn_report(world *w, report what, cueball_handle handle)
@@ -760,7 +784,7 @@ static void conn_report(world *w, report what, cueball_handle handle)
     if (what == REPORT_FAILED || what == REPORT_UNFIT || what == REPORT_LOST)
         blame(w, meant->backend);
     if (what == REPORT_FIT && w->options.has_check)
-        w->proven = meant->backend;
+        prove(w, meant->backend);
     if (what == REPORT_OPENED || what == REPORT_FAILED) {
         MUST(meant->state == OPENING, "report %d, not opening", (int)what);
         meant->state = OPEN;
@@ -1102,13 +1126,8 @@ static void op_kill(world *w)
     int result = cueball_pool_lease_killed(w->pool, now, handle);
     TELL("kill lease %" PRIx64 ": %d\n", handle, result);
     MUST(result == (meant ? CUEBALL_OK : CUEBALL_ESTALE), "kill: %d", result);
-    if (!meant)
-        return;
-    const conn *on = conn_find(w, meant->conn);
-    if (on->unfit_for == CUEBALL_CAUSE_WORN && !on->is_lost)
-        w->proven = on->backend;
-    w->told.leases_revoked++;
-    lease_forget(w, meant);
+    if (meant)
+        lease_taken(w, meant);
 }
 
 /* A preview is told, and changes nothing. */
