@@ -27,19 +27,15 @@
  * runs the files it is given. */
 #include "cueball.h"
 #include "internal.h"
+#include "replay.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { CLAIMS_MAX = 2048, LEASES_MAX = 2048, CONNS_MAX = 4096, OWNERS_MAX = 6, KEYS = 6, HEAL_ROUNDS = 400 };
 enum { BLAMED_MAX = 512, PROVEN_MAX = 8 };
 
 #define MS UINT64_C(1000000)
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 typedef struct claim {
     cueball_handle handle;
@@ -108,24 +104,6 @@ typedef struct world {
 } world;
 
 static world the_world;
-static bool is_loud; /* replaying: tell what is done */
-
-#define FAIL(...)                                                                                                                          \
-    do {                                                                                                                                   \
-        fprintf(stderr, "pool_fuzz: " __VA_ARGS__);                                                                                        \
-        fprintf(stderr, "\n");                                                                                                             \
-        abort();                                                                                                                           \
-    } while (0)
-#define MUST(condition, ...)                                                                                                               \
-    do {                                                                                                                                   \
-        if (!(condition))                                                                                                                  \
-            FAIL(#condition ": " __VA_ARGS__);                                                                                             \
-    } while (0)
-#define TELL(...)                                                                                                                          \
-    do {                                                                                                                                   \
-        if (is_loud)                                                                                                                       \
-            printf(__VA_ARGS__);                                                                                                           \
-    } while (0)
 
 /* ---------------------------------------------------------------- memory -- */
 
@@ -1458,29 +1436,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     MUST(w->held == 0, "%zu bytes are left", w->held);
     return 0;
 }
-
-#ifdef REPLAY
-/* Runs the files given; with -v before one, tells what it does. */
-int main(int count, char **arguments)
-{
-    static uint8_t bytes[1 << 20];
-    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    for (int i = 1; i < count; i++) {
-        if (strcmp(arguments[i], "-v") == 0) {
-            is_loud = true;
-            continue;
-        }
-        FILE *file = fopen(arguments[i], "rb");
-        if (!file) {
-            perror(arguments[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        printf("%s\n", arguments[i]);
-        fflush(stdout);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

@@ -14,14 +14,9 @@
  * runs the files it is given. */
 #include "cueball_tracker.h"
 #include "internal.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "replay.h"
 
 enum { QUESTIONS_MAX = 4096, BACKENDS_MAX = 4096, RECORDS_MAX = 24, QUIET_ROUNDS = 200 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 typedef struct world {
     const uint8_t *at, *end;
@@ -40,15 +35,6 @@ typedef struct world {
 } world;
 
 static world the_world;
-
-#define MUST(condition, ...)                                                                                                               \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "tracker_fuzz: " #condition ": " __VA_ARGS__);                                                                 \
-            fprintf(stderr, "\n");                                                                                                         \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
 
 static void *fuzz_allocate(void *user, size_t size)
 {
@@ -359,19 +345,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     MUST(w->held == 0, "%zu bytes are left", w->held);
     return 0;
 }
-
-#ifdef REPLAY
-int main(int argc, char **argv)
-{
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *file = fopen(argv[i], "rb");
-        if (!file)
-            return 1;
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif
