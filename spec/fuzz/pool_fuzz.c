@@ -824,7 +824,8 @@ static void answer_told(world *w, const cueball_action *action)
         MUST(action->waited >= answered->limit, "claim %" PRIu64 " is refused early", action->user);
         w->told.claim_timeouts++;
     } else if (action->error == CUEBALL_EOVERLOADED) {
-        cueball_time since = answered_at >= w->resumed_at && w->resumed_at > answered->begun ? w->resumed_at : answered->begun;
+        bool is_after = answered_at > w->resumed_at; /* in that very moment it may have been refused before the pause */
+        cueball_time since = is_after && w->resumed_at > answered->begun ? w->resumed_at : answered->begun;
         MUST((double)(answered_at - since) >= w->target_ms * 1e6, "claim %" PRIu64 " is refused after %" PRIu64, action->user,
              action->waited);
         w->told.claims_refused++;
