@@ -74,7 +74,8 @@ describe("the verbs that look", function()
     assert.equal("", column(fn.backends { state = "dead", older = "30s" }, "backend"))
     local one = fn.backends({ state = "dead" })[1]
     assert.is_true(one.since_ms > 25000 and one.since_ms < 30000, one.since_ms)
-    assert.matches("^POOL .- STATE  SINCE  .- CONNECTING  BACK IN  ERROR\n", listing.text(fn.backends { state = "dead" }, "table"))
+    local shown = listing.text(fn.backends { state = "dead" }, "table")
+    assert.matches("^POOL .- STATE  SINCE  .- CONNECTING  BACK IN  ERROR +LAST ERROR AGO\n", shown)
   end)
 
   it("show what is measured of backends only where it is", function()

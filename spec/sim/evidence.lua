@@ -8,8 +8,8 @@
 --   slot.after       closing: "replace" or "pause", what has to come next if the slot is wanted
 --
 -- Of each backend, by key: is_dead; opening_ms and attempt, of its last attempt; tried_ms; how often its connections were made
--- suspect (doubts, unsure, doubted_ms, last_doubt_ms; found_ms: for sure, the last time); how its replacements are paced (replace_ms);
--- is_asked: its pause was ended by somebody.
+-- suspect (doubts, unsure, doubted_ms, last_doubt_ms; found_ms: for sure, the last time, and to be checked); how its replacements are
+-- paced (replace_ms); is_asked: its pause was ended by somebody.
 local Evidence = {}
 Evidence.__index = Evidence
 
@@ -141,7 +141,7 @@ local function make_suspect(self, event, slot)
   local is_sure = not slot.may_be_suspect and backend.doubts + backend.unsure < DOUBTS_MAX
   local counter = is_sure and "doubts" or "unsure"
   backend[counter] = backend[counter] + 1
-  if is_sure then backend.found_ms = event.time_ms end
+  if is_sure and self.has_check then backend.found_ms = event.time_ms end
   for _, other in ipairs(connected) do
     local is_asked = self.has_check and other.state == "checking" -- else its check says nothing
     local is_guess = is_asked and other.checking_ms == event.time_ms

@@ -241,8 +241,9 @@ function ON.backend_limited(self, event) self.limited[event.backend] = true end
 function ON.backend_revived(self, event)
   self.dead[event.backend] = nil
   self.evidence:backend_revived(event)
-  for _, slot in pairs(self.slots) do -- those that were in doubt for that come after those that were not
-    if slot.backend == event.backend and slot.state == "idle" and not slot.is_removed then self:goes_last(slot) end
+  self.seq = self.seq + 1
+  for _, slot in pairs(self.slots) do -- those that were in doubt for that come after those that were not, in the pool's own order
+    if slot.backend == event.backend and slot.state == "idle" and not slot.is_removed then slot.seq = self.seq end
   end
 end
 
@@ -264,11 +265,11 @@ local function check_turn(self, number, seq)
   local slot = self.slots[number]
   local in_doubt = is_doubtful(self, slot)
   if slot.may_be_suspect and not in_doubt then return end -- nobody can say what turn it had
-  for _, other in pairs(self.slots) do
+  for place, other in pairs(self.slots) do
     local is_better = other.seq and not other.may_be_suspect and not is_doubtful(self, other)
     if is_better and in_doubt then self.fail("slot %d, which is in doubt, was given before one that is not", number) end
     local is_before = is_better and (self.balance == "fifo" and other.seq < seq or self.balance == "lifo" and other.seq > seq)
-    if is_before then self.fail("slot %d was given (%s) before another whose turn it was", number, self.balance) end
+    if is_before then self.fail("slot %d was given (%s) before slot %d, whose turn it was", number, self.balance, place) end
   end
 end
 

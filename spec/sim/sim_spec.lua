@@ -46,6 +46,8 @@ describe("the random run of a seed that once failed", function()
     { 4450, "the model did not know that a claim may be given up in the moment in which it is refused" },
     { 5263, "the model forgot checks that might have been doubts as a factory without a check came" },
     { 5303, "a connection whose check asked nothing was not suspect as another of its backend was found dead" },
+    { 12131, "the model had an order of its own for what is lent last no longer as a backend is alive again" },
+    { 12608, "the model wanted a check of what was found suspect before there was one" },
     { 20246, "a connection whose lifetime ended before its renewal was not renewed when the lifetime was made longer" },
     { 20737, "a dead backend's row of attempts began again with another of its slots" },
     { 31199, "what came to nothing before a backend was alive again counted towards its next death" },
