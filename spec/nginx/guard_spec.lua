@@ -47,7 +47,9 @@ local SERVER = [[
     table.sort(list)
     ngx.print(table.concat(list, " "))
   } }
-  location = /held { content_by_lua_block { ngx.print(pool.readiness and #pool.readiness or 0, " ", #lent.events.subscribers, " ", lent:stats().busy) } }
+  location = /held { content_by_lua_block {
+    ngx.print(pool.readiness and #pool.readiness or 0, " ", #lent.events.subscribers, " ", lent:stats().busy)
+  } }
 ]]
 
 describe("what a request guards", function()

@@ -45,7 +45,8 @@ function settings.of(what, given, host)
   end
   return {
     host = host, token = given.token, allow = given.allow or "read", budget_ms = given.budget_ms or BUDGET_MS, values = given.values,
-    name = given.name, connections_max = given.connections_max or settings.CONNECTIONS_MAX, forever = forever, list = json.list, beside = host.http and host.http.beside or host.spawn,
+    name = given.name, connections_max = given.connections_max or settings.CONNECTIONS_MAX,
+    forever = forever, list = json.list, beside = host.http and host.http.beside or host.spawn,
     process = function()
       local workers = host.workers
       return { pid = workers.pid(), worker = workers.number(), age_s = workers.age_s and workers.age_s() or nil }

@@ -22,6 +22,7 @@ local pgmoon = {}
 
 local DEFAULT_MS = 60000
 local CANCEL_MS = 2000           -- for cancelling, and for what the server says to that, each
+local AGAIN_MS = 100             -- after so long without an end a cancel is sent again; then after twice as long
 local NOTIFICATIONS = 10000      -- wait to be taken
 local STATEMENTS_MAX = 100       -- prepared by one connection
 
@@ -90,6 +91,43 @@ function pgmoon.connect(backend, context, settings)
   }, Connection)
 end
 
+-- ------------------------------------------------------------------ cancel --
+
+-- @return true; or nil, message, name
+local function send_cancel(self, limit)
+  local state = self.state
+  local socket = self.host.tcp()
+  socket:settimeouts(limit, limit, limit)
+  -- A name of its own: nginx would else take what others have parked for that address.
+  local ok, message = address.connect(socket, self.backend, { pool = "cueball:cancel" })
+  if ok and state.is_secure then ok, message = login.ask_for_tls(socket, self.backend, self.context, self.settings.security) end
+  if ok then ok, message = socket:send(wire.cancel_request(state.pid, state.secret)) end
+  -- The server closes that connection once it has passed the request on.
+  local _, how
+  if ok then _, how = socket:receive(1) end
+  socket:close()
+  if not ok then return nil, "the query could not be cancelled: " .. text.message(message), "closed" end
+  if how == "timeout" then return nil, "the query could not be cancelled: timeout", "timeout" end
+  return true
+end
+
+local function cancel_within(self, limit_ms)
+  if not self.state.pid then return nil, "the server gave no key to cancel by", "unsupported" end
+  if self.cancelling then return nil, "it is being cancelled already", "busy" end
+  local done = self.host.waiter()
+  self.cancelling = done
+  local ok, message, name = send_cancel(self, whole(limit_ms))
+  self.cancelling = nil
+  done:wake(true)
+  return ok, message, name
+end
+
+--- Asks the server to cancel what this connection waits for: over another connection, so another task can call it.
+-- @return true: the server has done what it will do; or nil, message, name
+function Connection:cancel()
+  return cancel_within(self, self.settings.cancel_ms or CANCEL_MS)
+end
+
 -- ----------------------------------------------------------------- queries --
 
 -- What is left for an operation that may take so long.
@@ -98,15 +136,21 @@ local function bounded(self, ms)
   return deadline and math.max(1, math.min(ms, (deadline - self.host.now()) / 1e6)) or ms
 end
 
--- The query took too long: it is cancelled, and the rest of its answer received.
+-- The query took too long: it is cancelled, and the rest of its answer received. A cancel that comes before the server has begun with the
+-- query does nothing: then it is sent again.
 -- @param limit_ms how long it was given
 -- @return whether the connection is in step again
 local function give_up(self, answer, limit_ms)
-  local channel = self.channel
-  local limit = self.settings.cancel_ms or CANCEL_MS
-  if self:cancel() then
-    channel:limit(limit)
-    if answers.finish(answer) then return true end
+  local channel, now = self.channel, self.host.now
+  local is_sent, pause = self:cancel(), AGAIN_MS
+  local deadline = now() + (self.settings.cancel_ms or CANCEL_MS) * 1e6
+  while is_sent do
+    local left = (deadline - now()) / 1e6
+    channel:limit(math.max(1, math.min(pause, left)))
+    local is_over, _, name = answers.finish(answer)
+    if is_over then return true end
+    if name ~= "timeout" or left <= pause then break end
+    is_sent, pause = cancel_within(self, left), pause * 2
   end
   channel:fail(("a query took longer than %g ms and could not be cancelled, so the connection was closed"):format(limit_ms), "timeout")
   return false
@@ -315,39 +359,6 @@ function Connection:notifications()
     one = inbox:take()
   end
   return list, inbox:take_lost()
-end
-
--- ------------------------------------------------------------------ cancel --
-
--- @return true; or nil, message, name
-local function send_cancel(self, limit)
-  local state = self.state
-  local socket = self.host.tcp()
-  socket:settimeouts(limit, limit, limit)
-  -- A name of its own: nginx would else take what others have parked for that address.
-  local ok, message = address.connect(socket, self.backend, { pool = "cueball:cancel" })
-  if ok and state.is_secure then ok, message = login.ask_for_tls(socket, self.backend, self.context, self.settings.security) end
-  if ok then ok, message = socket:send(wire.cancel_request(state.pid, state.secret)) end
-  -- The server closes that connection once it has passed the request on.
-  local _, how
-  if ok then _, how = socket:receive(1) end
-  socket:close()
-  if not ok then return nil, "the query could not be cancelled: " .. text.message(message), "closed" end
-  if how == "timeout" then return nil, "the query could not be cancelled: timeout", "timeout" end
-  return true
-end
-
---- Asks the server to cancel what this connection waits for: over another connection, so another task can call it.
--- @return true: the server has done what it will do; or nil, message, name
-function Connection:cancel()
-  if not self.state.pid then return nil, "the server gave no key to cancel by", "unsupported" end
-  if self.cancelling then return nil, "it is being cancelled already", "busy" end
-  local done = self.host.waiter()
-  self.cancelling = done
-  local ok, message, name = send_cancel(self, whole(self.settings.cancel_ms or CANCEL_MS))
-  self.cancelling = nil
-  done:wake(true)
-  return ok, message, name
 end
 
 -- ---------------------------------------------------------------- the rest --
