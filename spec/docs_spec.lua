@@ -259,6 +259,15 @@ end
 describe("docs/core.md", function()
   local text, header = read "docs/core.md", read "src/include/cueball_types.h" .. read "src/include/cueball.h"
 
+  it("names every header, and says how many there are beside cueball.h", function()
+    local headers = {}
+    for name in shell.must(("ls '%s/src/include'"):format(shell.root)):gmatch "[^\n]+" do headers[#headers + 1] = name end
+    assert.same({}, missing_from(quoted_names((text:gsub("%[src/include/cueball%.h%]", "`cueball.h`"))), headers))
+    assert.equal(12, #headers)
+    assert.is_truthy(text:find "There%s+are%s+eleven%s+more%s+headers")
+    assert.same({ "cueball_new.h" }, missing_from(quoted_names(text), { "cueball_types.h", "cueball_new.h" }))
+  end)
+
   it("names every public function", function()
     local names = public_functions(header)
     assert.equal(select(2, header:gsub("\nCUEBALL_API ", "")) + select(2, header:gsub("\nstatic inline ", "")), #names)

@@ -144,6 +144,19 @@ an hour without DNS:
     assert.equal('"db:99999": "99999" is no port: expected a number from 0 to 65535\n', output)
   end)
 
+  it("are the process that was started, which a signal ends", function()
+    local file = os.tmpname()
+    local script = assert(io.open(file, "w"))
+    script:write 'print(require("luv").os_getpid())'
+    script:close()
+    local status, output = run(("sh -c 'echo $$; exec \"$0\" \"$1\"' '%s/examples/run' '%s' 2>&1"):format(root, file))
+    os.remove(file)
+    assert.equal(0, status, output)
+    local started, running = output:match "^(%d+)\n(%d+)\n$"
+    assert.is_string(started, output)
+    assert.equal(started, running)
+  end)
+
   it("of a console: it looks at itself, and tells how to undo what was changed", function()
     local socket = select(2, run "mktemp -u"):match "[^\n]+"
     local status, output = run(("CONSOLE_SOCKET='%s' CUEBALL_LOG=none timeout 300 '%s/examples/run' examples/console.lua --once 2>&1")

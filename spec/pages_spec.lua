@@ -18,13 +18,25 @@ local function pages()
 end
 
 -- GitHub's name for a heading's anchor.
+local function anchor_of(heading)
+  return (heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-"))
+end
+
 local function anchors_of(text)
   local anchors = {}
-  for heading in ("\n" .. without_blocks(text)):gmatch "\n#+ ([^\n]*)" do
-    local anchor = heading:lower():gsub("[^%w%s_-]", ""):gsub("%s", "-")
-    anchors[anchor] = true
-  end
+  for heading in ("\n" .. without_blocks(text)):gmatch "\n#+ ([^\n]*)" do anchors[anchor_of(heading)] = true end
   return anchors
+end
+
+--- Sections of a page that begins with a list of its sections, and lacks these there.
+local function unlisted(text)
+  local prose, lacking = without_blocks(text), {}
+  local beginning = prose:match "^(.-)\n## " or prose
+  if not beginning:find("](#", 1, true) then return lacking end
+  for heading in prose:gmatch "\n## ([^\n]*)" do
+    if not beginning:find("](#" .. anchor_of(heading) .. ")", 1, true) then lacking[#lacking + 1] = heading end
+  end
+  return lacking
 end
 
 --- Links of a page that lead nowhere.
@@ -65,6 +77,15 @@ describe("every page", function()
   it("would be caught with a dead link or anchor", function()
     assert.same({ "lau.md", "lua.md#nowhere", "#no" },
       dead_links("docs/lua.md", "\n# Here\n[a](lau.md) [b](lua.md#nowhere) [c](lua.md#options) [d](#no) [e](#here) [f](http://x.org)"))
+  end)
+
+  it("lists all of its sections, if it lists any", function()
+    for _, path in ipairs(pages()) do assert.same({}, unlisted(read(path)), path) end
+  end)
+
+  it("would be caught with a section that is not in its list", function()
+    assert.same({ "More, and most" }, unlisted "# A\n- [one](#one)\n```sh\n## no\n```\n## One\n[x](#more-and-most)\n## More, and most\n")
+    assert.same({}, unlisted "# A\n[one](b.md#one)\n## One\n")
   end)
 
   it("has prose whose lines fit a window", function()
