@@ -27,7 +27,7 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     options.environment = ("XDG_STATE_HOME=%s CUEBALL_EDITOR=%s INPUTRC=%s/inputrc %s"):format(folder, editor, folder,
       options.environment or "")
     pane = tmux.start(command.script .. " repl " .. (arguments or ""), options)
-    pane:wait_for "\n[^\n]*> *\n"
+    if not options.is_busy then pane:wait_for "\n[^\n]*> *\n" end
     return pane
   end
 
@@ -233,6 +233,24 @@ for editor in pairs(EDITORS) do describe("cueball repl on a terminal, with the e
     pane:wait_for "\nbegun\n"
     pane:keys "C-c"
     pane:wait_for "interrupted\n%[[^\n]+%] >"
+    enter "print 'again' while true do end"
+    pane:wait_for "\nagain\n"
+    pane:keys "C-c"
+    pane:wait_for "input %d+:1: interrupted\n%[[^\n]+%] >"
+  end)
+
+  it("has Ctrl-C end the script that is run first, whether it waits or loops, and goes on", function()
+    shell.write(folder .. "/waits.lua", "print 'begun' cueball.sleep(86400000)")
+    shell.write(folder .. "/loops.lua", "print 'begun' while true do end")
+    for _, arguments in ipairs { "%s/waits.lua", "%s/loops.lua", "--sim %s/loops.lua" } do
+      start(arguments:format(folder), { is_busy = true })
+      pane:wait_for "\nbegun\n"
+      pane:keys "C-c"
+      pane:wait_for "interrupted\n[^\n]*> *\n"
+      enter "6 * 7"
+      pane:wait_for "_1 = 42"
+      tmux.stop_all()
+    end
   end)
 
   it("runs a script first, and goes on though that failed", function()

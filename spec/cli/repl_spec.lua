@@ -93,6 +93,17 @@ describe("cueball repl", function()
     assert.is_true(err ~= select(3, run((line:gsub("seed 7", "seed 8")))))
   end)
 
+  it("is ended by Ctrl-C, whether what runs waits or loops, and says nothing", function()
+    finally(command.stop_all)
+    for _, arguments in ipairs { "-e 'print [[begun]] cueball.sleep(86400000)'", "-e 'print [[begun]] while true do end'",
+      "--sim -e 'print [[begun]] while true do world.sleep(1) end'" } do
+      local one = command.start("repl " .. arguments)
+      one:wait_for "begun"
+      one:signal "INT"
+      assert.same({ 130, "begun\n", "" }, { one:wait() })
+    end
+  end)
+
   it("is told from wrong usage", function()
     for arguments, message in pairs {
       ["--seed 5"] = "option '--seed' is of --sim", ["--sim --seed x"] = "must be a whole number",

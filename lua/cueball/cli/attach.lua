@@ -30,8 +30,8 @@ typed. Standard input that is no terminal is read and run without a prompt.
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
 3 the program cannot be reached; 4 something is missing or broken here;
-129 the terminal went; 130 the third Ctrl-C that nobody heard; 141 nobody reads
-stdout; 143 terminated.
+129 the terminal went; 130 interrupted, at a prompt by the third Ctrl-C that
+nobody heard; 141 nobody reads stdout; 143 terminated.
 ]==]
 
 function attach.define(parser)
@@ -112,7 +112,8 @@ local function with_prompt(given, system, host, token)
   }
   if not prompt then error(message, 0) end
   greet(one, print)
-  prompt:run(one, host)
+  prompt:begin(one, host)
+  prompt:run()
   prompt:close()
   one:close()
   return one.status

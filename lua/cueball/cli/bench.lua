@@ -48,7 +48,7 @@ What to print:
 
 Exit status: 0 measured; 1 not one request went well, or the output could not
 be written; 2 wrong usage; 4 something is missing or broken here;
-130 interrupted: what was measured so far is printed.
+130 interrupted: what was measured so far is printed; with --sim nothing is.
 ]]
 
 local CONCURRENCY = 10

@@ -29,7 +29,7 @@ end
 
 local function look(self)
   if self.terminal:interrupts() == self.heard_of then return end
-  local now = self.host.now()
+  local now = self.now()
   if not self.noticed_at then
     self.noticed_at = now
     set(self, CLOSELY)
@@ -42,9 +42,10 @@ end
 --- Begins to look.
 -- @param terminal of cueball.cli.terminal
 -- @param host     whose tasks run
-function interruption.begin(terminal, host)
+-- @param now      function() → nanoseconds; the host's own time may be virtual, and stand still
+function interruption.begin(terminal, host, now)
   local self = setmetatable({
-    terminal = terminal, host = host, heard_of = terminal:interrupts(),
+    terminal = terminal, host = host, now = now, heard_of = terminal:interrupts(),
     noticed_at = nil,  -- when the hook saw it first
     hit = nil,         -- the task that is being ended
     place = nil, hook = nil,

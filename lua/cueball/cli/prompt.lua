@@ -3,7 +3,9 @@
 --
 --   local prompt, message = require("cueball.cli.prompt").open { history = "history", system = system, editor = "auto" }
 --   local session = … print = function(text, kind) prompt:print(text, kind) end …
---   prompt:run(session, host)          in a task: returns when the input ends or the session is over
+--   prompt:begin(session, host)        in a task: Ctrl-C is heard from now on
+--   prompt:busy(fn, ...)               calls fn, which Ctrl-C ends
+--   prompt:run()                       returns when the input ends or the session is over
 --   prompt:close()
 --
 -- A session has submit(text), complete(line, position), interrupt(), prompt(is_more), is_over (cueball.console.session). submit and
@@ -76,13 +78,20 @@ function Prompt:print(words, kind)
   if self.session and self.session.is_over then wake(self) end
 end
 
--- @return "done" or "incomplete"
-local function submit(self, input)
+--- Calls a function, in the task of run, in which something of the session's runs: Ctrl-C ends that.
+-- @return what pcall does
+function Prompt:busy(fn, ...)
   self.is_running, self.has_printed = true, false
-  local ok, result = pcall(self.session.submit, self.session, input)
+  local ok, result = pcall(fn, ...)
   self.is_running = false
   self.interruption:heard()
   self.terminal:forget_interrupts()
+  return ok, result
+end
+
+-- @return "done" or "incomplete"
+local function submit(self, input)
+  local ok, result = self:busy(self.session.submit, self.session, input)
   if not ok then self:print(text.of(result), "error") end
   return ok and result or "done"
 end
@@ -122,12 +131,12 @@ local NEWS = {
   continued = function(self) self.editor:redraw(true) end,
 }
 
---- Reads and submits, in a task, until the input ends or the session is over.
+--- From now on keys and Ctrl-C are heard.
 -- @param session see above
--- @param host    of the current task
-function Prompt:run(session, host)
+-- @param host    of the current task, which is that of run
+function Prompt:begin(session, host)
   self.session, self.host = session, host
-  self.interruption = interruption.begin(self.terminal, session.host or host)
+  self.interruption = interruption.begin(self.terminal, session.host or host, host.now)
   self.terminal:watch(host, {
     keys = function() hear_keys(self) end,
     news = function(what)
@@ -136,7 +145,11 @@ function Prompt:run(session, host)
     end,
   })
   self.terminal:raw(self.editor.is_raw)
-  local pending
+end
+
+--- Reads and submits until the input ends or the session is over.
+function Prompt:run()
+  local session, pending = self.session, nil
   while not session.is_over do
     local input, why, was_empty = self.editor:read(pending)
     if why == "end" then break end

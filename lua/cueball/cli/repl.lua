@@ -25,8 +25,9 @@ is read and run without a prompt.
   -h, --help         Print this
 
 Exit status: 0 all went well; 1 something that was run failed; 2 wrong usage;
-4 something is missing or broken here; 129 the terminal went; 130 the third
-Ctrl-C that nobody heard; 141 nobody reads stdout; 143 terminated.
+4 something is missing or broken here; 129 the terminal went;
+130 interrupted, at a prompt by the third Ctrl-C that nobody heard;
+141 nobody reads stdout; 143 terminated.
 ]==]
 
 local SEED_MAX = 2 ^ 53 - 1
@@ -166,8 +167,14 @@ local function run_all(given, system, host)
     lend_terminal(prompt, session.environment)
     print(VERSION_LINE:format(require("cueball").version, world and ", in virtual time, seed " .. session.seed or ""), "note")
   end
-  run_given(given, session, system, host, is_prompt)
-  if prompt and not session.is_over then prompt:run(session, host) end
+  if prompt then
+    prompt:begin(session, host)
+    local ok, message = prompt:busy(run_given, given, session, system, host, is_prompt)
+    if not ok then error(message, 0) end
+    if not session.is_over then prompt:run() end
+  else
+    run_given(given, session, system, host, is_prompt)
+  end
   session:close()
   if prompt then prompt:close() end
   if session.is_over then return session.status end
