@@ -21,9 +21,13 @@
 #define REFUSALS_MAX 16
 
 static const int signals[] = {
-    SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL,
+    SIGINT, SIGWINCH, SIGCONT, SIGTSTP, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
 };
 #define SIGNALS ((int)(sizeof(signals) / sizeof(signals[0])))
+
+/* A process that has used up its stack has none for a handler. */
+#define CRASH_STACK_SIZE 65536
+static char crash_stack[CRASH_STACK_SIZE];
 
 static struct sigaction before[SIGNALS];
 static bool is_taken[SIGNALS];
@@ -99,8 +103,25 @@ static void hear(int number);
 static void take(int number, struct sigaction *was)
 {
     struct sigaction action = { .sa_handler = hear, .sa_flags = SA_RESTART };
+    if (number == SIGSEGV || number == SIGBUS)
+        action.sa_flags |= SA_ONSTACK;
     sigfillset(&action.sa_mask);
     sigaction(number, &action, was);
+}
+
+/* Of this thread, unless it has one already: a sanitizer's, for example. */
+static void open_crash_stack(void)
+{
+    stack_t known, ours = { .ss_sp = crash_stack, .ss_size = sizeof(crash_stack) };
+    if (sigaltstack(NULL, &known) == 0 && (known.ss_flags & SS_DISABLE))
+        (void)sigaltstack(&ours, NULL);
+}
+
+static void close_crash_stack(void)
+{
+    stack_t known, none = { .ss_flags = SS_DISABLE };
+    if (sigaltstack(NULL, &known) == 0 && known.ss_sp == crash_stack)
+        (void)sigaltstack(&none, NULL);
 }
 
 static void ring(volatile sig_atomic_t *what)
@@ -179,6 +200,7 @@ int cueball_terminal_open(int input)
     screen_fd = isatty(STDOUT_FILENO) ? STDOUT_FILENO : input;
     on_enter.size = on_leave.size = 0;
     is_raw_now = interrupts = unheard = has_interrupt = has_resize = has_continued = 0;
+    open_crash_stack();
     for (int i = 0; i < SIGNALS; i++) {
         take(signals[i], &before[i]);
         /* Where somebody else hears the others, which end or stop a process, they stay as they are. */
@@ -203,6 +225,7 @@ void cueball_terminal_close(void)
         if (is_taken[i])
             sigaction(signals[i], &before[i], NULL);
     }
+    close_crash_stack();
     close(bell[0]);
     close(bell[1]);
     bell[0] = bell[1] = terminal_fd = screen_fd = -1;

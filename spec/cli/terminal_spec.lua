@@ -152,7 +152,7 @@ describe("what a terminal is sent", function()
   setup(program.setup)
   teardown(program.teardown)
 
-  it("when it is given back is whole, though calls are interrupted, and take little at a time", function()
+  it("when it is given back is whole, though calls are interrupted, take little at a time, or no stack is left", function()
     program.run("terminal_test", "spec/cli/terminal_test.c src/terminal.c")
   end)
 end)

@@ -1,4 +1,5 @@
-/* What the terminal is sent when it is given back, though poll() and write() are interrupted and take little at a time.
+/* What the terminal is sent when it is given back, though poll() and write() are interrupted and take little at a time, and
+ * by a process that has used up its stack.
  *
  *     cc -std=c11 -Isrc/include spec/cli/terminal_test.c src/terminal.c
  */
@@ -9,10 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -96,6 +100,51 @@ static bool gives_back(int master, const char *poll_script, const char *write_sc
     return tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON) && is_well;
 }
 
+/* Takes 1 KiB of the stack for each of so many. */
+static unsigned deep(unsigned left)
+{
+    volatile char room[1024];
+    room[left % sizeof(room)] = 1;
+    return left == 0 ? 0 : deep(left - 1) + (unsigned)room[left % sizeof(room)];
+}
+
+/* A process of its own takes the terminal, and crashes with no stack left.  Who had another stack for that has it afterwards. */
+static bool is_given_back_without_stack(int master)
+{
+    struct termios mode;
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit none = { 0 }, little = { .rlim_cur = 1 << 20, .rlim_max = 1 << 20 };
+        setrlimit(RLIMIT_CORE, &none);
+        setrlimit(RLIMIT_STACK, &little);
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer hears of it */
+        if (cueball_terminal_open(STDIN_FILENO) < 0 || cueball_terminal_sequences(ENTER, LEAVE) != 0)
+            _exit(1);
+        (void)cueball_terminal_raw(true);
+        _exit(2 + (int)(deep(1U << 24) & 1));
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
+        return false;
+    return is_sent(master, ENTER LEAVE) && tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON);
+}
+
+/* Another stack for signals is left alone, and the own one is gone with the terminal. */
+static bool leaves_stacks_alone(void)
+{
+    static char room[65536];
+    stack_t ours = { .ss_sp = room, .ss_size = sizeof(room) }, none = { .ss_flags = SS_DISABLE }, before, during, after;
+    if (sigaltstack(&ours, &before) != 0 || cueball_terminal_open(STDIN_FILENO) < 0 || sigaltstack(NULL, &during) != 0)
+        return false;
+    cueball_terminal_close();
+    bool is_well = during.ss_sp == room && sigaltstack(NULL, &after) == 0 && after.ss_sp == room;
+    if (sigaltstack(&none, NULL) != 0 || cueball_terminal_open(STDIN_FILENO) < 0 || sigaltstack(NULL, &during) != 0)
+        return false;
+    cueball_terminal_close();
+    is_well = is_well && !(during.ss_flags & SS_DISABLE) && sigaltstack(NULL, &after) == 0 && (after.ss_flags & SS_DISABLE);
+    return sigaltstack(&before, NULL) == 0 && is_well;
+}
+
 int main(void)
 {
     static const struct {
@@ -115,6 +164,10 @@ int main(void)
         if (gives_back(master, cases[i].polls, cases[i].writes, cases[i].expected))
             continue;
         fprintf(stderr, "case %zu is not well\n", i);
+        failed++;
+    }
+    if (master >= 0 && (!is_given_back_without_stack(master) || !leaves_stacks_alone())) {
+        fprintf(stderr, "a process without stack is not well\n");
         failed++;
     }
     return master < 0 || failed > 0;

@@ -10,7 +10,8 @@
  * Ctrl-C, Ctrl-Z and Ctrl-\ stay signals.  After the third Ctrl-C that nobody has
  * heard of, SIGINT ends the process as it does by default.  The terminal is as it
  * was once the process ends by exit(), SIGINT, SIGTERM, SIGHUP or SIGQUIT, or crashes (SIGSEGV, SIGBUS, SIGABRT, SIGFPE,
- * SIGILL), and while it is suspended; what a screen needs for that, besides, is cueball_terminal_sequences().
+ * SIGILL, SIGTRAP, SIGSYS; also where the thread that opened it has used up its stack), and while it is suspended; what a
+ * screen needs for that, besides, is cueball_terminal_sequences().
  *
  * Threads: one calls all of these.  There is one terminal for each process. */
 #ifndef CUEBALL_TERMINAL_H
