@@ -170,6 +170,22 @@ describe("a worker's page", function()
     assert.is_nil(with_bytes(ffi.string(double, 8)))
   end)
 
+  it("takes nothing of another version for a number that cannot be added up", function()
+    local text = of_another(written()):gsub('"lines_size":%d+,', ""):match "^[^\n]*\n.-\n"
+    local function with(name, number)
+      local changed, count = text:gsub(('"%s":[%%d.]+'):format(name), ('"%s":%s'):format(name, number), 1)
+      assert.equal(1, count)
+      return (page.read(changed, slices.none))
+    end
+    assert.equal(41, merged(with("claims", "41"))[1].stats.claims)
+    assert.equal(15, with("time_s", "15").time_s)
+    for _, name in ipairs { "time_s", "pid", "claims", "lease_le_7", "idle", "since_ms" } do
+      for _, number in ipairs { "1e999", "-1e999", "NaN" } do assert.is_nil(with(name, number), name) end
+    end
+    assert.is_nil(with("claims", "-1"))
+    assert.is_nil(with("latency_ms", "NaN")) -- no JSON, though lua-cjson reads it
+  end)
+
   it("does no harm if another version has other kinds of values", function()
     local head, line = of_another(written()):gsub('"lines_size":%d+,', ""):match "^([^\n]*)\n(.-\n)"
     local kinds = { '"x"', "true", "{}", "[1]", "1", "null", "1e999", "-1" }

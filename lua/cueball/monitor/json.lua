@@ -9,12 +9,19 @@ local LIST = { __jsontype = "array" }
 
 local LIBRARIES = { "cjson", "dkjson" }
 
+-- lua-cjson, and not as others in the program have set it: it takes NaN for a number, which is no JSON.
+local function strict(cjson)
+  local own = cjson.new()
+  own.decode_invalid_numbers(false)
+  return own
+end
+
 local function library()
   if not json.library then
     for _, name in ipairs(LIBRARIES) do
       local found, module = pcall(require, name)
       if found then
-        json.library = module
+        json.library = module.new and strict(module) or module
         break
       end
     end

@@ -183,14 +183,25 @@ local BACKEND = { key = "string", state = "string", total = "number", idle = "nu
 local function has(object, members)
   if type(object) ~= "table" then return false end
   for name, kind in pairs(members) do
-    local found = type(object[name])
+    local value = object[name]
+    local found = type(value)
     if found ~= kind and found .. "?" ~= kind and not (found == "nil" and kind:sub(-1) == "?") then return false end
+    if found == "number" and value - value ~= 0 then return false end -- NaN, or without an end
+  end
+  return true
+end
+
+-- What is counted or measured: whatever numbers there are can be added up.
+local function are_numbers(by_name)
+  for _, value in pairs(by_name) do
+    if type(value) == "number" and not (value >= 0 and value < math.huge) then return false end
   end
   return true
 end
 
 local function is_pool(value)
   if not (has(value, POOL) and has(value.options, OPTIONS) and has(value.resolver, RESOLVER)) then return false end
+  if not (are_numbers(value.stats) and are_numbers(value.counts or {})) then return false end
   for _, backend in ipairs(value.backends) do
     if not has(backend, BACKEND) then return false end
   end
