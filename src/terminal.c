@@ -109,6 +109,13 @@ static void take(int number, struct sigaction *was)
     sigaction(number, &action, was);
 }
 
+/* Not by whoever took the signal after that: it stays theirs. */
+static bool is_heard(int number)
+{
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == hear;
+}
+
 /* Of this thread, unless it has one already: a sanitizer's, for example. */
 static void open_crash_stack(void)
 {
@@ -222,7 +229,7 @@ void cueball_terminal_close(void)
     (void)cueball_terminal_raw(false);
     assert(!is_raw_now);
     for (int i = 0; i < SIGNALS; i++) {
-        if (is_taken[i])
+        if (is_taken[i] && is_heard(signals[i]))
             sigaction(signals[i], &before[i], NULL);
     }
     close_crash_stack();

@@ -145,6 +145,24 @@ static bool leaves_stacks_alone(void)
     return sigaltstack(&before, NULL) == 0 && is_well;
 }
 
+static void hear_it(int number)
+{
+    (void)number;
+}
+
+/* Whoever takes a signal while the terminal is open keeps it; the others are as they were. */
+static bool leaves_later_handlers_alone(void)
+{
+    struct sigaction segv, term;
+    if (signal(SIGTERM, SIG_DFL) == SIG_ERR || signal(SIGSEGV, SIG_DFL) == SIG_ERR || cueball_terminal_open(STDIN_FILENO) < 0)
+        return false;
+    signal(SIGSEGV, hear_it);
+    cueball_terminal_close();
+    bool is_well = sigaction(SIGSEGV, NULL, &segv) == 0 && sigaction(SIGTERM, NULL, &term) == 0;
+    signal(SIGSEGV, SIG_DFL);
+    return is_well && segv.sa_handler == hear_it && term.sa_handler == SIG_DFL;
+}
+
 int main(void)
 {
     static const struct {
@@ -168,6 +186,10 @@ int main(void)
     }
     if (master >= 0 && (!is_given_back_without_stack(master) || !leaves_stacks_alone())) {
         fprintf(stderr, "a process without stack is not well\n");
+        failed++;
+    }
+    if (master >= 0 && !leaves_later_handlers_alone()) {
+        fprintf(stderr, "a handler that came later is gone, or the terminal's is still there\n");
         failed++;
     }
     return master < 0 || failed > 0;

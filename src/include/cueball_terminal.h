@@ -36,7 +36,8 @@ enum cueball_terminal_news {
  * (ENOTTY: `input` is no terminal, EALREADY: it is open). */
 CUEBALL_API int cueball_terminal_open(int input);
 
-/* Gives terminal and signals back; the descriptor is closed.  Harmless if nothing is open. */
+/* Gives terminal and signals back, but for signals that somebody else has taken since; the descriptor is closed.  Harmless if
+ * nothing is open. */
 CUEBALL_API void cueball_terminal_close(void);
 
 /* true: each key can be read when it is pressed, and is not echoed; false: lines, as it was.  0; or -errno. */
