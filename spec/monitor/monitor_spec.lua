@@ -346,6 +346,17 @@ describe("the board", function()
     assert.equal("1 3 4: 4321", seen_by(one))
   end)
 
+  in_world("has one that died behind the one in its place, whose quantiles count", function()
+    local one = new_worker(1)
+    one.claims = 10
+    assert.equal("1: 10", seen_by(one))
+    die(one)
+    world.sleep(100)
+    local two = new_worker(2)
+    two.host.workers.number = one.host.workers.number
+    assert.equal("2 1: 10", seen_by(two))
+  end)
+
   in_world("keeps what the last of them has counted", function()
     local one = new_worker(1)
     one.claims = 10

@@ -275,6 +275,7 @@ end
 local function by_id(a, b)
   if a.is_exiting ~= b.is_exiting then return not a.is_exiting end
   if a.id ~= b.id then return (a.id or math.huge) < (b.id or math.huge) end
+  if a.time_s ~= b.time_s then return a.time_s > b.time_s end -- one that died is behind the one in its place
   return a.pid < b.pid
 end
 
