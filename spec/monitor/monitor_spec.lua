@@ -475,6 +475,17 @@ describe("the board", function()
     end)
   end
 
+  in_world("puts workers in order though what others wrote does not say whether they exit", function()
+    local list = {}
+    for pid = 1, 8 do list[pid] = new_worker(pid) end
+    assert.equal("1 2 3 4 5 6 7 8: 0", seen_by(list[1]))
+    for number = 2, 8, 2 do
+      local text = ('{"version":"1","time_s":%d,"pid":%d,"id":%d}'):format(world.now() / 1e9, number, 10 - number)
+      dict.entries["cueball/monitor/snapshot:" .. number] = { value = text .. "\n\n" }
+    end
+    assert.equal("1 8 3 6 5 4 7 2: 0", seen_by(list[1]))
+  end)
+
   in_world("gives way to others after each pool", function()
     local one, pauses = new_worker(1), 0
     new_worker(2)

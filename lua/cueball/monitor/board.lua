@@ -273,7 +273,8 @@ local function look_locked(self, pause, has_lines)
 end
 
 local function by_id(a, b)
-  if a.is_exiting ~= b.is_exiting then return not a.is_exiting end
+  local a_exits, b_exits = a.is_exiting == true, b.is_exiting == true -- a page of others may not say
+  if a_exits ~= b_exits then return b_exits end
   if a.id ~= b.id then return (a.id or math.huge) < (b.id or math.huge) end
   if a.time_s ~= b.time_s then return a.time_s > b.time_s end -- one that died is behind the one in its place
   return a.pid < b.pid
