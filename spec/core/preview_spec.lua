@@ -111,6 +111,45 @@ describe("a preview", function()
     assert.equal("db1 2, db2 2, db3 2", told.layout)
   end)
 
+  it("of what takes more than a day is how it stands then", function()
+    local world = pool({ "db1" }, { max_connections = 100 })
+    local change = { options = { max_connections = 1, max_churn_rate = 0.001 } }
+    local told = preview(world, change)
+    assert.same({ false, 0, 87, 86000000, "db1 13" }, { told.settles, told.opens, told.closes, told.settle_ms, told.layout })
+    make(world, change)
+    world:advance(86400000)
+    assert.equal(told.layout, world:layout())
+  end)
+
+  -- Twelve slots of a backend that has just died, which is tried so often; all but one go, at so many a second.
+  local function dying(delay_ms, rate)
+    local world = World.calm({ attempts = 2, delay_ms = delay_ms, max_delay_ms = delay_ms }, { max_connections = 12 })
+    world:set { "db1" }
+    world:advance(2000)
+    world:change { max_connections = 12, max_churn_rate = rate }
+    world.host.db1 = { open = "fail" }
+    for number = 1, 12 do world:lose("db1/" .. number) end
+    world:advance(delay_ms * 2)
+    return world
+  end
+
+  it("waits for slots without connections, too, that max_churn_rate lets go", function()
+    local world = dying(100, 1)
+    local told = preview(world, {})
+    assert.same({ 0, 0, true, 11, "db1 1 dead" }, { told.opens, told.closes, told.settles, told.before, told.layout })
+    assert.near(10000, told.settle_ms, 200)
+    world:advance(told.settle_ms - 1)
+    assert.equal("db1 2 dead", world:layout())
+    world:advance(2)
+    assert.equal(told.layout, world:layout())
+  end)
+
+  it("of what takes too long to be worked out is how it stands then", function()
+    local told = preview(dying(1, 0.02), { options = { max_connections = 2 } })
+    assert.same({ false, 11 }, { told.settles, told.before })
+    assert.is_true(told.after > 2 and told.after < 11, told.layout)
+  end)
+
   it("waits for leases whose connections have to go, as long as leases took so far", function()
     local world = pool({ "db1", "db2" })
     for number = 1, 20 do

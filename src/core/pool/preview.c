@@ -25,6 +25,7 @@ typedef struct forecast {
     cueball_time next;       /* when the host has something to report */
     cueball_time changed_at; /* something changed last, but for attempts at dead backends */
     bool is_settled;         /* all slots are where they are to be */
+    uint32_t standing;       /* slots, but for a dead backend's only one: those come and go for ever */
 } forecast;
 
 /* Whether that is over which began then and lasts so long; else, when it will be. */
@@ -133,19 +134,32 @@ static bool pool_is_settled(const cueball_pool *pool)
     return cueball__list_is_empty(&pool->leaving);
 }
 
-/* The host does what it can do at once; how many slots it looked at. */
+static bool slot_is_standing(const cueball__slot *slot)
+{
+    return slot->backend && !(slot->backend->dead && slot->backend->total == 1);
+}
+
+/* The host does what it can do at once; how many slots it looked at.  A slot that went
+ * without a connection is seen by the number of those that are left. */
 static uint64_t forecast_react(forecast *cast)
 {
     uint64_t work = 0;
     bool changed = true;
+    uint32_t before = cast->standing;
     while (changed && work < WORK_MAX) {
         changed = forecast_drain(cast);
         cast->next = CUEBALL_NEVER;
         cast->is_settled = true;
-        for (uint32_t i = 0; i < cast->pool->slots.made; i++)
-            changed |= forecast_slot(cast, cueball__table_at(&cast->pool->slots, i));
+        cast->standing = 0;
+        for (uint32_t i = 0; i < cast->pool->slots.made; i++) {
+            const cueball__slot *slot = cueball__table_at(&cast->pool->slots, i);
+            changed |= forecast_slot(cast, slot);
+            cast->standing += slot_is_standing(slot);
+        }
         work += cast->pool->slots.made + 1;
     }
+    if (cast->standing != before)
+        cast->changed_at = cast->pool->now;
     return work;
 }
 
