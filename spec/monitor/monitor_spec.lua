@@ -203,6 +203,15 @@ describe("the pools of several workers", function()
     return { version = "1", pid = pid, id = pid, is_exiting = false, pools = { pool } }
   end
 
+  -- Their sums. accumulated: the counters of workers that are gone, by pool
+  local function merged(workers, accumulated)
+    local sums = snapshot.sums()
+    for _, one in ipairs(workers) do
+      for _, shown in ipairs(one.pools) do sums:add(shown, (one.age_s or 0) * 1000) end
+    end
+    return sums:finish(accumulated)
+  end
+
   local function pool(more)
     local made = with({
       name = "db", state = "running", stats = { claims = 5, idle = 2, backends = 3, waiting_max = 4, wait_ms_p99 = 7, wait_ms_max = 9 },
@@ -214,7 +223,7 @@ describe("the pools of several workers", function()
   end
 
   it("are added up, what can be", function()
-    local sum = snapshot.merge({
+    local sum = merged({
       worker(1, pool {}),
       worker(2, pool { state = "failed", stats = { claims = 2, idle = 1, backends = 2, waiting_max = 6, wait_ms_p99 = 1, wait_ms_max = 1 },
         resolver = { is_failing = true, message = "no" } }),
@@ -234,13 +243,13 @@ describe("the pools of several workers", function()
       for _, name in ipairs(names) do stats[name] = ms end
       return pool { stats = stats }
     end
-    local sum = snapshot.merge({ worker(1, taking(5)), worker(2, taking(70)), worker(3, taking(6)) })[1]
+    local sum = merged({ worker(1, taking(5)), worker(2, taking(70)), worker(3, taking(6)) })[1]
     assert.same({ wait_ms_max = 70, lease_ms_max = 70, create_ms_max = 70 }, sum.stats)
   end)
 
   it("have the resolver that has failed for longest", function()
     local function failing(since_ms) return { is_failing = true, message = "for " .. since_ms, since_ms = since_ms } end
-    local sum = snapshot.merge({ worker(1, pool { resolver = failing(100) }), worker(2, pool { resolver = failing(3000) }),
+    local sum = merged({ worker(1, pool { resolver = failing(100) }), worker(2, pool { resolver = failing(3000) }),
       worker(3, pool {}), worker(4, pool { resolver = failing(200) }) }, {})
     assert.same(failing(3000), sum[1].resolver)
     assert.equal(3, parse(openmetrics.text({ version = "1", workers = {}, pools = sum }))["cueball_pool_resolver_failing_seconds{pool=db}"])
@@ -252,13 +261,13 @@ describe("the pools of several workers", function()
       made.age_s, made.pools[1].backends[1] = age_s, with(made.pools[1].backends[1], more)
       return made
     end
-    local sum = snapshot.merge { seen(1.5, { since_ms = 4000, total_max = 3 }), seen(nil, { since_ms = 7000, total_max = 5 }),
+    local sum = merged { seen(1.5, { since_ms = 4000, total_max = 3 }), seen(nil, { since_ms = 7000, total_max = 5 }),
       seen(2, { since_ms = 3750, total_max = 2, state = "dead" }) }
     assert.same({ 5500, 10 }, { sum[1].backends[1].since_ms, sum[1].backends[1].total_max })
     local found = parse(openmetrics.text { version = "1", workers = {}, pools = sum })
     assert.equal(5.5, found["cueball_backend_state_seconds{backend=a,pool=db}"])
     assert.equal(10, found["cueball_backend_connections_max{backend=a,pool=db}"])
-    sum = snapshot.merge { seen(1, { since_ms = 9000, total_max = 4 }), seen(0, {}) } -- that is of an older version
+    sum = merged { seen(1, { since_ms = 9000, total_max = 4 }), seen(0, {}) } -- that is of an older version
     assert.same({ 0, 6 }, { sum[1].backends[1].since_ms, sum[1].backends[1].total_max })
   end)
 
@@ -267,7 +276,7 @@ describe("the pools of several workers", function()
     for pid, allowed in ipairs { 3, 1 } do
       shares[pid] = worker(pid, pool { stats = { allowed = allowed, allowed_to_all = 4 } })
     end
-    local sum = snapshot.merge(shares)[1]
+    local sum = merged(shares)[1]
     assert.equal(4, sum.max_connections)
     assert.same({ allowed = 4, allowed_to_all = 4 }, sum.stats)
   end)

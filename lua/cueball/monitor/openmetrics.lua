@@ -305,7 +305,7 @@ end
 
 --- Writes the text.
 -- @param writer of cueball.monitor.writer
--- @param view { version, workers, pools }: workers as snapshot.take_records makes them, with id, pid and is_exiting; pools of merge
+-- @param view { version, workers, pools } of Board:view or snapshot.view
 -- @param pause nil, or of cueball.monitor.slices
 -- @param given nil, or { names = "both" (the default), "cueball" or "opentelemetry"; format = "openmetrics" (the default) or "prometheus" }
 function openmetrics.write(writer, view, pause, given)

@@ -47,12 +47,12 @@ end
 local function put_numbers(writer, room, from, to, is_sum)
   local lead, index = FIRST, from
   while index <= to do
-    local value = room[index]
-    if value == 0 and lead == NEXT and not (is_sum and numbers.is_of_one(index)) then
-      local behind = end_of_zeros(room, index, to, is_sum)
+    local behind = lead == NEXT and end_of_zeros(room, index, to, is_sum) or index
+    if behind > index then
       writer:put_bytes(ZEROS + ZERO_AT[index], ZERO_AT[behind] - ZERO_AT[index])
       index = behind
     else
+      local value = room[index]
       if value == value and not (is_sum and numbers.is_of_one(index)) then
         writer:put(lead[index])
         writer:number(value)

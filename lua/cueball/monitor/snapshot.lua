@@ -6,6 +6,7 @@ local options = require "cueball.options"
 local page = require "cueball.monitor.page"
 local records = require "cueball.monitor.records"
 local registry = require "cueball.pool.registry"
+local slices = require "cueball.monitor.slices"
 local stats = require "cueball.pool.stats"
 
 local snapshot = {}
@@ -79,18 +80,23 @@ function snapshot.named()
   return list
 end
 
+-- Calls fn(pool, name) for every pool of this process, or those that are wanted.
+local function each_pool(pause, fn, is_wanted)
+  for _, one in ipairs(snapshot.named()) do
+    if not is_wanted or is_wanted(one.name, one.pool) then
+      fn(one.pool, one.name)
+      pause()
+    end
+  end
+end
+
 --- Every pool of this process, or those that are wanted.
 -- @param pause nil, or of cueball.monitor.slices
 -- @param given nil; or { is_wanted = nil or function(name, pool) → boolean, show = nil, for snapshot.of, or another in its place }
 -- @return { version, pools }
 function snapshot.take(pause, given)
-  local pools, is_wanted, show = json.list {}, given and given.is_wanted, given and given.show or snapshot.of
-  for _, one in ipairs(snapshot.named()) do
-    if not is_wanted or is_wanted(one.name, one.pool) then
-      pools[#pools + 1] = show(one.pool, one.name)
-      if pause then pause() end
-    end
-  end
+  local pools, show = json.list {}, given and given.show or snapshot.of
+  each_pool(pause or slices.none, function(pool, name) pools[#pools + 1] = show(pool, name) end, given and given.is_wanted)
   return { version = native.version, pools = pools }
 end
 
@@ -110,13 +116,10 @@ end
 -- @return the version of cueball
 function snapshot.each_record(pause, fn, is_wanted)
   local record = { backends = json.list {} }
-  for _, one in ipairs(snapshot.named()) do
-    if not is_wanted or is_wanted(one.name, one.pool) then
-      fill_record(record, one.pool, one.name)
-      fn(record)
-      pause()
-    end
-  end
+  each_pool(pause, function(pool, name)
+    fill_record(record, pool, name)
+    fn(record)
+  end, is_wanted)
   return native.version
 end
 
@@ -286,7 +289,8 @@ end
 
 --- The sums, of which this was the last.
 -- @param accumulated nil; or by pool the counters of workers that are gone
--- @return as snapshot.merge
+-- @return a list of { name, workers, states = { running = 2 }, stats, counts, options, max_connections (of all), resolver, last_error,
+--   backends = { key, …, states = { up = 2 }, since_ms, total_max } }
 function Sums:finish(accumulated)
   for _, sum in ipairs(self.list) do
     local gone = accumulated and accumulated[sum.name]
@@ -296,25 +300,12 @@ function Sums:finish(accumulated)
   return self.list
 end
 
---- What pools of several workers, added up by name, become: see snapshot.merge.
-function snapshot.sums()
-  return setmetatable({ list = json.list {}, by_name = {} }, Sums)
-end
-
---- The pools of several workers, added up by name.
+--- The pools of several workers, to be added up by name.
 -- Counters and gauges add up; backends, dead_backends, ejected_backends, waiting_max and the longest times are the greatest of all;
 -- quantiles cannot be added up and are left out: they are with each worker.
 -- Of a backend since_ms is the time since the last change that a worker has seen, total_max the sum of what each worker had at most.
--- @param workers list of { pools, age_s = how old it is, 0 by default, … } as snapshot.take returns it
--- @param accumulated nil; or by pool the counters of workers that are gone
--- @return a list of { name, workers, states = { running = 2 }, stats, counts, options, max_connections (of all), resolver, last_error,
---   backends = { key, …, states = { up = 2 }, since_ms, total_max } }
-function snapshot.merge(workers, accumulated)
-  local sums = snapshot.sums()
-  for _, worker in ipairs(workers) do
-    for _, pool in ipairs(worker.pools) do sums:add(pool, (worker.age_s or 0) * 1000) end
-  end
-  return sums:finish(accumulated)
+function snapshot.sums()
+  return setmetatable({ list = json.list {}, by_name = {} }, Sums)
 end
 
 --- This process alone, as if it were the only worker.
